@@ -1,0 +1,78 @@
+# Each target sets up what it needs. `make help` lists them.
+PYTHON ?= python3
+LOWEST_PYTHON ?= $(PYTHON)
+PYTEST_FLAGS ?= -n auto
+
+BIN := .venv/bin
+LOWEST := .venv-lowest/bin
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+.venv/runtime: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "tsfc needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/dev: .venv/runtime
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+.venv-lowest/test: pyproject.toml tools/lowest.py
+	$(LOWEST_PYTHON) -m venv .venv-lowest
+	$(LOWEST)/python tools/lowest.py > .venv-lowest/constraints.txt
+	$(LOWEST)/pip install --quiet --disable-pip-version-check --constraint .venv-lowest/constraints.txt --editable '.[test]'
+	@touch $@
+
+.PHONY: run
+run: .venv/runtime ## run all four jobs once, on this machine's tailscaled or on a recorded one
+	@$(BIN)/python tools/run_once.py
+
+.PHONY: test
+test: .venv/dev ## all tests
+	$(BIN)/python -bb -m pytest $(PYTEST_FLAGS)
+
+.PHONY: test-lowest
+test-lowest: .venv-lowest/test ## all tests, on the lowest versions that are supported
+	$(LOWEST)/python -bb -m pytest $(PYTEST_FLAGS)
+
+.PHONY: cover
+cover: .venv/dev ## branch coverage of the core; less than 100 % fails
+	$(BIN)/coverage run -m pytest -q tests/core
+	$(BIN)/coverage report
+
+.PHONY: lint
+lint: .venv/dev ## ruff and import-linter
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/lint-imports
+
+.PHONY: types
+types: .venv/dev ## pyright and mypy, both strict
+	$(BIN)/pyright
+	$(BIN)/mypy
+
+.PHONY: fmt
+fmt: .venv/dev ## format, and mend what can be mended
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+.PHONY: golden
+golden: .venv/dev ## write the expected outputs in tests/fixtures anew; read the diff
+	TSFC_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/core/test_golden.py
+
+.PHONY: mutants
+mutants: .venv/dev ## mutation testing of core/watchdog and core/paths; each survivor has its reason in tests/mutants.toml
+	$(BIN)/python tools/mutants.py
+
+.PHONY: bench
+bench: .venv/dev ## what each job costs, as ratios within one run
+	$(BIN)/python tools/bench.py
+
+.PHONY: clean
+clean: ## remove all that the other targets made
+	rm -rf .venv .venv-lowest run mutants .coverage .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,8 @@
+"""``python -m tsfc``."""
+
+from __future__ import annotations
+
+from tsfc.cli import entry
+
+if __name__ == "__main__":
+    entry()

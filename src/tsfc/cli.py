@@ -1,0 +1,234 @@
+"""The command line: reads it, and starts one job.
+
+What a subcommand needs is imported when it is needed: a start is most of what a run costs, and there are 13 a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from tsfc.shell import signals
+
+if TYPE_CHECKING:
+    from tsfc.shell.jobs.common import Common
+
+EXPORTER_PATH = "/var/lib/alloy/tailscale-peers.prom"
+NATIVE_METRICS_PATH = "/var/lib/alloy/tailscale-native.prom"
+WATCHDOG_PATH = "/var/lib/alloy/tailscale-watchdog.prom"
+STATE_DIR = "/var/lib/tailscale-watchdog"
+SOCKET = "/var/run/tailscale/tailscaled.sock"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}; see `{self.prog} --help`\n")
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        try:
+            os.write(1 if file is sys.stdout else 2, message.encode(errors="replace"))
+        except OSError:
+            sys.exit(1)
+
+
+def entry() -> NoReturn:
+    """Runs the program as a process.
+
+    It leaves without taking the interpreter apart, which is a fifth of what a run costs. Nothing is buffered that could
+    be lost: every line and every file goes out by `os.write`.
+    """
+    os._exit(main())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the program and returns its exit status: 0 the work was done, 1 it could not be, 2 usage, 128 + N ended by signal N."""
+    _open_standard_streams()
+    signals.install()
+    try:
+        options = _parser().parse_args(argv)
+        start: Callable[[argparse.Namespace], int] = options.start
+        return start(options)
+    except signals.Ended as ended:
+        os.write(2, f"tsfc: ended by {signal.Signals(ended.number).name} before it was done\n".encode())
+        return 128 + ended.number
+    finally:
+        signals.uninstall()
+
+
+def _open_standard_streams() -> None:
+    """Makes sure that 0, 1 and 2 are open, lest the first socket becomes standard output."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="tsfc", description="See, and keep alive, the peer-to-peer paths of a Tailscale node.", allow_abbrev=False)
+    parser.add_argument("--version", action=_Version, help="print the version and exit")
+    commands = parser.add_subparsers(title="jobs and tools", metavar="COMMAND", required=True)
+
+    def command(name: str, start: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
+        added.set_defaults(start=start)
+        return added
+
+    exporter = command("exporter", _exporter, "write per-peer metrics from tailscaled's status")
+    _add_common(exporter, metrics_path=EXPORTER_PATH)
+    _add_status_file(exporter)
+
+    native_metrics = command("native-metrics", _native_metrics, "write tailscaled's own metrics")
+    _add_common(native_metrics, metrics_path=NATIVE_METRICS_PATH)
+    native_metrics.add_argument("--metrics-file", metavar="FILE", help="read tailscaled's metrics from FILE (- for standard input) instead of asking")
+
+    keepalive = command("keepalive", _keepalive, "ping all online peers, so that NAT mappings stay open")
+    _add_common(keepalive, metrics_path=None)
+    _add_status_file(keepalive)
+    keepalive.add_argument("--count", type=_positive_int, default=3, metavar="N", help="pings to one peer at most (%(default)s)")
+    keepalive.add_argument("--ping-timeout", type=_seconds, default=5.0, metavar="SECONDS", help="how long to wait for one answer (%(default)g)")
+
+    watchdog = command("watchdog", _watchdog, "restart tailscaled when a peer is stuck on relay")
+    _add_common(watchdog, metrics_path=WATCHDOG_PATH)
+    _add_status_file(watchdog)
+    watchdog.add_argument("--state-dir", default=STATE_DIR, metavar="DIR", help="where the state is kept (%(default)s)")
+    watchdog.add_argument("--max-relay-seconds", type=_int, default=600, metavar="N", help="on relay for more than this is too long (%(default)s)")
+    watchdog.add_argument("--cooldown-seconds", type=_int, default=600, metavar="N", help="after a restart there is no other for this long (%(default)s)")
+    watchdog.add_argument("--exclude-peer", action="append", default=[], metavar="NAME", help="never restart because of this peer; can be given again")
+    watchdog.add_argument("--unit", type=_unit, default="tailscaled.service", help="what to restart (%(default)s)")
+    watchdog.add_argument(
+        "--dry-run", action="store_true", help="decide and say, but keep no state, restart nothing, and write metrics only to a --metrics-path that was given"
+    )
+
+    stand_in = command("stand-in", _stand_in, "play a capture on a socket, as a small LocalAPI server")
+    stand_in.add_argument("--capture", required=True, metavar="FILE", help="the capture: NDJSON, one observation a line")
+    stand_in.add_argument("--socket", required=True, metavar="PATH", help="where to listen")
+    stand_in.add_argument("--speed", type=_speed, default=1.0, metavar="N", help="seconds of the capture per second (%(default)g)")
+    stand_in.add_argument("--loop", action="store_true", help="begin again after the last observation, instead of staying at it")
+    return parser
+
+
+class _Version(argparse.Action):
+    """Prints the installed version; looked up only then, for that takes as long as a job."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:  # noqa: A002 - argparse's name
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        parser._print_message(f"tsfc {version('tsfc')}\n", sys.stdout)  # noqa: SLF001
+        parser.exit()
+
+
+def _add_common(parser: argparse.ArgumentParser, *, metrics_path: str | None) -> None:
+    where = "not written" if metrics_path is None else metrics_path
+    parser.add_argument("--socket", metavar="PATH", help=f"tailscaled's LocalAPI socket ({SOCKET})")
+    parser.add_argument(
+        "--source", choices=("auto", "localapi", "cli"), default="auto", help="ask over the socket, or run `tailscale`; auto: the socket, else the program"
+    )
+    parser.add_argument("--tailscale", metavar="PATH", help="the program to run (from PATH)")
+    parser.add_argument("--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="bound on one call to tailscaled (%(default)g)")
+    parser.add_argument("--now", type=_unix_time, metavar="SECONDS", help="Unix time to use instead of the clock")
+    parser.add_argument("--metrics-path", metavar="PATH", help=f"where the metrics go, - for standard output ({where})")
+    parser.set_defaults(status_file=None, default_metrics_path=metrics_path)
+
+
+def _add_status_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--status-file", metavar="FILE", help="read the status from FILE (- for standard input) instead of asking")
+
+
+def _exporter(options: argparse.Namespace) -> int:
+    from tsfc.shell.jobs import exporter
+
+    return exporter.run(_common(options))
+
+
+def _native_metrics(options: argparse.Namespace) -> int:
+    from tsfc.shell.jobs import native_metrics
+
+    return native_metrics.run(_common(options), options.metrics_file)
+
+
+def _keepalive(options: argparse.Namespace) -> int:
+    from tsfc.shell.jobs import keepalive
+
+    return keepalive.run(_common(options), count=options.count, ping_timeout=options.ping_timeout)
+
+
+def _watchdog(options: argparse.Namespace) -> int:
+    from tsfc.core.watchdog.policy import Documented
+    from tsfc.shell.jobs import watchdog
+
+    policy = Documented(options.max_relay_seconds, options.cooldown_seconds, frozenset(options.exclude_peer))
+    told = watchdog.Options(policy=policy, state_dir=options.state_dir, unit=options.unit)
+    if options.dry_run:
+        options.default_metrics_path = None
+        return watchdog.dry_run(_common(options), told)
+    return watchdog.run(_common(options), told)
+
+
+def _stand_in(options: argparse.Namespace) -> int:
+    from tsfc.offline import stand_in
+
+    return stand_in.run(options.capture, options.socket, speed=options.speed, loop=options.loop)
+
+
+def _common(options: argparse.Namespace) -> Common:
+    from tsfc.shell.jobs.common import Common
+
+    return Common(
+        source=options.source,
+        socket=options.socket,
+        tailscale=options.tailscale,
+        timeout=options.timeout,
+        status_file=options.status_file,
+        now=options.now,
+        metrics_path=options.default_metrics_path if options.metrics_path is None else options.metrics_path,
+    )
+
+
+def _number(text: str, low: float, high: float, what: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not low <= number <= high:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return number
+
+
+def _seconds(text: str) -> float:
+    return _number(text, 0.001, 86400, "a number of seconds from 0.001 to 86400")
+
+
+def _unix_time(text: str) -> float:
+    return _number(text, 0, 253402300799, "a Unix time in seconds")
+
+
+def _speed(text: str) -> float:
+    return _number(text, 0.001, 1e6, "a number from 0.001 to 1000000")
+
+
+def _int(text: str, low: int = 0) -> int:
+    if not (text.isascii() and text.isdigit() and low <= int(text[:11]) <= 10**9):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to 1000000000")
+    return int(text)
+
+
+def _positive_int(text: str) -> int:
+    return _int(text, low=1)
+
+
+def _unit(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9:_.@\\-]*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a unit")
+    return text

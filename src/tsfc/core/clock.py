@@ -1,0 +1,40 @@
+"""What time it is, as an argument.
+
+The core never asks. The shell reads both clocks once a run; a recording has the wall clock only.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Boot(Struct, frozen=True, forbid_unknown_fields=True):
+    """The clock that nobody sets: it runs from boot, suspend included (`CLOCK_BOOTTIME`)."""
+
+    id: str
+    "Which boot (`/proc/sys/kernel/random/boot_id`); two readings compare only within one."
+    seconds: int
+
+
+class Instant(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One reading of the clocks, in whole seconds: a fraction is cut off where it enters."""
+
+    unix: int
+    "Wall clock, Unix time. It can be set, forward and back."
+    boot: Boot | None = None
+    "Absent where the time was given (`--now`, a recording) and on systems without such a clock."
+
+
+STEP_SECONDS = 5
+"""How far the two clocks may drift apart between two readings before that is a step.
+
+Cutting off fractions alone makes up to 2, slewing 0.03 a minute (500 ppm, the kernel's limit).
+"""
+
+
+def step_between(before: Instant | None, now: Instant) -> int:
+    """Returns by how many seconds the wall clock was set between two readings; 0 where it was not, or nobody can tell."""
+    if before is None or before.boot is None or now.boot is None or before.boot.id != now.boot.id:
+        return 0
+    step = (now.unix - before.unix) - (now.boot.seconds - before.boot.seconds)
+    return step if abs(step) > STEP_SECONDS else 0

@@ -1,0 +1,125 @@
+"""What the job `exporter` says: the status as metrics."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+from tsfc.core import status as statuses
+from tsfc.core.families import Family, Kind, Sample, gauge
+from tsfc.core.paths import Path, classify, has_direct_address
+from tsfc.core.peers import Peer, address, named
+from tsfc.core.status import PeerStatus, Status, UserProfile
+from tsfc.core.text import printable
+
+LAST_SUCCESS = "tailscale_exporter_last_success_timestamp_seconds"
+LABEL_LIMIT = 1000
+"Characters at which a label's value is cut. Prometheus knows no limit by itself, and a hostname has 253."
+
+_NUMBER = re.compile(r"[0-9]{1,16}(\.[0-9]{1,16})?(e\+?[0-9]{1,2})?", re.ASCII)
+_NOBODY = UserProfile()
+
+
+def families(status: Status | None, *, now: float, last_success: float | None) -> tuple[Family, ...]:
+    """Returns the metrics of one run.
+
+    `status` is None where there was none to be had; `now` is Unix time in seconds; `last_success` is the Unix time of
+    the last run that had one, None where no run is known to.
+
+    Peers are exported while the backend is Running, for else their flags say what was true once.
+    """
+    if status is None:
+        return (_up(0), *_last_success(last_success))
+    families = (_up(int(statuses.is_running(status))), *_last_success(now), *_node(status))
+    if not statuses.is_running(status):
+        return families
+    return (*families, *_peer_families(named(status), status, now))
+
+
+def _up(value: int) -> Family:
+    return gauge("tailscale_up", "Whether tailscaled answers and its backend state is Running (1) or not (0).", value)
+
+
+def _last_success(at: float | None) -> tuple[Family, ...]:
+    if at is None:
+        return ()
+    return (gauge(LAST_SUCCESS, "Unix time of the last run that could read the status of tailscaled.", at),)
+
+
+def _node(status: Status) -> tuple[Family, ...]:
+    version = _label(status.version)
+    labels = {"version": version, "short_version": version.partition("-")[0]}
+    return (
+        gauge("tailscale_health_issues", "Number of health messages of tailscaled.", len(status.health or ())),
+        Family("tailscale_version_info", Kind.GAUGE, "Version of tailscaled, always 1.", (Sample(labels, 1),)),
+    )
+
+
+def _peer_families(peers: tuple[Peer, ...], status: Status, now: float) -> tuple[Family, ...]:
+    labels = [{"peer": peer.name} for peer in peers]
+    labelled = [(label, peer.status) for label, peer in zip(labels, peers, strict=True)]
+
+    def per_peer(name: str, kind: Kind, text: str, value: Callable[[PeerStatus], float]) -> Family:
+        return Family(name, kind, text, tuple(Sample(label, value(peer)) for label, peer in labelled))
+
+    return (
+        per_peer("tailscale_peer_online", Kind.GAUGE, "Whether the control server says that the peer is online.", lambda peer: peer.online),
+        per_peer("tailscale_peer_direct", Kind.GAUGE, "Whether the peer has a direct address (CurAddr); an idle peer has none.", has_direct_address),
+        per_peer("tailscale_peer_active", Kind.GAUGE, "Whether something was sent to the peer in the last 45 seconds.", lambda peer: peer.active),
+        Family("tailscale_peer_path", Kind.GAUGE, "How packets travel to the peer: 1 for its path, 0 for the others.", tuple(_path_samples(peers))),
+        per_peer("tailscale_peer_exit_node", Kind.GAUGE, "Whether the peer is the exit node in use.", lambda peer: peer.exit_node),
+        per_peer("tailscale_peer_rx_bytes_total", Kind.COUNTER, "WireGuard bytes received from the peer.", lambda peer: peer.rx_bytes),
+        per_peer("tailscale_peer_tx_bytes_total", Kind.COUNTER, "WireGuard bytes transmitted to the peer.", lambda peer: peer.tx_bytes),
+        Family(
+            "tailscale_peer_last_handshake_seconds_ago",
+            Kind.GAUGE,
+            "Seconds since the last WireGuard handshake with the peer; absent if there was none.",
+            tuple(
+                # A handshake in the future means that a clock was set back: it was just now, as far as anybody can tell.
+                Sample(label, round(max(0.0, now - at), 3))
+                for label, peer in labelled
+                if (at := statuses.handshake(peer)) is not None
+            ),
+        ),
+        Family(
+            "tailscale_peer_info",
+            Kind.GAUGE,
+            "What is known of the peer, always 1; relay is its home DERP region.",
+            tuple(Sample(_info(peer, status.user or {}), 1) for peer in peers),
+        ),
+    )
+
+
+def _path_samples(peers: tuple[Peer, ...]) -> Iterable[Sample]:
+    for peer in peers:
+        current = classify(peer.status)
+        for path in Path:
+            yield Sample({"peer": peer.name, "path": path.value}, path is current)
+
+
+def _info(peer: Peer, users: Mapping[str, UserProfile]) -> dict[str, str]:
+    status = peer.status
+    return {
+        "peer": peer.name,
+        "id": _label(status.id),
+        "hostname": _label(status.host_name),
+        "dns_name": _label(status.dns_name.removesuffix(".")),
+        "os": _label(status.os),
+        "relay": _label(status.relay),
+        "user": _label(users.get(str(status.user_id), _NOBODY).login_name),
+        "tags": _label(",".join(status.tags or ())),
+        "ip": address(status) or "",
+    }
+
+
+def _label(value: str) -> str:
+    return printable(value, LABEL_LIMIT)
+
+
+def last_success_in(exposition: str) -> float | None:
+    """Returns the time of the last success that an earlier run's exposition tells of: the job's memory is its own file."""
+    for line in exposition.splitlines():
+        name, _, value = line.partition(" ")
+        if name == LAST_SUCCESS and _NUMBER.fullmatch(value):
+            return float(value)
+    return None

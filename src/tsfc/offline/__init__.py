@@ -1,0 +1,1 @@
+"""What needs no tailscaled: recordings and imagined tailnets, through the same core."""

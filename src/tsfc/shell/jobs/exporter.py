@@ -1,0 +1,28 @@
+"""The job `exporter`: tailscaled's status as metrics."""
+
+from __future__ import annotations
+
+import time
+
+from returns.result import Failure
+
+from tsfc.core.exporter import families, last_success_in
+from tsfc.core.faults import exit_status
+from tsfc.shell import textfile
+from tsfc.shell.clocks import unix_time
+from tsfc.shell.jobs.common import Common, complain, exposition, observe, publish
+
+JOB = "exporter"
+
+
+def run(common: Common) -> int:
+    """Writes the metrics of all peers, or that tailscaled is not up."""
+    started = time.monotonic()
+    observed = observe(common)
+    now = unix_time(common.now)
+    if isinstance(observed, Failure):
+        complain(JOB, observed.failure().detail)
+        said = families(None, now=now, last_success=last_success_in(textfile.read(common.metrics_path)))
+        return publish(JOB, common, exposition(JOB, common, said, started=started)) or exit_status(observed.failure())
+    said = families(observed.unwrap(), now=now, last_success=None)
+    return publish(JOB, common, exposition(JOB, common, said, started=started))

@@ -1,0 +1,110 @@
+"""The job `watchdog`: looks at all online peers, restarts tailscaled where one is stuck on relay, says what it saw and did."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct
+from returns.result import Failure, Result, Success
+
+from tsfc.core.faults import exit_status
+from tsfc.core.watchdog.effects import Effect, Log, RestartTailscaled, Warn
+from tsfc.core.watchdog.events import Event, Failed, Observed, Outcome, Performed, Unobservable
+from tsfc.core.watchdog.families import families
+from tsfc.core.watchdog.policy import Policy
+from tsfc.core.watchdog.state import from_files, is_state_file, to_files
+from tsfc.core.watchdog.step import Transition, step
+from tsfc.shell import statedir, systemd, textfile
+from tsfc.shell.clocks import instant
+from tsfc.shell.jobs.common import STDERR, STDOUT, Common, complain, exposition, observe, publish, say
+
+JOB = "watchdog"
+
+
+class Options(Struct, frozen=True):
+    """What the watchdog is told on the command line, beside what every job is told."""
+
+    policy: Policy
+    state_dir: str
+    unit: str
+
+
+class Hands(Struct, frozen=True):
+    """What a run may do to the world; a dry run has other hands."""
+
+    commit: Callable[[Mapping[str, bytes | None], Mapping[str, str]], Result[None, str]]
+    "Makes the state files that were loaded into those that are to be."
+    restart: Callable[[], Outcome | None]
+    "Restarts tailscaled and returns what came of it; None where it was not to be tried."
+
+
+def run(common: Common, options: Options) -> int:
+    """Does one run; does nothing where another one is at it."""
+    locked = statedir.lock(options.state_dir)
+    if isinstance(locked, Failure):
+        problem: statedir.Busy | str = locked.failure()
+        if isinstance(problem, statedir.Busy):
+            complain(JOB, f"another run holds the lock in {options.state_dir}: this one does nothing")
+            return 0
+        complain(JOB, problem)
+        return 1
+    hands = Hands(
+        commit=lambda before, after: statedir.commit(options.state_dir, before, after),
+        restart=lambda: systemd.restart(options.unit),
+    )
+    return _run(common, options, hands)
+
+
+def dry_run(common: Common, options: Options) -> int:
+    """Decides and says what `run` would, from the state as it is; keeps nothing and restarts nothing."""
+
+    def only_say() -> None:
+        complain(JOB, f"dry run: {options.unit} is not restarted")
+
+    return _run(common, options, Hands(commit=lambda _before, _after: Success(None), restart=only_say))
+
+
+def _run(common: Common, options: Options, hands: Hands) -> int:
+    started = time.monotonic()
+    loaded = statedir.load(options.state_dir, is_state_file)
+    if isinstance(loaded, Failure):
+        complain(JOB, loaded.failure())
+        return 1
+    observed = observe(common)
+    now = instant(common.now)
+    state, complaints = from_files(loaded.unwrap(), now=now)
+    for complaint in complaints:
+        complain(JOB, complaint)
+
+    before: Mapping[str, bytes | None] = loaded.unwrap()
+    events: list[Event] = [Unobservable(observed.failure()) if isinstance(observed, Failure) else Observed(observed.unwrap())]
+    transitions: list[Transition] = []
+    for event in events:
+        transition = step(state, event, now=now, policy=options.policy)
+        transitions.append(transition)
+        state = transition.state
+        after = to_files(state)
+        kept = hands.commit(before, after)
+        if isinstance(kept, Failure):
+            complain(JOB, f"{kept.failure()}; nothing is restarted without it")
+            return 1
+        before = {name: text.encode() for name, text in after.items()}
+        events += [performed for effect in transition.effects if (performed := _perform(effect, hands, common)) is not None]
+
+    text = exposition(JOB, common, families(state, transitions[0].verdicts, now=now), started=started) if common.metrics_path else ""
+    has_failed = any(isinstance(event, Performed) and isinstance(event.outcome, Failed) for event in events)
+    return publish(JOB, common, text) or int(has_failed) or exit_status(observed.failure() if isinstance(observed, Failure) else None)
+
+
+def _perform(effect: Effect, hands: Hands, common: Common) -> Performed | None:
+    match effect:
+        case Log(line=line):
+            say(STDERR if common.metrics_path == textfile.STANDARD_OUTPUT else STDOUT, line)
+            return None
+        case Warn(line=line):
+            complain(JOB, line)
+            return None
+        case RestartTailscaled():
+            outcome = hands.restart()
+            return None if outcome is None else Performed(effect, outcome)

@@ -1,0 +1,90 @@
+"""Where tailscaled's answers come from: its LocalAPI, or the `tailscale` program."""
+
+from __future__ import annotations
+
+import shutil
+
+from msgspec import Struct
+from returns.result import Failure, Result, Success
+
+from tsfc.core.faults import Down, Fault, Unusable
+from tsfc.shell import localapi
+
+DEFAULT_SOCKET = "/var/run/tailscale/tailscaled.sock"
+"Where tailscaled listens on Linux (`paths/paths.go`)."
+
+STATUS = "/localapi/v0/status"
+USERMETRICS = "/localapi/v0/usermetrics"
+
+
+class LocalAPI(Struct, frozen=True, tag=True):
+    """Ask over the unix socket."""
+
+    socket: str
+
+
+class Cli(Struct, frozen=True, tag=True):
+    """Run the `tailscale` program."""
+
+    argv: tuple[str, ...]
+    "The program and the flags that come before its subcommand."
+
+
+Source = LocalAPI | Cli
+
+
+def choose(kind: str, *, socket: str | None, tailscale: str | None) -> Source:
+    """Returns the source that `--source` names; for `auto` the socket where somebody listens there, else the program, where there is one.
+
+    A socket that was given holds for the program, too: on a machine with two tailscaleds both ask the same one.
+    """
+    localapi_source = LocalAPI(socket or DEFAULT_SOCKET)
+    found = tailscale or shutil.which("tailscale")
+    cli = Cli((found or "tailscale", *(() if socket is None else (f"--socket={socket}",))))
+    match kind:
+        case "localapi":
+            return localapi_source
+        case "cli":
+            return cli
+        case _:
+            return localapi_source if found is None or localapi.is_reachable(localapi_source.socket) else cli
+
+
+def status(source: Source, *, timeout: float) -> Result[bytes, Fault]:
+    """Returns tailscaled's status, as JSON; `timeout` in seconds bounds the whole call."""
+    match source:
+        case LocalAPI(socket=socket):
+            return localapi.call(socket, "GET", STATUS, timeout=timeout)
+        case Cli(argv=argv):
+            return _output((*argv, "status", "--json"), timeout=timeout)
+
+
+def usermetrics(source: Source, *, timeout: float) -> Result[bytes, Fault]:
+    """Returns tailscaled's own metrics, as text; `timeout` in seconds bounds the whole call."""
+    match source:
+        case LocalAPI(socket=socket):
+            return localapi.call(socket, "GET", USERMETRICS, timeout=timeout)
+        case Cli(argv=argv):
+            return _output((*argv, "metrics", "print"), timeout=timeout)
+
+
+def _output(argv: tuple[str, ...], *, timeout: float) -> Result[bytes, Fault]:
+    """Returns what the program printed on standard output. What it said on standard error goes into the fault, or nowhere."""
+    from tsfc.shell import program  # noqa: PLC0415 - most runs start none
+
+    tried = f"running `{' '.join(argv)}`"
+    ran = program.run(argv, timeout=timeout)
+    if isinstance(ran, Failure):
+        problem: program.TooSlow | program.Unstartable = ran.failure()
+        match problem:
+            case program.TooSlow(seconds=seconds):
+                return Failure(Down(f"{tried}: not done within {seconds:g} s; does tailscaled hang? see `journalctl -u tailscaled`, or give --timeout"))
+            case program.Unstartable(detail=detail):
+                return Failure(Unusable(f"{tried}: {detail}; install Tailscale, or give --tailscale the path of the program"))
+    completed = ran.unwrap()
+    if completed.status == 0:
+        return Success(completed.stdout)
+    said = f"{tried}: {completed.complaint()}"
+    if b"failed to connect to local tailscaled" in completed.stderr:
+        return Failure(Down(f"{said}; is tailscaled running? see `systemctl status tailscaled`"))
+    return Failure(Unusable(f"{said}; run the command by hand to see more"))
