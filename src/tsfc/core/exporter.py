@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 from tsfc.core import status as statuses
@@ -16,7 +16,6 @@ LAST_SUCCESS = "tailscale_exporter_last_success_timestamp_seconds"
 LABEL_LIMIT = 1000
 "Characters at which a label's value is cut. Prometheus knows no limit by itself, and a hostname has 253."
 
-_NUMBER = re.compile(r"[0-9]{1,16}(\.[0-9]{1,16})?(e\+?[0-9]{1,2})?", re.ASCII)
 _NOBODY = UserProfile()
 
 
@@ -120,6 +119,14 @@ def last_success_in(exposition: str) -> float | None:
     """Returns the time of the last success that an earlier run's exposition tells of: the job's memory is its own file."""
     for line in exposition.splitlines():
         name, _, value = line.partition(" ")
-        if name == LAST_SUCCESS and _NUMBER.fullmatch(value):
-            return float(value)
+        if name == LAST_SUCCESS:
+            return _finite(value)
     return None
+
+
+def _finite(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

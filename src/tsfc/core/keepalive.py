@@ -7,7 +7,6 @@ answered, for that took its time already; an error ends it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
@@ -104,21 +103,6 @@ def read_answer(raw: bytes) -> Result[Answer, Unusable]:
     return Success(Answer(outcome, max(0.0, result.latency_seconds)))
 
 
-_PONG = re.compile(r"^pong from .+ \([0-9A-Fa-f.:]+(?:, \d+)?\) via (?P<via>\S+) in (?P<latency>[0-9.hmsuµn]+)$", re.MULTILINE)
-_GO_DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)")
-_GO_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-
-
-def read_output(output: str) -> tuple[Answer, ...]:
-    """Reads what `tailscale ping` printed: an answer for each line that tells of a pong or of none, an error where there is neither.
-
-    The exit status says less: 1 for a peer that answers through a relay.
-    """
-    answers = [NO_REPLY] if re.search(r"^(?:ping \".*\" timed out|no reply)$", output, re.MULTILINE) else []
-    answers += [Answer(_outcome_of(pong["via"]), _go_seconds(pong["latency"])) for pong in _PONG.finditer(output)]
-    return tuple(answers) or (ERROR,)
-
-
 def result_of(answers: tuple[Answer, ...]) -> Answer:
     """Returns what a peer's answers come to: the last pong, else what came of the last ping."""
     pongs = [answer for answer in answers if answer.latency_seconds is not None]
@@ -148,13 +132,3 @@ def families(answers: Mapping[str, tuple[Answer, ...]] | None) -> tuple[Family, 
 def _counts(results: Iterable[Answer]) -> Iterable[Sample]:
     outcomes = [result.outcome for result in results]
     return (Sample({"result": outcome.value}, outcomes.count(outcome)) for outcome in Outcome)
-
-
-def _outcome_of(via: str) -> Outcome:
-    if via.startswith("DERP("):
-        return Outcome.DERP
-    return Outcome.PEER_RELAY if via.startswith("peer-relay(") else Outcome.DIRECT
-
-
-def _go_seconds(duration: str) -> float:
-    return sum(float(number) * _GO_UNITS[unit] for number, unit in _GO_DURATION.findall(duration))

@@ -13,7 +13,7 @@ import socketserver
 import stat
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from itertools import accumulate
@@ -31,6 +31,7 @@ from tsfc.offline import capture
 from tsfc.offline.capture import Observation
 from tsfc.shell.jobs.common import STDERR, STDOUT, say
 from tsfc.shell.localapi import HOST, is_reachable
+from tsfc.shell.signals import Ended
 
 DIRECT_SECONDS, PEER_RELAY_SECONDS, DERP_SECONDS = 0.012, 0.025, 0.048
 "Latency of a ping by its path: of the size seen on the internet."
@@ -44,8 +45,11 @@ class Frame(Struct, frozen=True):
 
     at: float
     "Seconds since the beginning of the capture."
-    status: bytes | None
-    "The document; None where there was a fault, which is played as a daemon that is not there."
+    document: bytes
+    "The status as it was; empty where there was a fault, which is played as a daemon that is not there."
+    status: Status | None
+    peers: Mapping[str, PeerStatus]
+    "By each of their Tailscale IPs."
     received: Counter[str]
     "Bytes received since the beginning, by path: what usermetrics counts."
     sent: Counter[str]
@@ -71,7 +75,7 @@ Answer = Reply | Silence | Hangup
 
 
 def run(capture_path: str, socket_path: str, *, speed: float, loop: bool) -> int:
-    """Plays a capture until a signal ends it."""
+    """Plays a capture until a signal ends it, which is how it is meant to end."""
     observations = capture.read(capture_path)
     if isinstance(observations, Failure):
         say(STDERR, f"tsfc stand-in: {observations.failure()}")
@@ -84,6 +88,8 @@ def run(capture_path: str, socket_path: str, *, speed: float, loop: bool) -> int
     try:
         say(STDOUT, f"playing {capture_path} on {socket_path}: {len(playing.frames)} observations, {playing.frames[-1].at:g} s, {speed:g} times as fast")
         playing.serve_forever(poll_interval=3600)
+    except Ended:
+        pass
     finally:
         playing.server_close()
         with suppress(FileNotFoundError):
@@ -98,11 +104,13 @@ def frames(observations: Sequence[Observation]) -> tuple[Frame, ...]:
     return tuple(
         Frame(
             at=seen.captured_at - observations[0].captured_at,
-            status=bytes(seen.status) if seen.fault is None else None,
+            document=bytes(seen.status),
+            status=status,
+            peers={ip: peer for peer in ((status.peer if status else None) or {}).values() for ip in peer.tailscale_ips or ()},
             received=Counter({path: size for (direction, path), size in counted.items() if direction == "rx"}),
             sent=Counter({path: size for (direction, path), size in counted.items() if direction == "tx"}),
         )
-        for seen, counted in zip(observations, traffic, strict=True)
+        for seen, status, counted in zip(observations, statuses, traffic, strict=True)
     )
 
 
@@ -123,11 +131,11 @@ def answer(frame: Frame, method: str, target: str, host: str) -> Answer:
     query = {name: values[0] for name, values in parse_qs(url.query).items()}
     match method, url.path.removeprefix("/localapi/v0/"):
         case "GET", "status":
-            return Reply(200, frame.status)
+            return Reply(200, frame.document)
         case "GET", "usermetrics":
-            return Reply(200, usermetrics(frame).encode(), "text/plain;version=0.0.4;charset=utf-8")
+            return Reply(200, usermetrics(frame, frame.status).encode(), "text/plain;version=0.0.4;charset=utf-8")
         case "POST", "ping":
-            return _ping(decode(frame.status).unwrap(), query.get("ip", ""), query.get("type", ""))
+            return _ping(frame, frame.status, query.get("ip", ""), query.get("type", ""))
         case _, "ping":
             return _refused(400, "want POST")
         case _, "debug":
@@ -136,9 +144,8 @@ def answer(frame: Frame, method: str, target: str, host: str) -> Answer:
             return _refused(404, "404 page not found")
 
 
-def usermetrics(frame: Frame) -> str:
+def usermetrics(frame: Frame, status: Status) -> str:
     """Returns metrics of tailscaled's own that agree with the frame: health messages, and bytes by path, counted from the capture's beginning."""
-    status = decode(frame.status or b"").unwrap()
 
     def by_path(name: str, text: str, counted: Counter[str]) -> Family:
         return Family(name, Kind.COUNTER, text, tuple(Sample({"path": path}, counted[path]) for path in PATH_LABELS.values()))
@@ -166,14 +173,14 @@ def _traffic(before: Status | None, after: Status | None) -> Counter[tuple[str, 
     return counted
 
 
-def _ping(status: Status, ip: str, kind: str) -> Answer:
+def _ping(frame: Frame, status: Status, ip: str, kind: str) -> Answer:
     if not ip or not kind:
         return _refused(400, f"missing '{'type' if ip else 'ip'}' parameter")
     if not is_running(status):
         return _pong(ip, Err="local tailscaled stopped")
     if ip in (status.self_.tailscale_ips or ()):
         return _pong(ip, Err=f"{ip} is local Tailscale IP", IsLocalIP=True)
-    peer = next((peer for peer in (status.peer or {}).values() if ip in (peer.tailscale_ips or ())), None)
+    peer = frame.peers.get(ip)
     if peer is None:
         return _pong(ip, Err="no matching peer")
     if peer.expired:

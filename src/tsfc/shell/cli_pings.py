@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import time
 
-from tsfc.core.keepalive import ERROR, PAUSE_SECONDS, Answer, Ping, read_output
+from tsfc.core.keepalive import ERROR, PAUSE_SECONDS, Answer, Ping
+from tsfc.core.ping_output import read_output
 from tsfc.core.text import one_line
 from tsfc.shell import program
 from tsfc.shell.pings import Round, allow_descriptors, summary

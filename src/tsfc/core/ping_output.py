@@ -1,0 +1,31 @@
+"""What `tailscale ping` prints (`cmd/tailscale/cli/ping.go`, v1.102.3); nobody asks for it who can ask the LocalAPI."""
+
+from __future__ import annotations
+
+import re
+
+from tsfc.core.keepalive import ERROR, NO_REPLY, Answer, Outcome
+
+_PONG = re.compile(r"^pong from .+ \([0-9A-Fa-f.:]+(?:, \d+)?\) via (?P<via>\S+) in (?P<latency>[0-9.hmsuµn]+)$", re.MULTILINE)
+_GO_DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)")
+_GO_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+
+
+def read_output(output: str) -> tuple[Answer, ...]:
+    """Reads what `tailscale ping` printed: an answer for each line that tells of a pong or of none, an error where there is neither.
+
+    The exit status says less: 1 for a peer that answers through a relay.
+    """
+    answers = [NO_REPLY] if re.search(r"^(?:ping \".*\" timed out|no reply)$", output, re.MULTILINE) else []
+    answers += [Answer(_outcome_of(pong["via"]), _seconds(pong["latency"])) for pong in _PONG.finditer(output)]
+    return tuple(answers) or (ERROR,)
+
+
+def _outcome_of(via: str) -> Outcome:
+    if via.startswith("DERP("):
+        return Outcome.DERP
+    return Outcome.PEER_RELAY if via.startswith("peer-relay(") else Outcome.DIRECT
+
+
+def _seconds(duration: str) -> float:
+    return sum(float(number) * _GO_UNITS[unit] for number, unit in _GO_DURATION.findall(duration))

@@ -1,0 +1,131 @@
+"""What the jobs cost: CPU time and memory of whole processes, beside a process that only imports the three packages.
+
+Machines are shared and noisy, so look at the ratios: each is the median over pairs of runs, one right after the other.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CAPTURE = Path(__file__).parents[1] / "tests/fixtures/mixed-paths.json"
+TSFC = (sys.executable, "-m", "tsfc")
+IMPORTS = (sys.executable, "-c", "import msgspec, returns.result, prometheus_client")
+USUAL, FEW, MANY_PEERS = 15, 7, 100
+PEERS = (5, 100, 1_000, 10_000)
+AIMS = {("exporter", 5): 1.15, ("exporter", 1_000): 2.0, ("keepalive", 5): 0.9, ("--help", 0): 0.75}
+"The ratios that we mean to keep."
+SILENT_AIM_SECONDS, SILENT_AIM_MIB = 17, 150
+MEMORY_AIM_MIB = 200
+"For every job at 10,000 peers."
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one process took."""
+
+    cpu_seconds: float
+    wall_seconds: float
+    peak_mib: float
+
+
+def main() -> None:
+    """Prints a row for each job and number of peers."""
+    print(f"{'job':16}{'peers':>7}{'CPU s':>9}{'imports':>9}{'ratio':>7}{'aim':>6}{'peak MiB':>10}")
+    row("--help", 0, (*TSFC, "--help"), runs=USUAL)
+    for peers in PEERS:
+        with tempfile.TemporaryDirectory(prefix="tsfc-") as name:
+            directory = Path(name)
+            playing = play(status(peers, is_direct=True), directory)
+            try:
+                for job, extra in jobs(directory).items():
+                    command = (*TSFC, job, "--socket", f"{directory}/s", *extra)
+                    row(job, peers, command, runs=FEW if peers > MANY_PEERS else USUAL)
+            finally:
+                playing.terminate()
+                playing.wait()
+    silent(1_000)
+
+
+def jobs(directory: Path) -> dict[str, tuple[str, ...]]:
+    """Returns each job with the options that it is started with; the keepalive writes no metrics, as by default."""
+    return {
+        "exporter": ("--metrics-path", f"{directory}/peers.prom"),
+        "native-metrics": ("--metrics-path", f"{directory}/native.prom"),
+        "keepalive": (),
+        "watchdog": ("--metrics-path", f"{directory}/watchdog.prom", "--state-dir", f"{directory}/state"),
+    }
+
+
+def row(job: str, peers: int, command: Sequence[str], *, runs: int) -> None:
+    """Measures a command and prints what it cost."""
+    pairs = [(measure(command), measure(IMPORTS)) for _ in range(runs)]
+    cpu = statistics.median(ours.cpu_seconds for ours, _ in pairs)
+    imports = statistics.median(theirs.cpu_seconds for _, theirs in pairs)
+    ratio = statistics.median(ours.cpu_seconds / theirs.cpu_seconds for ours, theirs in pairs)
+    peak = max(ours.peak_mib for ours, _ in pairs)
+    aim = AIMS.get((job, peers))
+    print(f"{job:16}{peers or '':>7}{cpu:9.3f}{imports:9.3f}{ratio:7.2f}{'' if aim is None else f'{aim:.2f}':>6}{peak:10.1f}", flush=True)
+
+
+def silent(peers: int) -> None:
+    """Prints what a keepalive takes of which no peer answers: three pings of five seconds."""
+    with tempfile.TemporaryDirectory(prefix="tsfc-") as name:
+        directory = Path(name)
+        playing = play(status(peers, is_direct=False), directory)
+        try:
+            cost = measure((*TSFC, "keepalive", "--socket", f"{directory}/s"))
+        finally:
+            playing.terminate()
+            playing.wait()
+    print(f"\nkeepalive, {peers} peers of which none answers: {cost.wall_seconds:.2f} s, {cost.cpu_seconds:.2f} s of CPU, {cost.peak_mib:.0f} MiB")
+    print(f"aims: {SILENT_AIM_SECONDS} s, {SILENT_AIM_MIB} MiB; the memory of every job at 10,000 peers: {MEMORY_AIM_MIB} MiB")
+
+
+def measure(command: Sequence[str]) -> Cost:
+    """Runs a command to its end, what it prints thrown away."""
+    before = os.times().elapsed
+    actions = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+    pid = os.posix_spawn(command[0], tuple(command), os.environ, file_actions=actions)
+    _, ended, usage = os.wait4(pid, 0)
+    if ended:
+        sys.exit(f"`{' '.join(command)}` ended with {os.waitstatus_to_exitcode(ended)}")
+    return Cost(usage.ru_utime + usage.ru_stime, os.times().elapsed - before, usage.ru_maxrss / 1024)
+
+
+def play(document: dict[str, object], directory: Path) -> subprocess.Popen[bytes]:
+    """Starts a stand-in that has this one status."""
+    capture = directory / "capture.ndjson"
+    capture.write_text(json.dumps({"captured_at": 0, "status": document}) + "\n")
+    playing = subprocess.Popen((*TSFC, "stand-in", "--capture", str(capture), "--socket", f"{directory}/s"), stdout=subprocess.PIPE)
+    if playing.stdout is None or not playing.stdout.readline():
+        sys.exit("the stand-in did not start; it has said why")
+    return playing
+
+
+def status(peers: int, *, is_direct: bool) -> dict[str, object]:
+    """Returns a status of real peers, as many as wanted: all direct, or all such as nobody can reach."""
+    document: dict[str, Any] = json.loads(CAPTURE.read_text())
+    real = next(iter(document["Peer"].values()))
+    document["Peer"] = {}
+    document["Self"]["TailscaleIPs"] = ["100.127.255.254"]
+    for number in range(peers):
+        peer = copy.deepcopy(real)
+        peer |= {"ID": f"n{number}CNTRL", "HostName": f"host{number}", "DNSName": f"host{number}.lab.ts.net."}
+        peer |= {"TailscaleIPs": [f"100.{64 + number // 65536}.{number // 256 % 256}.{number % 256}"], "Online": True, "Active": True}
+        peer |= {"CurAddr": "192.0.2.7:41641" if is_direct else "", "Relay": "fra" if is_direct else ""}
+        document["Peer"][f"nodekey:{number:064x}"] = peer
+    return document
+
+
+if __name__ == "__main__":
+    main()
