@@ -10,11 +10,11 @@ from returns.result import Failure, Result, Success
 
 from tsfc.core.faults import exit_status
 from tsfc.core.watchdog.effects import Effect, Log, RestartTailscaled, Warn
-from tsfc.core.watchdog.events import Event, Failed, Observed, Outcome, Performed, Unobservable
+from tsfc.core.watchdog.events import Failed, Observed, Outcome, Performed, Unobservable
 from tsfc.core.watchdog.families import families
 from tsfc.core.watchdog.policy import Policy
-from tsfc.core.watchdog.state import from_files, is_state_file, to_files
-from tsfc.core.watchdog.step import Transition, step
+from tsfc.core.watchdog.state import State, from_files, is_state_file, to_files
+from tsfc.core.watchdog.step import step
 from tsfc.shell import statedir, systemd, textfile
 from tsfc.shell.clocks import instant
 from tsfc.shell.jobs.common import STDERR, STDOUT, Common, complain, exposition, observe, publish, say
@@ -72,39 +72,48 @@ def _run(common: Common, options: Options, hands: Hands) -> int:
         complain(JOB, loaded.failure())
         return 1
     observed = observe(common)
+    fault = observed.failure() if isinstance(observed, Failure) else None
     now = instant(common.now)
     state, complaints = from_files(loaded.unwrap(), now=now)
     for complaint in complaints:
         complain(JOB, complaint)
 
-    before: Mapping[str, bytes | None] = loaded.unwrap()
-    events: list[Event] = [Unobservable(observed.failure()) if isinstance(observed, Failure) else Observed(observed.unwrap())]
-    transitions: list[Transition] = []
-    for event in events:
-        transition = step(state, event, now=now, policy=options.policy)
-        transitions.append(transition)
-        state = transition.state
-        after = to_files(state)
-        kept = hands.commit(before, after)
-        if isinstance(kept, Failure):
-            complain(JOB, f"{kept.failure()}; nothing is restarted without it")
+    seen = step(state, Observed(observed.unwrap()) if fault is None else Unobservable(fault), now=now, policy=options.policy)
+    if not _keep(hands, loaded.unwrap(), seen.state):
+        return 1
+    performed = _perform(seen.effects, hands, common)
+    state = seen.state
+    if performed is not None:
+        told = step(seen.state, performed, now=now, policy=options.policy)
+        if not _keep(hands, {name: text.encode() for name, text in to_files(seen.state).items()}, told.state):
             return 1
-        before = {name: text.encode() for name, text in after.items()}
-        events += [performed for effect in transition.effects if (performed := _perform(effect, hands, common)) is not None]
+        _perform(told.effects, hands, common)
+        state = told.state
 
-    text = exposition(JOB, common, families(state, transitions[0].verdicts, now=now), started=started) if common.metrics_path else ""
-    has_failed = any(isinstance(event, Performed) and isinstance(event.outcome, Failed) for event in events)
-    return publish(JOB, common, text) or int(has_failed) or exit_status(observed.failure() if isinstance(observed, Failure) else None)
+    text = exposition(JOB, common, families(state, seen.verdicts, now=now), started=started) if common.metrics_path else ""
+    has_failed = performed is not None and isinstance(performed.outcome, Failed)
+    return publish(JOB, common, text) or int(has_failed) or exit_status(fault)
 
 
-def _perform(effect: Effect, hands: Hands, common: Common) -> Performed | None:
-    match effect:
-        case Log(line=line):
-            say(STDERR if common.metrics_path == textfile.STANDARD_OUTPUT else STDOUT, line)
-            return None
-        case Warn(line=line):
-            complain(JOB, line)
-            return None
-        case RestartTailscaled():
-            outcome = hands.restart()
-            return None if outcome is None else Performed(effect, outcome)
+def _keep(hands: Hands, before: Mapping[str, bytes | None], state: State) -> bool:
+    """Makes the state durable; reports whether that worked, for without it nothing may be done."""
+    kept = hands.commit(before, to_files(state))
+    if isinstance(kept, Failure):
+        complain(JOB, f"{kept.failure()}; nothing is restarted without it")
+        return False
+    return True
+
+
+def _perform(effects: tuple[Effect, ...], hands: Hands, common: Common) -> Performed | None:
+    """Performs the effects in their order, and returns what came of the one whose outcome matters, if there was one."""
+    performed = None
+    for effect in effects:
+        match effect:
+            case Log(line=line):
+                say(STDERR if common.metrics_path == textfile.STANDARD_OUTPUT else STDOUT, line)
+            case Warn(line=line):
+                complain(JOB, line)
+            case RestartTailscaled():
+                outcome = hands.restart()
+                performed = None if outcome is None else Performed(effect, outcome)
+    return performed
