@@ -5,7 +5,12 @@ The core never asks. The shell reads both clocks once a run; a recording has the
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+Seconds = Annotated[int, Meta(ge=0, le=2**53)]
+"Whole seconds, as far as a float, which is what a Prometheus sample is, counts by ones."
 
 
 class Boot(Struct, frozen=True, forbid_unknown_fields=True):
@@ -13,13 +18,13 @@ class Boot(Struct, frozen=True, forbid_unknown_fields=True):
 
     id: str
     "Which boot (`/proc/sys/kernel/random/boot_id`); two readings compare only within one."
-    seconds: int
+    seconds: Seconds
 
 
 class Instant(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One reading of the clocks, in whole seconds: a fraction is cut off where it enters."""
 
-    unix: int
+    unix: Seconds
     "Wall clock, Unix time. It can be set, forward and back."
     boot: Boot | None = None
     "Absent where the time was given (`--now`, a recording) and on systems without such a clock."

@@ -27,6 +27,8 @@ NAME_BUDGET, ID_BUDGET = 160, 60
 `peer_` + name + `%23` + ID + `%23` + a number is a file name, and that has at most 255 bytes. A DNS label has 63.
 """
 
+MAX_IP_LENGTH = 45
+"Of an IPv6 address with an IPv4 address in it."
 _IP_CHARACTERS = frozenset("0123456789abcdefABCDEF:.")
 
 
@@ -42,7 +44,7 @@ def named(status: Status) -> tuple[Peer, ...]:
 
     The name is the first label of `DNSName`; the whole of it for a peer of another tailnet; `HostName` without a DNS
     name; the ID without either. What collides gets `#<StableNodeID>` behind it, and should even that collide, `#` and
-    its rank by node key.
+    a number in the order of the node keys.
     """
     suffix = _own_suffix(status)
     by_key = sorted((status.peer or {}).items())
@@ -50,8 +52,7 @@ def named(status: Status) -> tuple[Peer, ...]:
     taken = Counter(plain)
     if len(taken) < len(plain):
         with_id = [name if taken[name] == 1 else f"{name}{SEPARATOR}{_cut(peer.id, ID_BUDGET)}" for name, (_, peer) in zip(plain, by_key, strict=True)]
-        taken = Counter(with_id)
-        plain = [name if taken[name] == 1 else f"{name}{SEPARATOR}{rank}" for rank, name in enumerate(with_id, start=1)]
+        plain = _numbered(with_id)
     return tuple(sorted((Peer(name, peer) for name, (_, peer) in zip(plain, by_key, strict=True)), key=lambda peer: peer.name))
 
 
@@ -62,12 +63,27 @@ def is_watched(peer: PeerStatus) -> bool:
 
 def address(peer: PeerStatus) -> str | None:
     """Returns the Tailscale IP to ping, the first that looks like one and so cannot be taken for an option; None for a peer without."""
-    return next((ip for ip in peer.tailscale_ips or () if ip and _IP_CHARACTERS.issuperset(ip)), None)
+    return next((ip for ip in peer.tailscale_ips or () if _looks_like_an_ip(ip)), None)
+
+
+def _looks_like_an_ip(text: str) -> bool:
+    return len(text) <= MAX_IP_LENGTH and _IP_CHARACTERS.issuperset(text) and ("." in text.strip(".") or ":" in text)
 
 
 def base_name(name: str) -> str:
     """Returns a peer's name without what was put behind it to tell it from others."""
     return name.partition(SEPARATOR)[0]
+
+
+def _numbered(names: list[str]) -> list[str]:
+    """Returns the names, and a number behind each of those that are not the only one of their kind."""
+    taken = Counter(names)
+    so_far: Counter[str] = Counter()
+    numbered: list[str] = []
+    for name in names:
+        so_far[name] += 1
+        numbered.append(name if taken[name] == 1 else f"{name}{SEPARATOR}{so_far[name]}")
+    return numbered
 
 
 def _own_suffix(status: Status) -> str:

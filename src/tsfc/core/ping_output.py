@@ -6,7 +6,7 @@ import re
 
 from tsfc.core.keepalive import ERROR, NO_REPLY, Answer, Outcome
 
-_PONG = re.compile(r"^pong from .+ \([0-9A-Fa-f.:]+(?:, \d+)?\) via (?P<via>\S+) in (?P<latency>[0-9.hmsuµn]+)$", re.MULTILINE)
+_PONG = re.compile(r"^pong from .+ \([0-9A-Fa-f.:]+\) via (?P<via>\S+) in (?P<latency>[0-9.hmsuµn]+)$", re.MULTILINE)
 _GO_DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)")
 _GO_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 

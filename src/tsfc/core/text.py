@@ -24,6 +24,6 @@ def printable(text: str, limit: int) -> str:
 
 def one_line(text: str, limit: int = 300) -> str:
     """Returns `text` as one printable line, for the middle of an error line: white space folded, cut at `limit`."""
-    folded = " ".join(text[: 4 * limit].split())
+    folded = " ".join(text.split())
     shown = printable(folded, limit)
     return shown if len(folded) <= limit else shown + "…"

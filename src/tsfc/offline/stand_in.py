@@ -31,7 +31,7 @@ from tsfc.offline import capture
 from tsfc.offline.capture import Observation
 from tsfc.shell.jobs.common import STDERR, STDOUT, say
 from tsfc.shell.localapi import HOST, is_reachable
-from tsfc.shell.signals import Ended
+from tsfc.shell.signals import LONGEST_WAIT_SECONDS, Ended
 
 DIRECT_SECONDS, PEER_RELAY_SECONDS, DERP_SECONDS = 0.012, 0.025, 0.048
 "Latency of a ping by its path: of the size seen on the internet."
@@ -87,7 +87,7 @@ def run(capture_path: str, socket_path: str, *, speed: float, loop: bool) -> int
     playing = server.unwrap()
     try:
         say(STDOUT, f"playing {capture_path} on {socket_path}: {len(playing.frames)} observations, {playing.frames[-1].at:g} s, {speed:g} times as fast")
-        playing.serve_forever(poll_interval=3600)
+        playing.serve_forever(poll_interval=LONGEST_WAIT_SECONDS)
     except Ended:
         pass
     finally:

@@ -13,18 +13,23 @@ from __future__ import annotations
 import io
 import socket
 import time
+from contextlib import suppress
 from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException, HTTPResponse, RemoteDisconnected
+from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead, RemoteDisconnected
 from typing import cast
 
 from returns.result import Failure, Result, Success
 
 from tsfc.core.faults import Down, Fault, Unusable
 from tsfc.core.text import one_line
+from tsfc.shell.signals import LONGEST_WAIT_SECONDS
 
 HOST = "local-tailscaled.sock"
 ANSWER_LIMIT = 256 * 2**20
 "Bytes of an answer, past which it is not read on. 10,000 peers are 16 MB."
+CROWDED_SECONDS = 0.02
+"Until the next try to connect, when more connections wait at the socket than its backlog holds; nothing tells when there is room."
+_END_OF_HEAD = b"\r\n\r\n"
 _PIECE = 2**18
 
 
@@ -35,8 +40,7 @@ def call(path: str, method: str, target: str, *, timeout: float) -> Result[bytes
     received = bytearray()
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(timeout)
-            connection.connect(path)
+            _connect(connection, path, deadline)
             send(connection, method, target)
             while piece := _receive(connection, deadline):
                 received += piece
@@ -77,9 +81,11 @@ def answer(tried: str, received: bytes) -> Result[bytes, Fault]:
         response = HTTPResponse(cast("socket.socket", _Received(received)))
         response.begin()
         body = response.read()
+        if _END_OF_HEAD not in received:
+            raise IncompleteRead(received)  # which the library takes for a head without a body
     except RemoteDisconnected:
         return Failure(Down(f"{tried}: the connection was closed without an answer; is tailscaled just restarting?"))
-    except (HTTPException, ValueError) as error:
+    except (HTTPException, ValueError, OverflowError) as error:
         return Failure(Unusable(f"{tried}: no valid HTTP answer ({one_line(repr(error), 120)}); is it tailscaled that listens there?"))
     if response.status != HTTPStatus.OK:
         said = f"{response.status} {one_line(response.reason, 60)}: {one_line(body[:1000].decode(errors='replace'))}"
@@ -97,12 +103,26 @@ class _Received(io.BytesIO):
         return self
 
 
+def _connect(connection: socket.socket, path: str, deadline: float) -> None:
+    connection.setblocking(False)
+    while True:
+        try:
+            connection.connect(path)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise TimeoutError from None
+            time.sleep(CROWDED_SECONDS)
+        else:
+            return
+
+
 def _receive(connection: socket.socket, deadline: float) -> bytes:
-    remaining = deadline - time.monotonic()
-    if remaining <= 0:
-        raise TimeoutError
-    connection.settimeout(remaining)
-    return connection.recv(_PIECE)
+    """Returns what has come, nothing at the end of the stream."""
+    while (remaining := deadline - time.monotonic()) > 0:
+        connection.settimeout(min(remaining, LONGEST_WAIT_SECONDS))
+        with suppress(TimeoutError):
+            return connection.recv(_PIECE)
+    raise TimeoutError
 
 
 def _unreachable(tried: str, error: OSError, *, received: bool) -> Fault:

@@ -15,6 +15,7 @@ from returns.result import Failure
 from tsfc.core.keepalive import ERROR, NO_REPLY, Answer, Ping, next_ping, read_answer
 from tsfc.shell import localapi
 from tsfc.shell.pings import Round, allow_descriptors, summary
+from tsfc.shell.signals import LONGEST_WAIT_SECONDS
 from tsfc.shell.tailscaled import LocalAPI
 
 PING = "/localapi/v0/ping"
@@ -22,8 +23,6 @@ PING = "/localapi/v0/ping"
 _PIECE = 2**14
 _ANSWER_LIMIT = 2**16
 "Bytes; an answer to a ping has 300."
-_CROWDED_SECONDS = 0.02
-"Until the next try to connect, when more connections wait at the socket than its backlog holds."
 
 
 def ping_all(source: LocalAPI, pings: tuple[Ping, ...], *, count: int, timeout: float) -> Round:
@@ -90,7 +89,7 @@ class _Loop:
         heapq.heappush(self._timers, (at, next(self._serial), ping, what))
 
     def _seconds_to_next_timer(self) -> float:
-        return max(0.0, self._timers[0][0] - time.monotonic()) if self._open else 0.0
+        return min(LONGEST_WAIT_SECONDS, max(0.0, self._timers[0][0] - time.monotonic())) if self._open else 0.0
 
     def _run_timers(self) -> None:
         while self._timers and self._timers[0][0] <= time.monotonic():
@@ -116,7 +115,7 @@ class _Loop:
             if time.monotonic() >= deadline:
                 self._note(ping, (*self.answers[ping], NO_REPLY))
             else:
-                self._set_timer(time.monotonic() + _CROWDED_SECONDS, ping, deadline)
+                self._set_timer(time.monotonic() + localapi.CROWDED_SECONDS, ping, deadline)
             return
         except OSError as error:
             connection.close()

@@ -14,7 +14,7 @@ from msgspec import Struct
 from returns.result import Failure, Result, Success
 
 from tsfc.core.text import one_line
-from tsfc.shell.signals import held_back
+from tsfc.shell.signals import LONGEST_WAIT_SECONDS, held_back
 
 OUTPUT_LIMIT = 256 * 2**20
 "Bytes that a program may print, past which it is ended."
@@ -88,7 +88,7 @@ def collect(descriptors: Sequence[int], *, deadline: float) -> tuple[dict[int, b
             selector.register(descriptor, selectors.EVENT_READ)
         unfinished = set(descriptors)
         while unfinished and total <= OUTPUT_LIMIT and (remaining := deadline - time.monotonic()) > 0:
-            for key, _ in selector.select(remaining):
+            for key, _ in selector.select(min(remaining, LONGEST_WAIT_SECONDS)):
                 piece = os.read(key.fd, _PIECE)
                 outputs[key.fd] += piece
                 total += len(piece)

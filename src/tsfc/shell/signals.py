@@ -9,6 +9,13 @@ from types import FrameType
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
+LONGEST_WAIT_SECONDS = 1.0
+"""No wait for a descriptor is longer; after it, the wait begins again.
+
+A signal that comes after Python has looked for signals and before the system call waits is noted, and interrupts
+nothing: it is seen when the wait is over.
+"""
+
 
 class Ended(BaseException):
     """The run was asked to end. No `Exception`: nothing that expects a failure may take it for one."""

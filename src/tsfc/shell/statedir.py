@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
@@ -115,7 +116,10 @@ def _journalled(directory: str) -> Mapping[str, str | None]:
 
 def _read(path: str, limit: int | None = _READ_LIMIT) -> bytes | None:
     try:
-        with open(path, "rb") as file:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a named pipe would wait for a writer
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return None
             return file.read(-1 if limit is None else limit)
     except OSError:
         return None

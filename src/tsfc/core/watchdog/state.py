@@ -9,15 +9,13 @@ the scripts did not know.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
 from urllib.parse import quote, unquote
 
 import msgspec
-from msgspec import Meta, Struct
-from msgspec.structs import replace
+from msgspec import Struct
 from returns.result import Failure, Result, Success
 
-from tsfc.core.clock import Instant
+from tsfc.core.clock import Instant, Seconds, step_between
 from tsfc.core.text import one_line
 
 PEER_PREFIX = "peer_"
@@ -26,8 +24,6 @@ RESTARTS, RESTART_FAILURES, DETECTIONS, RECOVERIES = ".restart_count", ".restart
 
 MAX_NUMBER = 2**53
 "Where a float, which is what a Prometheus sample is, stops counting by ones; a file with more is not one of ours."
-
-Number = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 
 
 class State(Struct, frozen=True):
@@ -53,7 +49,7 @@ class LastRun(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     """The document in `.last_run`."""
 
     at: Instant | None = None
-    success: Number | None = None
+    success: Seconds | None = None
     restart_pending: bool = False
 
 
@@ -85,36 +81,40 @@ def from_files(files: Mapping[str, bytes | None], *, now: Instant) -> tuple[Stat
     Such a file means that its content is unknown, never that it was long ago: a peer's relay began now, the cooldown
     begins now, a counter begins at 0. A file that is not there means that there was nothing to remember.
     """
+    last_run = _read_last_run(files.get(LAST_RUN, b"{}"))
+    known = last_run.value_or(LastRun())
     complaints: list[str] = []
+    # `step` moves what is remembered with the clock; what begins now must come out as now.
+    begins_now = now.unix - step_between(known.at, now)
 
-    def number(name: str, absent: int | None, unknown: int) -> int | None:
+    def number(name: str, unknown: int, meaning: str) -> int | None:
         if name not in files:
-            return absent
+            return None
         read = _read_number(files[name])
         if isinstance(read, Failure):
-            complaints.append(f"{name} in the state directory {read.failure()}: going on with {unknown}")
+            complaints.append(f"{name} in the state directory {read.failure()}: {meaning}")
             return unknown
         return read.unwrap()
 
-    relay_since = {
-        unquote(name.removeprefix(PEER_PREFIX)): since
-        for name in sorted(files)
-        if name.startswith(PEER_PREFIX) and (since := number(name, None, now.unix)) is not None
-    }
+    def count(name: str) -> int:
+        return number(name, 0, "counting from 0") or 0
+
+    peer_files = sorted(name for name in files if name.startswith(PEER_PREFIX))
+    begins = {name: number(name, begins_now, "its relay begins now") for name in peer_files}
     state = State(
-        relay_since=relay_since,
-        last_restart=number(LAST_RESTART, None, now.unix),
-        restarts=number(RESTARTS, 0, 0) or 0,
-        restart_failures=number(RESTART_FAILURES, 0, 0) or 0,
-        detections=number(DETECTIONS, 0, 0) or 0,
-        recoveries=number(RECOVERIES, 0, 0) or 0,
+        relay_since={unquote(name.removeprefix(PEER_PREFIX)): since for name, since in begins.items() if since is not None},
+        last_restart=number(LAST_RESTART, begins_now, "the cooldown begins now"),
+        restarts=count(RESTARTS),
+        restart_failures=count(RESTART_FAILURES),
+        detections=count(DETECTIONS),
+        recoveries=count(RECOVERIES),
+        restart_pending=known.restart_pending,
+        last_success=known.success,
+        last_run=known.at,
     )
-    last_run = _read_last_run(files.get(LAST_RUN, b"{}"))
     if isinstance(last_run, Failure):
         complaints.append(f"{LAST_RUN} in the state directory {last_run.failure()}: going on without")
-        return state, tuple(complaints)
-    known = last_run.unwrap()
-    return replace(state, restart_pending=known.restart_pending, last_success=known.success, last_run=known.at), tuple(complaints)
+    return state, tuple(complaints)
 
 
 def _read_number(raw: bytes | None) -> Result[int, str]:
@@ -124,7 +124,7 @@ def _read_number(raw: bytes | None) -> Result[int, str]:
     if not text:
         return Failure("is empty")
     if not text.isdigit() or len(text) > len(str(MAX_NUMBER)) or int(text) > MAX_NUMBER:
-        return Failure(f"holds no number ({one_line(text[:80].decode(errors='replace'), 20)!r})")
+        return Failure(f"holds no number ({one_line(text.decode(errors='replace'), 20)!r})")
     return Success(int(text))
 
 

@@ -51,6 +51,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -119,6 +120,8 @@ def step(state: State, event: Event, *, now: Instant, policy: Policy) -> Transit
             return Transition(settled, (*warnings, Warn(fault.detail)))
         case Performed(outcome=outcome):
             return _performed(replace(state, restart_pending=False), outcome)
+        case _ as never:
+            assert_never(never)
 
 
 def line(verdict: Verdict, *, cooldown_remaining: int, policy: Policy) -> str | None:
@@ -139,6 +142,8 @@ def line(verdict: Verdict, *, cooldown_remaining: int, policy: Policy) -> str | 
             return f"RESTART: {peer} on relay for {seconds}s, restarting tailscaled"
         case Reason.RECOVERED | Reason.RESTORED:
             return f"RECOVERED: {peer} back to direct"
+        case _ as never:
+            assert_never(never)
 
 
 def _settle(state: State, now: Instant) -> tuple[State, tuple[Warn, ...]]:
@@ -199,6 +204,8 @@ def _performed(state: State, outcome: Outcome) -> Transition:
             return Transition(replace(state, restarts=state.restarts + 1))
         case Failed(detail=detail):
             return Transition(replace(state, restart_failures=state.restart_failures + 1), (Warn(detail),))
+        case _ as never:
+            assert_never(never)
 
 
 def _cooldown_remaining(state: State, now: Instant, policy: Documented) -> int:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from msgspec import Struct
 from returns.result import Failure, Result, Success
 
+from tsfc.core.families import Family
 from tsfc.core.faults import exit_status
 from tsfc.core.watchdog.effects import Effect, Log, RestartTailscaled, Warn
 from tsfc.core.watchdog.events import Failed, Observed, Outcome, Performed, Unobservable
 from tsfc.core.watchdog.families import families
 from tsfc.core.watchdog.policy import Policy
-from tsfc.core.watchdog.state import State, from_files, is_state_file, to_files
+from tsfc.core.watchdog.state import from_files, is_state_file, to_files
 from tsfc.core.watchdog.step import step
 from tsfc.shell import statedir, systemd, textfile
 from tsfc.shell.clocks import instant
@@ -79,29 +80,28 @@ def _run(common: Common, options: Options, hands: Hands) -> int:
         complain(JOB, complaint)
 
     seen = step(state, Observed(observed.unwrap()) if fault is None else Unobservable(fault), now=now, policy=options.policy)
-    if not _keep(hands, loaded.unwrap(), seen.state):
-        return 1
-    performed = _perform(seen.effects, hands, common)
-    state = seen.state
-    if performed is not None:
-        told = step(seen.state, performed, now=now, policy=options.policy)
-        if not _keep(hands, {name: text.encode() for name, text in to_files(seen.state).items()}, told.state):
-            return 1
-        _perform(told.effects, hands, common)
-        state = told.state
-
-    text = exposition(JOB, common, families(state, seen.verdicts, now=now), started=started) if common.metrics_path else ""
-    has_failed = performed is not None and isinstance(performed.outcome, Failed)
-    return publish(JOB, common, text) or int(has_failed) or exit_status(fault)
-
-
-def _keep(hands: Hands, before: Mapping[str, bytes | None], state: State) -> bool:
-    """Makes the state durable; reports whether that worked, for without it nothing may be done."""
-    kept = hands.commit(before, to_files(state))
+    files = to_files(seen.state)
+    kept = hands.commit(loaded.unwrap(), files)
     if isinstance(kept, Failure):
         complain(JOB, f"{kept.failure()}; nothing is restarted without it")
-        return False
-    return True
+        return 1
+    performed = _perform(seen.effects, hands, common)
+    if performed is None:
+        return _report(common, families(seen.state, seen.verdicts, now=now), started) or exit_status(fault)
+
+    told = step(seen.state, performed, now=now, policy=options.policy)
+    kept = hands.commit({name: text.encode() for name, text in files.items()}, to_files(told.state))
+    if isinstance(kept, Failure):
+        complain(JOB, kept.failure())
+    _perform(told.effects, hands, common)
+    has_failed = isinstance(kept, Failure) or isinstance(performed.outcome, Failed)
+    return _report(common, families(told.state, seen.verdicts, now=now), started) or int(has_failed)
+
+
+def _report(common: Common, said: tuple[Family, ...], started: float) -> int:
+    if common.metrics_path is None:
+        return 0
+    return publish(JOB, common, exposition(JOB, common, said, started=started))
 
 
 def _perform(effects: tuple[Effect, ...], hands: Hands, common: Common) -> Performed | None:
