@@ -1,0 +1,213 @@
+"""The files of the state directory: those of the shell scripts, those that nobody can read, and what is in them."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from tsfc.core.clock import Boot, Instant
+from tsfc.core.watchdog.state import MAX_NUMBER, State, from_files, is_state_file, to_files
+from tsfc.core.watchdog.step import Reason, Verdict, step
+
+from .worlds import NOW, POLICY, T0, relayed, seen
+
+FULL = State(
+    relay_since={"rpi3": T0 - 60, "rpi3#nA": T0, "a/b": 0},
+    last_restart=T0 - 600,
+    restarts=3,
+    restart_failures=1,
+    detections=17,
+    recoveries=9,
+    restart_pending=True,
+    last_success=T0 - 5,
+    last_run=Instant(T0 - 1, Boot("b1", 77)),
+)
+
+
+def test_to_files() -> None:
+    """Each number has its file, as the shell scripts have it, and what they did not know is in one document."""
+    assert to_files(FULL) == {
+        ".restart_count": "3\n",
+        ".restart_failure_count": "1\n",
+        ".detection_count": "17\n",
+        ".recovery_count": "9\n",
+        ".last_restart": f"{T0 - 600}\n",
+        "peer_rpi3": f"{T0 - 60}\n",
+        "peer_rpi3%23nA": f"{T0}\n",
+        "peer_a%2Fb": "0\n",
+        ".last_run": f'{{"at":{{"unix":{T0 - 1},"boot":{{"id":"b1","seconds":77}}}},"success":{T0 - 5},"restart_pending":true}}\n',
+    }
+
+
+def test_to_files_of_nothing() -> None:
+    """What is not known has no file; counters begin at 0."""
+    zeros = dict.fromkeys([".restart_count", ".restart_failure_count", ".detection_count", ".recovery_count"], "0\n")
+    assert to_files(State()) == zeros | {".last_run": "{}\n"}
+
+
+def test_files_are_in_one_order() -> None:
+    """The same state gives the same files in the same order, whatever the order in which peers were met."""
+    turned = replace(FULL, relay_since=dict(sorted(FULL.relay_since.items(), reverse=True)))
+    assert list(to_files(turned).items()) == list(to_files(FULL).items())
+
+
+def test_the_files_of_the_shell_scripts() -> None:
+    """A host that ran the scripts keeps its history, names that need no encoding, and those that the scripts did not encode."""
+    files = {
+        "peer_rpi3": b"1700000000\n",
+        "peer_my phone": b"1699999999",
+        "peer_nas": b"  1699999998 \n\n",
+        ".last_restart": b"1699999000\n",
+        ".restart_count": b"3\n",
+        ".detection_count": b"0017\n",
+        ".recovery_count": b"9",
+    }
+    state, complaints = from_files(files, now=NOW)
+    assert complaints == ()
+    assert state == State(
+        {"rpi3": 1700000000, "my phone": 1699999999, "nas": 1699999998}, last_restart=1699999000, restarts=3, restart_failures=0, detections=17, recoveries=9
+    )
+
+
+def test_no_files_are_no_history() -> None:
+    """A directory without files is the first run."""
+    assert from_files({}, now=NOW) == (State(), ())
+
+
+def test_other_files_are_not_read() -> None:
+    """What is not part of the state says nothing."""
+    assert from_files({".lock": b"", "peer": b"7\n", ".peer_a": b"7\n", "restart_count": b"7\n"}, now=NOW) == (State(), ())
+
+
+UNKNOWN: list[tuple[bytes | None, str]] = [
+    (None, "cannot be read"),
+    (b"", "is empty"),
+    (b" \n", "is empty"),
+    (b"garbage\n", "holds no number ('garbage')"),
+    (b"-1\n", "holds no number ('-1')"),
+    (b"+1\n", "holds no number ('+1')"),
+    (b"1.5\n", "holds no number ('1.5')"),
+    (b"1_0\n", "holds no number ('1_0')"),
+    (b"1 2\n", "holds no number ('1 2')"),
+    (b"1\0", "holds no number ('1\N{REPLACEMENT CHARACTER}')"),
+    ("١".encode(), "holds no number ('١')"),  # noqa: RUF001 - a digit, elsewhere
+    (b"\xff\xfe", "holds no number ('\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}')"),
+    (b"%d" % (MAX_NUMBER + 1), f"holds no number ('{MAX_NUMBER + 1}')"),
+    (b"0" * 17, f"holds no number ('{17 * '0'}')"),
+    (b"9" * 5000, f"holds no number ('{20 * '9'}…')"),
+    (b"\xf0\x9f\xa7\xa6" * 30, f"holds no number ('{20 * chr(0x1F9E6)}…')"),
+    (b"x" * 19 + b"\n" + b"y" * 100, f"holds no number ('{19 * 'x'} …')"),
+]
+
+
+@pytest.mark.parametrize(("raw", "problem"), UNKNOWN)
+@pytest.mark.parametrize(
+    ("name", "expected", "instead"),
+    [
+        ("peer_rpi3", State({"rpi3": T0}), "its relay begins now"),
+        (".last_restart", State(last_restart=T0), "the cooldown begins now"),
+        (".restart_count", State(), "counting from 0"),
+        (".restart_failure_count", State(), "counting from 0"),
+        (".detection_count", State(), "counting from 0"),
+        (".recovery_count", State(), "counting from 0"),
+    ],
+)
+def test_a_number_that_is_unknown_is_counted_from_now(name: str, expected: State, instead: str, raw: bytes | None, problem: str) -> None:
+    """Relay began now, the cooldown begins now, a counter begins at 0; and it is said once, in one line."""
+    state, complaints = from_files({name: raw}, now=NOW)
+    assert state == expected
+    assert complaints == (f"{name} in the state directory {problem}: {instead}",)
+
+
+def test_the_largest_number() -> None:
+    """Numbers count up to where a sample stops counting by ones."""
+    state, complaints = from_files({".restart_count": b"9007199254740992\n", "peer_a": b"9007199254740992"}, now=NOW)
+    assert (state, complaints) == (State({"a": 2**53}, restarts=2**53), ())
+
+
+def test_all_files_unknown() -> None:
+    """One complaint for each, in an order that does not depend on the directory."""
+    names = ["peer_b", "peer_a", ".last_run", ".recovery_count", ".detection_count", ".restart_failure_count", ".restart_count", ".last_restart"]
+    state, complaints = from_files(dict.fromkeys(names), now=NOW)
+    assert state == State({"a": T0, "b": T0}, last_restart=T0)
+    subjects = [complaint.split(" ")[0] for complaint in complaints]
+    assert subjects == ["peer_a", "peer_b", ".last_restart", ".restart_count", ".restart_failure_count", ".detection_count", ".recovery_count", ".last_run"]
+    assert complaints[-1] == ".last_run in the state directory cannot be read: going on without"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff",
+        b'{"surprise":1}',
+        b'{"success":-1}',
+        b'{"success":9007199254740993}',
+        b'{"success":"\xff"}',
+        b'{"at":{"unix":1,"surprise":1}}',
+        b'{"at":{"unix":1,"boot":{"id":"b1"}}}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_last_run_that_is_unknown_is_done_without(raw: bytes) -> None:
+    """The numbers are kept, the rest begins anew; and it is said once, in one line."""
+    state, complaints = from_files({".restart_count": b"3\n", ".last_run": raw}, now=NOW)
+    assert state == State(restarts=3)
+    assert len(complaints) == 1
+    assert complaints[0].isprintable()
+    assert complaints[0].startswith(".last_run in the state directory cannot be read (")
+    assert complaints[0].endswith("): going on without")
+
+
+def test_a_complaint_is_short() -> None:
+    """What is wrong with the document is said in 80 characters."""
+    _, complaints = from_files({".last_run": b'{"' + 200 * b"x" + b'":1}'}, now=NOW)
+    assert complaints == (f".last_run in the state directory cannot be read (Object contains unknown field `{49 * 'x'}…): going on without",)
+
+
+def test_a_last_run_of_an_older_version() -> None:
+    """What the document does not name is as it is by default."""
+    assert from_files({".last_run": b'{"success":7}'}, now=NOW) == (State(last_success=7), ())
+    assert from_files({".last_run": b'{"at":{"unix":7}}'}, now=NOW) == (State(last_run=Instant(7)), ())
+
+
+@pytest.mark.parametrize("raw", [b"", b"garbage", None])
+def test_an_empty_or_corrupt_state_file_does_not_restart_at_once(raw: bytes | None) -> None:
+    """Whatever cannot be read, the next run has no reason to restart anything."""
+    files = dict.fromkeys(["peer_rpi3", ".last_restart", ".restart_count", ".detection_count", ".recovery_count", ".last_run"], raw)
+    state, _ = from_files(files, now=NOW)
+    assert step(state, seen(relayed("rpi3")), now=NOW, policy=POLICY).verdicts == (Verdict("rpi3", Reason.WAITING, 0),)
+
+
+def test_an_empty_state_file_does_not_restart_at_once_though_the_clock_was_set_back() -> None:
+    """What is unknown is counted from now, and now is by the clock as it is, not as it was."""
+    now = Instant(T0, Boot("b1", 1060))
+    files = {"peer_rpi3": b"", ".last_run": b'{"at":{"unix":%d,"boot":{"id":"b1","seconds":1000}}}' % (T0 + 3600)}
+    state, _ = from_files(files, now=now)
+    assert step(state, seen(relayed("rpi3")), now=now, policy=POLICY).verdicts == (Verdict("rpi3", Reason.WAITING, 0),)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("peer_rpi3", True),
+        ("peer_", True),
+        (".last_restart", True),
+        (".last_run", True),
+        (".restart_count", True),
+        (".restart_failure_count", True),
+        (".detection_count", True),
+        (".recovery_count", True),
+        (".lock", False),
+        (".journal", False),
+        (".tmp", False),
+        ("peer", False),
+        ("a.peer_rpi3", False),
+    ],
+)
+def test_is_state_file(name: str, expected: bool) -> None:  # noqa: FBT001 - a row of the table
+    """The state is these files, and no other in the directory."""
+    assert is_state_file(name) is expected

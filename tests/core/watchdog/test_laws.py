@@ -1,0 +1,156 @@
+"""What is true of every decision, whatever was remembered, seen, and wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from tsfc.core.clock import Instant
+from tsfc.core.peers import named
+from tsfc.core.status import PeerStatus, Status
+from tsfc.core.watchdog.events import Event, Observed
+from tsfc.core.watchdog.policy import Policy
+from tsfc.core.watchdog.state import PEER_PREFIX, State, from_files, is_state_file, to_files
+from tsfc.core.watchdog.step import DIRECT, Reason, step
+
+from .strategies import (
+    HOSTILE,
+    INSTANTS,
+    KEPT_STATES,
+    POLICIES,
+    STATES,
+    STATUSES,
+    WILD_EVENTS,
+    WILD_INSTANTS,
+    WILD_POLICIES,
+    WILD_STATES,
+    WILD_STATUSES,
+)
+from .worlds import NOW, POLICY, T0, lines, restarts
+
+WILD_RUNS = {"state": WILD_STATES, "event": WILD_EVENTS, "now": WILD_INSTANTS, "policy": WILD_POLICIES}
+RUNS = {"state": STATES, "status": STATUSES, "now": INSTANTS, "policy": POLICIES}
+
+
+@given(**WILD_RUNS)
+def test_step_is_total(state: State, event: Event, now: Instant, policy: Policy) -> None:
+    """Whatever it is given, it decides: in printable lines, one restart at most, one verdict for each watched peer."""
+    transition = step(state, event, now=now, policy=policy)
+    assert len(restarts(transition)) <= 1
+    assert all(said.isprintable() for said in lines(transition))
+    if transition.verdicts is not None:
+        judged = [verdict.peer for verdict in transition.verdicts]
+        assert judged == sorted(set(judged))
+        assert transition.state.relay_since.keys() == {verdict.peer for verdict in transition.verdicts if verdict.reason not in DIRECT}
+
+
+@given(**WILD_RUNS)
+def test_step_is_deterministic_and_leaves_its_arguments_alone(state: State, event: Event, now: Instant, policy: Policy) -> None:
+    """The same arguments give the same decision, and are the same after it."""
+    copies = deepcopy((state, event, now, policy))
+    first = step(state, event, now=now, policy=policy)
+    assert (state, event, now, policy) == copies
+    assert step(copies[0], copies[1], now=copies[2], policy=copies[3]) == first
+
+
+def reordered(mapping: Mapping[str, Any], data: st.DataObject) -> dict[str, Any]:
+    """Returns the same mapping, in another order."""
+    return dict(data.draw(st.permutations(list(mapping.items()))))
+
+
+@given(state=WILD_STATES, status=WILD_STATUSES, now=WILD_INSTANTS, policy=WILD_POLICIES, data=st.data())
+def test_the_order_of_the_peers_changes_nothing(state: State, status: Status, now: Instant, policy: Policy, data: st.DataObject) -> None:
+    """Peers come in whatever order JSON has them, and are remembered in whatever order the directory has them."""
+    expected = step(state, Observed(status), now=now, policy=policy)
+    other = replace(status, peer=None if status.peer is None else reordered(status.peer, data))
+    assert step(replace(state, relay_since=reordered(state.relay_since, data)), Observed(other), now=now, policy=policy) == expected
+
+
+@given(**RUNS, data=st.data())
+def test_the_node_keys_change_nothing(state: State, status: Status, now: Instant, policy: Policy, data: st.DataObject) -> None:
+    """Peers with names of their own are judged by these, whatever their keys."""
+    peers = status.peer or {}
+    other: dict[str, PeerStatus] = dict(zip(peers, data.draw(st.permutations(list(peers.values()))), strict=True))
+    expected = step(state, Observed(status), now=now, policy=policy)
+    assert step(state, Observed(replace(status, peer=other)), now=now, policy=policy) == expected
+
+
+def instant_later(instant: Instant, seconds: int, uptime: int) -> Instant:
+    """Returns the instant, later by each clock."""
+    return Instant(instant.unix + seconds, instant.boot and replace(instant.boot, seconds=instant.boot.seconds + uptime))
+
+
+def state_later(state: State, seconds: int, uptime: int) -> State:
+    """Returns the state in which all happened later."""
+    return replace(
+        state,
+        relay_since={name: since + seconds for name, since in state.relay_since.items()},
+        last_restart=None if state.last_restart is None else state.last_restart + seconds,
+        last_success=None if state.last_success is None else state.last_success + seconds,
+        last_run=None if state.last_run is None else instant_later(state.last_run, seconds, uptime),
+    )
+
+
+@given(**RUNS, shift=st.tuples(st.integers(-T0 // 2, T0), st.integers(0, T0)))
+def test_the_date_changes_nothing_but_times(state: State, status: Status, now: Instant, policy: Policy, shift: tuple[int, int]) -> None:
+    """What is decided depends on durations alone: another zero of either clock moves the instants that are remembered, and nothing else."""
+    transition = step(state, Observed(status), now=now, policy=policy)
+    later = step(state_later(state, *shift), Observed(status), now=instant_later(now, *shift), policy=policy)
+    assert later == replace(transition, state=state_later(transition.state, *shift))
+
+
+@given(**RUNS)
+def test_a_second_look_at_the_same_second_sees_nothing_new(state: State, status: Status, now: Instant, policy: Policy) -> None:
+    """Nobody is detected or recovers twice, and nothing that was remembered moves."""
+    first = step(state, Observed(status), now=now, policy=policy)
+    second = step(first.state, Observed(status), now=now, policy=policy)
+    assert second.state.relay_since == first.state.relay_since
+    assert {verdict.reason for verdict in second.verdicts or ()}.isdisjoint({Reason.DETECTED, Reason.RECOVERED, Reason.RESTORED})
+    assert restarts(second) == () or policy.cooldown_seconds == 0 or not restarts(first)
+
+
+def kept(state: State, now: Instant) -> tuple[State, tuple[str, ...]]:
+    """Returns what is read back from the files of the state."""
+    return from_files({name: text.encode() for name, text in to_files(state).items()}, now=now)
+
+
+@given(state=KEPT_STATES)
+def test_files_hold_every_state(state: State) -> None:
+    """What was written is read back as the same state, whatever the peers are called, without a complaint."""
+    assert kept(state, NOW) == (state, ())
+
+
+@given(state=STATES, status=WILD_STATUSES, policy=WILD_POLICIES, unix=st.integers(0, 2**53))
+def test_files_hold_what_step_decides(state: State, status: Status, policy: Policy, unix: int) -> None:
+    """Names from hell in, and the state that they lead to is read back as it is."""
+    after = step(state, Observed(status), now=Instant(unix), policy=policy).state
+    assert kept(after, NOW) == (after, ())
+
+
+LONG = st.builds(str.__mul__, st.sampled_from(["x", "é", "\U0001f9e6", "%", "#", "/", ".", "x\0"]), st.sampled_from([1, 60, 200, 10_000]))
+
+
+@given(
+    peers=st.dictionaries(
+        st.integers(0, 99).map(str),
+        st.builds(PeerStatus, id=LONG | st.sampled_from(HOSTILE), host_name=LONG | st.sampled_from(HOSTILE), online=st.just(value=True)),
+        max_size=12,
+    )
+)
+def test_file_names_are_safe(peers: dict[str, PeerStatus]) -> None:
+    """No name leaves its directory, is too long for it, or is another's; each is a file of the state."""
+    status = Status(backend_state="Running", peer=peers)
+    files = to_files(step(State(), Observed(status), now=NOW, policy=POLICY).state)
+    assert len([name for name in files if name.startswith(PEER_PREFIX)]) == len(peers) == len(named(status))
+    for name in files:
+        assert is_state_file(name)
+        assert name.isascii()
+        assert name.isprintable()
+        assert "/" not in name
+        assert name not in {".", ".."}
+        assert len(name) <= 255

@@ -1,0 +1,530 @@
+"""Every row of the watchdog's table, at its thresholds: what is said, counted, remembered and done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from msgspec import Struct
+from msgspec.structs import replace
+
+from support.statuses import decoded, peer
+from tsfc.core.clock import Boot, Instant
+from tsfc.core.faults import Unusable
+from tsfc.core.watchdog.effects import Effect, Log, RestartTailscaled, Warn
+from tsfc.core.watchdog.events import Done, Event, Failed, Observed, Performed, Unobservable
+from tsfc.core.watchdog.policy import Documented, is_excluded
+from tsfc.core.watchdog.state import State
+from tsfc.core.watchdog.step import Reason, Verdict, line, step
+
+from .worlds import DOWN, NOW, ROWS, STOPPED, T0, relayed, rows, seen
+
+DIRECT, DETECTED, WAITING, EXCLUDED = Reason.DIRECT, Reason.DETECTED, Reason.WAITING, Reason.EXCLUDED
+COOLDOWN, RESTART, RECOVERED, RESTORED = Reason.COOLDOWN, Reason.RESTART, Reason.RECOVERED, Reason.RESTORED
+
+
+class Row(Struct, frozen=True):
+    """One run. The state after it is the one before it with `becomes`, and with the run's own instants."""
+
+    id: str
+    before: State
+    event: Event
+    verdicts: tuple[Verdict, ...] | None
+    effects: tuple[Effect, ...] = ()
+    becomes: Mapping[str, Any] = {}
+    policy: Documented = Documented()
+    now: Instant = NOW
+
+
+def said(*texts: str) -> tuple[Log, ...]:
+    """Returns the log lines."""
+    return tuple(Log(text) for text in texts)
+
+
+def on_relay(*, last_restart: int | None = None, **seconds: int) -> State:
+    """Returns a state in which these peers are on relay for so long."""
+    return State({name: T0 - d for name, d in seconds.items()}, last_restart=None if last_restart is None else T0 - last_restart)
+
+
+ONE_DETECTED = (Verdict("rpi3", DETECTED),)
+DETECTED_RPI3 = said("DETECTED: rpi3 transitioned to relay")
+REMEMBERED = {"relay_since": {"rpi3": T0}, "detections": 1}
+RECOVERED_RPI3 = said("RECOVERED: rpi3 back to direct")
+RESTART_RPI3 = said("RESTART: rpi3 on relay for 601s, restarting tailscaled")
+RESTARTED = {"last_restart": T0, "restart_pending": True}
+WITHOUT_RPI3 = Documented(excluded=frozenset({"rpi3"}))
+TWINS = (relayed("rpi3", ID="nA"), relayed("rpi3", ID="nB"))
+
+ONE_PEER = [
+    # direct | nothing -> nothing
+    Row("direct", State(), seen(peer("rpi3")), (Verdict("rpi3", DIRECT),)),
+    # on relay | nothing -> remember now; "on relay" is to have no direct address, whatever else there is
+    Row("derp", State(), seen(relayed("rpi3")), ONE_DETECTED, DETECTED_RPI3, REMEMBERED),
+    Row("peer relay", State(), seen(peer("rpi3", "peer_relay")), ONE_DETECTED, DETECTED_RPI3, REMEMBERED),
+    Row("idle", State(), seen(peer("rpi3", "idle")), ONE_DETECTED, DETECTED_RPI3, REMEMBERED),
+    Row("without an IP", State(), seen(relayed("rpi3", TailscaleIPs=None)), ONE_DETECTED, DETECTED_RPI3, REMEMBERED),
+    Row("excluded, detected", State(), seen(relayed("rpi3")), ONE_DETECTED, DETECTED_RPI3, REMEMBERED, WITHOUT_RPI3),
+    # on relay | since, d <= max -> keep
+    Row("same second", on_relay(rpi3=0), seen(relayed("rpi3")), (Verdict("rpi3", WAITING, 0),), said("WAITING: rpi3 on relay for 0s (threshold: 600s)")),
+    Row("below", on_relay(rpi3=300), seen(relayed("rpi3")), (Verdict("rpi3", WAITING, 300),), said("WAITING: rpi3 on relay for 300s (threshold: 600s)")),
+    Row("d == max", on_relay(rpi3=600), seen(relayed("rpi3")), (Verdict("rpi3", WAITING, 600),), said("WAITING: rpi3 on relay for 600s (threshold: 600s)")),
+    Row(
+        "excluded, below",
+        on_relay(rpi3=600),
+        seen(relayed("rpi3")),
+        (Verdict("rpi3", WAITING, 600),),
+        said("WAITING: rpi3 on relay for 600s (threshold: 600s)"),
+        policy=WITHOUT_RPI3,
+    ),
+    Row(
+        "another threshold",
+        on_relay(rpi3=61),
+        seen(relayed("rpi3")),
+        (Verdict("rpi3", WAITING, 61),),
+        said("WAITING: rpi3 on relay for 61s (threshold: 61s)"),
+        policy=Documented(max_relay_seconds=61),
+    ),
+    # on relay | since, d > max, no cooldown -> keep; restart
+    Row(
+        "d == max + 1",
+        on_relay(rpi3=601),
+        seen(relayed("rpi3")),
+        (Verdict("rpi3", RESTART, 601),),
+        (*RESTART_RPI3, RestartTailscaled("rpi3", 601)),
+        RESTARTED,
+    ),
+    Row(
+        "cooldown over",
+        on_relay(rpi3=601, last_restart=600),
+        seen(relayed("rpi3")),
+        (Verdict("rpi3", RESTART, 601),),
+        (*RESTART_RPI3, RestartTailscaled("rpi3", 601)),
+        RESTARTED,
+    ),
+    Row(
+        "no cooldown at all",
+        on_relay(rpi3=1, last_restart=0),
+        seen(relayed("rpi3")),
+        (Verdict("rpi3", RESTART, 1),),
+        (*said("RESTART: rpi3 on relay for 1s, restarting tailscaled"), RestartTailscaled("rpi3", 1)),
+        RESTARTED,
+        Documented(max_relay_seconds=0, cooldown_seconds=0),
+    ),
+    # on relay | since, d > max, cooldown holds -> keep
+    Row(
+        "cooldown, first second",
+        on_relay(rpi3=601, last_restart=0),
+        seen(relayed("rpi3")),
+        (Verdict("rpi3", COOLDOWN, 601),),
+        said("COOLDOWN: rpi3 exceeded threshold but in cooldown (600s remaining)"),
+    ),
+    Row(
+        "cooldown, last second",
+        on_relay(rpi3=601, last_restart=599),
+        seen(relayed("rpi3")),
+        (Verdict("rpi3", COOLDOWN, 601),),
+        said("COOLDOWN: rpi3 exceeded threshold but in cooldown (1s remaining)"),
+    ),
+    # on relay | since, d > max, excluded -> keep
+    Row(
+        "excluded",
+        on_relay(rpi3=650),
+        seen(relayed("rpi3")),
+        (Verdict("rpi3", EXCLUDED, 650),),
+        said("EXCLUDED: rpi3 on relay for 650s, excluded from restarts"),
+        policy=WITHOUT_RPI3,
+    ),
+    Row(
+        "excluded, in cooldown",
+        on_relay(rpi3=601, last_restart=1),
+        seen(relayed("rpi3")),
+        (Verdict("rpi3", EXCLUDED, 601),),
+        said("EXCLUDED: rpi3 on relay for 601s, excluded from restarts"),
+        policy=WITHOUT_RPI3,
+    ),
+    # direct | since -> forget; a recovery, unless the restart did it
+    Row("recovered", on_relay(rpi3=30), seen(peer("rpi3")), (Verdict("rpi3", RECOVERED),), RECOVERED_RPI3, {"relay_since": {}, "recoveries": 1}),
+    Row(
+        "excluded, recovered",
+        on_relay(rpi3=900),
+        seen(peer("rpi3")),
+        (Verdict("rpi3", RECOVERED),),
+        RECOVERED_RPI3,
+        {"relay_since": {}, "recoveries": 1},
+        WITHOUT_RPI3,
+    ),
+    Row(
+        "on relay only after the restart",
+        on_relay(rpi3=99, last_restart=100),
+        seen(peer("rpi3")),
+        (Verdict("rpi3", RECOVERED),),
+        RECOVERED_RPI3,
+        {"relay_since": {}, "recoveries": 1},
+    ),
+    Row(
+        "on relay since the restart",
+        on_relay(rpi3=100, last_restart=100),
+        seen(peer("rpi3")),
+        (Verdict("rpi3", RESTORED),),
+        RECOVERED_RPI3,
+        {"relay_since": {}},
+    ),
+    Row(
+        "restored in the last second",
+        on_relay(rpi3=1300, last_restart=599),
+        seen(peer("rpi3")),
+        (Verdict("rpi3", RESTORED),),
+        RECOVERED_RPI3,
+        {"relay_since": {}},
+    ),
+    Row(
+        "recovered after the cooldown",
+        on_relay(rpi3=1300, last_restart=600),
+        seen(peer("rpi3")),
+        (Verdict("rpi3", RECOVERED),),
+        RECOVERED_RPI3,
+        {"relay_since": {}, "recoveries": 1},
+    ),
+    # offline, gone or not watched | since -> forget
+    Row("offline", on_relay(rpi3=900), seen(peer("rpi3", "offline")), (), (), {"relay_since": {}}),
+    Row("gone", on_relay(rpi3=900), seen(), (), (), {"relay_since": {}}),
+    Row("gone, and the map is null", on_relay(rpi3=900), Observed(decoded(Peer=None)), (), (), {"relay_since": {}}),
+    Row("expired", on_relay(rpi3=900), seen(relayed("rpi3", Expired=True)), (), (), {"relay_since": {}}),
+    Row("sharee", on_relay(rpi3=900), seen(relayed("rpi3", ShareeNode=True)), (), (), {"relay_since": {}}),
+    Row("Mullvad", on_relay(rpi3=900), seen(relayed("rpi3", DNSName="rpi3.mullvad.ts.net.")), (), (), {"relay_since": {}}),
+    # nothing could be seen | anything -> keep all
+    Row("down", on_relay(rpi3=900), DOWN, None, (Warn("asking tailscaled: connection refused; is it running?"),)),
+    Row("unreadable", on_relay(rpi3=900, last_restart=700), Unobservable(Unusable("not JSON")), None, (Warn("not JSON"),)),
+    Row(
+        "not Running",
+        on_relay(rpi3=900),
+        STOPPED,
+        None,
+        (Warn("tailscaled is Stopped, not Running: no peer can be judged, all is kept as it was"),),
+    ),
+    Row(
+        "in a state from hell",
+        State(),
+        Observed(decoded(BackendState="a\n" + 60 * "b")),
+        None,
+        (Warn(f"tailscaled is a {38 * 'b'}…, not Running: no peer can be judged, all is kept as it was"),),
+    ),
+]
+
+SEVERAL_PEERS = [
+    Row(
+        "in the order of the names, one line each",
+        on_relay(a=900, c=10, d=20, e=30, last_restart=100),
+        seen(*map(relayed, "cba"), *map(peer, "ed")),
+        (Verdict("a", COOLDOWN, 900), Verdict("b", DETECTED), Verdict("c", WAITING, 10), Verdict("d", RECOVERED), Verdict("e", RECOVERED)),
+        said(
+            "COOLDOWN: a exceeded threshold but in cooldown (500s remaining)",
+            "DETECTED: b transitioned to relay",
+            "WAITING: c on relay for 10s (threshold: 600s)",
+            "RECOVERED: d back to direct",
+            "RECOVERED: e back to direct",
+        ),
+        {"relay_since": {"a": T0 - 900, "b": T0, "c": T0 - 10}, "detections": 1, "recoveries": 2},
+    ),
+    Row(
+        "the longest on relay is the cause, the others wait for the whole cooldown",
+        on_relay(a=700, b=800, c=799, last_restart=601),
+        seen(*map(relayed, "abc")),
+        (Verdict("a", COOLDOWN, 700), Verdict("b", RESTART, 800), Verdict("c", COOLDOWN, 799)),
+        (
+            *said(
+                "COOLDOWN: a exceeded threshold but in cooldown (600s remaining)",
+                "RESTART: b on relay for 800s, restarting tailscaled",
+                "COOLDOWN: c exceeded threshold but in cooldown (600s remaining)",
+            ),
+            RestartTailscaled("b", 800),
+        ),
+        RESTARTED,
+    ),
+    Row(
+        "of equals the first by name is the cause",
+        on_relay(c=700, a=650, b=700),
+        seen(*map(relayed, "cba")),
+        (Verdict("a", COOLDOWN, 650), Verdict("b", RESTART, 700), Verdict("c", COOLDOWN, 700)),
+        (
+            *said(
+                "COOLDOWN: a exceeded threshold but in cooldown (30s remaining)",
+                "RESTART: b on relay for 700s, restarting tailscaled",
+                "COOLDOWN: c exceeded threshold but in cooldown (30s remaining)",
+            ),
+            RestartTailscaled("b", 700),
+        ),
+        RESTARTED,
+        Documented(cooldown_seconds=30),
+    ),
+    Row(
+        "a restart moves nobody who does not wait for it",
+        on_relay(a=900, b=601, c=600, d=10),
+        seen(*map(relayed, "abc"), peer("d"), peer("e"), relayed("f")),
+        (
+            Verdict("a", EXCLUDED, 900),
+            Verdict("b", RESTART, 601),
+            Verdict("c", WAITING, 600),
+            Verdict("d", RECOVERED),
+            Verdict("e", DIRECT),
+            Verdict("f", DETECTED),
+        ),
+        (
+            *said(
+                "EXCLUDED: a on relay for 900s, excluded from restarts",
+                "RESTART: b on relay for 601s, restarting tailscaled",
+                "WAITING: c on relay for 600s (threshold: 600s)",
+                "RECOVERED: d back to direct",
+                "DETECTED: f transitioned to relay",
+            ),
+            RestartTailscaled("b", 601),
+        ),
+        RESTARTED | {"relay_since": {"a": T0 - 900, "b": T0 - 601, "c": T0 - 600, "f": T0}, "detections": 1, "recoveries": 1},
+        Documented(excluded=frozenset({"a"})),
+    ),
+    Row(
+        "an excluded name covers all that share it",
+        State({"rpi3#nA": T0 - 700, "rpi3#nB": T0 - 800}),
+        seen(*TWINS),
+        (Verdict("rpi3#nA", EXCLUDED, 700), Verdict("rpi3#nB", EXCLUDED, 800)),
+        said("EXCLUDED: rpi3#nA on relay for 700s, excluded from restarts", "EXCLUDED: rpi3#nB on relay for 800s, excluded from restarts"),
+        policy=WITHOUT_RPI3,
+    ),
+    Row(
+        "an excluded name with an ID covers that one alone",
+        State({"rpi3#nA": T0 - 700, "rpi3#nB": T0 - 800}),
+        seen(*TWINS),
+        (Verdict("rpi3#nA", RESTART, 700), Verdict("rpi3#nB", EXCLUDED, 800)),
+        (
+            *said("RESTART: rpi3#nA on relay for 700s, restarting tailscaled", "EXCLUDED: rpi3#nB on relay for 800s, excluded from restarts"),
+            RestartTailscaled("rpi3#nA", 700),
+        ),
+        RESTARTED,
+        Documented(excluded=frozenset({"rpi3#nB", "rpi", "RPI3"})),
+    ),
+]
+
+PENDING = Warn("the run that restarted tailscaled ended before it knew the outcome: counted as done")
+
+
+def stepped(seconds: int) -> Warn:
+    """Returns the line about a clock that was set."""
+    return Warn(f"the clock was set by {seconds:+d}s since the last run: all that is remembered was moved with it")
+
+
+def read(unix: int, boot: int, boot_id: str = "b1") -> Instant:
+    """Returns a reading of both clocks."""
+    return Instant(unix, Boot(boot_id, boot))
+
+
+BEFORE = State({"rpi3": T0 - 700}, last_restart=T0 - 650, last_success=T0 - 60, last_run=read(T0 - 60, 940))
+
+CLOCKS_AND_CRASHES = [
+    Row(
+        "a remembered instant in the future becomes now",
+        State({"rpi3": T0 + 1}, last_restart=T0 + 1, last_success=T0 + 1),
+        DOWN,
+        None,
+        (Warn("asking tailscaled: connection refused; is it running?"),),
+        {"relay_since": {"rpi3": T0}, "last_restart": T0, "last_success": T0},
+    ),
+    Row(
+        "relay that began in the future began now",
+        State({"rpi3": T0 + 5000}),
+        seen(relayed("rpi3")),
+        (Verdict("rpi3", WAITING, 0),),
+        said("WAITING: rpi3 on relay for 0s (threshold: 600s)"),
+        {"relay_since": {"rpi3": T0}},
+    ),
+    Row(
+        "a restart in the future was now",
+        State({"rpi3": T0 - 700}, last_restart=T0 + 5000),
+        seen(relayed("rpi3")),
+        (Verdict("rpi3", COOLDOWN, 700),),
+        said("COOLDOWN: rpi3 exceeded threshold but in cooldown (600s remaining)"),
+        {"last_restart": T0},
+    ),
+    Row(
+        "a restart of unknown outcome counts as done in the next run",
+        State({"rpi3": T0 - 700}, last_restart=T0 - 60, restarts=2, restart_failures=1, restart_pending=True),
+        seen(relayed("rpi3")),
+        (Verdict("rpi3", COOLDOWN, 700),),
+        (PENDING, *said("COOLDOWN: rpi3 exceeded threshold but in cooldown (540s remaining)")),
+        {"restarts": 3, "restart_pending": False},
+    ),
+    Row(
+        "a restart of unknown outcome counts as done, though nothing can be seen",
+        State(restarts=2, restart_pending=True),
+        DOWN,
+        None,
+        (PENDING, Warn("asking tailscaled: connection refused; is it running?")),
+        {"restarts": 3, "restart_pending": False},
+    ),
+    Row(
+        "a restart of unknown outcome counts as done, though tailscaled is not Running",
+        State(restart_pending=True),
+        STOPPED,
+        None,
+        (PENDING, Warn("tailscaled is Stopped, not Running: no peer can be judged, all is kept as it was")),
+        {"restarts": 1, "restart_pending": False},
+    ),
+    Row(
+        "no step: both clocks went on alike",
+        BEFORE,
+        seen(peer("rpi3")),
+        (Verdict("rpi3", RECOVERED),),
+        RECOVERED_RPI3,
+        {"relay_since": {}, "recoveries": 1},
+        now=read(T0, 1000),
+    ),
+    Row(
+        "no step: as much as rounding makes",
+        BEFORE,
+        seen(relayed("rpi3")),
+        (Verdict("rpi3", RESTART, 700),),
+        (*said("RESTART: rpi3 on relay for 700s, restarting tailscaled"), RestartTailscaled("rpi3", 700)),
+        RESTARTED,
+        now=read(T0, 995),
+    ),
+    Row(
+        "forward: all is moved, nobody is longer on relay for it",
+        BEFORE,
+        seen(relayed("rpi3")),
+        (Verdict("rpi3", RESTART, 700),),
+        (stepped(3600), *said("RESTART: rpi3 on relay for 700s, restarting tailscaled"), RestartTailscaled("rpi3", 700)),
+        {"relay_since": {"rpi3": T0 + 2900}, "last_restart": T0 + 3600, "restart_pending": True},
+        now=read(T0 + 3600, 1000),
+    ),
+    Row(
+        "back: all is moved, nobody is shorter on relay for it",
+        BEFORE,
+        seen(relayed("rpi3")),
+        (Verdict("rpi3", COOLDOWN, 700),),
+        (stepped(-3600), *said("COOLDOWN: rpi3 exceeded threshold but in cooldown (50s remaining)")),
+        {"relay_since": {"rpi3": T0 - 4300}, "last_restart": T0 - 4250},
+        Documented(cooldown_seconds=700),
+        read(T0 - 3600, 1000),
+    ),
+    Row(
+        "back, and tailscaled is down: moved all the same",
+        replace(BEFORE, restart_pending=True),
+        DOWN,
+        None,
+        (stepped(-6), PENDING, Warn("asking tailscaled: connection refused; is it running?")),
+        {"relay_since": {"rpi3": T0 - 706}, "last_restart": T0 - 656, "last_success": T0 - 66, "restarts": 1, "restart_pending": False},
+        now=read(T0 - 6, 1000),
+    ),
+    Row(
+        "back behind the epoch: nothing is remembered from before it",
+        State({"a": 99, "b": 101}, last_run=read(1000, 10)),
+        seen(*map(relayed, "ab")),
+        (Verdict("a", WAITING, 901), Verdict("b", WAITING, 900)),
+        (stepped(-100), *said("WAITING: a on relay for 901s (threshold: 5000s)", "WAITING: b on relay for 900s (threshold: 5000s)")),
+        {"relay_since": {"a": 0, "b": 1}},
+        Documented(max_relay_seconds=5000),
+        read(901, 11),
+    ),
+    Row(
+        "another boot: the clocks do not compare",
+        BEFORE,
+        seen(relayed("rpi3")),
+        (Verdict("rpi3", RESTART, 4300),),
+        (*said("RESTART: rpi3 on relay for 4300s, restarting tailscaled"), RestartTailscaled("rpi3", 4300)),
+        {"last_restart": T0 + 3600, "restart_pending": True},
+        now=read(T0 + 3600, 1000, "b2"),
+    ),
+    Row(
+        "no boot clock: what cannot be known is not guessed",
+        BEFORE,
+        seen(relayed("rpi3")),
+        (Verdict("rpi3", WAITING, 0),),
+        said("WAITING: rpi3 on relay for 0s (threshold: 600s)"),
+        {"relay_since": {"rpi3": T0 - 3600}, "last_restart": T0 - 3600},
+        now=Instant(T0 - 3600),
+    ),
+]
+
+TABLE = [*ONE_PEER, *SEVERAL_PEERS, *CLOCKS_AND_CRASHES]
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.id)
+def test_row(row: Row) -> None:
+    """A run says, counts, remembers and does what its row of the table says, and nothing else."""
+    success = {} if row.verdicts is None else {"last_success": row.now.unix}
+    expected = replace(row.before, last_run=row.now, **success, **row.becomes)
+    transition = step(row.before, row.event, now=row.now, policy=row.policy)
+    assert transition.effects == row.effects
+    assert transition.verdicts == row.verdicts
+    assert transition.state == expected
+
+
+def test_every_row_is_reached() -> None:
+    """No row of the table, and no reason, is without a case here."""
+    reached = {name for row in TABLE for name in rows(row.before, step(row.before, row.event, now=row.now, policy=row.policy))}
+    assert reached == ROWS
+
+
+EFFECT = RestartTailscaled("rpi3", 601)
+ASKED = State({"rpi3": T0 - 601}, last_restart=T0, restarts=2, restart_failures=1, restart_pending=True, last_success=T0, last_run=NOW)
+
+
+@pytest.mark.parametrize("now", [NOW, Instant(0), Instant(T0 + 9999)], ids=["at once", "clock set back", "much later"])
+def test_a_restart_that_was_done_is_counted_once_it_was_done(now: Instant) -> None:
+    """The outcome counts the restart, and changes nothing else."""
+    transition = step(ASKED, Performed(EFFECT, Done()), now=now, policy=Documented())
+    assert transition.state == replace(ASKED, restarts=3, restart_pending=False)
+    assert transition.effects == ()
+    assert transition.verdicts is None
+
+
+def test_a_restart_that_failed_counts_as_a_failure_and_starts_the_cooldown_all_the_same() -> None:
+    """A failure is counted and said, is no restart, and is not tried again before the cooldown is over."""
+    failed = step(ASKED, Performed(EFFECT, Failed("systemctl: not found")), now=NOW, policy=Documented())
+    assert failed.state == replace(ASKED, restart_failures=2, restart_pending=False)
+    assert failed.effects == (Warn("systemctl: not found"),)
+    assert failed.verdicts is None
+    again = step(failed.state, seen(relayed("rpi3")), now=Instant(T0 + 599), policy=Documented())
+    assert again.verdicts == (Verdict("rpi3", COOLDOWN, 1200),)
+    assert again.state.restarts == 2
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        (DIRECT, None),
+        (DETECTED, "DETECTED: rpi3 transitioned to relay"),
+        (WAITING, "WAITING: rpi3 on relay for 300s (threshold: 601s)"),
+        (EXCLUDED, "EXCLUDED: rpi3 on relay for 300s, excluded from restarts"),
+        (COOLDOWN, "COOLDOWN: rpi3 exceeded threshold but in cooldown (200s remaining)"),
+        (RESTART, "RESTART: rpi3 on relay for 300s, restarting tailscaled"),
+        (RECOVERED, "RECOVERED: rpi3 back to direct"),
+        (RESTORED, "RECOVERED: rpi3 back to direct"),
+    ],
+)
+def test_line(reason: Reason, said: str | None) -> None:
+    """Each reason has its line, in the documented form."""
+    assert line(Verdict("rpi3", reason, 300), cooldown_remaining=200, policy=Documented(max_relay_seconds=601)) == said
+
+
+@pytest.mark.parametrize(
+    ("excluded", "name", "expected"),
+    [
+        ({"rpi3"}, "rpi3", True),
+        ({"rpi3"}, "rpi3#nA", True),
+        ({"rpi3#nA"}, "rpi3#nA", True),
+        ({"rpi3#nA"}, "rpi3#nB", False),
+        ({"rpi3#nA"}, "rpi3", False),
+        ({"rpi3"}, "rpi3.tail2.ts.net", False),
+        ({"rpi3"}, "rpi33", False),
+        (set[str](), "rpi3", False),
+    ],
+)
+def test_is_excluded(excluded: set[str], name: str, expected: bool) -> None:  # noqa: FBT001 - a row of the table
+    """An excluded name covers the peer of that name, and those that had to share it."""
+    assert is_excluded(Documented(excluded=frozenset(excluded)), name) is expected
+
+
+def test_the_documented_policy_is_ten_minutes_each() -> None:
+    """The defaults are those of the documentation."""
+    assert Documented() == Documented(max_relay_seconds=600, cooldown_seconds=600, excluded=frozenset())
