@@ -1,0 +1,73 @@
+"""What shell scripts that did this before got wrong, one test each; those of the watchdog are beside its other tests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import groupby
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from support.corpus import NAMES_FROM_HELL
+from support.statuses import decoded, encoded, peer
+from tsfc.core.exporter import families, last_success_in
+from tsfc.core.exposition import check, render
+from tsfc.core.status import Status, decode
+
+NOW = 1_795_438_440.0
+
+
+def exported(status: Status | None, *, now: float = NOW, last_success: float | None = None) -> str:
+    return render(families(status, now=now, last_success=last_success))
+
+
+def test_defect_two_peers_in_one_series() -> None:
+    """Two machines of one name were one series, and the last one won: here each has its own, in every metric."""
+    twins = [peer("localhost", DNSName="", ID=f"n{number}", RxBytes=number) for number in range(24)]
+    metrics = list(text_string_to_metric_families(exported(decoded(*twins))))
+    series = Counter((sample.name, frozenset(sample.labels.items())) for metric in metrics for sample in metric.samples)
+    assert set(series.values()) == {1}
+    received = {sample.labels["peer"]: sample.value for metric in metrics for sample in metric.samples if sample.name == "tailscale_peer_rx_bytes_total"}
+    assert received == {f"localhost#n{number}": number for number in range(24)}
+
+
+def test_defect_raw_label_values() -> None:
+    """One peer's quote, backslash or newline made the whole file unparsable: here the others lose nothing by it."""
+    hostile = [peer("rpi3", DNSName="", HostName=name, OS=name, ID=f"n{number}") for number, name in enumerate(NAMES_FROM_HELL.values())]
+    text = exported(decoded(peer("rpi3"), *hostile))
+    assert check(text).unwrap()
+    assert 'tailscale_peer_online{peer="rpi3"} 1.0\n' in text
+    assert text.count("\ntailscale_peer_info{") == len(hostile) + 1
+    assert text.count("\ntailscale_up ") == text.startswith("tailscale_up ") + text.count("# TYPE tailscale_up gauge")
+
+
+def test_defect_negative_ages() -> None:
+    """A clock that is behind the handshake made its age negative, and Go's zero time made it 2000 years: here it is 0, and absent."""
+    ahead, never = peer("ahead", LastHandshake="2026-11-23T13:54:00Z"), peer("never", LastHandshake="0001-01-01T00:00:00Z")
+    text = exported(decoded(ahead, never))
+    assert [line for line in text.splitlines() if line.startswith("tailscale_peer_last_handshake")] == [
+        'tailscale_peer_last_handshake_seconds_ago{peer="ahead"} 0.0'
+    ]
+
+
+def test_defect_scattered_samples() -> None:
+    """Written peer by peer, the samples of a metric were scattered over the file, which the format forbids: here each metric is one block."""
+    text = exported(decoded(*(peer(f"node{number}") for number in range(5))))
+    names = [line.partition(" ")[0].partition("{")[0] for line in text.splitlines() if not line.startswith("#")]
+    assert set(Counter(name for name, _ in groupby(names)).values()) == {1}
+
+
+def test_defect_a_dead_daemon_that_looks_alive() -> None:
+    """The file looked fresh while nothing was seen: here it says that, has no peer, and the last success stays where it was."""
+    alive = exported(decoded(peer("rpi3")), now=NOW)
+    dead = exported(None, now=NOW + 3600, last_success=last_success_in(alive))
+    assert 'peer="rpi3"' in alive
+    assert "peer=" not in dead
+    assert "\ntailscale_up 0.0\n" in dead
+    assert last_success_in(dead) == NOW
+
+
+def test_defect_a_status_that_was_cut_off() -> None:
+    """Half a document was half a file: here it is one line, and no metric."""
+    whole = encoded(peer("rpi3"), peer("rpi4"))
+    failures = [decode(whole[:length]).failure().detail for length in range(len(whole))]
+    assert all(detail.isprintable() for detail in failures)

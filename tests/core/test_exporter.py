@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.corpus import NAMES_FROM_HELL, handshakes, hostile_statuses
+from support.statuses import PATHS, decoded, peer
+from tsfc.core.exporter import LABEL_LIMIT, LAST_SUCCESS, families, last_success_in
+from tsfc.core.exposition import render
+from tsfc.core.families import Family, Kind, Sample
+from tsfc.core.status import Status
+
+NOW = 1_795_438_440.0
+
+PER_PEER = {
+    "tailscale_peer_online": Kind.GAUGE,
+    "tailscale_peer_direct": Kind.GAUGE,
+    "tailscale_peer_active": Kind.GAUGE,
+    "tailscale_peer_path": Kind.GAUGE,
+    "tailscale_peer_exit_node": Kind.GAUGE,
+    "tailscale_peer_rx_bytes_total": Kind.COUNTER,
+    "tailscale_peer_tx_bytes_total": Kind.COUNTER,
+    "tailscale_peer_last_handshake_seconds_ago": Kind.GAUGE,
+    "tailscale_peer_info": Kind.GAUGE,
+}
+NODE = {
+    "tailscale_up": Kind.GAUGE,
+    LAST_SUCCESS: Kind.GAUGE,
+    "tailscale_health_issues": Kind.GAUGE,
+    "tailscale_version_info": Kind.GAUGE,
+}
+
+
+def export(status: Status | None, *, now: float = NOW, last_success: float | None = None) -> dict[str, Family]:
+    return {family.name: family for family in families(status, now=now, last_success=last_success)}
+
+
+def samples(name: str, *peers: dict[str, Any], now: float = NOW, **fields: Any) -> list[tuple[dict[str, str], float]]:
+    return [(dict(sample.labels), sample.value) for sample in export(decoded(*peers, **fields), now=now)[name].samples]
+
+
+def value(name: str, of: dict[str, Any]) -> float:
+    [(_, only)] = samples(name, of)
+    return only
+
+
+def test_these_are_the_metrics_of_a_running_node() -> None:
+    """The documented names and kinds, each once."""
+    said = families(decoded(peer("rpi3")), now=NOW, last_success=None)
+    assert [(family.name, family.kind) for family in said] == list({**NODE, **PER_PEER}.items())
+
+
+def test_a_daemon_that_cannot_be_reached_is_not_up() -> None:
+    """There is nothing to say of it but that, and when it was last seen."""
+    assert families(None, now=NOW, last_success=None) == (
+        Family("tailscale_up", Kind.GAUGE, "Whether tailscaled answers and its backend state is Running (1) or not (0).", (Sample({}, 0),)),
+    )
+    said = export(None, last_success=NOW - 30)
+    assert {name: family.samples for name, family in said.items()} == {"tailscale_up": (Sample({}, 0),), LAST_SUCCESS: (Sample({}, NOW - 30),)}
+
+
+@pytest.mark.parametrize("state", ["NoState", "InUseOtherUser", "NeedsLogin", "NeedsMachineAuth", "Stopped", "Starting", "Novel\n"])
+def test_no_peer_is_exported_while_the_backend_is_not_running(state: str) -> None:
+    """Its peers' flags say what was true once; that it answered is a success all the same."""
+    said = export(decoded(peer("rpi3"), BackendState=state), last_success=1.0)
+    assert list(said) == list(NODE)
+    assert said["tailscale_up"].samples == (Sample({}, 0),)
+    assert said[LAST_SUCCESS].samples == (Sample({}, NOW),)
+
+
+@pytest.mark.parametrize("peers", [None, {}], ids=["null", "empty"])
+def test_a_node_without_peers_has_no_series_of_any(peers: dict[str, Any] | None) -> None:
+    """Before the first netmap there is no Peer map; each metric is described all the same."""
+    said = export(decoded(Peer=peers, User=None))
+    assert [said[name].samples for name in PER_PEER] == [()] * len(PER_PEER)
+
+
+@pytest.mark.parametrize(("health", "issues"), [(None, 0), ([], 0), (["one"], 1), (["one", "two\n"], 2)])
+def test_health_issues_are_counted(health: list[str] | None, issues: int) -> None:
+    """Their texts are no labels."""
+    assert samples("tailscale_health_issues", Health=health) == [({}, issues)]
+
+
+@pytest.mark.parametrize(
+    ("version", "short"),
+    [("1.102.3-t53a0d659a-g5e1bd4a22", "1.102.3"), ("1.60.0", "1.60.0"), ("", ""), ("-dev", ""), ("v\n" * 1000, "v\N{REPLACEMENT CHARACTER}" * 500)],
+    ids=["release", "short", "empty", "only-suffix", "hostile"],
+)
+def test_the_version_is_there_long_and_short(version: str, short: str) -> None:
+    """The short one is what is before the first dash; both are printable and cut."""
+    [(labels, one)] = samples("tailscale_version_info", Version=version)
+    assert (labels["short_version"], one, labels["version"].isprintable()) == (short, 1, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "expected"),
+    [
+        ("tailscale_peer_online", {"Online": True}, 1),
+        ("tailscale_peer_online", {"Online": False}, 0),
+        ("tailscale_peer_active", {"Active": True}, 1),
+        ("tailscale_peer_active", {"Active": False}, 0),
+        ("tailscale_peer_direct", {"CurAddr": "192.0.2.7:41641"}, 1),
+        ("tailscale_peer_direct", {"CurAddr": ""}, 0),
+        ("tailscale_peer_direct", {"CurAddr": "192.0.2.7:41641", "Active": False, "Online": False}, 1),
+        ("tailscale_peer_direct", {"CurAddr": "", "PeerRelay": "192.0.2.9:7777:vni:1"}, 0),
+        ("tailscale_peer_exit_node", {"ExitNode": True}, 1),
+        ("tailscale_peer_exit_node", {"ExitNode": False, "ExitNodeOption": True}, 0),
+        ("tailscale_peer_rx_bytes_total", {"RxBytes": 156}, 156),
+        ("tailscale_peer_rx_bytes_total", {"RxBytes": 2**63 - 1}, 2**63 - 1),
+        ("tailscale_peer_tx_bytes_total", {"TxBytes": 436, "RxBytes": 1}, 436),
+        ("tailscale_peer_info", {}, 1),
+    ],
+)
+def test_a_peer_is_told_of_as_documented(name: str, fields: dict[str, Any], expected: float) -> None:
+    """Each metric is read from its own field of the status."""
+    assert value(name, peer("rpi3", **fields)) == expected
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_exactly_one_path_is_one(path: str) -> None:
+    """The path is one-hot: a series for each, so that a graph has no gaps, and a 1 for the current one."""
+    said = samples("tailscale_peer_path", peer("rpi3", path))
+    assert said == [({"peer": "rpi3", "path": of}, float(of == path)) for of in ("direct", "peer_relay", "derp", "idle", "offline")]
+
+
+@given(hostile_statuses())
+def test_the_path_is_one_hot_for_every_peer(document: dict[str, Any]) -> None:
+    """Five series and one 1 per peer, whatever it is like."""
+    ones: dict[str, list[float]] = {}
+    running: dict[str, Any] = document | {"BackendState": "Running"}
+    for sample in export(decoded(**running))["tailscale_peer_path"].samples:
+        ones.setdefault(sample.labels["peer"], []).append(sample.value)
+    assert len(ones) == len(document["Peer"])
+    assert all(sorted(of) == [0, 0, 0, 0, 1] for of in ones.values())
+
+
+@pytest.mark.parametrize(
+    ("handshake", "ago"),
+    [
+        ("2026-11-23T12:54:00Z", 0.0),
+        ("2026-11-23T12:53:51.522548716Z", 8.477),
+        ("2026-11-23T05:52:00.5-07:00", 119.5),
+        ("2026-11-23T12:54:00.001Z", 0.0),
+        ("2027-01-01T00:00:00Z", 0.0),
+        ("9999-12-31T23:59:59-12:00", 0.0),
+        ("1970-01-01T00:00:01Z", NOW - 1),
+    ],
+    ids=["now", "nanoseconds", "offset", "a-moment-ahead", "next-year", "last-year-of-all", "first-second"],
+)
+def test_a_handshake_was_some_seconds_ago(handshake: str, ago: float) -> None:
+    """To the millisecond, and never less than 0."""
+    assert value("tailscale_peer_last_handshake_seconds_ago", peer("rpi3", LastHandshake=handshake)) == ago
+
+
+@pytest.mark.parametrize("handshake", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+01:00", "1970-01-01T00:00:00Z"])
+def test_no_handshake_is_no_series(handshake: str) -> None:
+    """That there was none is not that it was 2000 years ago; other peers keep theirs."""
+    peers = peer("never", LastHandshake=handshake), peer("once", LastHandshake="2026-11-23T12:53:00Z")
+    assert samples("tailscale_peer_last_handshake_seconds_ago", *peers) == [({"peer": "once"}, 60.0)]
+
+
+@given(handshakes(), st.floats(0, 2e12))
+def test_no_age_is_negative(handshake: str, now: float) -> None:
+    """Whatever the clocks say."""
+    assert all(ago >= 0 for _, ago in samples("tailscale_peer_last_handshake_seconds_ago", peer("rpi3", LastHandshake=handshake), now=now))
+
+
+def test_what_is_known_of_a_peer() -> None:
+    """All of it in labels that stay; no address that changes by itself is among them."""
+    known = peer("rpi3", ID="nABC", HostName="Raspberry Pi 3", OS="linux", Relay="fra", Tags=["tag:a", "tag:b"], TailscaleIPs=["100.64.0.2", "fd7a::2"])
+    assert samples("tailscale_peer_info", known) == [
+        (
+            {
+                "peer": "rpi3",
+                "id": "nABC",
+                "hostname": "Raspberry Pi 3",
+                "dns_name": "rpi3.tail1.ts.net",
+                "os": "linux",
+                "relay": "fra",
+                "user": "user@example.com",
+                "tags": "tag:a,tag:b",
+                "ip": "100.64.0.2",
+            },
+            1,
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "label", "said"),
+    [
+        ({"Tags": None}, "tags", ""),
+        ({"Tags": []}, "tags", ""),
+        ({"TailscaleIPs": None}, "ip", ""),
+        ({"TailscaleIPs": ["rpi3\n"]}, "ip", ""),
+        ({"TailscaleIPs": ["fd7a::2"]}, "ip", "fd7a::2"),
+        ({"UserID": 7}, "user", ""),
+        ({"DNSName": ""}, "dns_name", ""),
+        ({"HostName": "a\nb"}, "hostname", "a\N{REPLACEMENT CHARACTER}b"),
+    ],
+)
+def test_what_is_not_known_is_empty(fields: dict[str, Any], label: str, said: str) -> None:
+    """Every label is on every series."""
+    [(labels, _)] = samples("tailscale_peer_info", peer("rpi3", **fields))
+    assert labels[label] == said
+    assert len(labels) == 9
+
+
+def test_nobody_has_a_name_before_the_users_are_known() -> None:
+    """The map of users may be null."""
+    [(labels, _)] = samples("tailscale_peer_info", peer("rpi3"), User=None)
+    assert labels["user"] == ""
+
+
+@pytest.mark.parametrize("name", NAMES_FROM_HELL)
+def test_no_name_leaves_its_label(name: str) -> None:
+    """Each label is printable and of bounded length, whatever stands in the status."""
+    evil = NAMES_FROM_HELL[name]
+    of = peer("rpi3", HostName=evil, DNSName=f"{evil}.", OS=evil, ID=evil, Relay=evil, Tags=[evil, evil], UserID=9)
+    [(labels, _)] = samples("tailscale_peer_info", of, User={"9": {"LoginName": evil}})
+    assert "".join(labels.values()).isprintable()
+    assert max(len(of) for of in labels.values()) <= LABEL_LIMIT
+
+
+@given(hostile_statuses())
+def test_every_sample_of_a_family_has_the_same_labels(document: dict[str, Any]) -> None:
+    """A metric whose series differ in their label names cannot be summed up; no two series are alike."""
+    for family in families(decoded(**document), now=NOW, last_success=None):
+        assert len({tuple(sample.labels) for sample in family.samples}) <= 1
+        assert len({tuple(sample.labels.values()) for sample in family.samples}) == len(family.samples)
+
+
+@given(st.integers(0, 2**40) | st.floats(0, 1e12))
+def test_the_last_success_comes_back_from_the_file(at: float) -> None:
+    """What one run writes, the next reads: with tailscaled up, then down, then down again."""
+    first = render(families(decoded(peer("rpi3")), now=at, last_success=None))
+    assert last_success_in(first) == at
+    second = render(families(None, now=at + 30, last_success=last_success_in(first)))
+    assert last_success_in(second) == at
+
+
+@pytest.mark.parametrize(
+    ("exposition", "at"),
+    [
+        ("", None),
+        ("tailscale_up 1.0\n", None),
+        (f"{LAST_SUCCESS} 1.5e+09\n", 1.5e9),
+        (f"tailscale_up 0.0\n{LAST_SUCCESS} 7\n", 7.0),
+        (f"# HELP {LAST_SUCCESS} 7\n# TYPE {LAST_SUCCESS} gauge\n", None),
+        (f"{LAST_SUCCESS}\n", None),
+        (f"{LAST_SUCCESS} \n", None),
+        (f"{LAST_SUCCESS} yesterday\n", None),
+        (f"{LAST_SUCCESS} NaN\n", None),
+        (f"{LAST_SUCCESS} +Inf\n", None),
+        (f"{LAST_SUCCESS} 1e999\n", None),
+        (f"{LAST_SUCCESS}_of_another 7\n", None),
+        (f'tailscale_peer_info{{hostname="{LAST_SUCCESS} 7"}} 1\n', None),
+        (f"{LAST_SUCCESS} 1.5e+0", 1.5),
+        ("\0\x1b\ufffd" * 100, None),
+    ],
+    ids=[
+        "empty",
+        "absent",
+        "float",
+        "int",
+        "described",
+        "no-value",
+        "empty-value",
+        "text",
+        "nan",
+        "inf",
+        "too-large",
+        "other-name",
+        "in-a-label",
+        "cut",
+        "garbage",
+    ],
+)
+def test_a_file_of_another_kind_tells_of_no_success(exposition: str, at: float | None) -> None:
+    """The file may have been written by anybody, or be cut off: no number is no memory."""
+    assert last_success_in(exposition) == at

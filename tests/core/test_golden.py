@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from support.corpus import FIXTURES
+from tsfc.core import exporter, keepalive, native
+from tsfc.core.clock import Instant
+from tsfc.core.exposition import check, render
+from tsfc.core.status import decode
+from tsfc.core.watchdog.effects import Log, RestartTailscaled
+from tsfc.core.watchdog.events import Done, Observed, Performed
+from tsfc.core.watchdog.families import families as watchdog_families
+from tsfc.core.watchdog.policy import Documented
+from tsfc.core.watchdog.state import State
+from tsfc.core.watchdog.step import step
+
+STATUSES = sorted(path.name for path in FIXTURES.glob("*.json"))
+NOW = 1795438440
+"2026-11-23T12:54:00Z, a few seconds after the statuses were captured."
+
+
+def exported(name: str) -> str:
+    return render(exporter.families(decode((FIXTURES / name).read_bytes()).unwrap(), now=NOW, last_success=None))
+
+
+def unreachable() -> str:
+    return render(exporter.families(None, now=NOW, last_success=NOW - 30))
+
+
+def native_up() -> str:
+    return native.checked((FIXTURES / "usermetrics.txt").read_bytes()).unwrap() + render([native.up(is_up=True)])
+
+
+def native_down() -> str:
+    return render([native.up(is_up=False)])
+
+
+def kept_alive() -> str:
+    """A round over a real status: one peer of each outcome."""
+    status = decode((FIXTURES / "special-peers.json").read_bytes()).unwrap()
+    answers = [
+        keepalive.read_answer(b'{"Endpoint": "192.0.2.7:41641", "LatencySeconds": 0.012345678}').unwrap(),
+        keepalive.read_answer(b'{"PeerRelay": "192.0.2.9:7777:vni:1", "LatencySeconds": 0.025}').unwrap(),
+        keepalive.read_answer(b'{"DERPRegionID": 1, "DERPRegionCode": "fra", "LatencySeconds": 1.007}').unwrap(),
+        keepalive.NO_REPLY,
+        keepalive.ERROR,
+    ]
+    pings = keepalive.pings(status)
+    return render(keepalive.families({ping.peer: (answers[number % len(answers)],) for number, ping in enumerate(pings)}))
+
+
+def watched() -> tuple[str, str]:
+    """The recorded 290 seconds, in runs 10 s apart: threshold and cooldown are short, so that all but a failure comes to pass."""
+    policy = Documented(max_relay_seconds=60, cooldown_seconds=120, excluded=frozenset({"delta"}))
+    state, lines, text = State(), list[str](), ""
+    for recorded in (FIXTURES / "timeline.ndjson").read_bytes().splitlines():
+        observation: dict[str, Any] = msgspec.json.decode(recorded)
+        now = Instant(int(observation["captured_at"]))
+        transition = step(state, Observed(decode(msgspec.json.encode(observation["status"])).unwrap()), now=now, policy=policy)
+        state = transition.state
+        lines += [f"{now.unix} {effect.line}\n" for effect in transition.effects if isinstance(effect, Log)]
+        for effect in transition.effects:
+            if isinstance(effect, RestartTailscaled):
+                state = step(state, Performed(effect, Done()), now=now, policy=policy).state
+        text = render(watchdog_families(state, transition.verdicts, now=now))
+    return "".join(lines), text
+
+
+GOLDEN: dict[str, Callable[[], str]] = {
+    **{Path(name).with_suffix(".prom").name: partial(exported, name) for name in STATUSES},
+    "unreachable.prom": unreachable,
+    "usermetrics.prom": native_up,
+    "native-down.prom": native_down,
+    "keepalive.prom": kept_alive,
+    "timeline.prom": lambda: watched()[1],
+    "timeline.log": lambda: watched()[0],
+}
+EXPOSITIONS = [name for name in GOLDEN if name.endswith(".prom")]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_output_is_the_golden_one_to_the_byte(name: str) -> None:
+    """A job says the same of the same input, to the byte; `make golden` writes anew what it says."""
+    path = FIXTURES / name
+    if os.environ.get("TSFC_WRITE_GOLDEN"):
+        path.write_text(GOLDEN[name](), encoding="utf-8", newline="")
+    assert path.read_bytes().decode() == GOLDEN[name]()
+
+
+def test_no_golden_output_is_left_behind() -> None:
+    """Each output in the folder is made from something: what nothing is compared with proves nothing."""
+    assert {path.name for suffix in ("*.prom", "*.log") for path in FIXTURES.glob(suffix)} == set(GOLDEN)
+
+
+@pytest.mark.parametrize("name", EXPOSITIONS)
+def test_promtool_has_nothing_to_object(name: str, promtool: Callable[[str], tuple[int, str]]) -> None:
+    """Prometheus parses each exposition, and its linter finds nothing, tailscaled's own metrics included."""
+    assert promtool(GOLDEN[name]()) == (0, "")
+
+
+@pytest.mark.parametrize("name", EXPOSITIONS)
+def test_each_metric_is_one_block_and_each_series_is_there_once(name: str) -> None:
+    """A file has one HELP, one TYPE and one block per metric, and no two series alike, as prometheus_client reads it and as the lines stand."""
+    text = GOLDEN[name]()
+    metrics = list(text_string_to_metric_families(text))
+    series = Counter((sample.name, frozenset(sample.labels.items())) for metric in metrics for sample in metric.samples)
+    assert max(series.values()) == 1
+    assert max(Counter(metric.name for metric in metrics).values()) == 1
+    samples = [line.partition(" ")[0].partition("{")[0] for line in text.splitlines() if not line.startswith("#")]
+    assert max(Counter(sample for sample, _ in groupby(samples)).values()) == 1
+    descriptions = Counter(tuple(line.split()[1:3]) for line in text.splitlines() if line.startswith("#"))
+    assert set(descriptions.values()) == {1}
+
+
+@pytest.mark.parametrize("name", EXPOSITIONS)
+def test_our_own_check_accepts_it(name: str) -> None:
+    """What the jobs write passes the check that what others wrote has to pass."""
+    assert check(GOLDEN[name]()).unwrap()
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_each_line_is_printable(name: str) -> None:
+    """Nothing in a file or in the log can reach a terminal or end a line early, whatever the peers are called."""
+    assert [line for line in GOLDEN[name]().split("\n") if not line.isprintable()] == []
