@@ -1,0 +1,89 @@
+"""Runs tsfc in forks of this process, which has imported all that a run needs; a run can be told to kill itself at its N-th step.
+
+A step is whatever changes or looks at the world outside: opening, writing (half of it is written before the kill),
+syncing, renaming and removing a file, making and listing a directory, locking, starting a program. The kill comes
+before the step is done, so the kill at step N + 1 is the one after step N.
+
+Orders come on standard input, one JSON document a line; the exit status of each goes to standard output.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+import traceback
+from typing import Any
+
+from tsfc import cli
+
+for module in ("tsfc.core.exposition", *(f"tsfc.shell.jobs.{job}" for job in ("exporter", "keepalive", "native_metrics", "watchdog"))):
+    importlib.import_module(module)
+
+AUDITED = {"open", "os.rename", "os.remove", "os.mkdir", "os.listdir", "fcntl.flock", "subprocess.Popen"}
+
+
+class Steps:
+    """Counts the steps of this process, logs them, and kills it at one of them."""
+
+    def __init__(self, kill_at: int | None, log: int | None) -> None:
+        self.number = 0
+        self.kill_at = kill_at
+        self.log = log
+        self.write = os.write
+        self.fsync = os.fsync
+
+    def install(self) -> None:
+        """Begins to count; there is no way back, so this is for a fork."""
+        sys.addaudithook(self._audit)
+        os.write, os.fsync = self._write, self._fsync  # type: ignore[assignment]
+
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event in AUDITED:
+            self._step(f"{event} {arguments[0]}")
+
+    def _write(self, descriptor: int, data: bytes) -> int:
+        if self.number == self.kill_at:
+            self.write(descriptor, data[: len(data) // 2])
+        self._step(f"write {os.readlink(f'/proc/self/fd/{descriptor}')}")
+        return self.write(descriptor, data)
+
+    def _fsync(self, descriptor: int) -> None:
+        self._step(f"fsync {os.readlink(f'/proc/self/fd/{descriptor}')}")
+        self.fsync(descriptor)
+
+    def _step(self, what: str) -> None:
+        if self.log is not None:
+            self.write(self.log, f"{what}\n".encode())
+        if self.number == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.number += 1
+
+
+def main() -> None:
+    """Takes orders until there are no more."""
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            os._exit(_run(json.loads(line)))
+        _, status = os.waitpid(child, 0)
+        os.write(1, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+
+
+def _run(order: dict[str, Any]) -> int:
+    for descriptor, path in (1, order["stdout"]), (2, order["stderr"]):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
+    os.environ["PATH"] = order["path"]
+    log = None if order["log"] is None else os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    Steps(order["kill_at"], log).install()
+    try:
+        return cli.main(order["arguments"])
+    except BaseException:  # noqa: BLE001 - the test is to see it
+        os.write(2, traceback.format_exc().encode())
+        return 70
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Each job, as a process, against the stand-in that plays a recorded tailnet."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.processes import complaints, run, series, short_directory, started, wait_until
+from tsfc.shell import localapi, tailscaled
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+JOBS = ["exporter", "native-metrics", "keepalive", "watchdog"]
+STATE_FILES = {".lock", ".last_run", ".restart_count", ".restart_failure_count", ".detection_count", ".recovery_count"}
+
+
+@pytest.fixture(scope="module")
+def socket() -> Iterator[Path]:
+    """The socket of a stand-in that plays the recording so slowly that its first observation stays on."""
+    with short_directory() as directory:
+        path = directory / "s"
+        with started("stand-in", "--capture", str(FIXTURES / "timeline.ndjson"), "--socket", str(path), "--speed", "0.001"):
+            wait_until(lambda: localapi.is_reachable(str(path)), "the stand-in listens")
+            yield path
+
+
+def _options(job: str, box: Path) -> list[str]:
+    return ["--state-dir", str(box / "state")] if job == "watchdog" else []
+
+
+def test_the_exporter_writes_every_peer_with_its_path(socket: Path, box: Path) -> None:
+    ran = run("exporter", "--socket", str(socket), "--metrics-path", str(box / "a.prom"))
+    assert ran == (0, "", "")
+    exported = series((box / "a.prom").read_text())
+    assert exported["tailscale_up"] == 1
+    assert exported['tailscale_peer_direct{peer="carol"}'] == 1
+    assert exported['tailscale_peer_direct{peer="bravo"}'] == 0
+    assert exported['tailscale_peer_path{path="direct",peer="carol"}'] == 1
+    assert exported["tailscale_exporter_last_success_timestamp_seconds"] > 0
+    assert exported["tailscale_exporter_duration_seconds"] > 0
+
+
+def test_native_metrics_are_tailscaleds_to_the_byte_and_then_our_own(socket: Path, box: Path) -> None:
+    ran = run("native-metrics", "--socket", str(socket), "--metrics-path", str(box / "a.prom"))
+    assert ran == (0, "", "")
+    own = localapi.call(str(socket), "GET", tailscaled.USERMETRICS, timeout=10).unwrap()
+    written = (box / "a.prom").read_bytes()
+    assert written.startswith(own)
+    assert set(series(written.removeprefix(own).decode())) == {"tailscale_native_metrics_up", "tailscale_native_metrics_duration_seconds"}
+    assert series(written.decode())["tailscale_native_metrics_up"] == 1
+
+
+@pytest.mark.parametrize("given", ["file", "standard input"])
+def test_native_metrics_of_a_real_tailscaled_stay_as_they_are(given: str) -> None:
+    recorded = FIXTURES / "usermetrics.txt"
+    file = str(recorded) if given == "file" else "-"
+    ran = run("native-metrics", "--metrics-file", file, "--now", "1", "--metrics-path", "-", stdin=recorded.read_bytes())
+    own = "".join(ran.stdout.partition("# HELP tailscale_native_metrics_up")[1:])
+    assert (ran.status, ran.stderr) == (0, "")
+    assert ran.stdout == recorded.read_text() + own
+    assert series(own) == {"tailscale_native_metrics_up": 1}
+
+
+def test_keepalive_says_how_each_peer_answered(socket: Path, box: Path) -> None:
+    ran = run("keepalive", "--socket", str(socket), "--count", "1", "--metrics-path", str(box / "a.prom"))
+    assert ran == (0, "", "")
+    exported = series((box / "a.prom").read_text())
+    assert exported['tailscale_keepalive_peers{result="direct"}'] == 1
+    assert exported['tailscale_keepalive_peers{result="derp"}'] == 3
+    assert exported['tailscale_keepalive_peer_latency_seconds{path="direct",peer="carol"}'] == 0.012
+
+
+def test_keepalive_writes_nothing_unless_asked_to(socket: Path, box: Path) -> None:
+    assert run("keepalive", "--socket", str(socket), "--count", "1", around=f'cd {box}; exec "$@"') == (0, "", "")
+    assert not list(box.iterdir())
+
+
+def test_the_watchdog_detects_and_remembers(socket: Path, box: Path) -> None:
+    options = ("--socket", str(socket), "--state-dir", str(box / "state"), "--metrics-path", str(box / "a.prom"))
+    ran = run("watchdog", *options)
+    assert ran == (0, "".join(f"DETECTED: {name} transitioned to relay\n" for name in ("bravo", "delta", "echo")), "")
+    exported = series((box / "a.prom").read_text())
+    assert exported["tailscale_watchdog_relay_detections_total"] == 3
+    assert exported['tailscale_watchdog_peer_state{peer="carol"}'] == 0
+    assert exported['tailscale_watchdog_peer_state{peer="echo"}'] == 1
+    assert {path.name for path in (box / "state").iterdir()} == {*STATE_FILES, "peer_bravo", "peer_delta", "peer_echo"}
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_standard_output_gets_the_metrics_and_nothing_else(socket: Path, box: Path, job: str) -> None:
+    """The watchdog's log lines then go to standard error, where they are no complaints."""
+    ran = run(job, "--socket", str(socket), "--metrics-path", "-", *_options(job, box), *(["--count", "1"] if job == "keepalive" else []))
+    assert ran.status == 0
+    assert f"tailscale_{job.replace('-', '_')}_duration_seconds" in series(ran.stdout)
+    said = [f"DETECTED: {name} transitioned to relay" for name in ("bravo", "delta", "echo")] if job == "watchdog" else []
+    assert ran.stderr.splitlines() == said
+
+
+@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize("umask", ["077", "000"])
+def test_metrics_are_readable_for_all_whatever_the_umask_and_nothing_is_left_beside_them(socket: Path, box: Path, job: str, umask: str) -> None:
+    (box / "out").mkdir()
+    path = box / "out" / "a.prom"
+    ran = run(
+        job,
+        *("--socket", str(socket), "--metrics-path", str(path)),
+        *_options(job, box),
+        *(["--count", "1"] if job == "keepalive" else []),
+        around=f'umask {umask}; exec "$@"',
+    )
+    assert (ran.status, complaints(job, ran)) == (0, [])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("job", ["exporter", "watchdog"])
+def test_a_run_outside_real_time_is_the_same_to_the_byte_each_time(box: Path, job: str) -> None:
+    given = ("--status-file", str(FIXTURES / "mixed-paths.json"), "--now", "1795438491.9", "--metrics-path", "-")
+    first, second = (run(job, *given, *(["--state-dir", str(box / number)] if job == "watchdog" else [])) for number in ("one", "two"))
+    assert first == second
+    assert first.status == 0
+    assert f"tailscale_{job}_duration_seconds" not in first.stdout
+
+
+def test_the_status_can_come_from_standard_input(box: Path) -> None:
+    ran = run("exporter", "--status-file", "-", "--metrics-path", str(box / "a.prom"), stdin=(FIXTURES / "mixed-paths.json").read_bytes())
+    assert ran == (0, "", "")
+    assert series((box / "a.prom").read_text())["tailscale_up"] == 1
+
+
+def test_a_stopped_tailscaled_is_up_0_without_peers(box: Path) -> None:
+    ran = run("exporter", "--status-file", str(FIXTURES / "stopped.json"), "--metrics-path", str(box / "a.prom"))
+    assert ran == (0, "", "")
+    exported = series((box / "a.prom").read_text())
+    assert exported["tailscale_up"] == 0
+    assert not [name for name in exported if name.startswith("tailscale_peer")]

@@ -1,0 +1,220 @@
+"""A run may be killed at any instruction: nothing is lost, nothing is done twice, and the next run works."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from support.processes import Forked, Ran, complaints, run, series
+from support.programs import calls, program
+from support.statuses import encoded, peer
+
+T = 1_800_000_000
+KILLED = -9
+OUTCOME_UNKNOWN = "the run that restarted tailscaled ended before it knew the outcome: counted as done"
+
+HISTORY = {
+    "peer_slow": f"{T - 700}\n",
+    "peer_cured": f"{T - 100}\n",
+    ".last_restart": f"{T - 5000}\n",
+    ".restart_count": "3\n",
+    ".detection_count": "5\n",
+    ".recovery_count": "7\n",
+}
+"As the shell scripts leave it."
+
+
+class Host:
+    """A host on which one peer has been on relay for too long, one is direct again, and one is newly on relay."""
+
+    def __init__(self, box: Path, forks: Forked, systemctl: str) -> None:
+        self.box = box
+        self.state = box / "state"
+        self.metrics = box / "watchdog.prom"
+        self._forks = forks
+        self._systemctl = systemctl
+        self._programs = box / "bin"
+        (box / "status.json").write_bytes(encoded(peer("slow", "derp"), peer("cured"), peer("fresh", "derp")))
+
+    def reset(self, history: dict[str, str] | None) -> None:
+        """Brings everything back to where it was before the first run."""
+        for directory in (self.state, self._programs):
+            shutil.rmtree(directory, ignore_errors=True)
+        self._programs.mkdir()
+        program(self._programs, "systemctl", self._systemctl)
+        if history is not None:
+            self.state.mkdir()
+            for name, text in history.items():
+                (self.state / name).write_text(text)
+
+    def watchdog(self, now: int, *, kill_at: int | None = None, log: Path | None = None) -> Ran:
+        """Does one run."""
+        options = ("--now", str(now), "--status-file", str(self.box / "status.json"), "--state-dir", str(self.state), "--metrics-path", str(self.metrics))
+        return self._forks.run("watchdog", *options, programs=self._programs, kill_at=kill_at, log=log)
+
+    def restarts(self) -> list[str]:
+        """Returns what was asked of systemctl."""
+        return calls(self._programs, "systemctl")
+
+    def files(self) -> dict[str, str]:
+        """Returns what the state directory holds."""
+        return {path.name: path.read_text() for path in self.state.iterdir()}
+
+    def count(self, what: str) -> int:
+        """Returns a counter from its file."""
+        return int((self.state / f".{what}_count").read_text())
+
+
+def _until_a_run_completes(killed_run: Callable[[int], Ran]) -> Iterator[int]:
+    for step in itertools.count():
+        ran = killed_run(step)
+        assert ran.status in {KILLED, 0, 1}, ran
+        yield step
+        if ran.status != KILLED:
+            return
+
+
+@pytest.mark.parametrize("kills", [1, 2], ids=["once", "twice at the same step"])
+def test_a_kill_at_any_step_costs_at_most_one_restart_and_no_counter(box: Path, forks: Forked, kills: int) -> None:
+    """There is one uncertain window: killed between the durable state and the start of systemctl, nothing was restarted and one restart is counted."""
+    host = Host(box, forks, "exit 0")
+    unasked: list[int] = []
+
+    def killed_run(step: int) -> Ran:
+        host.reset(HISTORY)
+        for again in range(kills - 1):
+            host.watchdog(T + again, kill_at=step)
+        return host.watchdog(T + kills - 1, kill_at=step)
+
+    steps = 0
+    for step in _until_a_run_completes(killed_run):
+        steps += 1
+        ran = host.watchdog(T + 60)
+        assert ran.status == 0, (step, ran)
+        assert len(host.restarts()) <= 1, step
+        if not host.restarts():
+            unasked.append(step)
+            assert host.files()[".last_restart"] != f"{T + 60}\n"
+        assert set(complaints("watchdog", ran)) <= {OUTCOME_UNKNOWN}
+        assert (host.count("restart"), host.count("restart_failure"), host.count("detection"), host.count("recovery")) == (4, 0, 6, 8), step
+        assert set(host.files()) == {
+            ".lock",
+            ".last_restart",
+            ".last_run",
+            ".restart_count",
+            ".restart_failure_count",
+            ".detection_count",
+            ".recovery_count",
+            "peer_slow",
+            "peer_fresh",
+        }
+        assert host.files()["peer_slow"] == HISTORY["peer_slow"]
+        exported = series(host.metrics.read_text())
+        assert exported["tailscale_watchdog_restarts_total"] == 4
+        assert exported["tailscale_watchdog_relay_detections_total"] == 6
+        assert exported["tailscale_watchdog_recoveries_total"] == 8
+    assert steps > 40
+    assert unasked == list(range(unasked[0], unasked[-1] + 1)), "one window"
+
+
+def test_a_kill_at_any_step_of_a_failing_restart_is_no_second_try_within_the_cooldown(box: Path, forks: Forked) -> None:
+    host = Host(box, forks, "echo 'Unit not found.' >&2; exit 5")
+
+    def killed_run(step: int) -> Ran:
+        host.reset(HISTORY)
+        return host.watchdog(T, kill_at=step)
+
+    for step in _until_a_run_completes(killed_run):
+        host.watchdog(T + 60)
+        assert len(host.restarts()) <= 1, step
+        assert host.count("restart") + host.count("restart_failure") == 4, step
+        assert (host.count("detection"), host.count("recovery")) == (6, 8), step
+
+
+def test_a_kill_at_any_step_of_the_very_first_run_leaves_a_host_where_the_next_is_the_first(box: Path, forks: Forked) -> None:
+    host = Host(box, forks, "exit 0")
+
+    def killed_run(step: int) -> Ran:
+        host.reset(None)
+        return host.watchdog(T, kill_at=step)
+
+    for step in _until_a_run_completes(killed_run):
+        assert host.watchdog(T + 60).status == 0, step
+        assert host.count("detection") == 2, step
+        assert not {".journal", ".tmp"} & set(host.files()), step
+
+
+def test_the_state_is_durable_before_anything_is_restarted(box: Path, forks: Forked) -> None:
+    """Each file is written beside its place, synced and renamed, and the directory is synced, before systemctl is started."""
+    host = Host(box, forks, "exit 0")
+    host.reset(HISTORY)
+    assert host.watchdog(T, log=box / "steps").status == 0
+    steps = (box / "steps").read_text().splitlines()
+    before = steps[: next(number for number, step in enumerate(steps) if step.startswith("subprocess.Popen"))]
+    renamed = [number for number, step in enumerate(before) if step.startswith("os.rename")]
+    assert renamed
+    for number in renamed:
+        assert before[number - 1] == f"fsync {host.state}/.tmp"
+    last = len(before) - 1 - before[::-1].index(f"fsync {host.state}")
+    assert last > renamed[-1]
+
+
+def test_a_watchdog_killed_while_systemctl_runs_counts_the_restart_once(box: Path) -> None:
+    """Systemctl ends nothing with it: what was asked of systemd is done, whether or not somebody waits."""
+    binaries, state = box / "bin", box / "state"
+    for directory in (binaries, state):
+        directory.mkdir()
+    for name, text in HISTORY.items():
+        (state / name).write_text(text)
+    program(binaries, "systemctl", 'kill -KILL "$PPID"')
+    (box / "status.json").write_bytes(encoded(peer("slow", "derp"), peer("cured"), peer("fresh", "derp")))
+    options = ("--status-file", str(box / "status.json"), "--state-dir", str(state), "--metrics-path", str(box / "watchdog.prom"))
+
+    assert run("watchdog", "--now", str(T), *options, programs=binaries).status == KILLED
+    ran = run("watchdog", "--now", str(T + 60), *options, programs=binaries)
+
+    assert complaints("watchdog", ran) == [OUTCOME_UNKNOWN]
+    assert ran.stdout == "WAITING: fresh on relay for 60s (threshold: 600s)\nCOOLDOWN: slow exceeded threshold but in cooldown (540s remaining)\n"
+    assert ran.status == 0
+    assert calls(binaries, "systemctl") == ["restart tailscaled.service"]
+    assert series((box / "watchdog.prom").read_text())["tailscale_watchdog_restarts_total"] == 4
+
+
+@pytest.mark.parametrize("job", ["exporter", "watchdog"])
+def test_a_kill_at_any_step_leaves_the_old_metrics_or_the_new(box: Path, forks: Forked, job: str) -> None:
+    """What a killed run leaves beside the file is nothing that a textfile collector would read."""
+    metrics, status, state = box / "out" / "a.prom", box / "status.json", box / "state"
+    status.write_bytes(encoded(peer("a", "derp")))
+    arguments = [job, "--now", str(T), "--status-file", str(status), "--metrics-path", str(metrics)]
+    if job == "watchdog":
+        arguments += ["--state-dir", str(state)]
+    metrics.parent.mkdir()
+    assert forks.run(*arguments).status == 0
+    new, old = metrics.read_text(), "# the old file\n"
+
+    def killed_run(step: int) -> Ran:
+        metrics.write_text(old)
+        shutil.rmtree(state, ignore_errors=True)
+        return forks.run(*arguments, kill_at=step)
+
+    seen = {text for _ in _until_a_run_completes(killed_run) if (text := metrics.read_text())}
+    assert seen == {old, new}
+    assert [path.name for path in metrics.parent.iterdir() if path.name.endswith(".prom")] == ["a.prom"]
+
+
+@pytest.mark.parametrize("job", ["exporter", "watchdog"])
+def test_defect_temporary_file_on_another_file_system(box: Path, forks: Forked, job: str) -> None:
+    """Whatever is written is written in the directory of the file that it becomes: nothing else can be renamed in one step."""
+    (box / "out").mkdir()
+    (box / "status.json").write_bytes(encoded(peer("a", "derp")))
+    arguments = [job, "--now", str(T), "--status-file", str(box / "status.json"), "--metrics-path", str(box / "out" / "a.prom")]
+    if job == "watchdog":
+        arguments += ["--state-dir", str(box / "state")]
+    assert forks.run(*arguments, log=box / "steps").status == 0
+    written = {Path(step.split()[1]) for step in (box / "steps").read_text().splitlines() if step.startswith(("write", "os.rename"))}
+    directories = {path.parent for path in written if path.name not in {"stdout", "stderr"}}
+    assert directories == {box / "out", *([box / "state"] if job == "watchdog" else [])}

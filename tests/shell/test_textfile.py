@@ -1,0 +1,147 @@
+"""Where the metrics go: a regular file that is replaced whole, or standard output; whatever cannot be is one line and changes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.processes import Ran, complaints, run, tree
+from support.statuses import encoded, peer
+
+OLD = "# the old file\n"
+
+
+def _exporter(path: str, around: str | None = None) -> Ran:
+    return run("exporter", "--status-file", "-", "--now", "1", "--metrics-path", path, stdin=encoded(peer("a")), around=around)
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _link(path: Path) -> None:
+    path.with_name("target").write_text(OLD)
+    path.symlink_to("target")
+
+
+def _dangling_link(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def _directory(path: Path) -> None:
+    path.mkdir()
+
+
+def _device(path: Path) -> None:
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("only root may make a device")
+
+
+@pytest.mark.parametrize("make", [_pipe, _link, _dangling_link, _directory, _device])
+def test_what_is_no_regular_file_is_not_replaced(box: Path, make: Callable[[Path], None]) -> None:
+    path = box / "a.prom"
+    make(path)
+    mode, before = path.lstat().st_mode, sorted(box.iterdir())
+    ran = _exporter(str(path))
+    assert complaints("exporter", ran) == [f"writing {path}: it is not a regular file; give a file for --metrics-path, or - for standard output"]
+    assert (ran.status, path.lstat().st_mode, sorted(box.iterdir())) == (1, mode, before)
+    if make is _link:
+        assert path.read_text() == OLD
+
+
+def test_the_null_device_of_the_machine_is_not_replaced() -> None:
+    ran = _exporter(os.devnull)
+    assert (ran.status, len(complaints("exporter", ran))) == (1, 1)
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        pytest.param("missing/a.prom", "No such file or directory; create the directory ", id="no directory"),
+        pytest.param("file/a.prom", "Not a directory; ", id="a file on the way"),
+        pytest.param("missing/", "", id="a directory that is not there"),
+        pytest.param("x" * 255, "File name too long; ", id="a name that leaves no room for a temporary one"),
+    ],
+)
+def test_a_place_that_does_not_exist_is_one_line(box: Path, path: str, says: str) -> None:
+    (box / "file").touch()
+    before = tree(box)
+    ran = _exporter(f"{box}/{path}")
+    (complaint,) = complaints("exporter", ran)
+    assert complaint.startswith(f"writing {box}/{path}: {says}")
+    assert "give --metrics-path" in complaint
+    assert (ran.status, tree(box)) == (1, before)
+
+
+def test_no_path_at_all_is_one_line(box: Path) -> None:
+    ran = _exporter("", around=f'cd {box}; exec "$@"')
+    assert (ran.status, len(complaints("exporter", ran))) == (1, 1)
+    assert tree(box) == {}
+
+
+def test_a_path_is_taken_from_where_the_run_began(box: Path) -> None:
+    assert _exporter("a.prom", around=f'cd {box}; exec "$@"') == (0, "", "")
+    assert list(tree(box)) == ["a.prom"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_without_the_right_to_write_is_one_line(box: Path) -> None:
+    (box / "out").mkdir()
+    (box / "out").chmod(0o500)
+    ran = _exporter(str(box / "out" / "a.prom"))
+    (complaint,) = complaints("exporter", ran)
+    assert "Permission denied; run as a user who may write in" in complaint
+    assert (ran.status, tree(box)) == (1, {"out": None})
+
+
+@pytest.mark.parametrize("blocks", [0, 1], ids=["nothing", "half of it"])
+@pytest.mark.parametrize("job", ["exporter", "native-metrics"])
+def test_a_full_disk_leaves_the_old_file_whole_and_no_temporary_one(box: Path, job: str, blocks: int) -> None:
+    """A process that may make no larger file is one whose disk is full; a block is 512 bytes, and the text is longer."""
+    path = box / "a.prom"
+    path.write_text(OLD)
+    metrics = f"# {'x' * 2000}\n".encode()
+    given, stdin = ("--metrics-file", metrics) if job == "native-metrics" else ("--status-file", encoded(*(peer(f"p{n}") for n in range(9))))
+    ran = run(job, given, "-", "--metrics-path", str(path), stdin=stdin, around=f'ulimit -f {blocks}; exec "$@"')
+    assert complaints(job, ran) == [f"writing {path}: File too large; see to {box}, or give --metrics-path; the file is as it was"]
+    assert (ran.status, tree(box)) == (1, {"a.prom": OLD.encode()})
+
+
+def test_a_standard_output_that_is_full_is_one_line() -> None:
+    ran = _exporter("-", around='exec "$@" > /dev/full')
+    assert complaints("exporter", ran) == ["writing to standard output: No space left on device"]
+    assert ran.status == 1
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    ran = _exporter("-", around='{ "$@"; echo "ended with $?" >&2; } | :')
+    assert ran.stderr.splitlines()[-1] in {"ended with 0", "ended with 1"}
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_file_that_was_there_is_replaced_whatever_its_mode_and_other_names_keep_the_old(box: Path) -> None:
+    path, other = box / "a.prom", box / "b.prom"
+    path.write_text(OLD)
+    path.chmod(0o600)
+    os.link(path, other)
+    assert _exporter(str(path)) == (0, "", "")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert other.read_text() == OLD
+    assert path.read_text().startswith("# HELP tailscale_up")
+
+
+def test_a_temporary_file_that_a_stranger_put_there_is_not_written_through(box: Path) -> None:
+    """Its name holds the process id, which a stranger can guess: a shell that becomes the run makes it certain."""
+    (box / "victim").write_text(OLD)
+    path = box / "a.prom"
+    assert _exporter(str(path), around=f'{shutil.which("ln")} -s victim {box}/.a.prom.$$.tmp; exec "$@"') == (0, "", "")
+    assert (box / "victim").read_text() == OLD
+    assert sorted(tree(box)) == ["a.prom", "victim"]
