@@ -9,7 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from support.processes import Forked, Ran, complaints, ended, have_ended, interrupt, noted_processes, pids_in, run, series, started, tree, wait_until
+from support.processes import (
+    UNPRIVILEGED,
+    Forked,
+    Ran,
+    complaints,
+    ended,
+    have_ended,
+    interrupt,
+    noted_processes,
+    pids_in,
+    run,
+    series,
+    started,
+    tree,
+    wait_until,
+)
 from support.programs import calls, program
 from support.servers import serving
 from support.statuses import encoded, peer
@@ -305,12 +320,11 @@ def test_a_state_that_cannot_be_written_is_one_line_and_nothing_is_restarted(box
     assert not (box / "elsewhere").exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_state_without_the_right_to_write_it_is_one_line(box: Path, forks: Forked) -> None:
     host = Host(box, forks)
     host.remembers(STUCK)
     host.state.chmod(0o500)
-    ran = host.run()
+    ran = host.run(around=UNPRIVILEGED)
     host.state.chmod(0o700)
     (complaint,) = complaints("watchdog", ran)
     assert "Permission denied" in complaint

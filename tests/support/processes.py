@@ -22,6 +22,8 @@ from tsfc.shell import signals
 
 DEADLINE_SECONDS = 60.0
 "For whatever ought to happen, and does at once: past it a test fails instead of hanging."
+UNPRIVILEGED = 'exec /usr/bin/setpriv --bounding-set=-dac_override,-dac_read_search "$@"' if os.geteuid() == 0 else 'exec "$@"'
+"Around a process: the rights of a file hold for it, also where root runs the tests."
 NO_PROGRAMS = "/nonexistent"
 "A PATH with nothing on it: no test may find the machine's own `systemctl` or `tailscale`."
 
