@@ -1,4 +1,4 @@
-"""Mutation testing of the decision: each mutant is killed by a test, or has a line in tests/mutants.toml that says why it is none.
+"""Mutation testing of the decision: each mutant is killed by a test, or tests/mutants.toml says why it means the same as the original.
 
 What is mutated, and which tests are to kill it, is in `[tool.mutmut]` of pyproject.toml. Each run is made from nothing.
 """
@@ -19,6 +19,7 @@ REASONS = ROOT / "tests" / "mutants.toml"
 KILLED = {"killed", "timeout", "caught by type check"}
 "A mutant that never ends is found out as well as one that is wrong."
 RESULT = re.compile(r"^ {4}(\S+): (.+)$", re.MULTILINE)
+CHANGE = re.compile(r"^([+-]) +(.+)$", re.MULTILINE)
 
 
 def main() -> int:
@@ -28,16 +29,22 @@ def main() -> int:
         print("mutmut could not run: see above", file=sys.stderr)
         return 1
     results = dict(RESULT.findall(told("results", "--all", "true")))
-    reasons: dict[str, str] = tomllib.loads(REASONS.read_text())
-    survivors = {name: status for name, status in results.items() if status not in KILLED}
-    unexplained = sorted(survivors.keys() - reasons.keys())
-    stale = sorted(reasons.keys() - survivors.keys())
-    print(f"{len(results)} mutants, {len(survivors)} not killed, {len(survivors) - len(unexplained)} of them with a reason")
-    for name in unexplained:
-        print(f"\n{name}: {survivors[name]}, and no reason in {REASONS.relative_to(ROOT)}\n{told('show', name)}")
-    for name in stale:
-        print(f"\n{name}: {results.get(name, 'not a mutant any more')}, so its reason in {REASONS.relative_to(ROOT)} is stale")
+    survivors = {change(name): name for name, status in results.items() if status not in KILLED}
+    reasons = {(row["was"], row["becomes"]) for row in tomllib.loads(REASONS.read_text())["equivalent"]}
+    unexplained = survivors.keys() - reasons
+    stale = reasons - survivors.keys()
+    print(f"\n{len(results)} mutants, {len(survivors)} ways to survive, {len(survivors) - len(unexplained)} of them with a reason")
+    for was, becomes in sorted(unexplained):
+        print(f"\n{survivors[was, becomes]} survived, and {REASONS.relative_to(ROOT)} has no reason:\nwas     = {was!r}\nbecomes = {becomes!r}")
+    for was, becomes in sorted(stale):
+        print(f"\nno mutant survived like this any more, so it goes from {REASONS.relative_to(ROOT)}:\nwas     = {was!r}\nbecomes = {becomes!r}")
     return int(bool(unexplained or stale or not results))
+
+
+def change(name: str) -> tuple[str, str]:
+    """Returns the lines that a mutant takes away and those that it puts in their place: mutmut's numbers change with every edit, these do not."""
+    changed = CHANGE.findall(told("show", name))
+    return ("\n".join(text for sign, text in changed if sign == "-"), "\n".join(text for sign, text in changed if sign == "+"))
 
 
 def told(*arguments: str) -> str:

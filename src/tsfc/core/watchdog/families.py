@@ -27,19 +27,18 @@ def families(state: State, verdicts: tuple[Verdict, ...] | None, *, now: Instant
 
 
 def _peers(verdicts: tuple[Verdict, ...]) -> Iterable[Family]:
-    labels = [{"peer": verdict.peer} for verdict in verdicts]
     reasons = [verdict.reason for verdict in verdicts]
     yield Family(
         "tailscale_watchdog_peer_state",
         Kind.GAUGE,
         "Whether the peer is direct (0) or on relay (1).",
-        tuple(Sample(label, int(reason not in DIRECT)) for label, reason in zip(labels, reasons, strict=True)),
+        tuple(Sample({"peer": verdict.peer}, int(verdict.reason not in DIRECT)) for verdict in verdicts),
     )
     yield Family(
         "tailscale_watchdog_peer_relay_duration_seconds",
         Kind.GAUGE,
         "Seconds that the peer has been on relay, 0 when direct.",
-        tuple(Sample(label, verdict.relay_seconds) for label, verdict in zip(labels, verdicts, strict=True)),
+        tuple(Sample({"peer": verdict.peer}, verdict.relay_seconds) for verdict in verdicts),
     )
     yield Family(
         "tailscale_watchdog_peers",
