@@ -5,7 +5,6 @@ Machines are shared and noisy, so look at the ratios: each is the median over pa
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import statistics
@@ -45,7 +44,7 @@ def main() -> None:
     for peers in PEERS:
         with tempfile.TemporaryDirectory(prefix="tsfc-") as name:
             directory = Path(name)
-            playing = play(status(peers, is_direct=True), directory)
+            playing = play(directory, peers, is_direct=True)
             try:
                 for job, extra in jobs(directory).items():
                     command = (*TSFC, job, "--socket", f"{directory}/s", *extra)
@@ -81,7 +80,7 @@ def silent(peers: int) -> None:
     """Prints what a keepalive takes of which no peer answers: three pings of five seconds."""
     with tempfile.TemporaryDirectory(prefix="tsfc-") as name:
         directory = Path(name)
-        playing = play(status(peers, is_direct=False), directory)
+        playing = play(directory, peers, is_direct=False)
         try:
             cost = measure((*TSFC, "keepalive", "--socket", f"{directory}/s"))
         finally:
@@ -102,29 +101,31 @@ def measure(command: Sequence[str]) -> Cost:
     return Cost(usage.ru_utime + usage.ru_stime, os.times().elapsed - before, usage.ru_maxrss / 1024)
 
 
-def play(document: dict[str, object], directory: Path) -> subprocess.Popen[bytes]:
-    """Starts a stand-in that has this one status."""
+def play(directory: Path, peers: int, *, is_direct: bool) -> subprocess.Popen[bytes]:
+    """Starts a stand-in with a status of so many peers: all direct, or all such as nobody can reach."""
     capture = directory / "capture.ndjson"
-    capture.write_text(json.dumps({"captured_at": 0, "status": document}) + "\n")
+    write_capture(capture, peers, is_direct=is_direct)
     playing = subprocess.Popen((*TSFC, "stand-in", "--capture", str(capture), "--socket", f"{directory}/s"), stdout=subprocess.PIPE)
     if playing.stdout is None or not playing.stdout.readline():
         sys.exit("the stand-in did not start; it has said why")
     return playing
 
 
-def status(peers: int, *, is_direct: bool) -> dict[str, object]:
-    """Returns a status of real peers, as many as wanted: all direct, or all such as nobody can reach."""
+def write_capture(path: Path, peers: int, *, is_direct: bool) -> None:
+    """Writes one observation, peer by peer: what this process holds is counted as the memory of the next that it starts."""
     document: dict[str, Any] = json.loads(CAPTURE.read_text())
     real = next(iter(document["Peer"].values()))
-    document["Peer"] = {}
     document["Self"]["TailscaleIPs"] = ["100.127.255.254"]
-    for number in range(peers):
-        peer = copy.deepcopy(real)
-        peer |= {"ID": f"n{number}CNTRL", "HostName": f"host{number}", "DNSName": f"host{number}.lab.ts.net."}
-        peer |= {"TailscaleIPs": [f"100.{64 + number // 65536}.{number // 256 % 256}.{number % 256}"], "Online": True, "Active": True}
-        peer |= {"CurAddr": "192.0.2.7:41641" if is_direct else "", "Relay": "fra" if is_direct else ""}
-        document["Peer"][f"nodekey:{number:064x}"] = peer
-    return document
+    del document["Peer"]
+    path_fields = {"CurAddr": "192.0.2.7:41641", "Relay": "fra"} if is_direct else {"CurAddr": "", "Relay": ""}
+    with path.open("w") as file:
+        file.write(f'{{"captured_at": 0, "status": {json.dumps(document)[:-1]}, "Peer": {{')
+        for number in range(peers):
+            names = {"ID": f"n{number}CNTRL", "HostName": f"host{number}", "DNSName": f"host{number}.lab.ts.net."}
+            ips = [f"100.{64 + number // 65536}.{number // 256 % 256}.{number % 256}"]
+            peer = real | names | path_fields | {"TailscaleIPs": ips, "Online": True, "Active": True}
+            file.write(f'{", " if number else ""}"nodekey:{number:064x}": {json.dumps(peer)}')
+        file.write("}}}\n")
 
 
 if __name__ == "__main__":

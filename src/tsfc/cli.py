@@ -6,13 +6,14 @@ What a subcommand needs is imported when it is needed: a start is most of what a
 from __future__ import annotations
 
 import argparse
+import gc
 import math
 import os
 import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from tsfc.shell import signals
 
@@ -42,9 +43,11 @@ class _Parser(argparse.ArgumentParser):
 def entry() -> NoReturn:
     """Runs the program as a process.
 
-    It leaves without taking the interpreter apart, which is a fifth of what a run costs. Nothing is buffered that could
-    be lost: every line and every file goes out by `os.write`.
+    It collects no garbage, and it leaves without taking the interpreter apart: a run is over before that pays, and both
+    together are a fifth of what it costs. Nothing is buffered that could be lost: every line and every file goes out by
+    `os.write`.
     """
+    gc.disable()
     os._exit(main())
 
 
@@ -53,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_standard_streams()
     signals.install()
     try:
-        options = _parser().parse_args(argv)
+        options = _parse(sys.argv[1:] if argv is None else argv)
         start: Callable[[argparse.Namespace], int] = options.start
         return start(options)
     except signals.Ended as ended:
@@ -72,48 +75,61 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Reads the command line. Only the command that was asked for gets a parser: to make all of them takes as long as a small job."""
+    if argv and argv[0] in COMMANDS:
+        return _command_parser(argv[0]).parse_args(argv[1:])
     parser = _Parser(prog="tsfc", description="See, and keep alive, the peer-to-peer paths of a Tailscale node.", allow_abbrev=False)
     parser.add_argument("--version", action=_Version, help="print the version and exit")
     commands = parser.add_subparsers(title="jobs and tools", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        commands.add_parser(name, help=command.text)
+    return parser.parse_args(argv)
 
-    def command(name: str, start: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
-        added.set_defaults(start=start)
-        return added
 
-    exporter = command("exporter", _exporter, "write per-peer metrics from tailscaled's status")
-    _add_common(exporter, metrics_path=EXPORTER_PATH)
-    _add_status_file(exporter)
-
-    native_metrics = command("native-metrics", _native_metrics, "write tailscaled's own metrics")
-    _add_common(native_metrics, metrics_path=NATIVE_METRICS_PATH)
-    native_metrics.add_argument("--metrics-file", metavar="FILE", help="read tailscaled's metrics from FILE (- for standard input) instead of asking")
-
-    keepalive = command("keepalive", _keepalive, "ping all online peers, so that NAT mappings stay open")
-    _add_common(keepalive, metrics_path=None)
-    _add_status_file(keepalive)
-    keepalive.add_argument("--count", type=_positive_int, default=3, metavar="N", help="pings to one peer at most (%(default)s)")
-    keepalive.add_argument("--ping-timeout", type=_seconds, default=5.0, metavar="SECONDS", help="how long to wait for one answer (%(default)g)")
-
-    watchdog = command("watchdog", _watchdog, "restart tailscaled when a peer is stuck on relay")
-    _add_common(watchdog, metrics_path=WATCHDOG_PATH)
-    _add_status_file(watchdog)
-    watchdog.add_argument("--state-dir", default=STATE_DIR, metavar="DIR", help="where the state is kept (%(default)s)")
-    watchdog.add_argument("--max-relay-seconds", type=_int, default=600, metavar="N", help="on relay for more than this is too long (%(default)s)")
-    watchdog.add_argument("--cooldown-seconds", type=_int, default=600, metavar="N", help="after a restart there is no other for this long (%(default)s)")
-    watchdog.add_argument("--exclude-peer", action="append", default=[], metavar="NAME", help="never restart because of this peer; can be given again")
-    watchdog.add_argument("--unit", type=_unit, default="tailscaled.service", help="what to restart (%(default)s)")
-    watchdog.add_argument(
-        "--dry-run", action="store_true", help="decide and say, but keep no state, restart nothing, and write metrics only to a --metrics-path that was given"
-    )
-
-    stand_in = command("stand-in", _stand_in, "play a capture on a socket, as a small LocalAPI server")
-    stand_in.add_argument("--capture", required=True, metavar="FILE", help="the capture: NDJSON, one observation a line")
-    stand_in.add_argument("--socket", required=True, metavar="PATH", help="where to listen")
-    stand_in.add_argument("--speed", type=_speed, default=1.0, metavar="N", help="seconds of the capture per second (%(default)g)")
-    stand_in.add_argument("--loop", action="store_true", help="begin again after the last observation, instead of staying at it")
+def _command_parser(name: str) -> argparse.ArgumentParser:
+    command = COMMANDS[name]
+    text = f"{command.text[0].upper()}{command.text[1:]}."
+    parser = _Parser(prog=f"tsfc {name}", description=text, allow_abbrev=False)
+    parser.set_defaults(start=command.start)
+    command.add_arguments(parser)
     return parser
+
+
+def _add_exporter(parser: argparse.ArgumentParser) -> None:
+    _add_common(parser, metrics_path=EXPORTER_PATH)
+    _add_status_file(parser)
+
+
+def _add_native_metrics(parser: argparse.ArgumentParser) -> None:
+    _add_common(parser, metrics_path=NATIVE_METRICS_PATH)
+    parser.add_argument("--metrics-file", metavar="FILE", help="read tailscaled's metrics from FILE (- for standard input) instead of asking")
+
+
+def _add_keepalive(parser: argparse.ArgumentParser) -> None:
+    _add_common(parser, metrics_path=None)
+    _add_status_file(parser)
+    parser.add_argument("--count", type=_positive_int, default=3, metavar="N", help="pings to one peer at most (%(default)s)")
+    parser.add_argument("--ping-timeout", type=_seconds, default=5.0, metavar="SECONDS", help="how long to wait for one answer (%(default)g)")
+
+
+def _add_watchdog(parser: argparse.ArgumentParser) -> None:
+    _add_common(parser, metrics_path=WATCHDOG_PATH)
+    _add_status_file(parser)
+    parser.add_argument("--state-dir", default=STATE_DIR, metavar="DIR", help="where the state is kept (%(default)s)")
+    parser.add_argument("--max-relay-seconds", type=_int, default=600, metavar="N", help="on relay for more than this is too long (%(default)s)")
+    parser.add_argument("--cooldown-seconds", type=_int, default=600, metavar="N", help="after a restart there is no other for this long (%(default)s)")
+    parser.add_argument("--exclude-peer", action="append", default=[], metavar="NAME", help="never restart because of this peer; can be given again")
+    parser.add_argument("--unit", type=_unit, default="tailscaled.service", help="what to restart (%(default)s)")
+    dry_run = "decide and say, but keep no state, restart nothing, and write metrics only to a --metrics-path that was given"
+    parser.add_argument("--dry-run", action="store_true", help=dry_run)
+
+
+def _add_stand_in(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--capture", required=True, metavar="FILE", help="the capture: NDJSON, one observation a line")
+    parser.add_argument("--socket", required=True, metavar="PATH", help="where to listen")
+    parser.add_argument("--speed", type=_speed, default=1.0, metavar="N", help="seconds of the capture per second (%(default)g)")
+    parser.add_argument("--loop", action="store_true", help="begin again after the last observation, instead of staying at it")
 
 
 class _Version(argparse.Action):
@@ -179,6 +195,7 @@ def _watchdog(options: argparse.Namespace) -> int:
 def _stand_in(options: argparse.Namespace) -> int:
     from tsfc.offline import stand_in
 
+    gc.enable()  # this one stays
     return stand_in.run(options.capture, options.socket, speed=options.speed, loop=options.loop)
 
 
@@ -232,3 +249,18 @@ def _unit(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9:_.@\\-]*", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not the name of a unit")
     return text
+
+
+class _Command(NamedTuple):
+    text: str
+    start: Callable[[argparse.Namespace], int]
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+
+
+COMMANDS = {
+    "exporter": _Command("write per-peer metrics from tailscaled's status", _exporter, _add_exporter),
+    "native-metrics": _Command("write tailscaled's own metrics", _native_metrics, _add_native_metrics),
+    "keepalive": _Command("ping all online peers, so that NAT mappings stay open", _keepalive, _add_keepalive),
+    "watchdog": _Command("restart tailscaled when a peer is stuck on relay", _watchdog, _add_watchdog),
+    "stand-in": _Command("play a capture on a socket, as a small LocalAPI server", _stand_in, _add_stand_in),
+}

@@ -9,7 +9,8 @@ from returns.result import Failure
 
 from support.corpus import BAD_STATUSES, documents, hostile_statuses
 from tsfc.core import exporter, keepalive, native
-from tsfc.core.exposition import check, render
+from tsfc.core.exposition import render
+from tsfc.core.exposition_check import check
 from tsfc.core.status import decode
 
 slow = settings(suppress_health_check=[HealthCheck.too_slow])

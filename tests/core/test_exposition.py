@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from returns.result import Failure
 
 from support.corpus import NAMES_FROM_HELL, names
-from tsfc.core.exposition import check, render
+from tsfc.core.exposition import render
+from tsfc.core.exposition_check import check
 from tsfc.core.families import Family, Kind, Sample, counter, gauge
 
 PARSE_ERROR = 1

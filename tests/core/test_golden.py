@@ -15,7 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.corpus import FIXTURES
 from tsfc.core import exporter, keepalive, native
 from tsfc.core.clock import Instant
-from tsfc.core.exposition import check, render
+from tsfc.core.exposition import render
+from tsfc.core.exposition_check import check
 from tsfc.core.status import decode
 from tsfc.core.watchdog.effects import Log, RestartTailscaled
 from tsfc.core.watchdog.events import Done, Observed, Performed

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from returns.result import Failure
 
 from support.corpus import FIXTURES, damaged
-from tsfc.core.exposition import check, render
+from tsfc.core.exposition import render
+from tsfc.core.exposition_check import check
 from tsfc.core.families import duration
 from tsfc.core.native import OWN_PREFIX, checked, up
 

@@ -6,12 +6,11 @@ Names and kinds follow https://prometheus.io/docs/practices/naming/. `tailscaled
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 
 from msgspec import Struct
 
-NO_LABELS: Mapping[str, str] = {}
+NO_LABELS: dict[str, str] = {}
 
 
 class Kind(StrEnum):
@@ -24,7 +23,7 @@ class Kind(StrEnum):
 class Sample(Struct, frozen=True):
     """One number, and the labels that tell it from its family's others."""
 
-    labels: Mapping[str, str]
+    labels: dict[str, str]
     value: float
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from returns.result import Failure, Result, Success
 
-from tsfc.core import exposition
+from tsfc.core.exposition_check import check
 from tsfc.core.families import Family, gauge
 from tsfc.core.faults import Unusable
 
@@ -21,7 +21,7 @@ def checked(raw: bytes) -> Result[str, Unusable]:
         return Failure(Unusable(f"{tried}: byte {error.start} is not UTF-8; is it the output of `tailscale metrics print`?"))
     if text and not text.endswith("\n"):
         text += "\n"
-    names = exposition.check(text)
+    names = check(text)
     if isinstance(names, Failure):
         return Failure(Unusable(f"{tried}: {names.failure()}; is it the output of `tailscale metrics print`?"))
     if any(name.startswith(OWN_PREFIX) for name in names.unwrap()):
