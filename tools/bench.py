@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 CAPTURE = Path(__file__).parents[1] / "tests/fixtures/mixed-paths.json"
-TSFC = (sys.executable, "-m", "tsfc")
+TSFC = (str(Path(sys.executable).with_name("tsfc")),)
+"As it is installed."
 IMPORTS = (sys.executable, "-c", "import msgspec, returns.result, prometheus_client")
-USUAL, FEW, MANY_PEERS = 15, 7, 100
+USUAL, FEW, MANY_PEERS = 15, 5, 1_000
 PEERS = (5, 100, 1_000, 10_000)
 AIMS = {("exporter", 5): 1.15, ("exporter", 1_000): 2.0, ("keepalive", 5): 0.9, ("--help", 0): 0.75}
 "The ratios that we mean to keep."
