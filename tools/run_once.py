@@ -15,8 +15,8 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from tsfc.shell import defaults
 from tsfc.shell.localapi import is_reachable
-from tsfc.shell.tailscaled import DEFAULT_SOCKET
 
 ROOT = Path(__file__).parents[1]
 CAPTURE = ROOT / "tests/fixtures/timeline.ndjson"
@@ -35,11 +35,11 @@ EXTRA = {"watchdog": ("--state-dir", str(RUN / "watchdog-state"), "--dry-run")}
 def main() -> int:
     """Runs the jobs one after the other, and ends with a table."""
     RUN.mkdir(exist_ok=True)
-    if is_reachable(DEFAULT_SOCKET):
-        print(f"asking this machine's tailscaled, {DEFAULT_SOCKET}")
-        failed = run_jobs(DEFAULT_SOCKET)
+    if is_reachable(defaults.SOCKET):
+        print(f"asking this machine's tailscaled, {defaults.SOCKET}")
+        failed = run_jobs(defaults.SOCKET)
     else:
-        print(f"no tailscaled answers at {DEFAULT_SOCKET}: a stand-in plays a recorded one, {CAPTURE.relative_to(ROOT)}")
+        print(f"no tailscaled answers at {defaults.SOCKET}: a stand-in plays a recorded one, {CAPTURE.relative_to(ROOT)}")
         with stand_in() as socket:
             failed = run_jobs(socket)
     show()

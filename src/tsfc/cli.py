@@ -15,16 +15,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from tsfc.shell import signals
+from tsfc.shell import defaults, signals
 
 if TYPE_CHECKING:
     from tsfc.shell.jobs.common import Common
-
-EXPORTER_PATH = "/var/lib/alloy/tailscale-peers.prom"
-NATIVE_METRICS_PATH = "/var/lib/alloy/tailscale-native.prom"
-WATCHDOG_PATH = "/var/lib/alloy/tailscale-watchdog.prom"
-STATE_DIR = "/var/lib/tailscale-watchdog"
-SOCKET = "/var/run/tailscale/tailscaled.sock"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -97,12 +91,12 @@ def _command_parser(name: str) -> argparse.ArgumentParser:
 
 
 def _add_exporter(parser: argparse.ArgumentParser) -> None:
-    _add_common(parser, metrics_path=EXPORTER_PATH)
+    _add_common(parser, metrics_path=defaults.EXPORTER_PATH)
     _add_status_file(parser)
 
 
 def _add_native_metrics(parser: argparse.ArgumentParser) -> None:
-    _add_common(parser, metrics_path=NATIVE_METRICS_PATH)
+    _add_common(parser, metrics_path=defaults.NATIVE_METRICS_PATH)
     parser.add_argument("--metrics-file", metavar="FILE", help="read tailscaled's metrics from FILE (- for standard input) instead of asking")
 
 
@@ -114,9 +108,9 @@ def _add_keepalive(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_watchdog(parser: argparse.ArgumentParser) -> None:
-    _add_common(parser, metrics_path=WATCHDOG_PATH)
+    _add_common(parser, metrics_path=defaults.WATCHDOG_PATH)
     _add_status_file(parser)
-    parser.add_argument("--state-dir", default=STATE_DIR, metavar="DIR", help="where the state is kept (%(default)s)")
+    parser.add_argument("--state-dir", default=defaults.STATE_DIR, metavar="DIR", help="where the state is kept (%(default)s)")
     parser.add_argument("--max-relay-seconds", type=_int, default=600, metavar="N", help="on relay for more than this is too long (%(default)s)")
     parser.add_argument("--cooldown-seconds", type=_int, default=600, metavar="N", help="after a restart there is no other for this long (%(default)s)")
     parser.add_argument("--exclude-peer", action="append", default=[], metavar="NAME", help="never restart because of this peer; can be given again")
@@ -147,7 +141,7 @@ class _Version(argparse.Action):
 
 def _add_common(parser: argparse.ArgumentParser, *, metrics_path: str | None) -> None:
     where = "not written" if metrics_path is None else metrics_path
-    parser.add_argument("--socket", metavar="PATH", help=f"tailscaled's LocalAPI socket ({SOCKET})")
+    parser.add_argument("--socket", metavar="PATH", help=f"tailscaled's LocalAPI socket ({defaults.SOCKET})")
     parser.add_argument(
         "--source", choices=("auto", "localapi", "cli"), default="auto", help="ask over the socket, or run `tailscale`; auto: the socket, else the program"
     )

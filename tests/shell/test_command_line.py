@@ -12,6 +12,8 @@ import pytest
 from support.processes import complaints, ended, inside, interrupt, run, series, started, wait_until
 from support.servers import serving
 from support.statuses import encoded, peer
+from tsfc import cli
+from tsfc.core.watchdog.policy import Documented
 
 COMMANDS = ["exporter", "native-metrics", "keepalive", "watchdog", "stand-in"]
 
@@ -73,6 +75,12 @@ def test_every_command_has_help_with_its_defaults(capfd: pytest.CaptureFixture[s
     out, err = capfd.readouterr()
     assert (out.startswith(f"usage: tsfc {command} "), err) == (True, "")
     assert "%(" not in out
+
+
+def test_the_watchdog_s_defaults_are_the_documented_policy() -> None:
+    """They stand a second time in the command line, so that `--help` need not load the core."""
+    options = cli._parse(["watchdog"])
+    assert Documented(options.max_relay_seconds, options.cooldown_seconds, frozenset(options.exclude_peer)) == Documented()
 
 
 def test_the_program_names_all_commands_in_its_help(capfd: pytest.CaptureFixture[str]) -> None:

@@ -44,5 +44,5 @@ def ping_all(source: Cli, pings: tuple[Ping, ...], *, count: int, timeout: float
         ping, said = outputs[descriptor], output.decode(errors="replace")
         answers[ping.peer] = read_output(said)
         if answers[ping.peer] == (ERROR,):
-            complaints.append(f"running `{' '.join(command)} {ping.ip}`: {one_line(said) or 'it said nothing'}")
+            complaints.append(f"running `{' '.join(command)} {ping.ip}`: {one_line(said[:1200]) or 'it said nothing'}")
     return Round(answers, summary(complaints, len(pings)))

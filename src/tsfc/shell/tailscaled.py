@@ -8,10 +8,7 @@ from msgspec import Struct
 from returns.result import Failure, Result, Success
 
 from tsfc.core.faults import Down, Fault, Unusable
-from tsfc.shell import localapi
-
-DEFAULT_SOCKET = "/var/run/tailscale/tailscaled.sock"
-"Where tailscaled listens on Linux (`paths/paths.go`)."
+from tsfc.shell import defaults, localapi
 
 STATUS = "/localapi/v0/status"
 USERMETRICS = "/localapi/v0/usermetrics"
@@ -38,7 +35,7 @@ def choose(kind: str, *, socket: str | None, tailscale: str | None) -> Source:
 
     A socket that was given holds for the program, too: on a machine with two tailscaleds both ask the same one.
     """
-    localapi_source = LocalAPI(socket or DEFAULT_SOCKET)
+    localapi_source = LocalAPI(socket or defaults.SOCKET)
     found = tailscale or shutil.which("tailscale")
     cli = Cli((found or "tailscale", *(() if socket is None else (f"--socket={socket}",))))
     match kind:
