@@ -1,0 +1,47 @@
+"""The README says what is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from support.processes import inside, run
+from tsfc import cli
+from tsfc.shell.jobs import exporter, keepalive, native_metrics, watchdog
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+JOBS = [exporter.JOB, native_metrics.JOB, keepalive.JOB, watchdog.JOB]
+
+
+def test_the_metrics_of_the_readme_are_those_that_the_jobs_emit() -> None:
+    """Each metric is documented, and each that is documented is emitted; durations come with real time, so not with goldens."""
+    goldens = "".join(path.read_text() for path in (ROOT / "tests/fixtures").glob("*.prom"))
+    emitted = set(re.findall(r"^# TYPE (tailscale_\w+)", goldens, re.MULTILINE))
+    durations = {f"tailscale_{job.replace('-', '_')}_duration_seconds" for job in JOBS}
+    assert set(re.findall(r"`(tailscale_[a-z_]+)[`{]", README)) == emitted | durations
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_job_has_the_options_of_the_readme(capfd: pytest.CaptureFixture[str], job: str) -> None:
+    """No option is without a word in the README."""
+    inside(job, "--help")
+    options = set(re.findall(r"^  (--[a-z-]+)", capfd.readouterr().out, re.MULTILINE))
+    assert options
+    assert {option for option in options if f"`{option}" not in README and f"{option} " not in README} == set()
+
+
+def test_the_readme_names_each_command() -> None:
+    """What `tsfc --help` lists is in the README."""
+    assert [name for name in cli.COMMANDS if name not in README] == []
+
+
+def test_the_stand_in_of_the_readme_plays(box: Path) -> None:
+    """The example command line is one: its capture is there, and its options are known."""
+    command = re.search(r"^tsfc (stand-in .* --socket) \S+ (.*) &$", README, re.MULTILINE)
+    assert command
+    ran = run(*command[1].split(), f"{box}/no/such/directory", *command[2].split(), around=f'cd {ROOT}; exec "$@"')
+    assert ran.status == 1
+    assert ran.stderr.startswith(f"tsfc stand-in: listening on {box}/no/such/directory: No such file or directory; ")
