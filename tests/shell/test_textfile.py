@@ -144,3 +144,13 @@ def test_a_temporary_file_that_a_stranger_put_there_is_not_written_through(box: 
     assert _exporter(str(path), around=f'{shutil.which("ln")} -s victim {box}/.a.prom.$$.tmp; exec "$@"') == (0, "", "")
     assert (box / "victim").read_text() == OLD
     assert sorted(tree(box)) == ["a.prom", "victim"]
+
+
+def test_what_killed_runs_left_is_removed_and_nothing_else(box: Path) -> None:
+    """A temporary file that is old is nobody's; a new one may be written at this moment, and others' are theirs."""
+    for name in (".a.prom.1.tmp", ".b.prom.1.tmp", ".a.prom.old", "c.prom"):
+        (box / name).touch()
+        os.utime(box / name, (0, 0))
+    (box / ".a.prom.2.tmp").touch()
+    assert _exporter(str(box / "a.prom")) == (0, "", "")
+    assert set(tree(box)) == {"a.prom", ".a.prom.2.tmp", ".b.prom.1.tmp", ".a.prom.old", "c.prom"}

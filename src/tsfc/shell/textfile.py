@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 
 from returns.result import Failure, Result, Success
 
 from tsfc.shell.atomic import staged, write_all
+from tsfc.shell.clocks import unix_time
 
 STANDARD_OUTPUT = "-"
+ABANDONED_SECONDS = 600
+"Age at which a temporary file is nobody's; to write one takes milliseconds."
 
 
 def write(path: str, text: str) -> Result[None, str]:
@@ -26,6 +30,7 @@ def write(path: str, text: str) -> Result[None, str]:
             return Failure(f"writing {path}: it is not a regular file; give a file for --metrics-path, or - for standard output")
         with staged(path, os.path.join(directory, f".{name}.{os.getpid()}.tmp"), 0o644) as descriptor:
             write_all(descriptor, text.encode())
+        _remove_abandoned(directory, name)
     except OSError as error:
         return Failure(f"writing {path}: {error.strerror}; {_advice(error, directory)}")
     return Success(None)
@@ -55,6 +60,15 @@ def _may_be_replaced(path: str) -> bool:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except FileNotFoundError:
         return True
+
+
+def _remove_abandoned(directory: str, name: str) -> None:
+    """Removes the temporary files of runs that were killed; one that is being written is never that old."""
+    oldest = unix_time(None) - ABANDONED_SECONDS
+    with suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.startswith(f".{name}.") and entry.name.endswith(".tmp") and entry.stat(follow_symlinks=False).st_mtime < oldest:
+                os.unlink(entry.path)
 
 
 def _advice(error: OSError, directory: str) -> str:
