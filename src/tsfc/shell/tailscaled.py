@@ -35,16 +35,13 @@ def choose(kind: str, *, socket: str | None, tailscale: str | None) -> Source:
 
     A socket that was given holds for the program, too: on a machine with two tailscaleds both ask the same one.
     """
-    localapi_source = LocalAPI(socket or defaults.SOCKET)
+    over_socket = LocalAPI(socket or defaults.SOCKET)
+    if kind == "localapi" or (kind == "auto" and localapi.is_reachable(over_socket.socket)):
+        return over_socket
     found = tailscale or shutil.which("tailscale")
-    cli = Cli((found or "tailscale", *(() if socket is None else (f"--socket={socket}",))))
-    match kind:
-        case "localapi":
-            return localapi_source
-        case "cli":
-            return cli
-        case _:
-            return localapi_source if found is None or localapi.is_reachable(localapi_source.socket) else cli
+    if kind == "auto" and found is None:
+        return over_socket
+    return Cli((found or "tailscale", *(() if socket is None else (f"--socket={socket}",))))
 
 
 def status(source: Source, *, timeout: float) -> Result[bytes, Fault]:
