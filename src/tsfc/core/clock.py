@@ -9,8 +9,9 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-Seconds = Annotated[int, Meta(ge=0, le=2**53)]
-"Whole seconds, as far as a float, which is what a Prometheus sample is, counts by ones."
+MAX_NUMBER = 2**53
+"Where a float, which is what a Prometheus sample is, stops counting by ones; a file with more is not one of ours."
+Seconds = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 
 
 class Boot(Struct, frozen=True, forbid_unknown_fields=True):

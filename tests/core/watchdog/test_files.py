@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from tsfc.core.clock import Boot, Instant
-from tsfc.core.watchdog.state import MAX_NUMBER, State, from_files, is_state_file, to_files
+from tsfc.core.clock import MAX_NUMBER, Boot, Instant
+from tsfc.core.watchdog.state import State, from_files, is_state_file, to_files
 from tsfc.core.watchdog.step import Reason, Verdict, step
 
 from .worlds import NOW, POLICY, T0, relayed, seen

@@ -15,15 +15,12 @@ import msgspec
 from msgspec import Struct
 from returns.result import Failure, Result, Success
 
-from tsfc.core.clock import Instant, Seconds, step_between
+from tsfc.core.clock import MAX_NUMBER, Instant, Seconds, step_between
 from tsfc.core.text import one_line
 
 PEER_PREFIX = "peer_"
 LAST_RESTART, LAST_RUN = ".last_restart", ".last_run"
 RESTARTS, RESTART_FAILURES, DETECTIONS, RECOVERIES = ".restart_count", ".restart_failure_count", ".detection_count", ".recovery_count"
-
-MAX_NUMBER = 2**53
-"Where a float, which is what a Prometheus sample is, stops counting by ones; a file with more is not one of ours."
 
 
 class State(Struct, frozen=True):
