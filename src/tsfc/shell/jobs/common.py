@@ -63,19 +63,17 @@ def read_input(path: str) -> Result[bytes, Fault]:
     return Success(raw)
 
 
-def exposition(job: str, common: Common, families: Iterable[Family], *, started: float) -> str:
-    """Returns the metrics as text, the duration of the run since `started` (monotonic) last; a run outside real time has none."""
+def report(job: str, common: Common, families: Iterable[Family], *, started: float, before: str = "") -> int:
+    """Writes the metrics, if a place was given for them, behind the text `before`; returns the exit status of that.
+
+    The duration of the run, since `started` (monotonic), comes last; a run outside real time has none.
+    """
+    if common.metrics_path is None:
+        return 0
     from tsfc.core.exposition import render  # noqa: PLC0415 - prometheus_client is half of a start, and a keepalive without metrics needs none
 
     own = () if common.now is not None else (duration(job, time.monotonic() - started),)
-    return render((*families, *own))
-
-
-def publish(job: str, common: Common, text: str) -> int:
-    """Writes the metrics, if a place was given for them, and returns the exit status of that."""
-    if common.metrics_path is None:
-        return 0
-    written = textfile.write(common.metrics_path, text)
+    written = textfile.write(common.metrics_path, before + render((*families, *own)))
     if isinstance(written, Failure):
         complain(job, written.failure())
         return 1

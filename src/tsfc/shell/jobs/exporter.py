@@ -10,7 +10,7 @@ from tsfc.core.exporter import families, last_success_in
 from tsfc.core.faults import exit_status
 from tsfc.shell import textfile
 from tsfc.shell.clocks import unix_time
-from tsfc.shell.jobs.common import Common, complain, exposition, observe, publish
+from tsfc.shell.jobs.common import Common, complain, observe, report
 
 JOB = "exporter"
 
@@ -23,6 +23,5 @@ def run(common: Common) -> int:
     if isinstance(observed, Failure):
         complain(JOB, observed.failure().detail)
         said = families(None, now=now, last_success=last_success_in(textfile.read(common.metrics_path)))
-        return publish(JOB, common, exposition(JOB, common, said, started=started)) or exit_status(observed.failure())
-    said = families(observed.unwrap(), now=now, last_success=None)
-    return publish(JOB, common, exposition(JOB, common, said, started=started))
+        return report(JOB, common, said, started=started) or exit_status(observed.failure())
+    return report(JOB, common, families(observed.unwrap(), now=now, last_success=None), started=started)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
 from returns.result import Failure
 
 from tsfc.core.faults import exit_status
-from tsfc.core.keepalive import Answer, Ping, families, pings
-from tsfc.shell.jobs.common import Common, complain, exposition, observe, publish, source
+from tsfc.core.keepalive import Ping, families, pings
+from tsfc.shell.jobs.common import Common, complain, observe, report, source
 from tsfc.shell.localapi_pings import ping_all
 from tsfc.shell.pings import Round
 from tsfc.shell.tailscaled import Cli, LocalAPI, Source
@@ -23,17 +22,11 @@ def run(common: Common, *, count: int, ping_timeout: float) -> int:
     observed = observe(common)
     if isinstance(observed, Failure):
         complain(JOB, observed.failure().detail)
-        return _report(common, None, started) or exit_status(observed.failure())
+        return report(JOB, common, families(None), started=started) or exit_status(observed.failure())
     round_ = _ping_all(source(common), pings(observed.unwrap()), count=count, timeout=ping_timeout)
     if round_.complaint is not None:
         complain(JOB, round_.complaint)
-    return _report(common, round_.answers, started)
-
-
-def _report(common: Common, answers: Mapping[str, tuple[Answer, ...]] | None, started: float) -> int:
-    if common.metrics_path is None:
-        return 0
-    return publish(JOB, common, exposition(JOB, common, families(answers), started=started))
+    return report(JOB, common, families(round_.answers), started=started)
 
 
 def _ping_all(asked: Source, to_send: tuple[Ping, ...], *, count: int, timeout: float) -> Round:

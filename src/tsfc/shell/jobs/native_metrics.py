@@ -9,7 +9,7 @@ from returns.result import Failure, Result
 from tsfc.core import native
 from tsfc.core.faults import Fault, exit_status
 from tsfc.shell import tailscaled
-from tsfc.shell.jobs.common import Common, complain, exposition, publish, read_input, source
+from tsfc.shell.jobs.common import Common, complain, read_input, report, source
 
 JOB = "native-metrics"
 
@@ -20,8 +20,8 @@ def run(common: Common, metrics_file: str | None) -> int:
     checked = _ask(common, metrics_file)
     if isinstance(checked, Failure):
         complain(JOB, checked.failure().detail)
-        return publish(JOB, common, exposition(JOB, common, (native.up(is_up=False),), started=started)) or exit_status(checked.failure())
-    return publish(JOB, common, checked.unwrap() + exposition(JOB, common, (native.up(is_up=True),), started=started))
+        return report(JOB, common, (native.up(is_up=False),), started=started) or exit_status(checked.failure())
+    return report(JOB, common, (native.up(is_up=True),), started=started, before=checked.unwrap())
 
 
 def _ask(common: Common, metrics_file: str | None) -> Result[str, Fault]:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from msgspec import Struct
 from returns.result import Failure, Result, Success
 
-from tsfc.core.families import Family
 from tsfc.core.faults import exit_status
 from tsfc.core.watchdog.effects import Effect, Log, RestartTailscaled, Warn
 from tsfc.core.watchdog.events import Failed, Observed, Outcome, Performed, Unobservable
@@ -18,7 +17,7 @@ from tsfc.core.watchdog.state import from_files, is_state_file, to_files
 from tsfc.core.watchdog.step import step
 from tsfc.shell import statedir, systemd, textfile
 from tsfc.shell.clocks import instant
-from tsfc.shell.jobs.common import STDERR, STDOUT, Common, complain, exposition, observe, publish, say
+from tsfc.shell.jobs.common import STDERR, STDOUT, Common, complain, observe, report, say
 
 JOB = "watchdog"
 
@@ -87,7 +86,7 @@ def _run(common: Common, options: Options, hands: Hands) -> int:
         return 1
     performed = _perform(seen.effects, hands, common)
     if performed is None:
-        return _report(common, families(seen.state, seen.verdicts, now=now), started) or exit_status(fault)
+        return report(JOB, common, families(seen.state, seen.verdicts, now=now), started=started) or exit_status(fault)
 
     told = step(seen.state, performed, now=now, policy=options.policy)
     kept = hands.commit({name: text.encode() for name, text in files.items()}, to_files(told.state))
@@ -95,13 +94,7 @@ def _run(common: Common, options: Options, hands: Hands) -> int:
         complain(JOB, kept.failure())
     _perform(told.effects, hands, common)
     has_failed = isinstance(kept, Failure) or isinstance(performed.outcome, Failed)
-    return _report(common, families(told.state, seen.verdicts, now=now), started) or int(has_failed)
-
-
-def _report(common: Common, said: tuple[Family, ...], started: float) -> int:
-    if common.metrics_path is None:
-        return 0
-    return publish(JOB, common, exposition(JOB, common, said, started=started))
+    return report(JOB, common, families(told.state, seen.verdicts, now=now), started=started) or int(has_failed)
 
 
 def _perform(effects: tuple[Effect, ...], hands: Hands, common: Common) -> Performed | None:
