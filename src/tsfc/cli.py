@@ -115,6 +115,7 @@ def _add_watchdog(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cooldown-seconds", type=_int, default=600, metavar="N", help="after a restart there is no other for this long (%(default)s)")
     parser.add_argument("--exclude-peer", action="append", default=[], metavar="NAME", help="never restart because of this peer; can be given again")
     parser.add_argument("--unit", type=_unit, default="tailscaled.service", help="what to restart (%(default)s)")
+    parser.add_argument("--restart-socket", metavar="PATH", help="have it restarted by who listens there, a helper with the right to, instead of by systemctl")
     dry_run = "decide and say, but keep no state, restart nothing, and write metrics only to a --metrics-path that was given"
     parser.add_argument("--dry-run", action="store_true", help=dry_run)
 
@@ -124,6 +125,12 @@ def _add_stand_in(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--socket", required=True, metavar="PATH", help="where to listen")
     parser.add_argument("--speed", type=_speed, default=1.0, metavar="N", help="seconds of the capture per second (%(default)g)")
     parser.add_argument("--loop", action="store_true", help="begin again after the last observation, instead of staying at it")
+
+
+def _add_units(parser: argparse.ArgumentParser) -> None:
+    from tsfc import cli_units
+
+    cli_units.add_arguments(parser)
 
 
 class _Version(argparse.Action):
@@ -179,7 +186,7 @@ def _watchdog(options: argparse.Namespace) -> int:
     from tsfc.shell.jobs import watchdog
 
     policy = Documented(options.max_relay_seconds, options.cooldown_seconds, frozenset(options.exclude_peer))
-    told = watchdog.Options(policy=policy, state_dir=options.state_dir, unit=options.unit)
+    told = watchdog.Options(policy=policy, state_dir=options.state_dir, unit=options.unit, restart_socket=options.restart_socket)
     if options.dry_run:
         options.default_metrics_path = None
         return watchdog.dry_run(_common(options), told)
@@ -191,6 +198,12 @@ def _stand_in(options: argparse.Namespace) -> int:
 
     gc.enable()  # this one stays
     return stand_in.run(options.capture, options.socket, speed=options.speed, loop=options.loop)
+
+
+def _units(options: argparse.Namespace) -> int:
+    from tsfc import cli_units
+
+    return cli_units.start(options)
 
 
 def _common(options: argparse.Namespace) -> Common:
@@ -256,5 +269,6 @@ COMMANDS = {
     "native-metrics": _Command("write tailscaled's own metrics", _native_metrics, _add_native_metrics),
     "keepalive": _Command("ping all online peers, so that NAT mappings stay open", _keepalive, _add_keepalive),
     "watchdog": _Command("restart tailscaled when a peer is stuck on relay", _watchdog, _add_watchdog),
+    "units": _Command("print, install or remove the systemd units of the jobs", _units, _add_units),
     "stand-in": _Command("play a capture on a socket, as a small LocalAPI server", _stand_in, _add_stand_in),
 }

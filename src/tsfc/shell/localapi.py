@@ -13,7 +13,6 @@ from __future__ import annotations
 import io
 import socket
 import time
-from contextlib import suppress
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead, RemoteDisconnected
 from typing import cast
@@ -22,15 +21,12 @@ from returns.result import Failure, Result, Success
 
 from tsfc.core.faults import Down, Fault, Unusable
 from tsfc.core.text import one_line
-from tsfc.shell.signals import LONGEST_WAIT_SECONDS
+from tsfc.shell.unix_stream import connect, receive
 
 HOST = "local-tailscaled.sock"
 ANSWER_LIMIT = 256 * 2**20
 "Bytes of an answer, past which it is not read on. 10,000 peers are 16 MB."
-CROWDED_SECONDS = 0.02
-"Until the next try to connect, when more connections wait at the socket than its backlog holds; nothing tells when there is room."
 _END_OF_HEAD = b"\r\n\r\n"
-_PIECE = 2**18
 
 
 def call(path: str, method: str, target: str, *, timeout: float) -> Result[bytes, Fault]:
@@ -40,9 +36,9 @@ def call(path: str, method: str, target: str, *, timeout: float) -> Result[bytes
     received = bytearray()
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            _connect(connection, path, deadline)
+            connect(connection, path, deadline)
             send(connection, method, target)
-            while piece := _receive(connection, deadline):
+            while piece := receive(connection, deadline):
                 received += piece
                 if len(received) > ANSWER_LIMIT:
                     return Failure(Unusable(f"{tried}: the answer is larger than {ANSWER_LIMIT // 2**20} MiB; is it tailscaled that listens there?"))
@@ -101,28 +97,6 @@ class _Received(io.BytesIO):
 
     def makefile(self, _: str) -> io.BytesIO:
         return self
-
-
-def _connect(connection: socket.socket, path: str, deadline: float) -> None:
-    connection.setblocking(False)
-    while True:
-        try:
-            connection.connect(path)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise TimeoutError from None
-            time.sleep(CROWDED_SECONDS)
-        else:
-            return
-
-
-def _receive(connection: socket.socket, deadline: float) -> bytes:
-    """Returns what has come, nothing at the end of the stream."""
-    while (remaining := deadline - time.monotonic()) > 0:
-        connection.settimeout(min(remaining, LONGEST_WAIT_SECONDS))
-        with suppress(TimeoutError):
-            return connection.recv(_PIECE)
-    raise TimeoutError
 
 
 def _unreachable(tried: str, error: OSError, *, received: bool) -> Fault:

@@ -17,6 +17,7 @@ from tsfc.shell import localapi
 from tsfc.shell.pings import Round, allow_descriptors, summary
 from tsfc.shell.signals import LONGEST_WAIT_SECONDS
 from tsfc.shell.tailscaled import LocalAPI
+from tsfc.shell.unix_stream import CROWDED_SECONDS
 
 PING = "/localapi/v0/ping"
 
@@ -115,7 +116,7 @@ class _Loop:
             if time.monotonic() >= deadline:
                 self._note(ping, (*self.answers[ping], NO_REPLY))
             else:
-                self._set_timer(time.monotonic() + localapi.CROWDED_SECONDS, ping, deadline)
+                self._set_timer(time.monotonic() + CROWDED_SECONDS, ping, deadline)
             return
         except OSError as error:
             connection.close()

@@ -28,6 +28,8 @@ class Options(Struct, frozen=True):
     policy: Policy
     state_dir: str
     unit: str
+    restart_socket: str | None
+    "Where to ask for the restart, instead of by `systemctl`."
 
 
 class Hands(Struct, frozen=True):
@@ -51,7 +53,7 @@ def run(common: Common, options: Options) -> int:
         return 1
     hands = Hands(
         commit=lambda before, after: statedir.commit(options.state_dir, before, after),
-        restart=lambda: systemd.restart(options.unit),
+        restart=lambda: systemd.restart(options.unit) if options.restart_socket is None else systemd.ask_for_restart(options.unit, options.restart_socket),
     )
     return _run(common, options, hands)
 

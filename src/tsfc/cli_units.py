@@ -1,0 +1,105 @@
+"""The command line of `tsfc units`: the options of the NixOS modules, as flags."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable
+
+from returns.result import Failure
+
+from tsfc.core.units import Choice, Table, Value, checked, choices, clash, installation
+from tsfc.shell import units
+from tsfc.shell.jobs.common import complain
+
+_ACTS: dict[str, str] = {
+    "print": "print the units",
+    "install": "write the units, enable them and start them; those that tsfc wrote before are replaced",
+    "uninstall": "stop the units and remove them",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what can be done, for which jobs, and a flag for each option: `maxRelaySeconds` of `watchdog` is `--watchdog-max-relay-seconds`."""
+    table = units.table()
+    acts = parser.add_mutually_exclusive_group(required=True)
+    for act, text in _ACTS.items():
+        acts.add_argument(f"--{act}", dest="act", action="store_const", const=act, help=text)
+    parser.add_argument("jobs", nargs="*", metavar="JOB", type=_one_of(table), help=f"whose units: {', '.join(table.jobs)}; all four, where none is named")
+    parser.add_argument("--root", default="/", metavar="DIR", help="the file system to change, by its top (%(default)s)")
+    for choice in table.shared:
+        _add_option(parser, table, choice, "")
+    for job, own in table.jobs.items():
+        for choice in own.options:
+            _add_option(parser, table, choice, job)
+
+
+def start(options: argparse.Namespace) -> int:
+    """Does it, and returns the exit status."""
+    table = units.table()
+    chosen = {job: _values(table, job, options) for job in options.jobs or table.jobs}
+    package = next(iter(chosen.values()))["package"]
+    if options.act == "install" and not os.access(os.path.join(options.root, f"{package}/bin/tsfc".lstrip("/")), os.X_OK):
+        complain(units.TOOL, f"looking for {package}/bin/tsfc: there is no such program; give --package the prefix that tsfc is installed in")
+        return 1
+    problem = clash(chosen)
+    if problem is not None:
+        complain(units.TOOL, problem)
+        return 2
+    wanted = {job: installation(table, job, values) for job, values in chosen.items()}
+    match options.act:
+        case "print":
+            return units.show(wanted)
+        case "install":
+            return units.install(wanted, options.root)
+        case _:
+            return units.uninstall(wanted, options.root)
+
+
+def _add_option(parser: argparse.ArgumentParser, table: Table, choice: Choice, job: str) -> None:
+    option = table.options[choice.name]
+    flag = "--" + "-".join(filter(None, (job, re.sub("[A-Z]", lambda capital: f"-{capital[0].lower()}", choice.name))))
+    dest = _dest(job, choice.name)
+    help_text = option.description.replace("%", "%%").removesuffix(".")
+    match choice.default:
+        case bool():
+            parser.add_argument(flag, dest=dest, action="store_true", help=help_text)
+        case tuple():
+            parser.add_argument(flag, dest=dest, action="append", type=_checked(table, choice.name), metavar="TEXT", help=f"{help_text}; can be given again")
+        case default:
+            shown = "" if default is None else f" ({default})"
+            parser.add_argument(flag, dest=dest, type=_checked(table, choice.name), default=default, metavar="VALUE", help=f"{help_text}{shown}")
+
+
+def _values(table: Table, job: str, options: argparse.Namespace) -> dict[str, Value]:
+    shared = {choice.name: getattr(options, _dest("", choice.name)) for choice in table.shared}
+    own = {choice.name: getattr(options, _dest(job, choice.name)) for choice in table.jobs[job].options}
+    given = shared | own
+    return {choice.name: tuple(given[choice.name] or ()) if isinstance(choice.default, tuple) else given[choice.name] for choice in choices(table, job)} | {
+        "package": given["package"] or sys.prefix
+    }
+
+
+def _dest(job: str, name: str) -> str:
+    return f"{job}.{name}"
+
+
+def _one_of(table: Table) -> Callable[[str], str]:
+    def job(text: str) -> str:
+        if text not in table.jobs:
+            raise argparse.ArgumentTypeError(f"{text!r} is no job; the jobs are {', '.join(table.jobs)}")
+        return text
+
+    return job
+
+
+def _checked(table: Table, name: str) -> Callable[[str], str]:
+    def value(text: str) -> str:
+        seen = checked(table, name, text)
+        if isinstance(seen, Failure):
+            raise argparse.ArgumentTypeError(seen.failure())
+        return seen.unwrap()
+
+    return value

@@ -1,0 +1,171 @@
+"""The units of the jobs on a host without NixOS: shown, installed, and taken away again."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from importlib.resources import files
+
+from returns.result import Failure, Result, Success
+
+from tsfc import core
+from tsfc.core.units import Installation, Table, read_table
+from tsfc.shell import program
+from tsfc.shell.atomic import staged, write_all
+from tsfc.shell.jobs.common import STDOUT, complain, say
+
+TOOL = "units"
+UNITS, TMPFILES = "/etc/systemd/system", "/etc/tmpfiles.d"
+MARK = "# Written by `tsfc units --install`, and written again by the next: to change it, give that other options, or add a drop-in.\n"
+"How each file begins that was written here. One that does not is somebody else's."
+RUNNING = "/run/systemd/system"
+"There where systemd runs the machine (sd_booted(3))."
+TIMEOUT_SECONDS = 100.0
+"Units have 90 s to stop (`DefaultTimeoutStopSec`)."
+
+Installations = Mapping[str, Installation]
+"By the name of the job."
+
+
+def table() -> Table:
+    """Returns the table that all units are made from."""
+    return read_table(files(core).joinpath("units.json").read_bytes())
+
+
+def show(wanted: Installations) -> int:
+    """Prints the files, each under its path, as `systemctl cat` does."""
+    say(STDOUT, "\n".join(f"# {path}\n{text}" for path, text in _files(wanted).items()).rstrip("\n"))
+    return 0
+
+
+def install(wanted: Installations, root: str) -> int:
+    """Writes the files below `root`, all of them or none, and enables the units; starts them where `root` is the running system's."""
+    texts = {_below(root, path): MARK + text for path, text in _files(wanted).items()}
+    links = {_below(root, path): unit for path, unit in _links(wanted).items()}
+    strange = [*filter(_is_strange, texts), *(path for path, unit in links.items() if os.path.lexists(path) and not _leads_to(path, unit))]
+    if strange:
+        complain(TOOL, f"installing {strange[0]}: it is there, and tsfc did not write it; see what it is, and move it away. Nothing was changed")
+        return 1
+    try:
+        _write(texts)
+        for path, unit in links.items():
+            _link(path, unit)
+    except OSError as error:
+        complain(TOOL, f"installing the units in {_below(root, UNITS)}: {error.strerror}; run it as root, or give --root a directory that you may write in")
+        return 1
+    for path in (*texts, *links):
+        say(STDOUT, f"wrote {path}")
+    started = [name for job in wanted.values() for name in job.wants]
+    return _perform(root, [["systemd-tmpfiles", "--create", *filter(_is_tmpfiles, texts)], ["systemctl", "daemon-reload"], ["systemctl", "restart", *started]])
+
+
+def uninstall(wanted: Installations, root: str) -> int:
+    """Stops the units where `root` is the running system's, and removes the files. What the jobs have written, metrics and state, stays."""
+    paths = [path for path in (_below(root, path) for path in _files(wanted)) if os.path.lexists(path)]
+    links = [path for path, unit in _links(wanted).items() if _leads_to(_below(root, path), unit)]
+    strange = [*filter(_is_strange, paths)]
+    if strange:
+        complain(TOOL, f"removing {strange[0]}: tsfc did not write it; see what it is, and remove it by hand. Nothing was changed")
+        return 1
+    if not paths:
+        say(STDOUT, "there is nothing to remove")
+        return 0
+    stopped = [name for path in paths if "@" not in (name := os.path.basename(path)) and not _is_tmpfiles(path)]
+    if status := _perform(root, [["systemctl", "stop", *stopped]]):
+        return status
+    left = {found for path in paths for found in _metrics_paths(path)}
+    try:
+        for path in (*(_below(root, link) for link in links), *paths):
+            os.unlink(path)
+            say(STDOUT, f"removed {path}")
+    except OSError as error:
+        complain(TOOL, f"removing {error.filename}: {error.strerror}; run it as root")
+        return 1
+    for path in sorted(left):
+        say(STDOUT, f"left {path}: remove it, or its last numbers stay")
+    return _perform(root, [["systemctl", "daemon-reload"]])
+
+
+def _files(wanted: Installations) -> dict[str, str]:
+    units = {f"{UNITS}/{name}": text for job in wanted.values() for name, text in job.units.items()}
+    return units | {f"{TMPFILES}/tailscale-{name}.conf": "".join(f"{line}\n" for line in job.tmpfiles) for name, job in wanted.items() if job.tmpfiles}
+
+
+def _links(wanted: Installations) -> dict[str, str]:
+    """Returns the links that enable units, and what they lead to: those that `systemctl enable` makes."""
+    return {f"{UNITS}/{target}.wants/{name}": f"{UNITS}/{name}" for job in wanted.values() for name, target in job.wants.items()}
+
+
+def _below(root: str, path: str) -> str:
+    return os.path.join(root, path.removeprefix("/"))
+
+
+def _is_tmpfiles(path: str) -> bool:
+    return path.endswith(".conf")
+
+
+def _is_strange(path: str) -> bool:
+    """Reports whether something is there that was not written here; a link is not, for a masked unit is one."""
+    if os.path.islink(path):
+        return True
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(MARK)) != MARK.encode()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+def _leads_to(link: str, unit: str) -> bool:
+    try:
+        return os.readlink(link) == unit
+    except OSError:
+        return False
+
+
+def _metrics_paths(path: str) -> list[str]:
+    with open(path, encoding="utf-8") as file:
+        return re.findall(r'"--metrics-path" "([^"]+)"', file.read())
+
+
+def _write(texts: Mapping[str, str]) -> None:
+    with ExitStack() as whole:
+        for path, text in texts.items():
+            directory, name = os.path.split(path)
+            os.makedirs(directory, exist_ok=True)
+            write_all(whole.enter_context(staged(path, os.path.join(directory, f".{name}.{os.getpid()}.tmp"), 0o644)), text.encode())
+
+
+def _link(path: str, unit: str) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with suppress(FileExistsError):
+        os.symlink(unit, path)
+
+
+def _perform(root: str, commands: Sequence[Sequence[str]]) -> int:
+    """Runs commands one after the other, up to the first that fails; none where systemd does not run what `root` is the top of."""
+    if not (os.path.realpath(root) == "/" and os.path.isdir(RUNNING)):
+        return 0
+    for command in commands:
+        ran = _run(command)
+        if isinstance(ran, Failure):
+            complain(TOOL, ran.failure())
+            return 1
+    return 0
+
+
+def _run(command: Sequence[str]) -> Result[None, str]:
+    tried = f"running `{' '.join(command)}`"
+    ran = program.run(command, timeout=TIMEOUT_SECONDS)
+    if isinstance(ran, Failure):
+        problem: program.TooSlow | program.Unstartable = ran.failure()
+        match problem:
+            case program.TooSlow(seconds=seconds):
+                return Failure(f"{tried}: not done within {seconds:g} s; run it by hand to see more")
+            case program.Unstartable(detail=detail):
+                return Failure(f"{tried}: {detail}; is systemd whole?")
+    completed = ran.unwrap()
+    return Success(None) if completed.status == 0 else Failure(f"{tried}: {completed.complaint()}; run it by hand to see more")
