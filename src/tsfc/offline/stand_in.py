@@ -37,6 +37,8 @@ DIRECT_SECONDS, PEER_RELAY_SECONDS, DERP_SECONDS = 0.012, 0.025, 0.048
 "Latency of a ping by its path: of the size seen on the internet."
 PATH_LABELS = {Path.DIRECT: "direct_ipv4", Path.PEER_RELAY: "peer_relay_ipv4", Path.DERP: "derp"}
 "tailscaled's words for a path (`wgengine/magicsock/magicsock.go`)."
+SOCKET_MODE = 0o666
+"Everybody may ask, as with tailscaled on Linux (`safesocket/unixsocket.go`)."
 _BACKLOG = 4096
 
 
@@ -218,6 +220,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self._loop = loop
         self._started = time.monotonic()
         super().__init__(path, _Handler)
+        os.chmod(path, SOCKET_MODE)
 
     def frame(self) -> Frame:
         return frame_at(self.frames, (time.monotonic() - self._started) * self._speed, loop=self._loop)
