@@ -1,0 +1,56 @@
+{
+  lib,
+  python3Packages,
+  testers,
+}:
+
+let
+  inherit (lib.importTOML ../pyproject.toml) project;
+in
+python3Packages.buildPythonApplication {
+  pname = project.name;
+  inherit (project) version;
+  pyproject = true;
+
+  # tests/nix and tests/systemd are left out: they need the programs of a whole machine.
+  src = lib.fileset.toSource {
+    root = ../.;
+    fileset = lib.fileset.unions [
+      ../LICENSE
+      ../README.md
+      ../pyproject.toml
+      ../src
+      ../tests/conftest.py
+      ../tests/core
+      ../tests/fixtures
+      ../tests/offline
+      ../tests/shell
+      ../tests/support
+    ];
+  };
+
+  build-system = [ python3Packages.hatchling ];
+
+  dependencies = with python3Packages; [
+    msgspec
+    prometheus-client
+    returns
+  ];
+
+  nativeCheckInputs = with python3Packages; [
+    hypothesis
+    pytest-xdist
+    pytestCheckHook
+  ];
+
+  pythonImportsCheck = [ "tsfc" ];
+
+  passthru.tests.two-nodes = testers.runNixOSTest ./tests/two-nodes.nix;
+
+  meta = {
+    inherit (project) description;
+    license = lib.licenses.mit;
+    mainProgram = "tsfc";
+    platforms = lib.platforms.linux;
+  };
+}

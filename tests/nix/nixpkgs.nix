@@ -1,0 +1,103 @@
+# A stand-in for nixpkgs: only what flake.nix and nix/package.nix take from it. A builder returns what it was given.
+let
+  built = args: args // { type = "derivation"; };
+
+  systems = [
+    "aarch64-linux"
+    "x86_64-linux"
+  ];
+
+  pythonPackages = [
+    "hatchling"
+    "hypothesis"
+    "msgspec"
+    "prometheus-client"
+    "pytest-xdist"
+    "pytestCheckHook"
+    "returns"
+  ];
+
+  lib = {
+    inherit (builtins) concatMap;
+
+    fileset = {
+      toSource =
+        { root, fileset }:
+        map (builtins.replaceStrings [ "${toString root}/" ] [ "" ]) fileset;
+      unions = map (
+        path: if builtins.pathExists path then toString path else throw "no ${toString path}"
+      );
+    };
+
+    genAttrs =
+      names: f:
+      builtins.listToAttrs (
+        map (name: {
+          inherit name;
+          value = f name;
+        }) names
+      );
+
+    importTOML = file: fromTOML (builtins.readFile file);
+
+    licenses.mit = "MIT";
+    platforms.linux = "linux";
+    trivial.release = "release";
+
+    # Has the units of the jobs that are enabled, and no others.
+    nixosSystem =
+      { modules }:
+      let
+        inherit (builtins.head (builtins.filter builtins.isAttrs modules)) atro;
+        isEnabled = job: atro.tailscale.${job}.enable;
+        units = lib.concatMap (job: [
+          "tailscale-${job}.service"
+          "tailscale-${job}.timer"
+        ]) (builtins.filter isEnabled (builtins.attrNames atro.tailscale));
+      in
+      {
+        config = {
+          system.build.toplevel.drvPath = "toplevel";
+          systemd.units = lib.genAttrs units (unit: { inherit unit; });
+        };
+      };
+  };
+
+  packagesFor =
+    system:
+    let
+      pkgs = {
+        inherit lib;
+
+        callPackage =
+          file: args:
+          let
+            package = import file;
+          in
+          package (builtins.intersectAttrs (builtins.functionArgs package) pkgs // args);
+
+        python3Packages = lib.genAttrs pythonPackages (name: name) // {
+          buildPythonApplication = args: built args // { inherit (args.passthru) tests; };
+        };
+
+        mkShell = built;
+        runCommand =
+          name: args: script:
+          built (args // { inherit name script; });
+        symlinkJoin = built;
+        testers.runNixOSTest = test: built { test = toString test; };
+
+        nixfmt = "nixfmt";
+        nixfmt-tree = built { name = "nixfmt-tree"; };
+        prometheus.cli = "promtool";
+        ruff = "ruff";
+
+        stdenv.hostPlatform = { inherit system; };
+      };
+    in
+    pkgs;
+in
+{
+  inherit lib;
+  legacyPackages = lib.genAttrs systems packagesFor;
+}
