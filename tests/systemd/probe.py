@@ -1,0 +1,96 @@
+"""Tries what a job must not be able to do, and prints as JSON what came of each try; runs with nothing but Python, in a unit and outside of any.
+
+It is called with the name of the job, and with the port and the name of the abstract socket on which somebody listens.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import mmap
+import os
+import socket
+import sys
+from collections.abc import Callable
+from functools import partial
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+PTRACE_TRACEME, CLONE_NEWUSER, MS_BIND = 0, 0x10000000, 4096
+ELSEWHERE = ("/etc", "/home", "/opt", "/root", "/run", "/tmp", "/usr", "/var/lib", "/var/tmp")  # noqa: S108
+
+
+def call(name: str, *arguments: object) -> None:
+    """Calls a function of libc, and raises what went wrong."""
+    if getattr(LIBC, name)(*arguments) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def write(path: str, mode: str = "w") -> None:
+    """Writes into a file."""
+    with open(path, mode) as file:
+        file.write("0\n")
+
+
+def read(path: str) -> None:
+    """Reads a file."""
+    with open(path, "rb") as file:
+        file.read()
+
+
+def connect(family: int, address: str | tuple[str, int]) -> None:
+    """Connects to who listens there."""
+    with socket.socket(family, socket.SOCK_STREAM) as connection:
+        connection.connect(address)
+
+
+def forked(does: Callable[[], None]) -> None:
+    """Does something in a child, for it changes the process for good."""
+    child = os.fork()
+    if child == 0:
+        try:
+            does()
+        except OSError as error:
+            os._exit(error.errno or 1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if status:
+        raise OSError(os.waitstatus_to_exitcode(status), os.strerror(os.waitstatus_to_exitcode(status)))
+
+
+def tries(job: str, port: int, abstract: str) -> dict[str, Callable[[], None]]:
+    """Returns what to try, by what it is."""
+    return {
+        **{f"write in {directory}": partial(write, f"{directory}/probe.{job}") for directory in ELSEWHERE},
+        "write in /proc": lambda: write("/proc/self/oom_score_adj", "r+"),
+        "read a password": lambda: read("/etc/shadow"),
+        "read root's files": lambda: read("/root/secret"),
+        "read tailscaled's keys": lambda: read("/var/lib/tailscale/tailscaled.state"),
+        "use the network": lambda: connect(socket.AF_INET, ("127.0.0.1", port)),
+        "make a packet socket": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM).close(),
+        "make a netlink socket": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).close(),
+        "ask systemd": lambda: connect(socket.AF_UNIX, "/run/systemd/private"),
+        "ask D-Bus": lambda: connect(socket.AF_UNIX, "/run/dbus/system_bus_socket"),
+        "ask for a restart": lambda: connect(socket.AF_UNIX, "/run/tailscale-watchdog/restart.sock"),
+        "use an abstract socket": lambda: connect(socket.AF_UNIX, f"\0{abstract}"),
+        "trace": lambda: forked(lambda: call("ptrace", PTRACE_TRACEME, 0, 0, 0)),
+        "signal a process of root's": lambda: os.kill(1, 0),
+        "mount": lambda: forked(lambda: call("mount", b"/usr", b"/usr", None, MS_BIND, None)),
+        "make a name space": lambda: forked(lambda: call("unshare", CLONE_NEWUSER)),
+        "become root": lambda: os.setuid(0),
+        "make a device": lambda: os.mknod(f"/dev/probe.{job}", 0o600 | 0o020000, os.makedev(1, 3)),
+        "have writable code": lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close(),
+    }
+
+
+def outcome(does: Callable[[], None]) -> str:
+    """Says what came of a try."""
+    try:
+        does()
+    except OSError as error:
+        return f"refused: {error.strerror or error}"
+    return "done"
+
+
+if __name__ == "__main__":
+    came_of = {name: outcome(does) for name, does in tries(sys.argv[1], int(sys.argv[2]), sys.argv[3]).items()}
+    sys.stdout.write(f"{json.dumps(came_of)}\n")
