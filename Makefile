@@ -37,8 +37,16 @@ test: .venv/dev ## all tests
 	$(BIN)/python -bb -m pytest $(PYTEST_FLAGS)
 
 .PHONY: test-lowest
-test-lowest: .venv-lowest/test ## all tests, on the lowest versions that are supported
-	$(LOWEST)/python -bb -m pytest $(PYTEST_FLAGS)
+test-lowest: .venv-lowest/test ## the tests of the program, on the lowest versions that are supported
+	$(LOWEST)/python -bb -m pytest $(PYTEST_FLAGS) tests/core tests/shell tests/offline
+
+.PHONY: test-nix
+test-nix: .venv/dev ## the NixOS modules and the flake, evaluated; needs Debian's nix-bin
+	$(BIN)/python -bb -m pytest $(PYTEST_FLAGS) tests/nix
+
+.PHONY: test-systemd
+test-systemd: .venv/dev ## the units under a systemd of their own; needs root, systemd, dbus and Debian's Python
+	$(BIN)/python -bb -m pytest $(PYTEST_FLAGS) tests/systemd
 
 .PHONY: cover
 cover: .venv/dev ## branch coverage of the core; less than 100 % fails
@@ -72,6 +80,10 @@ mutants: .venv/dev ## mutation testing of core/watchdog and core/paths; each sur
 .PHONY: bench
 bench: .venv/dev ## what each job costs, as ratios within one run
 	$(BIN)/python tools/bench.py
+
+.PHONY: sandbox-costs
+sandbox-costs: .venv/dev ## what each directive of a sandbox costs a start; needs what test-systemd does
+	PYTHONPATH=tests $(BIN)/python tools/sandbox_costs.py
 
 .PHONY: clean
 clean: ## remove all that the other targets made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import subprocess
 import sys
 import tarfile
@@ -14,10 +13,9 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import pytest
-
 from support.booted import UNITS, Machine, booted, unbootable
 from support.processes import Ran, series, short_directory
+from support.required import require
 from support.statuses import encoded, peer
 
 PACKAGE = "/opt/tsfc"
@@ -98,11 +96,7 @@ def service(job: str) -> str:
 
 def require_bootable() -> None:
     """Skips the test where no such host can be booted, and fails it where CI does not boot one."""
-    reason = unbootable() or _unusable_python()
-    if reason:
-        if "CI" in os.environ:
-            pytest.fail(reason)
-        pytest.skip(reason)
+    require(unbootable() or _unusable_python())
 
 
 @cache

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
@@ -14,10 +12,12 @@ import pytest
 
 from support.hosts import JOBS, METRICS, Host, hosting, require_bootable
 from support.processes import wait_until
+from support.required import program
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = ("keepalive", "native", "peers", "watchdog")
-PROGRAMS = ("prometheus", "prometheus-node-exporter", "promtool")
+PROGRAMS = {"prometheus": "prometheus", "promtool": "prometheus", "prometheus-node-exporter": "prometheus-node-exporter"}
+"Each with the Debian package that has it."
 FETCH = "import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1]).read().decode())"
 NODE_EXPORTER, PROMETHEUS = "http://127.0.0.1:9100", "http://127.0.0.1:9090"
 
@@ -26,10 +26,8 @@ NODE_EXPORTER, PROMETHEUS = "http://127.0.0.1:9100", "http://127.0.0.1:9090"
 def collected() -> Iterator[Host]:
     """A host whose four jobs have run, with node_exporter and Prometheus configured as in the examples, but that Prometheus looks each second."""
     require_bootable()
-    if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
-        if "CI" in os.environ:
-            pytest.fail(f"there is no {missing[0]}")
-        pytest.skip(f"there is no {missing[0]}")
+    for name, package in PROGRAMS.items():
+        program(name, package)
     files = {
         "/etc/default/prometheus-node-exporter": (EXAMPLES / "prometheus-node-exporter").read_text(),
         "/etc/prometheus/prometheus.yml": (EXAMPLES / "prometheus.yml").read_text().replace("30s", "1s"),
