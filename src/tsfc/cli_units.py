@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("jobs", nargs="*", metavar="JOB", type=_one_of(table), help=f"whose units: {', '.join(table.jobs)}; all four, where none is named")
     parser.add_argument("--root", default="/", metavar="DIR", help="the file system to change, by its top (%(default)s)")
     for choice in table.shared:
-        _add_option(parser, table, choice, "")
+        _add_option(parser, table, choice, None)
     for job, own in table.jobs.items():
         for choice in own.options:
             _add_option(parser, table, choice, job)
@@ -40,10 +40,12 @@ def start(options: argparse.Namespace) -> int:
     """Does it, and returns the exit status."""
     table = units.table()
     chosen = {job: _values(table, job, options) for job in options.jobs or table.jobs}
-    package = next(iter(chosen.values()))["package"]
-    if options.act == "install" and not os.access(os.path.join(options.root, f"{package}/bin/tsfc".lstrip("/")), os.X_OK):
-        complain(units.TOOL, f"looking for {package}/bin/tsfc: there is no such program; give --package the prefix that tsfc is installed in")
-        return 1
+    package = options.package or sys.prefix
+    unfit = _unfit(table, package)
+    if unfit is not None and options.act != "uninstall":
+        complain(units.TOOL, f"using the tsfc in {package}: {unfit}; install it where the units can run it, say in /opt/tsfc, and see --package")
+        if options.act == "install" and units.is_running(options.root):
+            return 1
     problem = clash(chosen)
     if problem is not None:
         complain(units.TOOL, problem)
@@ -58,7 +60,17 @@ def start(options: argparse.Namespace) -> int:
             return units.uninstall(wanted, options.root)
 
 
-def _add_option(parser: argparse.ArgumentParser, table: Table, choice: Choice, job: str) -> None:
+def _unfit(table: Table, package: str) -> str | None:
+    """Says why units could not run the tsfc in this prefix, as far as it can be told from here; None where they could."""
+    for place in (package, sys.base_prefix) if package == sys.prefix else (package,):
+        seen = checked(table, "package", place)
+        if isinstance(seen, Failure):
+            hidden: str = seen.failure()
+            return hidden
+    return None if os.access(f"{package}/bin/tsfc", os.X_OK) else "there is no program bin/tsfc in it"
+
+
+def _add_option(parser: argparse.ArgumentParser, table: Table, choice: Choice, job: str | None) -> None:
     option = table.options[choice.name]
     flag = "--" + "-".join(filter(None, (job, re.sub("[A-Z]", lambda capital: f"-{capital[0].lower()}", choice.name))))
     dest = _dest(job, choice.name)
@@ -74,7 +86,7 @@ def _add_option(parser: argparse.ArgumentParser, table: Table, choice: Choice, j
 
 
 def _values(table: Table, job: str, options: argparse.Namespace) -> dict[str, Value]:
-    shared = {choice.name: getattr(options, _dest("", choice.name)) for choice in table.shared}
+    shared = {choice.name: getattr(options, _dest(None, choice.name)) for choice in table.shared}
     own = {choice.name: getattr(options, _dest(job, choice.name)) for choice in table.jobs[job].options}
     given = shared | own
     return {choice.name: tuple(given[choice.name] or ()) if isinstance(choice.default, tuple) else given[choice.name] for choice in choices(table, job)} | {
@@ -82,8 +94,8 @@ def _values(table: Table, job: str, options: argparse.Namespace) -> dict[str, Va
     }
 
 
-def _dest(job: str, name: str) -> str:
-    return f"{job}.{name}"
+def _dest(job: str | None, name: str) -> str:
+    return name if job is None else f"{job}.{name}"
 
 
 def _one_of(table: Table) -> Callable[[str], str]:

@@ -88,6 +88,11 @@ def uninstall(wanted: Installations, root: str) -> int:
     return _perform(root, [["systemctl", "daemon-reload"]])
 
 
+def is_running(root: str) -> bool:
+    """Reports whether this is the top of the running system, and systemd runs it."""
+    return os.path.realpath(root) == "/" and os.path.isdir(RUNNING)
+
+
 def _files(wanted: Installations) -> dict[str, str]:
     units = {f"{UNITS}/{name}": text for job in wanted.values() for name, text in job.units.items()}
     return units | {f"{TMPFILES}/tailscale-{name}.conf": "".join(f"{line}\n" for line in job.tmpfiles) for name, job in wanted.items() if job.tmpfiles}
@@ -147,7 +152,7 @@ def _link(path: str, unit: str) -> None:
 
 def _perform(root: str, commands: Sequence[Sequence[str]]) -> int:
     """Runs commands one after the other, up to the first that fails; none where systemd does not run what `root` is the top of."""
-    if not (os.path.realpath(root) == "/" and os.path.isdir(RUNNING)):
+    if not is_running(root):
         return 0
     for command in commands:
         ran = _run(command)
