@@ -12,10 +12,7 @@ let
   inherit (config.atro) tailscale;
   cfg = tailscale.${job};
   units = table.installation job (
-    {
-      inherit (tailscale) package tailscalePackage socket;
-    }
-    // cfg
+    builtins.intersectAttrs (table.mkOptions table.shared) tailscale // cfg
   );
 
   service = sections: {

@@ -19,9 +19,8 @@ let
     name:
     {
       flag = lib.types.bool;
-      package = lib.types.package;
       seconds = lib.types.ints.between 0 999999999;
-      strings = lib.types.listOf lib.types.str;
+      text = lib.types.str;
     }
     .${name} or (matching table.types.${name});
 
@@ -31,7 +30,16 @@ let
       option = table.options.${choice.name};
     in
     lib.mkOption {
-      type = if choice.default == null then lib.types.nullOr (typeOf option.type) else typeOf option.type;
+      type =
+        (
+          if choice.default == null then
+            lib.types.nullOr
+          else if builtins.isList choice.default then
+            lib.types.listOf
+          else
+            type: type
+        )
+          (typeOf option.type);
       inherit (choice) default;
       inherit (option) description;
     };

@@ -12,5 +12,8 @@ in
       defaultText = lib.literalExpression "pkgs.tsfc or (pkgs.callPackage ./package.nix { })";
       inherit (options.package) description;
     };
+    tailscalePackage = options.tailscalePackage // {
+      type = lib.types.nullOr lib.types.package;
+    };
   };
 }

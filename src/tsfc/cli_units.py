@@ -39,13 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def start(options: argparse.Namespace) -> int:
     """Does it, and returns the exit status."""
     table = units.table()
+    problem = _at_home(table, options)
+    if problem is not None:
+        complain(units.TOOL, problem)
+        return 1
     chosen = {job: _values(table, job, options) for job in options.jobs or table.jobs}
-    package = options.package or sys.prefix
-    unfit = _unfit(table, package)
-    if unfit is not None and options.act != "uninstall":
-        complain(units.TOOL, f"using the tsfc in {package}: {unfit}; install it where the units can run it, say in /opt/tsfc, and see --package")
-        if options.act == "install" and units.is_running(options.root):
-            return 1
     problem = clash(chosen)
     if problem is not None:
         complain(units.TOOL, problem)
@@ -60,14 +58,22 @@ def start(options: argparse.Namespace) -> int:
             return units.uninstall(wanted, options.root)
 
 
-def _unfit(table: Table, package: str) -> str | None:
-    """Says why units could not run the tsfc in this prefix, as far as it can be told from here; None where they could."""
-    for place in (package, sys.base_prefix) if package == sys.prefix else (package,):
-        seen = checked(table, "package", place)
-        if isinstance(seen, Failure):
-            hidden: str = seen.failure()
-            return hidden
-    return None if os.access(f"{package}/bin/tsfc", os.X_OK) else "there is no program bin/tsfc in it"
+def _at_home(table: Table, options: argparse.Namespace) -> str | None:
+    """Makes this very tsfc the package where none was given, and lets the jobs see it wherever it is; says what is in the way of that, if something is.
+
+    pipx puts it below the home of its user, and a version manager may have put Python there.
+    """
+    if options.package is not None:
+        return None
+    options.package = sys.prefix
+    own = [place for place in dict.fromkeys((sys.prefix, sys.base_prefix)) if not place.startswith("/usr")]
+    options.visiblePaths = [*own, *(options.visiblePaths or ())]
+    bad = next((place for place in own if isinstance(checked(table, "package", place), Failure)), None)
+    if bad is not None:
+        return f"using the tsfc in {sys.prefix}: a unit cannot name the path {bad}; install it elsewhere, say in /opt/tsfc, or give --package"
+    if not os.access(f"{sys.prefix}/bin/tsfc", os.X_OK):
+        return f"looking for {sys.prefix}/bin/tsfc: there is no such program; give --package the prefix that tsfc is installed in"
+    return None
 
 
 def _add_option(parser: argparse.ArgumentParser, table: Table, choice: Choice, job: str | None) -> None:
@@ -86,12 +92,9 @@ def _add_option(parser: argparse.ArgumentParser, table: Table, choice: Choice, j
 
 
 def _values(table: Table, job: str, options: argparse.Namespace) -> dict[str, Value]:
-    shared = {choice.name: getattr(options, _dest(None, choice.name)) for choice in table.shared}
-    own = {choice.name: getattr(options, _dest(job, choice.name)) for choice in table.jobs[job].options}
-    given = shared | own
-    return {choice.name: tuple(given[choice.name] or ()) if isinstance(choice.default, tuple) else given[choice.name] for choice in choices(table, job)} | {
-        "package": given["package"] or sys.prefix
-    }
+    dests = {choice.name: _dest(None, choice.name) for choice in table.shared} | {choice.name: _dest(job, choice.name) for choice in table.jobs[job].options}
+    given = {name: getattr(options, dest) for name, dest in dests.items()}
+    return {choice.name: tuple(given[choice.name] or ()) if isinstance(choice.default, tuple) else given[choice.name] for choice in choices(table, job)}
 
 
 def _dest(job: str | None, name: str) -> str:

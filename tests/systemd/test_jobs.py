@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from support.booted import UNITS
-from support.hosts import JOBS, METRICS, SOCKET, STATE, Host, hosting, require_bootable, service
+from support.hosts import JOBS, METRICS, PACKAGE, SOCKET, STATE, Host, hosting, require_bootable, service
 from support.processes import wait_until
 from support.statuses import encoded, peer
 
@@ -141,6 +141,21 @@ def test_a_program_that_is_asked_runs_in_the_sandbox() -> None:
         host.machine.run("systemctl", "stop", "tailscaled.service")
         host.start("exporter")
         assert host.exported("peers")['tailscale_peer_direct{peer="bravo"}'] == 1
+
+
+@pytest.mark.parametrize("place", ["/root/.local/share/pipx/venvs", "/home/me", "/var/lib", "/tmp"])  # noqa: S108
+def test_a_tsfc_that_lies_where_the_sandbox_hides_all_runs_all_the_same(place: str) -> None:
+    """It is shown to the jobs, and nothing beside it is."""
+    require_bootable()
+    with hosting() as host:
+        host.without_timers()
+        host.machine.run("sh", "-c", f"mkdir -p {place} && cp -a {PACKAGE} {place}/tsfc && sed -i 's#{PACKAGE}#{place}/tsfc#' {place}/tsfc/bin/tsfc")
+        host.machine.run(f"{place}/tsfc/bin/tsfc", "units", "--install")
+        host.without_timers()
+        for job in JOBS:
+            host.start(job)
+        assert host.exported("peers")["tailscale_up"] == 1
+        assert f'ExecStart="{place}/tsfc/bin/tsfc"' in host.machine.run("systemctl", "cat", service("exporter")).stdout
 
 
 def test_what_was_installed_can_be_uninstalled() -> None:
