@@ -80,6 +80,12 @@ def test_the_program_can_be_given_by_its_path(box: Path, programs: Path) -> None
             "exit status 1: failed to connect to local tailscaled; is it running?; is tailscaled running?",
             id="finds the daemon down",
         ),
+        pytest.param(
+            "echo 'Failed to connect to local Tailscale daemon for /localapi/v0/usermetrics; not running?' >&2; exit 1",
+            0,
+            "exit status 1: Failed to connect to local Tailscale daemon for /localapi/v0/usermetrics; not running?; is tailscaled running?",
+            id="finds the daemon down, in the words of metrics print",
+        ),
     ],
 )
 def test_a_program_that_fails_is_one_line_with_its_words(programs: Path, job: str, body: str, status: int, says: str) -> None:

@@ -12,6 +12,12 @@ from tsfc.shell import defaults, localapi
 
 STATUS = "/localapi/v0/status"
 USERMETRICS = "/localapi/v0/usermetrics"
+DAEMON_DOWN = b"failed to connect to local tailscale"
+"""What the program says then, in the words of its subcommands.
+
+`status`: `failed to connect to local tailscaled; it doesn't appear to be running`. `metrics print`: `Failed to connect to local Tailscale
+daemon for /localapi/v0/usermetrics; not running?`. Seen with v1.102.3.
+"""
 
 
 class LocalAPI(Struct, frozen=True, tag=True):
@@ -79,6 +85,6 @@ def _output(argv: tuple[str, ...], *, timeout: float) -> Result[bytes, Fault]:
     if completed.status == 0:
         return Success(completed.stdout)
     said = f"{tried}: {completed.complaint()}"
-    if b"failed to connect to local tailscaled" in completed.stderr:
+    if DAEMON_DOWN in completed.stderr.lower():
         return Failure(Down(f"{said}; is tailscaled running? see `systemctl status tailscaled`"))
     return Failure(Unusable(f"{said}; run the command by hand to see more"))
