@@ -57,13 +57,15 @@ def install(wanted: Installations, root: str) -> int:
         return 1
     for path in (*texts, *links):
         say(STDOUT, f"wrote {path}")
+    directories = [["systemd-tmpfiles", "--create", path] for path in filter(_is_tmpfiles, texts)]
     started = [name for job in wanted.values() for name in job.wants]
-    return _perform(root, [["systemd-tmpfiles", "--create", *filter(_is_tmpfiles, texts)], ["systemctl", "daemon-reload"], ["systemctl", "restart", *started]])
+    return _perform(root, [*directories, ["systemctl", "daemon-reload"], ["systemctl", "restart", *started]])
 
 
 def uninstall(wanted: Installations, root: str) -> int:
     """Stops the units where `root` is the running system's, and removes the files. What the jobs have written, metrics and state, stays."""
-    paths = [path for path in (_below(root, path) for path in _files(wanted)) if os.path.lexists(path)]
+    possible = dict.fromkeys((*_files(wanted), *map(_tmpfiles, wanted)))
+    paths = [path for path in (_below(root, path) for path in possible) if os.path.lexists(path)]
     links = [path for path, unit in _links(wanted).items() if _leads_to(_below(root, path), unit)]
     strange = [*filter(_is_strange, paths)]
     if strange:
@@ -88,14 +90,13 @@ def uninstall(wanted: Installations, root: str) -> int:
     return _perform(root, [["systemctl", "daemon-reload"]])
 
 
-def is_running(root: str) -> bool:
-    """Reports whether this is the top of the running system, and systemd runs it."""
-    return os.path.realpath(root) == "/" and os.path.isdir(RUNNING)
-
-
 def _files(wanted: Installations) -> dict[str, str]:
     units = {f"{UNITS}/{name}": text for job in wanted.values() for name, text in job.units.items()}
-    return units | {f"{TMPFILES}/tailscale-{name}.conf": "".join(f"{line}\n" for line in job.tmpfiles) for name, job in wanted.items() if job.tmpfiles}
+    return units | {_tmpfiles(name): "".join(f"{line}\n" for line in job.tmpfiles) for name, job in wanted.items() if job.tmpfiles}
+
+
+def _tmpfiles(job: str) -> str:
+    return f"{TMPFILES}/tailscale-{job}.conf"
 
 
 def _links(wanted: Installations) -> dict[str, str]:
@@ -151,8 +152,11 @@ def _link(path: str, unit: str) -> None:
 
 
 def _perform(root: str, commands: Sequence[Sequence[str]]) -> int:
-    """Runs commands one after the other, up to the first that fails; none where systemd does not run what `root` is the top of."""
-    if not is_running(root):
+    """Runs commands one after the other, up to the first that fails; none where `root` is not the running system's, or systemd does not run that."""
+    if os.path.realpath(root) != "/":
+        return 0
+    if not os.path.isdir(RUNNING):
+        say(STDOUT, "systemd does not run here, so nothing was started or stopped")
         return 0
     for command in commands:
         ran = _run(command)
