@@ -71,7 +71,7 @@ fmt: .venv/dev ## format, and mend what can be mended
 
 .PHONY: golden
 golden: .venv/dev ## write the expected outputs in tests/fixtures anew; read the diff
-	TSFC_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/core/test_golden.py
+	TSFC_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/core/test_golden.py tests/core/test_units.py
 
 .PHONY: mutants
 mutants: .venv/dev ## mutation testing of core/watchdog and core/paths; each survivor has its reason in tests/mutants.toml
