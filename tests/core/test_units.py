@@ -98,7 +98,7 @@ def test_the_defaults_are_those_of_the_program() -> None:
     assert (watchdog["metricsPath"], watchdog["unit"]) == (defaults.WATCHDOG_PATH, "tailscaled.service")
     assert (watchdog["maxRelaySeconds"], watchdog["cooldownSeconds"]) == (policy.max_relay_seconds, policy.cooldown_seconds)
     assert str(values("exporter")["socket"]) == defaults.SOCKET.replace("/var/run/", "/run/")
-    assert defaults.STATE_DIR == "/var/lib/" + next(line for line in service("watchdog") if line.startswith("StateDirectory=")).partition("=")[2]
+    assert "/var/lib/" + next(line for line in service("watchdog") if line.startswith("StateDirectory=")).partition("=")[2] == defaults.STATE_DIR
 
 
 def test_every_job_of_the_table_is_a_command_and_every_option_is_used() -> None:
@@ -116,7 +116,7 @@ def test_every_default_is_a_value_that_could_be_given(job: str) -> None:
 
 @pytest.mark.parametrize("job", JOBS)
 def test_a_job_is_bound_to_nothing(job: str) -> None:
-    """tailscaled stops and starts, by the watchdog's own doing: only the order is asked for."""
+    """Tailscaled stops and starts, by the watchdog's own doing: only the order is asked for."""
     assert [line for line in service(job) if "tailscaled.service" in line and not line.startswith("ExecStart=")] == ["After=tailscaled.service"]
 
 
@@ -256,7 +256,7 @@ def test_a_directory_that_the_sandbox_hides_is_refused(directory: str, name: str
     assert ", which the sandbox of the units hides; choose another place" in refused.failure()
 
 
-@pytest.mark.parametrize("path", ["/homes/a.prom", "/var/lib/tmp/a.prom", "/run/users/a.prom", "/tmpfs/a.prom"])
+@pytest.mark.parametrize("path", ["/homes/a.prom", "/var/lib/tmp/a.prom", "/run/users/a.prom", "/tmpfs/a.prom"])  # noqa: S108
 def test_one_that_only_begins_like_it_is_not(path: str) -> None:
     assert checked(TABLE, "metricsPath", path) == Success(path)
 

@@ -1,0 +1,32 @@
+# What a module makes of a configuration, without nixpkgs.
+{
+  module,
+  config ? { },
+  host ? ./host.nix,
+}:
+let
+  lib = import ./lib.nix;
+  package = name: {
+    type = "derivation";
+    outPath = "/nix/store/00000000000000000000000000000000-${name}";
+    inherit name;
+  };
+in
+lib.evalModules {
+  specialArgs = {
+    pkgs.tsfc = package "tsfc";
+    # As nixos/lib/utils.nix has it.
+    utils.escapeSystemdExecArgs =
+      arguments:
+      lib.concatStringsSep " " (
+        map (
+          argument: builtins.replaceStrings [ "%" "$" ] [ "%%" "$$" ] (builtins.toJSON (toString argument))
+        ) arguments
+      );
+  };
+  modules = [
+    host
+    module
+    config
+  ];
+}

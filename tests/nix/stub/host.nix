@@ -1,0 +1,56 @@
+# The options of NixOS that the modules write to or read.
+{ lib, ... }:
+let
+  inherit (lib) mkOption types;
+
+  text = mkOption {
+    type = types.str;
+    default = "";
+  };
+  flag = mkOption {
+    type = types.bool;
+    default = false;
+  };
+  texts = mkOption {
+    type = types.listOf types.str;
+    default = [ ];
+  };
+  section = mkOption {
+    type = types.attrsOf types.anything;
+    default = { };
+  };
+  units =
+    options:
+    mkOption {
+      type = types.attrsOf (types.submodule { inherit options; });
+      default = { };
+    };
+in
+{
+  options = {
+    systemd.services = units {
+      description = text;
+      after = texts;
+      wantedBy = texts;
+      unitConfig = section;
+      serviceConfig = section;
+    };
+    systemd.timers = units {
+      description = text;
+      wantedBy = texts;
+      timerConfig = section;
+    };
+    systemd.sockets = units {
+      description = text;
+      wantedBy = texts;
+      socketConfig = section;
+    };
+    systemd.tmpfiles.rules = texts;
+
+    assertions = mkOption {
+      type = types.listOf types.anything;
+      default = [ ];
+    };
+    services.tailscale.enable = flag;
+  };
+}

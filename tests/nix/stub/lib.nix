@@ -1,0 +1,236 @@
+# The part of nixpkgs' lib that the modules use, small enough to be read. Wrong types, unknown options and definitions that do not agree are
+# errors, as in the real one.
+let
+  inherit (builtins)
+    all
+    attrNames
+    concatLists
+    concatStringsSep
+    filter
+    foldl'
+    functionArgs
+    hasAttr
+    head
+    intersectAttrs
+    isAttrs
+    isBool
+    isFunction
+    isInt
+    isList
+    isString
+    mapAttrs
+    removeAttrs
+    toJSON
+    ;
+
+  # A type of one value: all its definitions agree.
+  scalar = name: check: {
+    inherit name check;
+    merge =
+      place: values:
+      if all (value: value == head values) values then
+        head values
+      else
+        throw "The option `${place}' has conflicting definitions";
+  };
+
+  types = rec {
+    anything = scalar "anything" (_: true);
+    bool = scalar "boolean" isBool;
+    package = scalar "package" isAttrs;
+    str = scalar "string" isString;
+    ints.between =
+      low: high:
+      scalar "integer between ${toString low} and ${toString high} (both inclusive)" (
+        value: isInt value && low <= value && value <= high
+      );
+
+    nullOr =
+      type:
+      type
+      // {
+        name = "null or ${type.name}";
+        check = value: value == null || type.check value;
+        merge =
+          place: values:
+          if all (value: value == null) values then
+            null
+          else
+            type.merge place (filter (value: value != null) values);
+      };
+
+    listOf = type: {
+      name = "list of ${type.name}";
+      check = isList;
+      merge = place: values: map (checked place type) (concatLists values);
+    };
+
+    attrsOf = type: {
+      name = "attribute set of ${type.name}";
+      check = isAttrs;
+      merge =
+        place: values:
+        mapAttrs (
+          name: _:
+          merged "${place}.${name}" type (map (value: value.${name}) (filter (hasAttr name) values))
+        ) (foldl' (a: b: a // b) { } values);
+    };
+
+    submodule = module: {
+      name = "submodule";
+      check = value: isAttrs value || isFunction value;
+      merge =
+        place: values:
+        (evalModules {
+          modules = [ module ] ++ values;
+          prefix = "${place}.";
+        }).config;
+    };
+  };
+
+  checked =
+    place: type: value:
+    if type.check value then
+      value
+    else
+      throw "A definition for option `${place}' is not of type `${type.name}'. Value: ${toJSON value}";
+
+  # What mkIf and mkOverride have wrapped, as a list of definitions with their priorities.
+  unwrapped =
+    priority: definition:
+    if definition._type or null == "if" then
+      if definition.condition then unwrapped priority definition.content else [ ]
+    else if definition._type or null == "override" then
+      unwrapped definition.priority definition.content
+    else
+      [ { inherit priority definition; } ];
+
+  merged =
+    place: type: definitions:
+    let
+      found = concatLists (map (unwrapped 100) definitions);
+      strongest = foldl' (lowest: { priority, ... }: if priority < lowest then priority else lowest) 9999 found;
+      winning = filter ({ priority, ... }: priority == strongest) found;
+    in
+    if winning == [ ] then
+      throw "The option `${place}' was accessed but has no value defined."
+    else
+      type.merge place (map ({ definition, ... }: checked place type definition) winning);
+
+  # An mkIf around a set is one around each of its attributes.
+  distributed =
+    definition:
+    if definition._type or null == "if" then
+      mapAttrs (_: content: mkIf definition.condition content) (distributed definition.content)
+    else
+      definition;
+
+  mkIf = condition: content: {
+    _type = "if";
+    inherit condition content;
+  };
+
+  mkOption = option: option // { _type = "option"; };
+
+  isOption = value: value._type or null == "option";
+
+  evalModules =
+    {
+      modules,
+      specialArgs ? { },
+      prefix ? "",
+    }:
+    let
+      arguments = {
+        inherit lib config options;
+      }
+      // specialArgs;
+
+      collected =
+        module:
+        let
+          loaded = if isFunction module || isAttrs module then module else import module;
+          called = if isFunction loaded then loaded (intersectAttrs (functionArgs loaded) arguments) else loaded;
+        in
+        concatLists (map collected (called.imports or [ ]))
+        ++ [
+          {
+            options = called.options or { };
+            config =
+              if called ? config || called ? options then
+                called.config or { }
+              else
+                removeAttrs called [ "imports" ];
+          }
+        ];
+
+      all = concatLists (map collected modules);
+
+      joined =
+        declarations:
+        mapAttrs (
+          name: _:
+          let
+            found = map (declaration: declaration.${name}) (filter (hasAttr name) declarations);
+          in
+          if isOption (head found) then head found else joined found
+        ) (foldl' (a: b: a // b) { } declarations);
+
+      options = joined (map (module: module.options) all);
+
+      valued =
+        place: declarations: definitions:
+        let
+          given = map distributed definitions;
+          unknown = filter (name: !(hasAttr name declarations)) (concatLists (map attrNames given));
+          value =
+            name: declaration:
+            let
+              found = map (definition: definition.${name}) (filter (hasAttr name) given);
+              default = {
+                _type = "override";
+                priority = 1500;
+                content = declaration.default;
+              };
+            in
+            if isOption declaration then
+              merged "${place}${name}" declaration.type (
+                found ++ (if declaration ? default then [ default ] else [ ])
+              )
+            else
+              valued "${place}${name}." declaration found;
+        in
+        if unknown != [ ] then
+          throw "The option `${place}${head unknown}' does not exist."
+        else
+          mapAttrs value declarations;
+
+      config = valued prefix options (map (module: module.config) all);
+    in
+    {
+      inherit config options;
+    };
+
+  lib = {
+    inherit
+      concatStringsSep
+      evalModules
+      mkIf
+      mkOption
+      types
+      ;
+
+    literalExpression = text: text;
+    mkEnableOption =
+      text:
+      mkOption {
+        type = types.bool;
+        default = false;
+        description = "Whether to enable ${text}.";
+      };
+    optional = condition: value: if condition then [ value ] else [ ];
+    optionalAttrs = condition: value: if condition then value else { };
+    optionals = condition: values: if condition then values else [ ];
+  };
+in
+lib

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.processes import run
+
+ROOT = Path(__file__).parents[2]
+JOBS = ("exporter", "keepalive", "native-metrics", "watchdog")
+QUICK_START = "exporter.enable = true; native-metrics.enable = true; keepalive.enable = true; watchdog.enable = true;"
+TSFC = "/nix/store/00000000000000000000000000000000-tsfc"
+
+Evaluate = Callable[..., Any]
+Units = dict[str, dict[str, list[str]]]
+"The lines of each section of each unit, sorted: in a unit their order says nothing, but for those of one name, which are few and the same."
+
+
+@pytest.fixture
+def evaluate(nix: Callable[..., subprocess.CompletedProcess[str]]) -> Evaluate:
+    """What the modules make of `atro.tailscale`, given as the inside of an attribute set, on a host with tailscaled; where they refuse it, what is said."""
+
+    def config(options: str, *, module: str = "module", host: str = "./tests/nix/stub/host.nix", has_tailscaled: str = "true") -> Any:
+        everything = f"{{ services.tailscale.enable = {has_tailscaled}; atro.tailscale = {{ {options} }}; }}"
+        arguments = ("--arg", "module", f"./nix/{module}.nix", "--arg", "config", everything, "--arg", "host", host, "--attr", "config")
+        ran = nix("--eval", "--strict", "--json", "tests/nix/stub/eval.nix", *arguments)
+        return json.loads(ran.stdout) if ran.returncode == 0 else ran.stderr
+
+    return config
+
+
+def failing(config: Any) -> list[str]:
+    """Returns what the assertions that do not hold say."""
+    return [assertion["message"] for assertion in config["assertions"] if not assertion["assertion"]]
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return value if isinstance(value, list) else [value]
+
+
+def of_nixos(config: Any) -> Units:
+    """Returns the units that NixOS would write."""
+
+    def lines(section: dict[str, Any]) -> list[str]:
+        return sorted(f"{name}={value}" for name, given in section.items() for value in _listed(given))
+
+    units: Units = {}
+    for kind in ("service", "timer", "socket"):
+        for name, unit in config["systemd"][f"{kind}s"].items():
+            parts = {
+                "Unit": {"Description": unit["description"], "After": unit.get("after", [])} | unit.get("unitConfig", {}),
+                kind.title(): unit[f"{kind}Config"],
+                "Install": {"WantedBy": unit["wantedBy"]},
+            }
+            units[f"{name}.{kind}"] = {section: lines(part) for section, part in parts.items() if lines(part)}
+    units["tmpfiles"] = {"": sorted(config["systemd"]["tmpfiles"]["rules"])}
+    return units
+
+
+def of_tsfc(*flags: str) -> Units:
+    """Returns the units that `tsfc units --print` prints."""
+    ran = run("units", "--print", f"--package={TSFC}", *flags)
+    assert (ran.status, ran.stderr) == (0, "")
+    units: Units = {}
+    tmpfiles: list[str] = []
+    for path, text in re.findall(r"^# (/\S+)\n(.*?)(?=^# /|\Z)", ran.stdout, re.MULTILINE | re.DOTALL):
+        if path.startswith("/etc/tmpfiles.d/"):
+            tmpfiles += text.split("\n")
+        else:
+            sections = re.findall(r"^\[(\w+)\]\n(.*?)(?=^\[|\Z)", text, re.MULTILINE | re.DOTALL)
+            units[path.rpartition("/")[2]] = {section: sorted(filter(None, lines.split("\n"))) for section, lines in sections}
+    return units | {"tmpfiles": {"": sorted(filter(None, tmpfiles))}}
+
+
+def test_the_options_have_their_defaults(evaluate: Evaluate) -> None:
+    """Names, types and values are a contract: hosts have them in their configurations."""
+    assert evaluate("")["atro"]["tailscale"] == {
+        "package": TSFC,
+        "tailscalePackage": None,
+        "socket": "/run/tailscale/tailscaled.sock",
+        "visiblePaths": [],
+        "exporter": {"enable": False, "interval": "30s", "metricsPath": "/var/lib/alloy/tailscale-peers.prom", "extraArgs": []},
+        "native-metrics": {"enable": False, "interval": "15s", "metricsPath": "/var/lib/alloy/tailscale-native.prom", "extraArgs": []},
+        "keepalive": {"enable": False, "interval": "10s", "metricsPath": None, "extraArgs": []},
+        "watchdog": {
+            "enable": False,
+            "interval": "1min",
+            "maxRelaySeconds": 600,
+            "cooldownSeconds": 600,
+            "excludePeers": [],
+            "dryRun": False,
+            "unit": "tailscaled.service",
+            "metricsPath": "/var/lib/alloy/tailscale-watchdog.prom",
+            "extraArgs": [],
+        },
+    }
+
+
+def test_nothing_is_enabled_by_itself(evaluate: Evaluate) -> None:
+    config = evaluate("", has_tailscaled="false")
+    assert of_nixos(config) == {"tmpfiles": {"": []}}
+    assert config["assertions"] == []
+
+
+SETTINGS: dict[str, tuple[str, list[str]]] = {
+    "quick start": (QUICK_START, []),
+    "exporter": (
+        'exporter = { enable = true; interval = "1min 30s"; metricsPath = "/srv/m/a.prom"; };',
+        ["exporter", "--exporter-interval=1min 30s", "--exporter-metrics-path=/srv/m/a.prom"],
+    ),
+    "keepalive": (
+        'keepalive = { enable = true; metricsPath = "/srv/m/k.prom"; extraArgs = [ "--count" "1" ]; };',
+        ["keepalive", "--keepalive-metrics-path=/srv/m/k.prom", "--keepalive-extra-args=--count", "--keepalive-extra-args=1"],
+    ),
+    "watchdog": (
+        (
+            "watchdog = { enable = true; maxRelaySeconds = 0; cooldownSeconds = 30; "
+            'excludePeers = [ "a b" "%n $HOME \\"q\\" \\\\ é" "{socket}" ]; dryRun = true; unit = "x@y.service"; };'
+        ),
+        [
+            "watchdog",
+            "--watchdog-max-relay-seconds=0",
+            "--watchdog-cooldown-seconds=30",
+            "--watchdog-exclude-peers=a b",
+            '--watchdog-exclude-peers=%n $HOME "q" \\ é',
+            "--watchdog-exclude-peers={socket}",
+            "--watchdog-dry-run",
+            "--watchdog-unit=x@y.service",
+        ],
+    ),
+    "shared": (
+        f'socket = "/srv/ts/s.sock"; visiblePaths = [ "/root/a" "/home/b" ]; {QUICK_START} native-metrics.extraArgs = [ "--timeout=3" ];',
+        ["--socket=/srv/ts/s.sock", "--visible-paths=/root/a", "--visible-paths=/home/b", "--native-metrics-extra-args=--timeout=3"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_module_and_tsfc_make_the_same_units_line_by_line(evaluate: Evaluate, name: str) -> None:
+    options, flags = SETTINGS[name]
+    config = evaluate(options)
+    assert failing(config) == []
+    assert of_nixos(config) == of_tsfc(*flags)
+
+
+def test_the_quick_start_is_complete(evaluate: Evaluate) -> None:
+    """Four services, four timers, and the watchdog's helper, which only its socket starts."""
+    units = of_nixos(evaluate(QUICK_START))
+    helper = {"tailscale-watchdog-restart.socket", "tailscale-watchdog-restart@.service"}
+    assert set(units) == {f"tailscale-{job}.{kind}" for job in JOBS for kind in ("service", "timer")} | helper | {"tmpfiles"}
+    assert {name: unit["Install"] for name, unit in units.items() if "Install" in unit} == {
+        **{f"tailscale-{job}.timer": ["WantedBy=timers.target"] for job in JOBS},
+        "tailscale-watchdog-restart.socket": ["WantedBy=sockets.target"],
+    }
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_job_has_a_module_of_its_own(evaluate: Evaluate, job: str) -> None:
+    alone = evaluate(f"{job}.enable = true;", module=job)
+    assert failing(alone) == []
+    assert list(alone["atro"]["tailscale"].keys() & JOBS) == [job]
+    assert of_nixos(alone) == of_nixos(evaluate(f"{job}.enable = true;"))
+
+
+def test_a_package_of_tailscale_is_run_from_its_bin(evaluate: Evaluate) -> None:
+    config = evaluate('tailscalePackage = { outPath = "/nix/store/x-tailscale"; }; exporter.enable = true;')
+    assert ' "--tailscale" "/nix/store/x-tailscale/bin/tailscale" ' in config["systemd"]["services"]["tailscale-exporter"]["serviceConfig"]["ExecStart"]
+
+
+def test_what_evaluates_modules_and_has_no_sockets_gets_the_rest(evaluate: Evaluate, tmp_path: Path) -> None:
+    host = tmp_path / "host.nix"
+    host.write_text((ROOT / "tests/nix/stub/host.nix").read_text().replace("systemd.sockets", "systemd.others"))
+    config = evaluate(QUICK_START, host=str(host))
+    assert set(config["systemd"]) == {"services", "timers", "others", "tmpfiles"}
+    assert f"tailscale-{JOBS[0]}" in config["systemd"]["timers"]
+
+
+REFUSED_BY_TYPE = {
+    'exporter.interval = "1 minn";': 'exporter.interval\' is not of type `a systemd time span longer than 0, such as "30s" or "1min 30s"\'',
+    'exporter.interval = "0s";': "exporter.interval' is not of type `a systemd time span longer than 0",
+    "exporter.interval = 30;": "exporter.interval' is not of type `a systemd time span longer than 0",
+    'exporter.metricsPath = "peers.prom";': 'exporter.metricsPath\' is not of type `the absolute path of a file that ends in ".prom"',
+    'exporter.metricsPath = "/var/lib/alloy/peers.txt";': 'exporter.metricsPath\' is not of type `the absolute path of a file that ends in ".prom"',
+    'exporter.metricsPath = "/peers.prom";': 'exporter.metricsPath\' is not of type `the absolute path of a file that ends in ".prom", not at',
+    "exporter.metricsPath = null;": "exporter.metricsPath' is not of type",
+    'keepalive.metricsPath = "/a/%h/b.prom";': "keepalive.metricsPath' is not of type `null or the absolute path",
+    "watchdog.maxRelaySeconds = -1;": "watchdog.maxRelaySeconds' is not of type",
+    'watchdog.maxRelaySeconds = "600";': "watchdog.maxRelaySeconds' is not of type",
+    'watchdog.unit = "tailscaled";': 'watchdog.unit\' is not of type `the name of a service with its ".service", such as "tailscaled.service"\'',
+    'watchdog.excludePeers = "nas";': "watchdog.excludePeers' is not of type",
+    'watchdog.dryRun = "yes";': "watchdog.dryRun' is not of type",
+    'socket = "tailscaled.sock";': "socket' is not of type `the absolute path of a socket",
+    "watchdog.maxRelaySecond = 1;": "The option `atro.tailscale.watchdog.maxRelaySecond' does not exist",
+}
+
+
+@pytest.mark.parametrize("options", REFUSED_BY_TYPE)
+def test_a_wrong_value_is_refused_by_its_type_which_says_what_it_has_to_be(evaluate: Evaluate, options: str) -> None:
+    said = evaluate(options)
+    assert isinstance(said, str), said
+    assert REFUSED_BY_TYPE[options] in said
+
+
+REFUSED_BY_ASSERTION = {
+    'exporter.metricsPath = "/home/me/a.prom";': [
+        "atro.tailscale.exporter.metricsPath is /home/me/a.prom, but the sandbox of the units hides /home: choose another directory."
+    ],
+    'exporter.metricsPath = "/tmp/a.prom";': [
+        "atro.tailscale.exporter.metricsPath is /tmp/a.prom, but the sandbox of the units hides /tmp: choose another directory."
+    ],
+    'socket = "/run/user/1000/s";': ["atro.tailscale.socket is /run/user/1000/s, but the sandbox of the units hides /run/user: choose another directory."],
+    'native-metrics = { enable = true; metricsPath = "/a/b.prom"; }; exporter.metricsPath = "/a/b.prom";': [
+        "atro.tailscale.exporter.metricsPath is /a/b.prom, but so is that of native-metrics: give each job a file of its own.",
+        "atro.tailscale.native-metrics.metricsPath is /a/b.prom, but so is that of exporter: give each job a file of its own.",
+    ],
+}
+
+
+@pytest.mark.parametrize("options", REFUSED_BY_ASSERTION)
+def test_what_cannot_work_is_refused_by_an_assertion_which_says_what_to_do(evaluate: Evaluate, options: str) -> None:
+    assert failing(evaluate(f"exporter.enable = true; {options}")) == REFUSED_BY_ASSERTION[options]
+
+
+def test_a_file_of_a_job_that_is_not_enabled_is_nobodys(evaluate: Evaluate) -> None:
+    assert failing(evaluate('exporter = { enable = true; metricsPath = "/a/b.prom"; }; watchdog.metricsPath = "/a/b.prom";')) == []
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_without_tailscaled_there_is_nothing_to_do(evaluate: Evaluate, job: str) -> None:
+    assert failing(evaluate(f"{job}.enable = true;", has_tailscaled="false")) == [
+        f"atro.tailscale.{job}.enable is true, but there is no tailscaled: set services.tailscale.enable = true."
+    ]
