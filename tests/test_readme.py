@@ -9,6 +9,8 @@ import pytest
 
 from support.processes import inside, run
 from tsfc import cli
+from tsfc.cli_units import flag
+from tsfc.shell import units
 from tsfc.shell.jobs import exporter, keepalive, native_metrics, watchdog
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +38,15 @@ def test_a_job_has_the_options_of_the_readme(capfd: pytest.CaptureFixture[str], 
 def test_the_readme_names_each_command() -> None:
     """What `tsfc --help` lists is in the README."""
     assert [name for name in cli.COMMANDS if name not in README] == []
+
+
+def test_each_option_of_the_units_is_in_the_readme_with_its_flag() -> None:
+    """Under its name in the modules, and as `tsfc units` has it; what every job has is there once, as `<job>`'s."""
+    table = units.table()
+    shared = [text for choice in table.shared for text in (f"`{choice.name}`", f"`{flag(None, choice.name)}`")]
+    own = [(job, text) for job in JOBS for choice in table.jobs[job].options for text in (f"`{job}.{choice.name}`", f"`{flag(job, choice.name)}")]
+    assert [text for text in shared if text not in README] == []
+    assert [text for job, text in own if text not in README and text.replace(job, "<job>", 1) not in README] == []
 
 
 def test_the_stand_in_of_the_readme_plays(box: Path) -> None:

@@ -58,6 +58,12 @@ def start(options: argparse.Namespace) -> int:
             return units.uninstall(wanted, options.root)
 
 
+def flag(job: str | None, name: str) -> str:
+    """Returns the flag for an option of a job, or of all jobs."""
+    words = re.sub("[A-Z]", lambda capital: f"-{capital[0].lower()}", name)
+    return f"--{words}" if job is None else f"--{job}-{words}"
+
+
 def _at_home(table: Table, options: argparse.Namespace) -> str | None:
     """Makes this very tsfc the package where none was given, and lets the jobs see it wherever it is; says what is in the way of that, if something is.
 
@@ -78,17 +84,17 @@ def _at_home(table: Table, options: argparse.Namespace) -> str | None:
 
 def _add_option(parser: argparse.ArgumentParser, table: Table, choice: Choice, job: str | None) -> None:
     option = table.options[choice.name]
-    flag = "--" + "-".join(filter(None, (job, re.sub("[A-Z]", lambda capital: f"-{capital[0].lower()}", choice.name))))
+    name = flag(job, choice.name)
     dest = _dest(job, choice.name)
     help_text = option.description.replace("%", "%%").removesuffix(".")
     match choice.default:
         case bool():
-            parser.add_argument(flag, dest=dest, action="store_true", help=help_text)
+            parser.add_argument(name, dest=dest, action="store_true", help=help_text)
         case tuple():
-            parser.add_argument(flag, dest=dest, action="append", type=_checked(table, choice.name), metavar="TEXT", help=f"{help_text}; can be given again")
+            parser.add_argument(name, dest=dest, action="append", type=_checked(table, choice.name), metavar="TEXT", help=f"{help_text}; can be given again")
         case default:
             shown = "" if default is None else f" ({default})"
-            parser.add_argument(flag, dest=dest, type=_checked(table, choice.name), default=default, metavar="VALUE", help=f"{help_text}{shown}")
+            parser.add_argument(name, dest=dest, type=_checked(table, choice.name), default=default, metavar="VALUE", help=f"{help_text}{shown}")
 
 
 def _values(table: Table, job: str, options: argparse.Namespace) -> dict[str, Value]:
