@@ -158,6 +158,21 @@ def test_a_tsfc_that_lies_where_the_sandbox_hides_all_runs_all_the_same(place: s
         assert f'ExecStart="{place}/tsfc/bin/tsfc"' in host.machine.run("systemctl", "cat", service("exporter")).stdout
 
 
+def test_an_installation_that_systemd_refuses_is_one_line(host: Host) -> None:
+    """Here a drop-in of the host's own wants what there is not."""
+    drop_in = host.machine.path("/run/systemd/system/tailscale-exporter.timer.d")
+    drop_in.mkdir(parents=True)
+    (drop_in / "wrong.conf").write_text("[Unit]\nRequires=nonexistent.service\n")
+    try:
+        ran = host.tsfc("units", "--install", "exporter", check=False)
+        tried = "tsfc units: running `systemctl restart tailscale-exporter.timer`: exit status "
+        assert re.fullmatch(rf"{re.escape(tried)}\d+: .*nonexistent.service not found.*; run it by hand to see more\n", ran.stderr)
+        assert ran.status == 1
+    finally:
+        (drop_in / "wrong.conf").unlink()
+        host.machine.run("systemctl", "daemon-reload")
+
+
 def test_what_was_installed_can_be_uninstalled() -> None:
     """Nothing runs any more and no unit is left; what the jobs wrote stays, and is named."""
     require_bootable()

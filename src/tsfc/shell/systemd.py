@@ -1,12 +1,13 @@
-"""systemd: the restart of a unit, by `systemctl` or by somebody who may."""
+"""systemd: its programs, and the restart of a unit by `systemctl` or by somebody who may."""
 
 from __future__ import annotations
 
 import shutil
 import socket
 import time
+from collections.abc import Sequence
 
-from returns.result import Failure
+from returns.result import Failure, Result, Success
 
 from tsfc.core.text import one_line
 from tsfc.core.watchdog.events import Done, Failed, Outcome
@@ -24,21 +25,24 @@ _ANSWER_LIMIT = 2**16
 def restart(unit: str) -> Outcome:
     """Restarts the unit and waits until it has started again."""
     tried = f"restarting with `systemctl restart {unit}`"
-    systemctl = shutil.which("systemctl")
-    if systemctl is None:
+    if shutil.which("systemctl") is None:
         return Failed(f"{tried}: there is no systemctl on PATH; the watchdog needs systemd")
-    ran = program.run((systemctl, "restart", unit), timeout=TIMEOUT_SECONDS)
+    done = perform(("systemctl", "restart", unit), tried=tried, advice=f"see `systemctl status {unit}`, and --unit", timeout=TIMEOUT_SECONDS)
+    return Failed(done.failure()) if isinstance(done, Failure) else Done()
+
+
+def perform(argv: Sequence[str], *, tried: str, advice: str, timeout: float) -> Result[None, str]:
+    """Runs a program for what it does, `timeout` seconds at most; a failure is one line, from what was `tried` to the `advice`."""
+    ran = program.run(argv, timeout=timeout)
     if isinstance(ran, Failure):
         problem: program.TooSlow | program.Unstartable = ran.failure()
         match problem:
             case program.TooSlow(seconds=seconds):
-                return Failed(f"{tried}: not done within {seconds:g} s; see `systemctl status {unit}`")
+                return Failure(f"{tried}: not done within {seconds:g} s; {advice}")
             case program.Unstartable(detail=detail):
-                return Failed(f"{tried}: {detail}; see `systemctl status {unit}`")
+                return Failure(f"{tried}: {detail}; {advice}")
     completed = ran.unwrap()
-    if completed.status != 0:
-        return Failed(f"{tried}: {completed.complaint()}; see `systemctl status {unit}`, and --unit")
-    return Done()
+    return Success(None) if completed.status == 0 else Failure(f"{tried}: {completed.complaint()}; {advice}")
 
 
 def ask_for_restart(unit: str, path: str) -> Outcome:

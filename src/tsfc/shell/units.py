@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from importlib.resources import files
 
-from returns.result import Failure, Result, Success
+from returns.result import Failure
 
 from tsfc import core
 from tsfc.core.units import Installation, Table, read_table
-from tsfc.shell import program
+from tsfc.shell import systemd
 from tsfc.shell.atomic import staged, write_all
 from tsfc.shell.jobs.common import STDOUT, complain, say
 
@@ -159,22 +159,8 @@ def _perform(root: str, commands: Sequence[Sequence[str]]) -> int:
         say(STDOUT, "systemd does not run here, so nothing was started or stopped")
         return 0
     for command in commands:
-        ran = _run(command)
-        if isinstance(ran, Failure):
-            complain(TOOL, ran.failure())
+        done = systemd.perform(command, tried=f"running `{' '.join(command)}`", advice="run it by hand to see more", timeout=TIMEOUT_SECONDS)
+        if isinstance(done, Failure):
+            complain(TOOL, done.failure())
             return 1
     return 0
-
-
-def _run(command: Sequence[str]) -> Result[None, str]:
-    tried = f"running `{' '.join(command)}`"
-    ran = program.run(command, timeout=TIMEOUT_SECONDS)
-    if isinstance(ran, Failure):
-        problem: program.TooSlow | program.Unstartable = ran.failure()
-        match problem:
-            case program.TooSlow(seconds=seconds):
-                return Failure(f"{tried}: not done within {seconds:g} s; run it by hand to see more")
-            case program.Unstartable(detail=detail):
-                return Failure(f"{tried}: {detail}; is systemd whole?")
-    completed = ran.unwrap()
-    return Success(None) if completed.status == 0 else Failure(f"{tried}: {completed.complaint()}; run it by hand to see more")
