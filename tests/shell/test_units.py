@@ -1,210 +1,427 @@
-"""`tsfc units`: what it prints, what it installs below a `--root`, and what it leaves alone."""
+"""`tsfc units` as processes, on a file system of the test's own."""
 
 from __future__ import annotations
 
 import os
 import re
 import stat
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from support.processes import UNPRIVILEGED, Ran, run, tree
+from support.processes import UNPRIVILEGED, Ran, complaints, run
+from tsfc.shell.units import MARK
 
-UNITS = "etc/systemd/system"
-PACKAGE = ("--package", "/opt/tsfc")
-FULL_DISK = 'ulimit -f 0; exec "$@"'
-"A process that may make no file larger than nothing is one whose disk is full."
-MARK = "# Written by `tsfc units --install`"
-EXPORTER = {
-    f"{UNITS}/tailscale-exporter.service",
-    f"{UNITS}/tailscale-exporter.timer",
-    f"{UNITS}/timers.target.wants/tailscale-exporter.timer",
-    "etc/tmpfiles.d/tailscale-exporter.conf",
-}
+JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
+PACKAGE = "/opt/tsfc"
+UNITS, TMPFILES = "etc/systemd/system", "etc/tmpfiles.d"
+TIMERS, SOCKETS = f"{UNITS}/timers.target.wants", f"{UNITS}/sockets.target.wants"
+DIRECTORIES = (TIMERS, SOCKETS, TMPFILES)
+HELPERS = ("tailscale-watchdog-restart.socket", "tailscale-watchdog-restart@.service")
+UNWRITABLE = "installing the units in {}: {}; run it as root, or give --root a directory that you may write in"
+KEPT = "; see what it is, and move it away. Nothing was changed"
 
 
-def install(root: Path, *arguments: str, around: str | None = None) -> Ran:
-    return run("units", "--install", "--root", str(root), *PACKAGE, *arguments, around=around)
+@pytest.fixture
+def root(box: Path) -> Path:
+    """The top of a file system that has the directories of systemd, and nothing in them."""
+    root = box / "root"
+    for directory in DIRECTORIES:
+        (root / directory).mkdir(parents=True)
+    return root
 
 
-def files(root: Path) -> set[str]:
-    """Everything but directories, by path."""
-    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_symlink() or path.is_file()}
+def units(act: str, root: Path, *arguments: str, around: str | None = None) -> Ran:
+    return run("units", f"--{act}", "--root", str(root), "--package", PACKAGE, *arguments, around=around)
 
 
-def complaint(ran: Ran) -> str:
-    """The one line on standard error."""
-    assert ran.stdout == ""
-    (line,) = ran.stderr.splitlines()
-    assert line.startswith("tsfc units: ")
-    return line.removeprefix("tsfc units: ")
+def install(root: Path, *arguments: str) -> None:
+    """Installs, which has to succeed."""
+    ran = units("install", root, *arguments)
+    assert (ran.status, ran.stderr) == (0, "")
 
 
-def test_what_is_installed_is_what_is_printed_behind_a_mark(box: Path) -> None:
-    printed = run("units", "--print", *PACKAGE)
+def paths(*jobs: str) -> list[str]:
+    """The files that there are for jobs for which nothing was chosen."""
+    names = [f"tailscale-{job}.{kind}" for job in jobs for kind in ("service", "timer")]
+    helpers = HELPERS if "watchdog" in jobs else ()
+    return [*(f"{UNITS}/{name}" for name in (*names, *helpers)), *(f"{TMPFILES}/tailscale-{job}.conf" for job in jobs if job != "keepalive")]
+
+
+def links(*jobs: str) -> dict[str, str]:
+    """The links that there are for jobs, and where they lead."""
+    timers = {f"{TIMERS}/tailscale-{job}.timer": f"/{UNITS}/tailscale-{job}.timer" for job in jobs}
+    return timers | ({f"{SOCKETS}/{HELPERS[0]}": f"/{UNITS}/{HELPERS[0]}"} if "watchdog" in jobs else {})
+
+
+def there(root: Path) -> dict[str, tuple[int, str]]:
+    """All that is below a directory: of each the mode, and what is in the file or where the link leads."""
+
+    def seen(path: Path) -> tuple[int, str]:
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            return mode, str(path.readlink())
+        return mode, path.read_bytes().decode(errors="surrogateescape") if stat.S_ISREG(mode) else ""
+
+    return {str(path.relative_to(root)): seen(path) for path in sorted(root.rglob("*"))}
+
+
+def files(root: Path) -> dict[str, tuple[int, str]]:
+    """The same without the directories: where there was none, it may be left."""
+    return {path: seen for path, seen in there(root).items() if not stat.S_ISDIR(seen[0])}
+
+
+def test_what_is_printed_is_what_is_installed(root: Path) -> None:
+    """Under its path each file, without the line that says who wrote it; the units' names and texts are those of the core's tests."""
+    options = ("--keepalive-metrics-path", "/srv/pings.prom", "--watchdog-exclude-peers", "a %n\n$b", "--exporter-extra-args", "# /etc/x")
+    printed = units("print", root, *options)
+    assert there(root).keys() == {UNITS, "etc", "etc/systemd", *DIRECTORIES}
+    install(root, *options)
+    _, *parts = re.split(r"(?m)^# /(etc/.*)\n", printed.stdout)
+    written = {path: text for path, (_, text) in files(root).items() if path not in links(*JOBS)}
     assert (printed.status, printed.stderr) == (0, "")
-    assert install(box).status == 0
-    texts = dict(re.findall(r"^# (/\S+)\n(.*?\n)(?=\n# /|\Z)", printed.stdout, re.MULTILINE | re.DOTALL))
-    written = {f"/{path}": (box / path).read_text() for path in files(box) if not (box / path).is_symlink()}
-    assert set(texts) == set(written)
-    for path, text in written.items():
-        mark, _, rest = text.partition("\n")
-        assert mark.startswith(MARK)
-        assert rest.rstrip("\n") == texts[path].rstrip("\n")
+    assert {path: f"{MARK}{text.rstrip()}\n" for path, text in zip(parts[::2], parts[1::2], strict=True)} == written
+    assert set(written) == {*paths(*JOBS), f"{TMPFILES}/tailscale-keepalive.conf"}
 
 
-def test_files_are_0644_and_units_are_enabled_as_systemctl_would(box: Path) -> None:
-    ran = install(box, around='umask 077; exec "$@"')
-    assert {stat.S_IMODE((box / path).stat().st_mode) for path in files(box) if not (box / path).is_symlink()} == {0o644}
-    links = {path: os.readlink(box / path) for path in files(box) if (box / path).is_symlink()}
-    assert links == {
-        **{
-            f"{UNITS}/timers.target.wants/tailscale-{job}.timer": f"/{UNITS}/tailscale-{job}.timer"
-            for job in ("exporter", "native-metrics", "keepalive", "watchdog")
-        },
-        f"{UNITS}/sockets.target.wants/tailscale-watchdog-restart.socket": f"/{UNITS}/tailscale-watchdog-restart.socket",
-    }
-    assert sorted(ran.stdout.splitlines()) == sorted(f"wrote {box}/{path}" for path in files(box))
+@pytest.mark.parametrize("around", ['umask 0; exec "$@"', 'umask 077; exec "$@"'])
+def test_all_may_read_what_is_installed_and_only_its_owner_write_it(root: Path, around: str) -> None:
+    """Whatever the umask. What enables a unit is a link, as systemctl makes it."""
+    ran = units("install", root, around=around)
+    assert ran == (0, "".join(f"wrote {root}/{path}\n" for path in (*installed_order(ran), *links(*JOBS))), "")
+    written = files(root)
+    assert {path: target for path, (mode, target) in written.items() if stat.S_ISLNK(mode)} == links(*JOBS)
+    assert {path: oct(stat.S_IMODE(mode)) for path, (mode, _) in written.items() if stat.S_ISREG(mode)} == dict.fromkeys(paths(*JOBS), "0o644")
 
 
-def test_a_job_can_be_installed_alone_and_others_stay(box: Path) -> None:
-    assert install(box, "exporter").status == 0
-    assert files(box) == EXPORTER
-    assert install(box, "keepalive").status == 0
-    assert files(box) > EXPORTER
+def installed_order(ran: Ran) -> list[str]:
+    """The files that a run said it wrote, in its order, which are those that there are to be."""
+    said = [line.partition("/root/")[2] for line in ran.stdout.splitlines()]
+    ours = [path for path in said if path not in links(*JOBS)]
+    assert sorted(ours) == sorted(paths(*JOBS))
+    return ours
 
 
-def test_to_install_again_is_to_change(box: Path) -> None:
-    """And without a change it is nothing."""
-    install(box, "exporter")
-    before = tree(box)
-    install(box, "exporter")
-    assert tree(box) == before
-    install(box, "exporter", "--exporter-interval=45s")
-    assert "OnUnitActiveSec=45s\n" in (box / UNITS / "tailscale-exporter.timer").read_text()
-    assert files(box) == EXPORTER
+def test_a_second_installation_changes_nothing(root: Path) -> None:
+    install(root)
+    before = there(root)
+    install(root)
+    assert there(root) == before
 
 
-def occupy(path: Path, how: str) -> None:
-    """Puts something there that is not tsfc's."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    match how:
-        case "a file":
-            path.write_text("[Service]\nExecStart=/usr/local/bin/mine\n")
-        case "an empty file":
-            path.touch()
-        case "a mask":
-            path.symlink_to("/dev/null")
-        case "a directory":
-            path.mkdir()
-        case _:
-            path.write_text(f"{how}\n")
+def test_an_installation_replaces_the_one_before_and_leaves_other_jobs_alone(root: Path) -> None:
+    install(root)
+    before = there(root)
+    install(root, "exporter", "--exporter-interval", "7min")
+    after = there(root)
+    assert {path for path in after if after[path] != before.get(path)} == {f"{UNITS}/tailscale-exporter.timer"}
+    assert "OnUnitActiveSec=7min\n" in after[f"{UNITS}/tailscale-exporter.timer"][1]
+    assert before.keys() == after.keys()
 
 
-@pytest.mark.parametrize("how", ["a file", "an empty file", "a mask", "a directory", MARK])
-@pytest.mark.parametrize(
-    "name", [f"{UNITS}/tailscale-watchdog.timer", f"{UNITS}/timers.target.wants/tailscale-exporter.timer", "etc/tmpfiles.d/tailscale-exporter.conf"]
-)
-def test_what_tsfc_did_not_write_is_not_replaced_and_nothing_is_changed(box: Path, name: str, how: str) -> None:
-    """A masked unit, which somebody did not want, is such a thing, too; and so is one that only mentions tsfc."""
-    occupy(box / name, how)
-    before = tree(box)
-    ran = install(box)
-    assert complaint(ran) == f"installing {box}/{name}: it is there, and tsfc did not write it; see what it is, and move it away. Nothing was changed"
-    assert (ran.status, tree(box)) == (1, before)
+@pytest.mark.parametrize("jobs", [(job,) for job in JOBS] + [("watchdog", "exporter"), ("keepalive", "keepalive")])
+def test_only_the_units_of_the_jobs_that_are_named_are_installed(root: Path, jobs: tuple[str, ...]) -> None:
+    """And removed; what the others have is left."""
+    install(root, *jobs)
+    assert set(files(root)) == {*paths(*jobs), *links(*jobs)}
+    install(root)
+    assert units("uninstall", root, *jobs).status == 0
+    others = set(JOBS) - set(jobs)
+    assert set(files(root)) == {*paths(*others), *links(*others)}
 
 
-@pytest.mark.parametrize("before", [(), ("--exporter-interval=45s",)], ids=["nothing", "other units"])
-def test_a_full_disk_changes_nothing(box: Path, before: tuple[str, ...]) -> None:
-    if before:
-        install(box, *before)
-    contents = {path: content for path, content in tree(box).items() if content is not None}
-    ran = install(box, around=FULL_DISK)
-    assert complaint(ran).startswith(f"installing the units in {box}/{UNITS}: File too large; ")
-    assert ran.status == 1
-    assert {path: content for path, content in tree(box).items() if content is not None} == contents
+def _a_file_of_somebody_else(path: Path) -> None:
+    path.write_text("[Service]\nExecStart=/bin/true\n")
 
 
-def test_without_rights_it_is_one_line(box: Path) -> None:
-    (box / "etc").mkdir(mode=0o500)
-    ran = install(box, around=UNPRIVILEGED)
-    assert complaint(ran) == f"installing the units in {box}/{UNITS}: Permission denied; run it as root, or give --root a directory that you may write in"
-    assert (ran.status, files(box)) == (1, set())
+def _an_empty_file(path: Path) -> None:
+    path.write_text("")
 
 
-def test_what_was_installed_can_be_removed_and_nothing_else_is(box: Path) -> None:
-    occupy(box / UNITS / "tailscaled.service", "a file")
-    occupy(box / UNITS / "timers.target.wants/other.timer", "a mask")
-    others = files(box)
-    install(box, "--exporter-metrics-path=/srv/m/a.prom", "--keepalive-metrics-path=/srv/m/k.prom")
-    installed = files(box) - others
-    ran = run("units", "--uninstall", "--root", str(box))
-    assert (ran.status, ran.stderr, files(box)) == (0, "", others)
-    removed = {line.removeprefix(f"removed {box}/") for line in ran.stdout.splitlines() if line.startswith("removed ")}
-    assert removed == installed
-    left = [line for line in ran.stdout.splitlines() if line.startswith("left ")]
-    assert [line.split()[1] for line in left] == [
-        *("/srv/m/a.prom:", "/srv/m/k.prom:", "/var/lib/alloy/tailscale-native.prom:", "/var/lib/alloy/tailscale-watchdog.prom:")
-    ]
-    assert run("units", "--uninstall", "--root", str(box)) == (0, "there is nothing to remove\n", "")
+def _a_file_that_is_almost_ours(path: Path) -> None:
+    path.write_text(MARK[:-2])
 
 
-def test_one_job_can_be_removed_alone(box: Path) -> None:
-    install(box)
+def _a_mask(path: Path) -> None:
+    path.symlink_to("/dev/null")
+
+
+def _a_link_to_a_file_of_ours(path: Path) -> None:
+    ours = path.parents[3] / "elsewhere"
+    ours.write_text(f"{MARK}[Unit]\n")
+    path.symlink_to(ours)
+
+
+def _a_dangling_link(path: Path) -> None:
+    path.symlink_to("/nonexistent/a")
+
+
+def _a_directory(path: Path) -> None:
+    path.mkdir()
+
+
+STRANGE = [_a_file_of_somebody_else, _an_empty_file, _a_file_that_is_almost_ours, _a_mask, _a_link_to_a_file_of_ours, _a_dangling_link, _a_directory]
+
+
+@pytest.mark.parametrize("name", ["tailscale-watchdog.service", HELPERS[1]])
+@pytest.mark.parametrize("make", STRANGE)
+def test_a_unit_that_is_not_ours_is_not_replaced_and_nothing_else_is_written(root: Path, make: Callable[[Path], None], name: str) -> None:
+    """It is not removed either."""
+    path = root / UNITS / name
+    make(path)
+    before = there(root)
+    ran = units("install", root)
+    assert complaints("units", ran) == [f"installing {path}: it is there, and tsfc did not write it{KEPT}"]
+    assert (ran.status, ran.stdout, there(root)) == (1, "", before)
+    ran = units("uninstall", root)
+    assert complaints("units", ran) == [f"removing {path}: tsfc did not write it; see what it is, and remove it by hand. Nothing was changed"]
+    assert (ran.status, ran.stdout, there(root)) == (1, "", before)
+
+
+@pytest.mark.parametrize("place", [f"{TMPFILES}/tailscale-exporter.conf", f"{TIMERS}/tailscale-exporter.timer", f"{SOCKETS}/{HELPERS[0]}"])
+@pytest.mark.parametrize("make", [_a_file_of_somebody_else, _a_mask, _a_dangling_link, _a_directory])
+def test_what_is_not_ours_in_the_place_of_another_file_is_not_replaced(root: Path, make: Callable[[Path], None], place: str) -> None:
+    """Neither the one that makes the directory, nor a link that enables."""
+    make(root / place)
+    before = there(root)
+    ran = units("install", root)
+    assert complaints("units", ran) == [f"installing {root / place}: it is there, and tsfc did not write it{KEPT}"]
+    assert (ran.status, ran.stdout, there(root)) == (1, "", before)
+
+
+@pytest.mark.parametrize("place", [UNITS, TMPFILES, TIMERS, SOCKETS])
+def test_a_file_in_the_place_of_a_directory_is_one_line_and_nothing_is_written(box: Path, place: str) -> None:
+    path = box / "root" / place
+    path.parent.mkdir(parents=True)
+    path.write_text("")
     before = files(box)
-    run("units", "--uninstall", "exporter", "--root", str(box))
-    assert files(box) == before - EXPORTER
+    ran = units("install", box / "root")
+    assert len(complaints("units", ran)) == 1
+    assert (ran.status, ran.stdout, files(box)) == (1, "", before)
 
 
-@pytest.mark.parametrize("how", ["a file", "a mask", "a directory"])
-def test_what_tsfc_did_not_write_is_not_removed_and_nothing_is_changed(box: Path, how: str) -> None:
-    install(box, "exporter")
-    path = box / UNITS / "tailscale-exporter.service"
-    path.unlink()
-    occupy(path, how)
-    before = tree(box)
-    ran = run("units", "--uninstall", "--root", str(box))
-    assert complaint(ran) == f"removing {path}: tsfc did not write it; see what it is, and remove it by hand. Nothing was changed"
-    assert (ran.status, tree(box)) == (1, before)
+@pytest.mark.parametrize("is_installed", [False, True])
+def test_a_full_disk_is_one_line_and_all_stays_as_it_was(root: Path, *, is_installed: bool) -> None:
+    """A process that may make no file larger than nothing is one whose disk is full."""
+    if is_installed:
+        install(root)
+    before = there(root)
+    ran = units("install", root, "--exporter-interval", "7min", around='ulimit -f 0; exec "$@"')
+    assert complaints("units", ran) == [UNWRITABLE.format(root / UNITS, "File too large")]
+    assert (ran.status, ran.stdout, there(root)) == (1, "", before)
 
 
-def test_a_root_that_is_relative_or_not_there_is_made(box: Path) -> None:
-    ran = run("units", "--install", "exporter", *PACKAGE, "--root", "new", around=f'cd {box}; exec "$@"')
+def test_a_disk_that_fills_up_is_one_line_and_all_stays_as_it_was(root: Path) -> None:
+    """There is room for the first files, but not for the longest."""
+    install(root)
+    before = there(root)
+    sizes = [len(text) for _, text in files(root).values()]
+    assert min(sizes) < 1024 < max(sizes)
+    ran = units("install", root, "--exporter-interval", "7min", around='ulimit -f 2; exec "$@"')
+    assert complaints("units", ran) == [UNWRITABLE.format(root / UNITS, "File too large")]
+    assert (ran.status, ran.stdout, there(root)) == (1, "", before)
+
+
+@pytest.mark.parametrize("directory", [".", UNITS, TMPFILES, TIMERS, SOCKETS])
+def test_a_directory_without_the_right_to_write_it_is_one_line_and_all_stays_as_it_was(root: Path, directory: str) -> None:
+    """The units are there as a whole or not at all, also where the last of their directories is another's."""
+    if directory == ".":
+        (root / TMPFILES).rmdir()
+        (root / "etc").rename(root.parent / "etc")
+    before = there(root)
+    (root / directory).chmod(0o555)
+    ran = units("install", root, around=UNPRIVILEGED)
+    (root / directory).chmod(0o755)
+    (complaint,) = complaints("units", ran)
+    assert "Permission denied" in complaint
+    assert complaint.endswith("; run it as root, or give --root a directory that you may write in")
+    assert (ran.status, ran.stdout) == (1, "")
+    assert there(root) == before
+
+
+def test_what_was_installed_is_removed_and_nothing_else(root: Path) -> None:
+    """Which metrics are left is said, as they were chosen when the units were installed; the state is not the units'."""
+    others = {f"{UNITS}/other.service": "[Unit]\n", f"{UNITS}/tailscale-other.timer": MARK, f"{TMPFILES}/alloy.conf": "d /a\n"}
+    for path, text in others.items():
+        (root / path).write_text(text)
+    drop_in = root / UNITS / "tailscale-exporter.service.d" / "a.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Service]\n")
+    metrics = root / "var/lib/alloy/tailscale-peers.prom"
+    metrics.parent.mkdir(parents=True)
+    metrics.write_text("tailscale_up 1\n")
+    before = there(root)
+    install(root, "--watchdog-metrics-path", "/srv/w.prom", "--keepalive-metrics-path", "/srv/k.prom")
+    ran = units("uninstall", root)
+    assert (ran.status, ran.stderr, there(root)) == (0, "", before)
+    removed = {line.removeprefix(f"removed {root}/") for line in ran.stdout.splitlines() if line.startswith("removed ")}
+    assert removed == {*paths(*JOBS), *links(*JOBS), f"{TMPFILES}/tailscale-keepalive.conf"}
+    left = [line for line in ran.stdout.splitlines() if not line.startswith("removed ")]
+    known = ("/srv/k.prom", "/srv/w.prom", "/var/lib/alloy/tailscale-native.prom", "/var/lib/alloy/tailscale-peers.prom")
+    assert left == [f"left {path}: remove it, or its last numbers stay" for path in known]
+
+
+def test_a_job_that_writes_no_metrics_leaves_none(root: Path) -> None:
+    install(root, "keepalive")
+    ran = units("uninstall", root, "keepalive")
     assert ran.status == 0
-    assert files(box / "new") == EXPORTER
+    assert "left" not in ran.stdout
 
 
-def test_this_tsfc_is_shown_to_the_units_wherever_it_is() -> None:
-    """Where no package is given it is this one, in the environment that runs the tests."""
-    printed = run("units", "--print", "exporter").stdout
-    program = re.search(r'^ExecStart="([^"]+)/bin/tsfc" "exporter"', printed, re.MULTILINE)
-    assert program
-    assert program[1].startswith("/usr") or f"BindReadOnlyPaths=-{program[1]}\n" in printed
+def test_where_nothing_is_installed_nothing_is_removed(root: Path) -> None:
+    assert units("uninstall", root) == (0, "there is nothing to remove\n", "")
+    assert units("uninstall", root / "nonexistent") == (0, "there is nothing to remove\n", "")
 
 
-USAGE: dict[tuple[str, ...], str] = {
-    (): "one of the arguments --print --install --uninstall is required",
-    ("--print", "--install"): "argument --install: not allowed with argument --print",
-    ("--print", "watchdogs"): "argument JOB: 'watchdogs' is no job; the jobs are exporter, native-metrics, keepalive, watchdog",
-    ("--print", "--exporter-interval=soon"): 'argument --exporter-interval: \'soon\' is not a systemd time span longer than 0, such as "30s" or "1min 30s"',
-    (
-        "--print",
-        "--exporter-metrics-path=/home/me/a.prom",
-    ): "argument --exporter-metrics-path: '/home/me/a.prom' is in /home, which the sandbox of the units hides",
-    ("--print", "--watchdog-max-relay-seconds=-1"): "argument --watchdog-max-relay-seconds: '-1' is not a whole number of seconds from 0 to 999999999",
-    ("--print", "--watchdog-unit=tailscaled"): "argument --watchdog-unit: 'tailscaled' is not the name of a service with its \".service\"",
-    ("--print", "--exporter-intervall=30s"): "unrecognized arguments: --exporter-intervall=30s",
-    (
-        "--print",
-        "--exporter-metrics-path=/a/b.prom",
-        "--watchdog-metrics-path=/a/b.prom",
-    ): "exporter and watchdog both write /a/b.prom; give each job a file of its own",
-}
+def test_a_link_that_leads_elsewhere_is_not_removed(root: Path) -> None:
+    install(root, "exporter")
+    link = root / TIMERS / "tailscale-exporter.timer"
+    link.unlink()
+    link.symlink_to("/lib/systemd/system/tailscale-exporter.timer")
+    assert units("uninstall", root).status == 0
+    assert set(files(root)) == set(links("exporter"))
 
 
-@pytest.mark.parametrize("arguments", USAGE, ids=" ".join)
-def test_a_wrong_command_line_is_one_line(arguments: tuple[str, ...]) -> None:
-    ran = run("units", *arguments)
-    assert complaint(ran).startswith(USAGE[arguments])
-    assert ran.status == 2
+def test_half_an_installation_is_removed(root: Path) -> None:
+    """Whichever half somebody has removed by hand."""
+    install(root)
+    for path in paths("exporter"):
+        (root / path).unlink()
+    assert units("uninstall", root, "exporter").status == 0
+    assert set(files(root)) == {*paths(*JOBS[1:]), *links(*JOBS[1:])}
+    for path in links("native-metrics"):
+        (root / path).unlink()
+    assert units("uninstall", root).status == 0
+    assert files(root) == {}
+
+
+def test_a_unit_that_somebody_broke_is_removed(root: Path) -> None:
+    install(root)
+    with (root / UNITS / "tailscale-exporter.timer").open("ab") as file:
+        file.write(b"\xff\0\n")
+    ran = units("uninstall", root)
+    assert (ran.status, ran.stderr, files(root)) == (0, "", {})
+
+
+def test_a_removal_without_the_right_to_is_one_line_and_all_stays_as_it_was(root: Path) -> None:
+    install(root)
+    before = there(root)
+    for directory in (*DIRECTORIES, UNITS):
+        (root / directory).chmod(0o555)
+    ran = units("uninstall", root, around=UNPRIVILEGED)
+    for directory in (*DIRECTORIES, UNITS):
+        (root / directory).chmod(0o755)
+    (complaint,) = complaints("units", ran)
+    assert re.fullmatch(f"removing {root}/etc/.*: Permission denied; run it as root", complaint)
+    assert (ran.status, ran.stdout, there(root)) == (1, "", before)
+
+
+def test_the_root_may_be_relative_and_its_directories_missing(box: Path, root: Path) -> None:
+    """As where a file system is put together for another machine."""
+    install(root)
+    within = f'cd {box}; exec "$@"'
+    ran = units("install", Path("made/of/nothing"), around=within)
+    assert (ran.status, ran.stderr) == (0, "")
+    assert ran.stdout.startswith(f"wrote made/of/nothing/{UNITS}/tailscale-exporter.service\n")
+    assert files(box / "made/of/nothing") == files(root)
+    assert units("uninstall", Path("made/of/nothing"), around=within).status == 0
+    assert files(box / "made") == {}
+
+
+@pytest.mark.parametrize("streams", [">&-", ">/dev/full", ">&- 2>&-"])
+def test_an_installation_goes_on_where_nobody_listens(root: Path, streams: str) -> None:
+    assert units("install", root, around=f'exec "$@" {streams}') == (0, "", "")
+    assert set(files(root)) == {*paths(*JOBS), *links(*JOBS)}
+
+
+NOT_UTF_8 = os.fsdecode(b"\xff")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([""], "'' is no job"),
+        (["exporter"], "one of the arguments --print --install --uninstall is required"),
+        (["--print", "--install"], "not allowed with argument --print"),
+        (["--install", "--uninstall"], "not allowed with argument --install"),
+        (["--install", "exporters"], "'exporters' is no job; the jobs are exporter, native-metrics, keepalive, watchdog"),
+        (["--install", "--interval=5s"], "unrecognized arguments"),
+        (["--install", "--exporter-inter=5s"], "unrecognized arguments"),
+        (["--install", "--keepalive-unit=a.service"], "unrecognized arguments"),
+        (["--install", "--exporter-interval"], "argument --exporter-interval: expected one argument"),
+        (["--install", "--exporter-interval", "0s"], "argument --exporter-interval: '0s' is not a systemd time span longer than 0"),
+        (["--install", "--exporter-interval", "5s\nOnCalendar=daily"], r"argument --exporter-interval: '5s\nOnCalendar=daily' is not a systemd time span"),
+        (["--install", "--watchdog-metrics-path", "a.prom"], "argument --watchdog-metrics-path: 'a.prom' is not the absolute path of a file"),
+        (["--install", "--watchdog-metrics-path", "/home/a.prom"], "'/home/a.prom' is in /home, which the sandbox of the units hides; choose another place"),
+        (["--install", "--socket", "tailscaled.sock"], "argument --socket: 'tailscaled.sock' is not the absolute path of a socket"),
+        (["--install", "--package", "tsfc"], "argument --package: 'tsfc' is not an absolute path"),
+        (["--install", "--tailscale-package", "/a b"], "argument --tailscale-package: '/a b' is not an absolute path"),
+        (["--install", "--visible-paths", "%h"], "argument --visible-paths: '%h' is not an absolute path"),
+        (["--install", "--watchdog-max-relay-seconds", "-1"], "argument --watchdog-max-relay-seconds: "),
+        (["--install", "--watchdog-cooldown-seconds", "1.5"], "'1.5' is not a whole number of seconds from 0 to 999999999"),
+        (["--install", "--watchdog-unit", "tailscaled"], "'tailscaled' is not the name of a service"),
+        (["--install", "--watchdog-dry-run=yes"], "argument --watchdog-dry-run: ignored explicit argument 'yes'"),
+        (["--install", "--exporter-metrics-path", "/srv/a.prom", "--watchdog-metrics-path", "/srv/a.prom"], "exporter and watchdog both write /srv/a.prom; "),
+        (["--install", "--keepalive-extra-args", NOT_UTF_8], "argument --keepalive-extra-args: "),
+        (["--install", "--watchdog-exclude-peers", f"a{NOT_UTF_8}b"], "argument --watchdog-exclude-peers: "),
+    ],
+)
+def test_a_bad_command_line_is_one_line_and_nothing_is_written(root: Path, arguments: list[str], says: str) -> None:
+    before = there(root)
+    ran = run("units", "--root", str(root), "--package", PACKAGE, *arguments)
+    (complaint,) = complaints("units", ran)
+    assert says in complaint
+    assert (ran.status, ran.stdout, there(root)) == (2, "", before)
+
+
+def test_two_jobs_may_have_one_file_where_only_one_of_them_is_meant(root: Path) -> None:
+    install(root, "exporter", "--exporter-metrics-path", "/var/lib/alloy/tailscale-watchdog.prom")
+
+
+@pytest.mark.parametrize("name", ["venv", ".hidden/venv"])
+def test_where_no_package_is_given_it_is_the_tsfc_that_runs_and_the_jobs_may_see_it(box: Path, root: Path, name: str) -> None:
+    """Wherever that is: this one is in `/tmp`, which the sandbox hides; and so may be the Python that it was made of."""
+    venv = environment(box / name)
+    (venv / "bin/tsfc").symlink_to("/bin/true")
+    ran = from_environment(venv, "--install", "--root", str(root), "exporter", "--visible-paths", "/opt/a")
+    assert (ran.status, ran.stderr) == (0, "")
+    text = (root / UNITS / "tailscale-exporter.service").read_text()
+    assert f'ExecStart="{venv}/bin/tsfc" "exporter" ' in text
+    visible = [line.removeprefix("BindReadOnlyPaths=-") for line in text.splitlines() if line.startswith("BindReadOnlyPaths=")]
+    base = [] if sys.base_prefix.startswith("/usr") else [sys.base_prefix]
+    assert visible == ["/etc/ld.so.cache", "/run/tailscale", str(venv), *base, "/opt/a"]
+
+
+def test_a_tsfc_that_no_unit_can_name_is_one_line(box: Path, root: Path) -> None:
+    venv = environment(box / "my venv")
+    (venv / "bin/tsfc").symlink_to("/bin/true")
+    ran = from_environment(venv, "--install", "--root", str(root))
+    assert complaints("units", ran) == [
+        f"using the tsfc in {venv}: a unit cannot name the path {venv}; install it elsewhere, say in /opt/tsfc, or give --package"
+    ]
+    assert (ran.status, files(root)) == (1, {})
+    assert from_environment(venv, "--install", "--root", str(root), "--package", PACKAGE).status == 0
+
+
+def test_a_tsfc_that_is_run_without_its_program_is_one_line(box: Path, root: Path) -> None:
+    """As with `python -m tsfc` from a checkout."""
+    venv = environment(box / "venv")
+    ran = from_environment(venv, "--install", "--root", str(root))
+    assert complaints("units", ran) == [f"looking for {venv}/bin/tsfc: there is no such program; give --package the prefix that tsfc is installed in"]
+    assert (ran.status, files(root)) == (1, {})
+
+
+def environment(path: Path) -> Path:
+    """Makes what is a virtual environment to Python."""
+    (path / "bin").mkdir(parents=True)
+    (path / "bin/python").symlink_to(os.path.realpath(sys.executable))
+    (path / "pyvenv.cfg").write_text(f"home = {Path(sys.executable).resolve().parent}\n")
+    return path
+
+
+def from_environment(venv: Path, *arguments: str) -> Ran:
+    """Runs the tsfc under test with the Python of this environment."""
+    imports = ":".join(place for place in sys.path if place)
+    return run("units", *arguments, around=f'shift; PYTHONPATH="{imports}" exec "{venv}/bin/python" "$@"')
