@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 
 LIBC = ctypes.CDLL(None, use_errno=True)
-PTRACE_TRACEME, CLONE_NEWUSER, MS_BIND = 0, 0x10000000, 4096
+PTRACE_TRACEME, CLONE_NEWUSER, MS_BIND, ADDR_NO_RANDOMIZE = 0, 0x10000000, 4096, 0x40000
 ELSEWHERE = ("/etc", "/home", "/opt", "/root", "/run", "/tmp", "/usr", "/var/lib", "/var/tmp")  # noqa: S108
 
 
@@ -76,6 +76,8 @@ def tries(job: str, port: int, abstract: str) -> dict[str, Callable[[], None]]:
         "signal a process of root's": lambda: os.kill(1, 0),
         "mount": lambda: forked(lambda: call("mount", b"/usr", b"/usr", None, MS_BIND, None)),
         "make a name space": lambda: forked(lambda: call("unshare", CLONE_NEWUSER)),
+        "run in real time": lambda: forked(lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))),
+        "change its personality": lambda: forked(lambda: call("personality", ADDR_NO_RANDOMIZE)),
         "become root": lambda: os.setuid(0),
         "make a device": lambda: os.mknod(f"/dev/probe.{job}", 0o600 | 0o020000, os.makedev(1, 3)),
         "have writable code": lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close(),
