@@ -108,12 +108,17 @@ def choices(table: Table, job: str) -> tuple[Choice, ...]:
 def checked(table: Table, name: str, text: str) -> Result[str, str]:
     """Returns `text` where it can be the value of the option (or one of its list); else fails with what the value has to be."""
     kind = table.types[table.options[name].type]
-    if not all(re.fullmatch(pattern, text) for pattern in kind.patterns):
+    if _is_bytes(text) or not all(re.fullmatch(pattern, text) for pattern in kind.patterns):
         return Failure(f"{text!r} is not {kind.is_}")
     hidden = next((directory for directory in kind.hidden if f"{text}/".startswith(f"{directory}/")), None)
     if hidden is not None:
         return Failure(f"{text!r} is in {hidden}, which the sandbox of the units hides; choose another place")
     return Success(text)
+
+
+def _is_bytes(text: str) -> bool:
+    """Reports whether an argument of the command line was not UTF-8, as unit files are; what was not is there as lone surrogates (PEP 383)."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def clash(values: Mapping[str, Mapping[str, Value]]) -> str | None:

@@ -62,7 +62,7 @@ def ask_for_restart(unit: str, path: str) -> Outcome:
     except TimeoutError:
         return Failed(f"{tried}: not done within {TIMEOUT_SECONDS:g} s; see `systemctl status {unit}`")
     except OSError as error:
-        return Failed(f"{tried}: {error.strerror}; see `systemctl status tailscale-watchdog-restart.socket`, and --restart-socket")
+        return Failed(f"{tried}: {error.strerror or error}; see `systemctl status tailscale-watchdog-restart.socket`, and --restart-socket")
     if bytes(said) == DONE:
         return Done()
     return Failed(f"{tried}: {one_line(said.decode(errors='replace')) or 'the connection was closed without an answer'}; see `systemctl status {unit}`")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.resources import files
 
 from returns.result import Failure
@@ -49,9 +49,7 @@ def install(wanted: Installations, root: str) -> int:
         complain(TOOL, f"installing {strange[0]}: it is there, and tsfc did not write it; see what it is, and move it away. Nothing was changed")
         return 1
     try:
-        _write(texts)
-        for path, unit in links.items():
-            _link(path, unit)
+        _write(texts, links)
     except OSError as error:
         complain(TOOL, f"installing the units in {_below(root, UNITS)}: {error.strerror}; run it as root, or give --root a directory that you may write in")
         return 1
@@ -66,20 +64,20 @@ def uninstall(wanted: Installations, root: str) -> int:
     """Stops the units where `root` is the running system's, and removes the files. What the jobs have written, metrics and state, stays."""
     possible = dict.fromkeys((*_files(wanted), *map(_tmpfiles, wanted)))
     paths = [path for path in (_below(root, path) for path in possible) if os.path.lexists(path)]
-    links = [path for path, unit in _links(wanted).items() if _leads_to(_below(root, path), unit)]
+    links = [_below(root, path) for path, unit in _links(wanted).items() if _leads_to(_below(root, path), unit)]
     strange = [*filter(_is_strange, paths)]
     if strange:
         complain(TOOL, f"removing {strange[0]}: tsfc did not write it; see what it is, and remove it by hand. Nothing was changed")
         return 1
-    if not paths:
+    if not paths and not links:
         say(STDOUT, "there is nothing to remove")
         return 0
     stopped = [name for path in paths if "@" not in (name := os.path.basename(path)) and not _is_tmpfiles(path)]
-    if status := _perform(root, [["systemctl", "stop", *stopped]]):
+    if stopped and (status := _perform(root, [["systemctl", "stop", *stopped]])):
         return status
     left = {found for path in paths for found in _metrics_paths(path)}
     try:
-        for path in (*(_below(root, link) for link in links), *paths):
+        for path in (*links, *paths):
             os.unlink(path)
             say(STDOUT, f"removed {path}")
     except OSError as error:
@@ -133,22 +131,34 @@ def _leads_to(link: str, unit: str) -> bool:
 
 
 def _metrics_paths(path: str) -> list[str]:
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", errors="replace") as file:
         return re.findall(r'"--metrics-path" "([^"]+)"', file.read())
 
 
-def _write(texts: Mapping[str, str]) -> None:
+def _write(texts: Mapping[str, str], links: Mapping[str, str]) -> None:
+    """Writes all, or nothing: the files take their places when all of them are on the disk and the links are made."""
     with ExitStack() as whole:
         for path, text in texts.items():
             directory, name = os.path.split(path)
             os.makedirs(directory, exist_ok=True)
             write_all(whole.enter_context(staged(path, os.path.join(directory, f".{name}.{os.getpid()}.tmp"), 0o644)), text.encode())
+        for path, unit in links.items():
+            whole.enter_context(_linked(path, unit))
 
 
-def _link(path: str, unit: str) -> None:
+@contextmanager
+def _linked(path: str, unit: str) -> Generator[None, None, None]:
+    """Makes a link where there is none, and takes it back where the block fails."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with suppress(FileExistsError):
+    is_there = os.path.islink(path)
+    if not is_there:
         os.symlink(unit, path)
+    try:
+        yield
+    except BaseException:
+        if not is_there:
+            os.unlink(path)
+        raise
 
 
 def _perform(root: str, commands: Sequence[Sequence[str]]) -> int:
