@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,6 +71,14 @@ def test_beside_the_units_there_are_the_directory_of_the_metrics_and_what_enable
     timers = {job: {f"tailscale-{job}.timer": "timers.target"} for job in JOBS}
     timers["watchdog"]["tailscale-watchdog-restart.socket"] = "sockets.target"
     assert {job: made(job).wants for job in JOBS} == timers
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_job_is_bound_to_nothing(job: str) -> None:
+    """Tailscaled stops and starts, by the watchdog's own doing: only the order is asked for."""
+    text = made(job).units[f"tailscale-{job}.service"]
+    assert "After=tailscaled.service\n" in text
+    assert not [line for line in text.splitlines() if line.startswith(("Requires=", "Requisite=", "BindsTo=", "PartOf=", "Wants="))]
 
 
 def seen(job: str, chosen: Mapping[str, Value]) -> Counter[str]:
@@ -398,6 +407,12 @@ def test_two_jobs_do_not_write_one_file() -> None:
     said = clash({"exporter": exporter, "keepalive": {"metricsPath": None}, "native-metrics": watchdog, "watchdog": exporter})
     assert said == "exporter and watchdog both write /a/b.prom; give each job a file of its own"
     assert clash({job: {choice.name: choice.default for choice in TABLE.jobs[job].options} for job in TABLE.jobs}) is None
+
+
+def test_a_table_that_is_no_table_is_a_bug() -> None:
+    """It is ours: nobody is told politely."""
+    with pytest.raises(msgspec.ValidationError):
+        read_table(b"{}")
 
 
 def test_each_job_of_the_table_is_a_command_and_each_option_is_described() -> None:

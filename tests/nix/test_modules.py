@@ -137,7 +137,33 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
         f'socket = "/srv/ts/s.sock"; visiblePaths = [ "/root/a" "/home/b" ]; {QUICK_START} native-metrics.extraArgs = [ "--timeout=3" ];',
         ["--socket=/srv/ts/s.sock", "--visible-paths=/root/a", "--visible-paths=/home/b", "--native-metrics-extra-args=--timeout=3"],
     ),
+    "the rest": (
+        (
+            f'{QUICK_START} exporter.extraArgs = [ "" "\\t\\\\" ]; keepalive.interval = "1.5h"; '
+            'native-metrics = { interval = "7"; metricsPath = "/srv/n/n.prom"; }; '
+            'watchdog = { interval = "2 weeks"; metricsPath = "/srv/.w/w.prom"; extraArgs = [ "{value}" "${HOME}%%" ]; };'
+        ).replace("${", "\\${"),
+        [
+            *("--exporter-extra-args=", "--exporter-extra-args=\t\\", "--keepalive-interval=1.5h"),
+            *("--native-metrics-interval=7", "--native-metrics-metrics-path=/srv/n/n.prom"),
+            *("--watchdog-interval=2 weeks", "--watchdog-metrics-path=/srv/.w/w.prom", "--watchdog-extra-args={value}", "--watchdog-extra-args=${HOME}%%"),
+        ],
+    ),
 }
+ELSEWHERE = {"enable", "package", "tailscalePackage"}
+"The options that no setting has: a job that is named is enabled, and a package is no path to Nix."
+
+
+def test_each_option_is_in_a_setting(evaluate: Evaluate) -> None:
+    """So that all of them mean the same to both."""
+    tailscale = evaluate("")["atro"]["tailscale"]
+    named = {(job, option) for job in JOBS for option in tailscale[job]} | {("", option) for option in tailscale.keys() - JOBS}
+    flags = {flag.partition("=")[0].lstrip("-") for _, given in SETTINGS.values() for flag in given if flag.startswith("--")}
+
+    def flag(job: str, option: str) -> str:
+        return "-".join(filter(None, (job, re.sub("[A-Z]", lambda capital: f"-{capital[0].lower()}", option))))
+
+    assert {flag(job, option) for job, option in named if option not in ELSEWHERE} == flags
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -195,6 +221,14 @@ REFUSED_BY_TYPE = {
     'watchdog.excludePeers = "nas";': "watchdog.excludePeers' is not of type",
     'watchdog.dryRun = "yes";': "watchdog.dryRun' is not of type",
     'socket = "tailscaled.sock";': "socket' is not of type `the absolute path of a socket",
+    'exporter.interval = "999999999w";': "exporter.interval' is not of type `a systemd time span longer than 0",
+    'exporter.interval = "5s\\nOnCalendar=daily";': "exporter.interval' is not of type `a systemd time span longer than 0",
+    'keepalive.extraArgs = [ "--count" 1 ];': "keepalive.extraArgs' is not of type",
+    'visiblePaths = [ "a" ];': "visiblePaths' is not of type `an absolute path",
+    "watchdog.cooldownSeconds = 1000000000;": "watchdog.cooldownSeconds' is not of type",
+    'exporter.enable = "true";': "exporter.enable' is not of type",
+    "exporter.unit = null;": "The option `atro.tailscale.exporter.unit' does not exist",
+    "exporters.enable = true;": "The option `atro.tailscale.exporters' does not exist",
     "watchdog.maxRelaySecond = 1;": "The option `atro.tailscale.watchdog.maxRelaySecond' does not exist",
 }
 
@@ -204,6 +238,27 @@ def test_a_wrong_value_is_refused_by_its_type_which_says_what_it_has_to_be(evalu
     said = evaluate(options)
     assert isinstance(said, str), said
     assert REFUSED_BY_TYPE[options] in said
+
+
+PLACES = ("?", "1?", "1?s", "1s?2", "/?/b", "/a?/b", "/a/?.prom", "/a/b?prom", "?.service", "a?service")
+CANDIDATES = [
+    *(place.replace("?", chr(code)) for code in range(1, 128) for place in PLACES),
+    *("5", "1min 30s", "1min30s", "0.5s", "1d1d", "0s", "0s 1s", "1 5", "1.s", "1us", "0.1us", "0.001ms", "0.0001ms", "1000000s", "999999w"),
+    *("1usec", "1msec", "1seconds", "1second", "1sec", "1minutes", "1minute", "1min", "1hours", "1hour", "1hr", "1days", "1day", "1weeks", "1week"),
+    *("1month", "1y", "1s" * 8, "1s" * 9),
+    *("", "/", "/a", "/a/", "//a", "/a/..", "/a/.b", "/a/b.prom", "/a/.b/c.prom", "/a/.prom", "/a.prom", "/a/b.prom.tmp", "/é/b.prom", "/run/a.sock"),
+    *("tailscaled.service", "a@b.service", "a.timer", ".service", "é.service", "0", "999999999", "1000000000", "-1", "007"),
+]
+
+
+def test_a_pattern_means_the_same_to_nix_as_to_python(nix_instantiate: Callable[..., str]) -> None:
+    """The table is one, but two read it, and each has regular expressions of its own."""
+    table = json.loads((ROOT / "src/tsfc/core/units.json").read_text())["types"]
+    accepts = "text: builtins.all (pattern: builtins.match pattern text != null) kind.patterns"
+    ask = f"{{ types, texts }}: builtins.mapAttrs (_: kind: builtins.filter ({accepts}) (builtins.fromJSON texts)) (builtins.fromJSON types)"
+    given = ("--argstr", "types", json.dumps(table), "--argstr", "texts", json.dumps(CANDIDATES))
+    taken = json.loads(nix_instantiate("--eval", "--strict", "--json", "--expr", ask, *given))
+    assert taken == {name: [text for text in CANDIDATES if all(re.fullmatch(pattern, text) for pattern in kind["patterns"])] for name, kind in table.items()}
 
 
 REFUSED_BY_ASSERTION = {
