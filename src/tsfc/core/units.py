@@ -118,7 +118,7 @@ def checked(table: Table, name: str, text: str) -> Result[str, str]:
 
 def _is_bytes(text: str) -> bool:
     """Reports whether an argument of the command line was not UTF-8, as unit files are; what was not is there as lone surrogates (PEP 383)."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
+    return re.search("[\ud800-\udfff]", text) is not None
 
 
 def clash(values: Mapping[str, Mapping[str, Value]]) -> str | None:
