@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for act, text in _ACTS.items():
         acts.add_argument(f"--{act}", dest="act", action="store_const", const=act, help=text)
     parser.add_argument("jobs", nargs="*", metavar="JOB", type=_one_of(table), help=f"whose units: {', '.join(table.jobs)}; all four, where none is named")
-    parser.add_argument("--root", default="/", metavar="DIR", help="the file system to change, by its top (%(default)s)")
+    parser.add_argument("--root", type=_directory, default="/", metavar="DIR", help="the file system to change, by its top (%(default)s)")
     for choice in table.shared:
         _add_option(parser, table, choice, None)
     for job, own in table.jobs.items():
@@ -45,7 +45,7 @@ def start(options: argparse.Namespace) -> int:
         return 1
     chosen = {job: _values(table, job, options) for job in options.jobs or table.jobs}
     problem = clash(chosen)
-    if problem is not None:
+    if problem is not None and options.act != "uninstall":
         complain(units.TOOL, problem)
         return 2
     wanted = {job: installation(table, job, values) for job, values in chosen.items()}
@@ -72,7 +72,9 @@ def _at_home(table: Table, options: argparse.Namespace) -> str | None:
     if options.package is not None:
         return None
     options.package = sys.prefix
-    own = [place for place in dict.fromkeys((sys.prefix, sys.base_prefix)) if not place.startswith("/usr")]
+    if options.act == "uninstall":
+        return None
+    own = [place for place in dict.fromkeys((sys.prefix, sys.base_prefix)) if not f"{place}/".startswith("/usr/")]
     options.visiblePaths = [*own, *(options.visiblePaths or ())]
     bad = next((place for place in own if isinstance(checked(table, "package", place), Failure)), None)
     if bad is not None:
@@ -114,6 +116,12 @@ def _one_of(table: Table) -> Callable[[str], str]:
         return text
 
     return job
+
+
+def _directory(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("'' is no directory; the running system's is /")
+    return text
 
 
 def _checked(table: Table, name: str) -> Callable[[str], str]:

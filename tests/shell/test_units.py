@@ -260,7 +260,15 @@ def test_what_was_installed_is_removed_and_nothing_else(root: Path) -> None:
     assert removed == {*paths(*JOBS), *links(*JOBS), f"{TMPFILES}/tailscale-keepalive.conf"}
     left = [line for line in ran.stdout.splitlines() if not line.startswith("removed ")]
     known = ("/srv/k.prom", "/srv/w.prom", "/var/lib/alloy/tailscale-native.prom", "/var/lib/alloy/tailscale-peers.prom")
-    assert left == [f"left {path}: remove it, or its last numbers stay" for path in known]
+    assert left == [f"left {root}{path}: remove it, or its last numbers stay" for path in known]
+
+
+def test_a_removal_asks_nothing_that_it_does_not_need(root: Path) -> None:
+    """It would remove the same whatever tsfc it is, and whatever was chosen."""
+    install(root)
+    clash = ("--exporter-metrics-path=/a/b.prom", "--watchdog-metrics-path=/a/b.prom")
+    assert run("units", "--uninstall", "--root", str(root), *clash).status == 0
+    assert files(root) == {}
 
 
 def test_a_job_that_writes_no_metrics_leaves_none(root: Path) -> None:
@@ -343,6 +351,7 @@ NOT_UTF_8 = os.fsdecode(b"\xff")
     ("arguments", "says"),
     [
         ([""], "'' is no job"),
+        (["--install", "--root", ""], "argument --root: '' is no directory"),
         (["exporter"], "one of the arguments --print --install --uninstall is required"),
         (["--print", "--install"], "not allowed with argument --print"),
         (["--install", "--uninstall"], "not allowed with argument --install"),

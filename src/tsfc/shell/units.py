@@ -75,7 +75,7 @@ def uninstall(wanted: Installations, root: str) -> int:
     stopped = [name for path in paths if "@" not in (name := os.path.basename(path)) and not _is_tmpfiles(path)]
     if stopped and (status := _perform(root, [["systemctl", "stop", *stopped]])):
         return status
-    left = {found for path in paths for found in _metrics_paths(path)}
+    left = {_below(root, found) for path in paths for found in _metrics_paths(path)}
     try:
         for path in (*links, *paths):
             os.unlink(path)
