@@ -6,7 +6,8 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,19 @@ def there(root: Path) -> dict[str, tuple[int, str]]:
         return mode, path.read_bytes().decode(errors="surrogateescape") if stat.S_ISREG(mode) else ""
 
     return {str(path.relative_to(root)): seen(path) for path in sorted(root.rglob("*"))}
+
+
+@contextmanager
+def read_only(*directories: Path) -> Generator[None]:
+    """Takes the right to write from directories, and gives back what they had."""
+    modes = {directory: stat.S_IMODE(directory.stat().st_mode) for directory in directories}
+    for directory in directories:
+        directory.chmod(0o555)
+    try:
+        yield
+    finally:
+        for directory, mode in modes.items():
+            directory.chmod(mode)
 
 
 def files(root: Path) -> dict[str, tuple[int, str]]:
@@ -231,9 +245,8 @@ def test_a_directory_without_the_right_to_write_it_is_one_line_and_all_stays_as_
         (root / TMPFILES).rmdir()
         (root / "etc").rename(root.parent / "etc")
     before = there(root)
-    (root / directory).chmod(0o555)
-    ran = units("install", root, around=UNPRIVILEGED)
-    (root / directory).chmod(0o755)
+    with read_only(root / directory):
+        ran = units("install", root, around=UNPRIVILEGED)
     (complaint,) = complaints("units", ran)
     assert "Permission denied" in complaint
     assert complaint.endswith("; run it as root, or give --root a directory that you may write in")
@@ -316,11 +329,8 @@ def test_a_unit_that_somebody_broke_is_removed(root: Path) -> None:
 def test_a_removal_without_the_right_to_is_one_line_and_all_stays_as_it_was(root: Path) -> None:
     install(root)
     before = there(root)
-    for directory in (*DIRECTORIES, UNITS):
-        (root / directory).chmod(0o555)
-    ran = units("uninstall", root, around=UNPRIVILEGED)
-    for directory in (*DIRECTORIES, UNITS):
-        (root / directory).chmod(0o755)
+    with read_only(*(root / directory for directory in (*DIRECTORIES, UNITS))):
+        ran = units("uninstall", root, around=UNPRIVILEGED)
     (complaint,) = complaints("units", ran)
     assert re.fullmatch(f"removing {root}/etc/.*: Permission denied; run it as root", complaint)
     assert (ran.status, ran.stdout, there(root)) == (1, "", before)
