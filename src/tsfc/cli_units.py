@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable
 
 from returns.result import Failure
 
+import tsfc
 from tsfc.core.units import Choice, Table, Value, checked, choices, clash, installation
 from tsfc.shell import units
 from tsfc.shell.jobs.common import complain
@@ -67,20 +69,24 @@ def flag(job: str | None, name: str) -> str:
 def _at_home(table: Table, options: argparse.Namespace) -> str | None:
     """Makes this very tsfc the package where none was given, and lets the jobs see it wherever it is; says what is in the way of that, if something is.
 
-    pipx puts it below the home of its user, and a version manager may have put Python there.
+    pipx puts it below the home of its user, a version manager may have put Python there, and the source is where it was checked out.
     """
     if options.package is not None:
         return None
     options.package = sys.prefix
     if options.act == "uninstall":
         return None
-    own = [place for place in dict.fromkeys((sys.prefix, sys.base_prefix)) if not f"{place}/".startswith("/usr/")]
+    places = dict.fromkeys((sys.prefix, sys.base_prefix, os.path.dirname(os.path.dirname(os.path.abspath(tsfc.__file__)))))
+    own = [place for place in places if not f"{place}/".startswith("/usr/") and (place == sys.prefix or not place.startswith(f"{sys.prefix}/"))]
     options.visiblePaths = [*own, *(options.visiblePaths or ())]
     bad = next((place for place in own if isinstance(checked(table, "package", place), Failure)), None)
     if bad is not None:
         return f"using the tsfc in {sys.prefix}: a unit cannot name the path {bad}; install it elsewhere, say in /opt/tsfc, or give --package"
     if not os.access(f"{sys.prefix}/bin/tsfc", os.X_OK):
         return f"looking for {sys.prefix}/bin/tsfc: there is no such program; give --package the prefix that tsfc is installed in"
+    closed = next((place for place in (*own, f"{sys.prefix}/bin/tsfc", tsfc.__file__) if not os.stat(place).st_mode & stat.S_IROTH), None)
+    if closed is not None and options.act == "install" and os.path.realpath(options.root) == "/":
+        return f"using the tsfc in {sys.prefix}: only its owner may read {closed}, and the units are not root; see that others may: chmod -R a+rX"
     return None
 
 

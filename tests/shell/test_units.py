@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import tsfc
 from support.processes import UNPRIVILEGED, Ran, complaints, run
 from tsfc.shell.units import MARK
 
@@ -409,8 +410,8 @@ def test_where_no_package_is_given_it_is_the_tsfc_that_runs_and_the_jobs_may_see
     text = (root / UNITS / "tailscale-exporter.service").read_text()
     assert f'ExecStart="{venv}/bin/tsfc" "exporter" ' in text
     visible = [line.removeprefix("BindReadOnlyPaths=-") for line in text.splitlines() if line.startswith("BindReadOnlyPaths=")]
-    base = [] if sys.base_prefix.startswith("/usr") else [sys.base_prefix]
-    assert visible == ["/etc/ld.so.cache", "/run/tailscale", str(venv), *base, "/opt/a"]
+    others = [place for place in (sys.base_prefix, str(Path(tsfc.__file__).parents[1])) if not f"{place}/".startswith("/usr/")]
+    assert visible == ["/etc/ld.so.cache", "/run/tailscale", str(venv), *others, "/opt/a"]
 
 
 def test_a_tsfc_that_no_unit_can_name_is_one_line(box: Path, root: Path) -> None:

@@ -131,8 +131,14 @@ def _package() -> bytes:
         program = top / "bin/tsfc"
         program.write_text(f"#!{PACKAGE}/bin/python3\nfrom tsfc.cli import entry\n\nentry()\n")
         program.chmod(0o755)
-        tar.add(top, PACKAGE.removeprefix("/"))
+        tar.add(top, PACKAGE.removeprefix("/"), filter=_readable)
     return packed.getvalue()
+
+
+def _readable(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Lets everybody read it, whatever the umask was: the units are not root."""
+    entry.mode |= 0o555 if entry.isdir() or entry.mode & 0o100 else 0o444
+    return entry
 
 
 def _capture(statuses: tuple[bytes, ...]) -> bytes:

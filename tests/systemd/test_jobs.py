@@ -158,6 +158,20 @@ def test_a_tsfc_that_lies_where_the_sandbox_hides_all_runs_all_the_same(place: s
         assert f'ExecStart="{place}/tsfc/bin/tsfc"' in host.machine.run("systemctl", "cat", service("exporter")).stdout
 
 
+def test_a_tsfc_that_only_its_owner_may_read_is_not_installed(host: Host) -> None:
+    """A root's umask of 077 makes such ones, and the units are not root."""
+    host.machine.run(
+        "sh", "-c", f"mkdir -p /opt/closed && cp -a {PACKAGE} /opt/closed/ && cd /opt/closed/tsfc && sed -i s#{PACKAGE}#/opt/closed/tsfc# bin/tsfc"
+    )
+    for closed in ("bin/tsfc", "."):
+        host.machine.run("chmod", "go-rwx", f"/opt/closed/tsfc/{closed}")
+        ran = host.machine.run("/opt/closed/tsfc/bin/tsfc", "units", "--install", check=False)
+        assert (ran.status, ran.stdout) == (1, "")
+        assert re.fullmatch(
+            r"tsfc units: using the tsfc in /opt/closed/tsfc: only its owner may read /opt/closed/tsfc(/bin/tsfc)?, .*chmod -R a\+rX\n", ran.stderr
+        )
+
+
 def test_an_installation_that_systemd_refuses_is_one_line(host: Host) -> None:
     """Here a drop-in of the host's own wants what there is not."""
     drop_in = host.machine.path("/run/systemd/system/tailscale-exporter.timer.d")
