@@ -68,7 +68,7 @@ TRIALS = (
     ("TemporaryFileSystem=/run:ro", "BindReadOnlyPaths=-/run/systemd/journal"),
     ("TemporaryFileSystem=/var:ro",),
     ("TemporaryFileSystem=/run:ro /var:ro", "BindPaths=/var/lib/alloy"),
-    ("TemporaryFileSystem=/:ro", "BindReadOnlyPaths=/usr /lib /lib64 /bin /etc /work"),
+    ("TemporaryFileSystem=/:ro", "BindReadOnlyPaths=/usr /lib /lib64 /bin /etc /opt"),
     ("InaccessiblePaths=/sys",),
     ("ReadOnlyPaths=/sys",),
     ("ReadOnlyPaths=/proc",),
@@ -80,7 +80,7 @@ TRIALS = (
     ("StateDirectory=tailscale-watchdog",),
     ("LogLevelMax=notice",),
 )
-NEEDED = ("/run/tailscale", "/var/lib/alloy", "/work")
+NEEDED = ("/run/tailscale", "/var/lib/alloy")
 "Directories that the trials and our units name."
 STARTS, ROUNDS = 10, 11
 REFERENCES = 4

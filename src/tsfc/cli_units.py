@@ -26,6 +26,7 @@ _ACTS: dict[str, str] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what can be done, for which jobs, and a flag for each option: `maxRelaySeconds` of `watchdog` is `--watchdog-max-relay-seconds`."""
     table = units.table()
+    parser.set_defaults(table=table)
     acts = parser.add_mutually_exclusive_group(required=True)
     for act, text in _ACTS.items():
         acts.add_argument(f"--{act}", dest="act", action="store_const", const=act, help=text)
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def start(options: argparse.Namespace) -> int:
     """Does it, and returns the exit status."""
-    table = units.table()
+    table: Table = options.table
     problem = _at_home(table, options)
     if problem is not None:
         complain(units.TOOL, problem)
