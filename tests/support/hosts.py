@@ -37,8 +37,10 @@ ExecStart={TSFC} stand-in --capture {CAPTURE} --socket {SOCKET}
 ExecStartPost=/bin/sh -c 'until [ -S {SOCKET} ]; do sleep 0.01; done'
 TimeoutStopSec=5s
 """
-SEEN = (encoded(peer("bravo"), peer("rpi3", "derp")),)
-"A peer that is direct, and one that is on relay."
+SEEN = f'{{"captured_at": 0, "status": {encoded(peer("bravo"), peer("rpi3", "derp")).decode()}}}\n'
+"What the stand-in plays: a peer that is direct, and one that is on relay."
+FILES = {"exporter": "peers", "native-metrics": "native", "watchdog": "watchdog"}
+"What the file of each job is called that writes one by itself: `tailscale-NAME.prom`."
 
 
 @dataclass(frozen=True)
@@ -72,19 +74,28 @@ class Host:
         """Returns the units that have failed."""
         return [line.split()[0] for line in self.machine.run("systemctl", "list-units", "--failed", "--plain", "--no-legend").stdout.splitlines()]
 
-    def sees(self, *statuses: bytes) -> None:
-        """Changes what the stand-in shows, a second each, and starts it anew."""
-        self.machine.path(CAPTURE).write_bytes(_capture(statuses))
-        self.machine.run("systemctl", "restart", "tailscaled.service")
+    @contextmanager
+    def overridden(self, unit: str, text: str) -> Generator[None]:
+        """Gives a unit a drop-in while the block lasts."""
+        drop_in = self.machine.path(f"/run/systemd/system/{unit}.d/test.conf")
+        drop_in.parent.mkdir(parents=True)
+        drop_in.write_text(text)
+        self.machine.run("systemctl", "daemon-reload")
+        try:
+            yield
+        finally:
+            drop_in.unlink()
+            drop_in.parent.rmdir()
+            self.machine.run("systemctl", "daemon-reload")
 
 
 @contextmanager
-def hosting(*install: str, files: Mapping[str, str] = {}, statuses: tuple[bytes, ...] = SEEN) -> Generator[Host]:
+def hosting(*install: str, files: Mapping[str, str] = {}) -> Generator[Host]:
     """Boots a host whose units were installed with `tsfc units --install`, with these flags, and starts its stand-in; ends it with the block."""
-    with booted(files={f"{UNITS}/tailscaled.service": TAILSCALED} | dict(files)) as machine:
+    with booted(files={f"{UNITS}/tailscaled.service": TAILSCALED, CAPTURE: SEEN} | dict(files)) as machine:
         machine.run("tar", "--extract", "--directory=/", stdin=_package())
+        machine.run("systemctl", "start", "tailscaled.service")
         host = Host(machine)
-        host.sees(*statuses)
         host.tsfc("units", "--install", *install)
         yield host
 
@@ -139,7 +150,3 @@ def _readable(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     """Lets everybody read it, whatever the umask was: the units are not root."""
     entry.mode |= 0o555 if entry.isdir() or entry.mode & 0o100 else 0o444
     return entry
-
-
-def _capture(statuses: tuple[bytes, ...]) -> bytes:
-    return b"".join(b'{"captured_at": %d, "status": %s}\n' % (at, status) for at, status in enumerate(statuses))

@@ -8,12 +8,10 @@ import stat
 import pytest
 
 from support.booted import UNITS
-from support.hosts import JOBS, METRICS, PACKAGE, SOCKET, STATE, Host, hosting, require_bootable, service
+from support.hosts import FILES, JOBS, METRICS, PACKAGE, SOCKET, STATE, Host, hosting, require_bootable, service
 from support.processes import wait_until
 from support.statuses import encoded, peer
 
-FILES = {"exporter": "peers", "native-metrics": "native", "watchdog": "watchdog"}
-"What each job's file is called."
 EXPOSURE = {"exporter": 2.0, "native-metrics": 2.0, "keepalive": 2.0, "watchdog": 3.0}
 "What `systemd-analyze security` may say at most."
 RUNS = 5
@@ -98,16 +96,9 @@ def test_a_hung_tailscaled_ends_at_the_timeout_and_the_next_run_works() -> None:
 
 def test_a_run_that_hangs_is_ended_by_systemd_and_the_next_one_works(host: Host) -> None:
     """`TimeoutStartSec` holds whatever the program does; shortened here by a drop-in."""
-    drop_in = host.machine.path("/run/systemd/system/tailscale-exporter.service.d")
-    drop_in.mkdir(parents=True)
-    (drop_in / "timeout.conf").write_text("[Service]\nTimeoutStartSec=300ms\nExecStartPre=/bin/sleep infinity\n")
-    host.machine.run("systemctl", "daemon-reload")
-    try:
+    with host.overridden(service("exporter"), "[Service]\nTimeoutStartSec=300ms\nExecStartPre=/bin/sleep infinity\n"):
         assert host.start("exporter", check=False).status == 1
         assert host.machine.show(service("exporter"), "Result") == "timeout"
-    finally:
-        (drop_in / "timeout.conf").unlink()
-        host.machine.run("systemctl", "daemon-reload")
     host.start("exporter")
     assert host.failed_units() == []
 
@@ -174,17 +165,11 @@ def test_a_tsfc_that_only_its_owner_may_read_is_not_installed(host: Host) -> Non
 
 def test_an_installation_that_systemd_refuses_is_one_line(host: Host) -> None:
     """Here a drop-in of the host's own wants what there is not."""
-    drop_in = host.machine.path("/run/systemd/system/tailscale-exporter.timer.d")
-    drop_in.mkdir(parents=True)
-    (drop_in / "wrong.conf").write_text("[Unit]\nRequires=nonexistent.service\n")
-    try:
+    with host.overridden("tailscale-exporter.timer", "[Unit]\nRequires=nonexistent.service\n"):
         ran = host.tsfc("units", "--install", "exporter", check=False)
         tried = "tsfc units: running `systemctl restart tailscale-exporter.timer`: exit status "
         assert re.fullmatch(rf"{re.escape(tried)}\d+: .*nonexistent.service not found.*; run it by hand to see more\n", ran.stderr)
         assert ran.status == 1
-    finally:
-        (drop_in / "wrong.conf").unlink()
-        host.machine.run("systemctl", "daemon-reload")
 
 
 def test_what_was_installed_can_be_uninstalled() -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from support.hosts import METRICS, Host
+from support.hosts import FILES, METRICS, Host
 
 MADE = {
     "by tmpfiles, root's": "systemd-tmpfiles --create /etc/tmpfiles.d/tailscale-exporter.conf",
     "a static user's": f"useradd --system alloy 2>/dev/null; install -d -o alloy -m 0750 {METRICS}",
     "a dynamic user's": f"install -d -m 0700 /var/lib/private; install -d -o 61184 -m 0755 /var/lib/private/alloy; ln -s private/alloy {METRICS}",
 }
-FILES = {"exporter": "peers", "native-metrics": "native", "watchdog": "watchdog"}
 
 
 @pytest.mark.parametrize("made", MADE.values(), ids=MADE)

@@ -56,19 +56,14 @@ def test_a_relayed_peer_has_tailscaled_restarted_once_on_the_timer_and_the_journ
 
 def test_a_restart_that_fails_fails_the_run_and_starts_the_cooldown(host: Host) -> None:
     remember(host, peer_rpi3=STUCK)
-    drop_in = host.machine.path("/run/systemd/system/tailscaled.service.d")
-    drop_in.mkdir(parents=True)
-    (drop_in / "broken.conf").write_text("[Service]\nExecStartPre=/bin/false\n")
-    host.machine.run("systemctl", "daemon-reload")
     try:
-        host.machine.run("systemctl", "start", WATCHDOG, check=False)
-        assert host.machine.show(WATCHDOG, "Result") == "exit-code"
-        assert counters(host) == (0, 1)
-        (complaint,) = [line for line in host.said("watchdog") if line.startswith("tsfc watchdog: asking for a restart")]
-        assert "Job for tailscaled.service failed" in complaint
+        with host.overridden("tailscaled.service", "[Service]\nExecStartPre=/bin/false\n"):
+            host.machine.run("systemctl", "start", WATCHDOG, check=False)
+            assert host.machine.show(WATCHDOG, "Result") == "exit-code"
+            assert counters(host) == (0, 1)
+            (complaint,) = [line for line in host.said("watchdog") if line.startswith("tsfc watchdog: asking for a restart")]
+            assert "Job for tailscaled.service failed" in complaint
     finally:
-        (drop_in / "broken.conf").unlink()
-        host.machine.run("systemctl", "daemon-reload")
         host.machine.run("systemctl", "restart", "tailscaled.service")
     host.start("watchdog")
     assert host.said("watchdog")[-1].startswith("COOLDOWN: rpi3 ")
