@@ -1,0 +1,60 @@
+"""The coordination server of a lab, seen from a test: what it knows of the nodes, and what it says of them to the others."""
+
+from __future__ import annotations
+
+import json
+import socket
+import urllib.parse
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+TIMEOUT_SECONDS = 30.0
+HOST = "local-tailscaled.sock"
+"The one that a LocalAPI wants; the coordination server takes any."
+
+
+class UnixConnection(HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: Path, host: str, timeout: float) -> None:
+        super().__init__(host, timeout=timeout)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self.path))
+
+
+class AnswerError(Exception):
+    """A server on a unix socket answered otherwise than with 200."""
+
+
+def ask(path: Path, method: str, url: str, *, timeout: float = TIMEOUT_SECONDS) -> bytes:
+    """Returns the answer to one request.
+
+    Raises:
+        AnswerError: the server refused.
+        OSError: nobody listens there, or answers in time.
+    """
+    connection = UnixConnection(path, HOST, timeout)
+    try:
+        connection.request(method, url)
+        answer = connection.getresponse()
+        body = answer.read()
+    finally:
+        connection.close()
+    if answer.status != 200:  # noqa: PLR2004
+        raise AnswerError(f"{method} {url}: {answer.status} {body.decode(errors='replace').strip()}")
+    return body
+
+
+def nodes(admin: Path) -> dict[str, Any]:
+    """Returns what the server knows of each node, by its host name."""
+    return json.loads(ask(admin, "GET", "/nodes"))
+
+
+def change(admin: Path, name: str, **values: str) -> None:
+    """Lets the server say something else of a node; `server/main.go` has the values."""
+    ask(admin, "POST", f"/nodes/{name}?{urllib.parse.urlencode(values)}")
