@@ -33,8 +33,9 @@ run: .venv/runtime ## run all four jobs once, on this machine's tailscaled or on
 	@$(BIN)/python tools/run_once.py
 
 .PHONY: test
-test: .venv/dev ## all tests
-	$(BIN)/python -bb -m pytest $(PYTEST_FLAGS)
+test: .venv/dev ## all tests but those of `make e2e`
+	$(BIN)/python -bb -m pytest $(PYTEST_FLAGS) --ignore=tests/e2e
+	@echo "tests/e2e are run by \`make e2e\`: they take root, Go and five minutes."
 
 .PHONY: test-lowest
 test-lowest: .venv-lowest/test ## the tests of the program, on the lowest versions that are supported
@@ -47,6 +48,20 @@ test-nix: .venv/dev ## the NixOS modules and the flake, evaluated; needs Debian'
 .PHONY: test-systemd
 test-systemd: .venv/dev ## the units under a systemd of their own; needs root, systemd, dbus and Debian's Python
 	$(BIN)/python -bb -m pytest $(PYTEST_FLAGS) tests/systemd
+
+# Most of what these do is to wait, each on a tailnet of its own: hence more of them at once than there are processors.
+.PHONY: e2e
+e2e: .venv/dev ## tests on a real tailnet; need root, Go, iproute2 and nftables, and what test-systemd does
+	@$(BIN)/python -m lab build
+	$(BIN)/python -bb -m pytest -n 8 --dist loadgroup tests/e2e
+
+.PHONY: lab
+lab: .venv/dev ## bring such a tailnet up, to look around in
+	@$(BIN)/python -m lab up
+
+.PHONY: lab-down
+lab-down: .venv/dev ## and take it down
+	@$(BIN)/python -m lab down
 
 .PHONY: cover
 cover: .venv/dev ## branch coverage of the core; less than 100 % fails

@@ -21,8 +21,10 @@ INTERVAL_SECONDS = 10.0
 ROUNDS = 10
 COLD_SECONDS = 60.0
 "A session ends 45 s after the last ping, and its path is trusted for 6.5 s more, of which the last heartbeat may have been 3 s before."
-LONGEST_MOMENT_SECONDS = 2.0
-"Of a direct path that shows as relay; `docs/tailscale.md` has what was measured."
+LONGEST_MOMENT_SECONDS = 3.5
+"Of a direct path that shows as relay, which it does when pongs are late: the next heartbeat, 3 s later at most, brings it back."
+LEAST_DIRECT = 0.95
+"Share of the looks at which it is direct."
 WAYS = {"localapi": (), "cli": ("--source", "cli")}
 
 
@@ -40,9 +42,12 @@ def test_idle_nodes_become_direct_within_two_rounds_stay_so_for_ten_and_go_cold_
             exported = series(path.read_text())
         assert len(seen) >= ROUNDS * INTERVAL_SECONDS * 0.9
         assert longest(seen) <= LONGEST_MOMENT_SECONDS, seen
+        assert sum(is_direct for _, is_direct in seen) >= LEAST_DIRECT * len(seen), seen
         assert exported['tailscale_keepalive_peers{result="direct"}'] == 1
         assert sum(value for name, value in exported.items() if name.startswith("tailscale_keepalive_peers{")) == 1
-        assert 0 < exported['tailscale_keepalive_peer_latency_seconds{path="direct",peer="bravo"}'] < 1
+        latency = exported['tailscale_keepalive_peer_latency_seconds{path="direct",peer="bravo"}']
+        assert 0 <= latency < 1
+        assert latency > 0 or way == "cli"  # the program says whole milliseconds
         lab.wait_until(lambda: not alpha.is_direct("bravo") and not alpha.peer("bravo")["Active"], COLD_SECONDS)
 
 

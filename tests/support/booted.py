@@ -15,7 +15,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,16 +138,17 @@ class Machine:
 
 
 @contextmanager
-def booted(*, files: Mapping[str, str] = {}, network_namespace: str | None = None) -> Generator[Machine]:
+def booted(*, files: Mapping[str, str] = {}, network: Path | None = None, visible: Sequence[Path] = ()) -> Generator[Machine]:
     """Boots a machine and ends it with the block.
 
     It ends, too, with the thread that booted it, whatever that one died of.
 
     Args:
         files: texts by their absolute paths, written before it boots. What begins with `#!` may be executed; an empty unit is masked.
-        network_namespace: the name of the one to use, as `ip netns` has it; without it a new one, where only the loopback is up.
+        network: the path of the network namespace to use; without it a new one, where only the loopback is up.
+        visible: directories that are there as they are outside, to be read, wherever they are.
     """
-    with _first_process(SYSTEMD, OWN_FILES | dict(files), network_namespace) as (machine, process, errors):
+    with _first_process(SYSTEMD, OWN_FILES | dict(files), network, visible) as (machine, process, errors):
         _wait_until_up(machine, process, errors)
         yield machine
 
@@ -165,7 +166,7 @@ def unbootable() -> str | None:
     if _hierarchy() is None:
         return "booting a machine takes a cgroup2 file system"
     try:
-        with _first_process("/bin/true", {}, None) as (_, process, errors):
+        with _first_process("/bin/true", {}, None, ()) as (_, process, errors):
             if process.wait(DEADLINE_SECONDS):
                 return _in_one_line(errors)
     except (OSError, UnbootedError) as error:
@@ -174,13 +175,15 @@ def unbootable() -> str | None:
 
 
 @contextmanager
-def _first_process(init: str, files: Mapping[str, str], network_namespace: str | None) -> Generator[tuple[Machine, subprocess.Popen[bytes], IO[bytes]]]:
+def _first_process(
+    init: str, files: Mapping[str, str], network: Path | None, visible: Sequence[Path]
+) -> Generator[tuple[Machine, subprocess.Popen[bytes], IO[bytes]]]:
     """Prepares a machine and starts its PID 1; gives, too, the process outside that ends with it, and what was said on standard error."""
-    elsewhere = ("--net",) if network_namespace is None else ()
-    inside = () if network_namespace is None else ("nsenter", f"--net=/run/netns/{network_namespace}")
+    elsewhere = ("--net",) if network is None else ()
+    inside = () if network is None else ("nsenter", f"--net={network}")
     unshare = ("unshare", "--fork", "--kill-child", "--pid", "--mount", "--propagation=private", "--ipc", "--uts", *elsewhere)
     with _control_group() as group, short_directory() as scratch, tempfile.TemporaryFile() as errors, _archive(files) as archive:
-        script = ("sh", "-euc", PREPARE, "sh", str(group), str(scratch), init, *_beside_the_root())
+        script = ("sh", "-euc", PREPARE, "sh", str(group), str(scratch), init, *_beside_the_root(visible))
         command = (*inside, "setpriv", "--pdeathsig=KILL", *unshare, *script)
         # A session of its own: the terminal's Ctrl-C is none for this PID 1, which would reboot.
         with subprocess.Popen(command, stdin=archive, stdout=subprocess.PIPE, stderr=errors, env=ENVIRONMENT, start_new_session=True) as process:
@@ -241,9 +244,9 @@ def _archive(files: Mapping[str, str]) -> Generator[IO[bytes]]:
         yield archive
 
 
-def _beside_the_root() -> list[str]:
-    """Returns what running the checkout takes and the booted machine would not have from the overlay."""
-    places = sorted({str(CHECKOUT), sys.prefix, sys.base_prefix})
+def _beside_the_root(visible: Sequence[Path]) -> list[str]:
+    """Returns what running the checkout takes, and what else is wanted, that the booted machine would not have from the overlay."""
+    places = sorted({str(CHECKOUT), sys.prefix, sys.base_prefix, *map(str, visible)})
     return [place for place in places if os.stat(place).st_dev != os.stat("/").st_dev or Path(place).parts[1] == "tmp"]
 
 

@@ -6,7 +6,7 @@ import io
 import subprocess
 import sys
 import tarfile
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +25,7 @@ PYTHON = "/usr/bin/python3"
 DISTRIBUTIONS = ("tsfc", "msgspec", "returns", "prometheus_client", "typing_extensions")
 SOCKET = "/run/tailscale/tailscaled.sock"
 CAPTURE = "/opt/capture.ndjson"
+TAILSCALED_UNIT = f"{UNITS}/tailscaled.service"
 METRICS = "/var/lib/alloy"
 STATE = "/var/lib/tailscale-watchdog"
 JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
@@ -90,9 +91,12 @@ class Host:
 
 
 @contextmanager
-def hosting(*install: str, files: Mapping[str, str] = {}) -> Generator[Host]:
-    """Boots a host whose units were installed with `tsfc units --install`, with these flags, and starts its stand-in; ends it with the block."""
-    with booted(files={f"{UNITS}/tailscaled.service": TAILSCALED, CAPTURE: SEEN} | dict(files)) as machine:
+def hosting(*install: str, files: Mapping[str, str] = {}, network: Path | None = None, visible: Sequence[Path] = ()) -> Generator[Host]:
+    """Boots a host whose units were installed with `tsfc units --install`, with these flags, and starts its stand-in; ends it with the block.
+
+    The other arguments are those of `booted`; a `tailscaled.service` among the files is there instead of the stand-in.
+    """
+    with booted(files={TAILSCALED_UNIT: TAILSCALED, CAPTURE: SEEN} | dict(files), network=network, visible=visible) as machine:
         machine.run("tar", "--extract", "--directory=/", stdin=_package())
         machine.run("systemctl", "start", "tailscaled.service")
         host = Host(machine)

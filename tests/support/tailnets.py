@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import Node
+from lab import NAT, Lab, Node
+from lab.nodes import ENVIRONMENT
+from support.hosts import SOCKET, TAILSCALED_UNIT, Host, hosting, require_bootable
 from support.processes import Ran, run, series
 
 ROW = re.compile(r"^(?P<ip>[0-9a-f.:]+) +(?P<name>\S+) +(?P<owner>\S+) +(?P<os>\S+) +(?P<state>.*?) *$")
@@ -70,3 +74,58 @@ def exported(node: Node, path: Path, *arguments: str) -> dict[str, float]:
     ran = tsfc(node, "exporter", "--metrics-path", str(path), *arguments)
     assert ran.status == 0, ran
     return series(path.read_text())
+
+
+TAILSCALED_ENVIRONMENT = "/etc/default/tailscaled"
+CERTIFICATE = "/etc/ssl/lab.pem"
+STATE_DIRECTORY = "/var/lib/tailscale"
+
+
+@dataclass(frozen=True)
+class Booted:
+    """A node of a lab that is a whole machine: its systemd runs its tailscaled, and tsfc's units beside."""
+
+    host: Host
+    node: Node
+
+    def tailscale(self, *arguments: str) -> str:
+        """Runs `tailscale` on it, to its end."""
+        return self.host.machine.run(str(self.node.programs / "tailscale"), *arguments).stdout
+
+    def path_to(self, name: str) -> str:
+        """Returns the path to a peer, by `tailscale status`; nothing where there is no such peer."""
+        ran = self.host.machine.run(str(self.node.programs / "tailscale"), "status", check=False)
+        row = rows(ran.stdout, "").get(name)
+        return row.path if row else ""
+
+    def starts_with(self, environment: dict[str, str]) -> None:
+        """Sets the environment that its tailscaled has from its next start on."""
+        self.host.machine.path(TAILSCALED_ENVIRONMENT).write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
+
+
+@contextmanager
+def booted_node(lab: Lab, name: str, nat: NAT, *install: str, environment: dict[str, str] = {}) -> Generator[Booted]:
+    """Adds a node to a lab that is a booted machine, with `tsfc units --install`, with these flags; its first start has more environment."""
+    require_bootable()
+    node = lab.add(name, nat)
+    settings = "".join(f"Environment={key}={value}\n" for key, value in (ENVIRONMENT | {"SSL_CERT_FILE": CERTIFICATE}).items())
+    unit = f"""[Unit]
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+{settings}EnvironmentFile=-{TAILSCALED_ENVIRONMENT}
+RuntimeDirectory=tailscale
+StateDirectory=tailscale
+ExecStart={node.programs}/tailscaled {" ".join(node.flags(STATE_DIRECTORY, SOCKET))}
+Restart=on-failure
+"""
+    files = {
+        TAILSCALED_UNIT: unit,
+        CERTIFICATE: node.certificate.read_text(),
+        TAILSCALED_ENVIRONMENT: "".join(f"{key}={value}\n" for key, value in environment.items()),
+    }
+    with hosting(*install, files=files, network=node.place.inside.path, visible=[node.programs]) as host:
+        booted = Booted(host, node)
+        booted.tailscale(*node.up_arguments())
+        yield booted
