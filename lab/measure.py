@@ -48,8 +48,9 @@ def burst(node: Node, peer: str, pings: int = PINGS) -> float:
 
 
 def pairs_of_kinds(names: dict[str, NAT]) -> list[tuple[str, str]]:
-    """Returns who pings whom: each two of the nodes once, and both directions of two kinds equally often."""
-    return [(one, other) if (index % 2 == 0) else (other, one) for index, (one, other) in enumerate(itertools.combinations(names, 2))]
+    """Returns who pings whom: each two of the nodes once, and of two kinds both directions equally often."""
+    pairs = itertools.combinations(sorted(names), 2)
+    return [(one, other) if one[-1] == other[-1] else (other, one) for one, other in pairs]
 
 
 def first_ping(samples: Samples) -> None:

@@ -48,7 +48,7 @@ def native_down() -> str:
 
 def kept_alive() -> str:
     """A round over a real status: one peer of each outcome."""
-    status = decode((FIXTURES / "special-peers.json").read_bytes()).unwrap()
+    status = decode((FIXTURES / "mixed-paths.json").read_bytes()).unwrap()
     answers = [
         keepalive.read_answer(b'{"Endpoint": "192.0.2.7:41641", "LatencySeconds": 0.012345678}').unwrap(),
         keepalive.read_answer(b'{"PeerRelay": "192.0.2.9:7777:vni:1", "LatencySeconds": 0.025}').unwrap(),

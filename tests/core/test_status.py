@@ -12,6 +12,7 @@ from returns.result import Failure
 
 from support.corpus import BAD_STATUSES, FIXTURES
 from support.statuses import decoded, encoded, peer, status
+from tsfc.core.paths import classify
 from tsfc.core.status import ZERO_TIME, PeerStatus, Status, TailnetStatus, UserProfile, decode, handshake, is_running
 
 IGNORED: dict[type[Struct], dict[str, str]] = {
@@ -20,6 +21,7 @@ IGNORED: dict[type[Struct], dict[str, str]] = {
         "HaveNodeKey": "BackendState says it",
         "AuthURL": "a secret while a login is pending",
         "TailscaleIPs": "those of Self",
+        "ExitNodeStatus": "the peer's ExitNode says which it is",
         "CertDomains": "no certificate is made here",
         "ExtraRecords": "no name is looked up here",
         "ClientVersion": "whether there is a newer release is for the packages to know",
@@ -82,20 +84,23 @@ def test_every_captured_key_is_read_or_ignored_for_a_reason(kind: type[Struct]) 
     assert keys_of(kind) - mirrored(kind) == set(IGNORED[kind])
 
 
-@pytest.mark.parametrize(("kind", "rare"), [(Status, ()), (PeerStatus, ("Expired", "ShareeNode")), (TailnetStatus, ()), (UserProfile, ())])
+@pytest.mark.parametrize(("kind", "rare"), [(Status, ()), (PeerStatus, ()), (TailnetStatus, ()), (UserProfile, ())])
 def test_every_field_is_in_a_capture(kind: type[Struct], rare: tuple[str, ...]) -> None:
     """No field is read under a name that tailscaled does not use; what Go leaves out when empty may be in no capture."""
     assert mirrored(kind) - keys_of(kind) == set(rare)
 
 
 def test_a_real_status_is_read() -> None:
-    """What a real tailscaled v1.102.3 says of two peers, field by field."""
-    status = decode((FIXTURES / "mixed-paths.json").read_bytes()).unwrap()
+    """What a real tailscaled v1.102.3 says of its peers, field by field; what was measured is as it stands in the file."""
+    raw = (FIXTURES / "mixed-paths.json").read_bytes()
+    status, document = decode(raw).unwrap(), json.loads(raw)
     assert (status.version, status.backend_state, status.magic_dns_suffix) == ("1.102.3-ERR-BuildInfo", "Running", "lab.ts.net")
     assert (status.health, status.current_tailnet, status.self_.host_name) == ((), TailnetStatus(magic_dns_suffix="lab.ts.net"), "alpha")
     assert status.user == {"123": UserProfile(login_name="user-123@fake-control.example.net")}
     by_name = {peer.host_name: peer for peer in (status.peer or {}).values()}
-    assert sorted(by_name) == ["bravo", "carol", "delta", "echo"]
+    assert sorted(by_name) == ["bravo", "carol", "delta", "echo", "foxtrot", "golf", "hotel", "india"]
+    (measured,) = [peer for peer in document["Peer"].values() if peer["HostName"] == "carol"]
+    assert measured["RxBytes"] > 0 < measured["TxBytes"]
     assert by_name["carol"] == PeerStatus(
         id="TESTCTRL00000003",
         host_name="carol",
@@ -103,22 +108,33 @@ def test_a_real_status_is_read() -> None:
         os="linux",
         user_id=123,
         tailscale_ips=("100.64.0.3", "fd7a:115c:a1e0:ab12:4843:cd96:6240:3"),
-        tags=by_name["carol"].tags,
-        cur_addr="192.0.2.12:41641",
+        tags=("tag:exit", "tag:server"),
+        cur_addr="192.0.2.4:41641",
         relay="fra",
-        rx_bytes=156,
-        tx_bytes=436,
-        last_handshake=datetime(2026, 11, 23, 12, 53, 50, 491552, tzinfo=UTC),
+        rx_bytes=measured["RxBytes"],
+        tx_bytes=measured["TxBytes"],
+        last_handshake=datetime.fromisoformat(measured["LastHandshake"]),
         online=True,
         active=True,
+        exit_node=True,
     )
-    assert (by_name["delta"].cur_addr, by_name["delta"].active) == ("", True)
+    assert {name: classify(peer).value for name, peer in by_name.items()} == {
+        "bravo": "direct",
+        "carol": "direct",
+        "delta": "derp",
+        "echo": "peer_relay",
+        "foxtrot": "idle",
+        "golf": "offline",
+        "hotel": "idle",
+        "india": "idle",
+    }
+    assert [peer.host_name for peer in by_name.values() if peer.expired or peer.sharee_node] == ["hotel", "india"]
 
 
 def test_a_real_stopped_status_is_read_and_not_running() -> None:
     """A stopped tailscaled still tells of its peers; what it tells does not hold."""
     status = decode((FIXTURES / "stopped.json").read_bytes()).unwrap()
-    assert (status.backend_state, status.health, len(status.peer or {})) == ("Stopped", ("Tailscale is stopped.",), 4)
+    assert (status.backend_state, status.health, len(status.peer or {})) == ("Stopped", ("Tailscale is stopped.",), 8)
     assert not is_running(status)
 
 
