@@ -88,6 +88,14 @@ fmt: .venv/dev ## format, and mend what can be mended
 golden: .venv/dev ## write the expected outputs in tests/fixtures anew; read the diff
 	TSFC_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/core/test_golden.py tests/core/test_units.py
 
+.PHONY: fixtures
+fixtures: .venv/dev ## record the statuses in tests/fixtures anew on a real tailnet; then `make golden`
+	$(BIN)/python -m lab.fixtures
+
+.PHONY: measure
+measure: .venv/dev ## measure on a real tailnet what docs/tailscale.md has; an hour
+	$(BIN)/python -m lab.measure
+
 .PHONY: mutants
 mutants: .venv/dev ## mutation testing of core/watchdog and core/paths; each survivor has its reason in tests/mutants.toml
 	$(BIN)/python tools/mutants.py

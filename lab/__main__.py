@@ -52,14 +52,14 @@ def up() -> int:
 
 def hold() -> int:
     """Is the process in the background: has a lab until it is told to end."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, _end)
     with _pid_file().open("a+") as held:
         if not _can_be_locked(held):
             return _complain("bringing a lab up: another one is coming up")
         held.truncate(0)
         held.write(str(os.getpid()))
         held.flush()
-        with Lab(**NODES) as lab:
+        with Lab(NODES) as lab:
             print(_guide(lab), flush=True)
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the other sees the end of what is said
             signal.pause()
@@ -95,6 +95,10 @@ def main(arguments: list[str]) -> int:
         return _complain(str(error))
     except KeyboardInterrupt:
         return 130
+
+
+def _end(_number: int, _frame: object) -> None:
+    sys.exit(0)
 
 
 def _guide(lab: Lab) -> str:

@@ -22,6 +22,7 @@ class UnixConnection(HTTPConnection):
         self.path = path
 
     def connect(self) -> None:
+        """Connects to it."""
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self.path))
@@ -50,9 +51,15 @@ def ask(path: Path, method: str, url: str, *, timeout: float = TIMEOUT_SECONDS) 
     return body
 
 
+def read(answer: bytes) -> dict[str, Any]:
+    """Returns the JSON object that an answer is."""
+    found: dict[str, Any] = json.loads(answer)
+    return found
+
+
 def nodes(admin: Path) -> dict[str, Any]:
     """Returns what the server knows of each node, by its host name."""
-    return json.loads(ask(admin, "GET", "/nodes"))
+    return read(ask(admin, "GET", "/nodes"))
 
 
 def change(admin: Path, name: str, **values: str) -> None:

@@ -36,9 +36,17 @@ ANSWERED_SECONDS = 1
 CUT_AFTER, BACK_AFTER = 10, 24
 "Of the recording: after which observations UDP is cut at bravo's router, and is back."
 TIME = re.compile(r"(?!0001)(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z")
-PEER_API = re.compile(r"(?<=:)\d+$")
+PEER_API = re.compile(r'(?<="http://)([^"]+):\d+(?=")')
 ONLINE = {"bravo": NAT.EASY, "carol": NAT.PUBLIC, "delta": NAT.NO_UDP, "echo": NAT.HARD}
 "The peers of the recording."
+MIXED = """
+the status of alpha (easy NAT), which had pinged bravo (easy, direct), carol (public, tagged, exit node in use, peer relay server), delta (no UDP, DERP)
+and echo (hard, through carol's peer relay), and not foxtrot (idle); golf was stopped, the key of hotel had expired, india was a sharee
+"""
+RECORDING = f"""
+{OBSERVATIONS} statuses of alpha (easy NAT), {INTERVAL_SECONDS} s apart, each a second after the beginning of a round of pings to bravo (easy), carol
+(public), delta (no UDP) and echo (hard); UDP was cut at bravo's router after observation {CUT_AFTER}, and back after observation {BACK_AFTER}
+"""
 PINGED = ("bravo", "carol", "delta", "echo")
 
 
@@ -58,12 +66,7 @@ def mixed_paths() -> Generator[tuple[str, str, str]]:
         lab.wait_until(lambda: alpha.ping("echo") and alpha.peer("echo")["PeerRelay"], 60)
         for name in PINGED:
             lab.wait_until(lambda: alpha.ping(name, "TSMP").get("Err") == "", 30)  # noqa: B023
-        yield (
-            "mixed-paths.json",
-            _status(alpha),
-            "the status of alpha (easy NAT), which had pinged bravo (easy, direct), carol (public, tagged, exit node in use, relay server), delta (no UDP, DERP) "
-            "and echo (hard, through carol's peer relay); not foxtrot (idle); golf was stopped, the key of hotel had expired, india was a sharee",
-        )
+        yield "mixed-paths.json", _status(alpha), MIXED
         yield "usermetrics.txt", alpha.tailscale("metrics", "print"), "`tailscale metrics print` on alpha, a moment later"
         alpha.tailscale("down")
         lab.wait_until(lambda: alpha.state() == "Stopped", 30)
@@ -93,7 +96,11 @@ def oldest() -> Generator[tuple[str, str, str]]:
     with _registered({"bravo": NAT.EASY, "delta": NAT.NO_UDP}, version=OLDEST) as lab:
         alpha = lab.node("alpha")
         _settle(lab, alpha, direct=("bravo",), relayed=("delta",))
-        yield "oldest-release.json", _status(alpha), f"the status of alpha with tailscaled {OLDEST}, which had pinged bravo (easy NAT, direct) and delta (no UDP, DERP)"
+        yield (
+            "oldest-release.json",
+            _status(alpha),
+            f"the status of alpha with tailscaled {OLDEST}, which had pinged bravo (easy NAT, direct) and delta (no UDP, DERP)",
+        )
 
 
 def timeline() -> Generator[tuple[str, str, str]]:
@@ -108,20 +115,16 @@ def timeline() -> Generator[tuple[str, str, str]]:
             for thread in threads:
                 thread.start()
             time.sleep(ANSWERED_SECONDS)
-            seen = _redacted(alpha.status(), RECORDED_FROM - int(began))
-            lines.append(json.dumps({"captured_at": round(time.time() - int(began) + RECORDED_FROM, 3), "status": seen}))
+            moved = RECORDED_FROM - int(began)
+            observation = {"captured_at": round(time.time() + moved, 3), "status": _redacted(alpha.status())}
+            lines.append(_moved(json.dumps(observation), moved))
             if number + 1 == CUT_AFTER:
                 lab.block_udp("bravo")
             if number + 1 == BACK_AFTER:
                 lab.unblock_udp("bravo")
             for thread in threads:
                 thread.join()
-        yield (
-            "timeline.ndjson",
-            "\n".join(lines) + "\n",
-            f"{OBSERVATIONS} statuses of alpha (easy NAT), {INTERVAL_SECONDS} s apart, each a second after the beginning of a round of pings to bravo (easy), carol (public), delta (no UDP) "
-            f"and echo (hard); UDP was cut at bravo's router after observation {CUT_AFTER}, and back after observation {BACK_AFTER}",
-        )
+        yield "timeline.ndjson", "\n".join(lines) + "\n", RECORDING
 
 
 @contextmanager
@@ -145,37 +148,28 @@ def _settle(lab: Lab, node: Node, *, direct: tuple[str, ...], relayed: tuple[str
 
 
 def _status(node: Node) -> str:
-    return json.dumps(_redacted(node.status(), CAPTURED_AT - int(time.time())), indent=2) + "\n"
+    return _moved(json.dumps(_redacted(node.status()), indent=2), CAPTURED_AT - int(time.time())) + "\n"
 
 
-def _redacted(status: dict[str, Any], shift: int) -> dict[str, Any]:
-    """Returns a status without what is another each time."""
+def _redacted(status: dict[str, Any]) -> dict[str, Any]:
+    """Returns a status whose keys are made of the names, and whose peers are in the order of theirs."""
     status["Self"]["PublicKey"] = _key(status["Self"])
-    if status["Peer"] is not None:
-        peers = sorted(status["Peer"].values(), key=lambda peer: peer["HostName"])
-        for peer in peers:
-            peer["PublicKey"] = _key(peer)
-        status["Peer"] = {peer["PublicKey"]: peer for peer in peers}
-    return _replaced(status, timedelta(seconds=shift))
+    by_key: dict[str, dict[str, Any]] = status["Peer"] or {}
+    peers = sorted(by_key.values(), key=lambda peer: peer["HostName"])
+    for peer in peers:
+        peer["PublicKey"] = _key(peer)
+    return status | {"Peer": {peer["PublicKey"]: peer for peer in peers} or None}
 
 
 def _key(node: dict[str, Any]) -> str:
     return "nodekey:" + hashlib.sha256(node["HostName"].encode()).hexdigest()
 
 
-def _replaced(value: Any, shift: timedelta, key: str = "") -> Any:
-    """Returns a JSON value with its times moved and the ports of its peer APIs, which are random, the same."""
-    match value:
-        case dict():
-            return {name: _replaced(inner, shift, name) for name, inner in value.items()}
-        case list():
-            return [_replaced(inner, shift, key) for inner in value]
-        case str() if key == "PeerAPIURL":
-            return PEER_API.sub("50000", value)
-        case str():
-            return TIME.sub(lambda match: f"{(datetime.fromisoformat(match[1]) + shift).isoformat()}{match[2] or ''}Z", value)
-        case _:
-            return value
+def _moved(text: str, seconds: int) -> str:
+    """Returns a status, as text, with its times moved, and with one port for its peer APIs, which are at random ones."""
+    shift = timedelta(seconds=seconds)
+    moved = TIME.sub(lambda match: f"{(datetime.fromisoformat(match[1]) + shift).isoformat()}{match[2] or ''}Z", text)
+    return PEER_API.sub(r"\1:50000", moved)
 
 
 def main() -> None:
@@ -185,7 +179,7 @@ def main() -> None:
         for name, text, origin in scene():
             print(f"lab: {name}", file=sys.stderr, flush=True)
             (FIXTURES / name).write_text(text)
-            lines.append(f"| `{name}` | {origin} |")
+            lines.append(f"| `{name}` | {' '.join(origin.split())} |")
     ORIGINS.write_text("\n".join(lines) + "\n")
 
 

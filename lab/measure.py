@@ -16,7 +16,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 
 from lab import NAT, Lab, Node
 
@@ -56,9 +57,12 @@ def pairs_of_kinds(names: dict[str, NAT]) -> list[tuple[str, str]]:
 def first_ping(samples: Samples) -> None:
     """First ping to direct for each two kinds of NAT, and from the last ping to not `Active` and to no `CurAddr`; nothing was warm before."""
     names = {f"{kind.value}{number}": kind for number in (1, 2) for kind in NAT}
-    with Lab(**names) as lab, ThreadPoolExecutor(64) as pool:
-        who = pairs_of_kinds(names)
-        list(pool.map(lambda pair: _one_pair(lab.node(pair[0]), pair, names, samples), who))
+    with Lab(names) as lab, ThreadPoolExecutor(64) as pool:
+
+        def one(pair: tuple[str, str]) -> None:
+            _one_pair(lab.node(pair[0]), pair, names, samples)
+
+        list(pool.map(one, pairs_of_kinds(names)))
 
 
 def _one_pair(node: Node, pair: tuple[str, str], names: dict[str, NAT], samples: Samples) -> None:
@@ -83,7 +87,8 @@ def more_pings(samples: Samples) -> None:
             began = time.monotonic()
             thread = threading.Thread(target=burst, args=(node, "bravo", pings))
             thread.start()
-            samples[f"first ping to direct, two easy, bursts of {pings}"].append(_wait(lambda: node.is_direct("bravo"), NEVER_SECONDS, began))
+            direct = _wait(partial(node.is_direct, "bravo"), NEVER_SECONDS, began)
+            samples[f"first ping to direct, two easy, a burst of {pings}"].append(direct)
             thread.join()
 
 
@@ -125,7 +130,11 @@ def restarted(samples: Samples) -> None:
 def flickers(samples: Samples) -> None:
     """How often, and how long, a direct peer shows as not direct for a moment, under keepalive and nothing else."""
     with _kept_alive() as lab, ThreadPoolExecutor() as pool:
-        list(pool.map(lambda pair: _watch(lab.node(f"a{pair}"), f"b{pair}", ROUNDS * WATCH_SECONDS / PAIRS, "undisturbed", samples), range(PAIRS)))
+
+        def one(pair: int) -> None:
+            _watch(lab.node(f"a{pair}"), f"b{pair}", ROUNDS * WATCH_SECONDS / PAIRS, "undisturbed", samples)
+
+        list(pool.map(one, range(PAIRS)))
 
 
 def cost(samples: Samples) -> None:
@@ -161,16 +170,14 @@ def _watch(node: Node, peer: str, seconds: float, when: str, samples: Samples) -
 @contextmanager
 def _kept_alive() -> Generator[Lab]:
     """A lab of pairs of easy nodes, of which one pings the other as keepalive does, and that are direct."""
-    with Lab(**{f"{side}{pair}": NAT.EASY for pair in range(PAIRS) for side in "ab"}) as lab:
+    with Lab({f"{side}{pair}": NAT.EASY for pair in range(PAIRS) for side in "ab"}) as lab:
         over = threading.Event()
 
         def keepalive(pair: int) -> None:
             while not over.is_set():
                 began = time.monotonic()
-                try:
+                with suppress(OSError, KeyError):  # it is being restarted
                     burst(lab.node(f"a{pair}"), f"b{pair}")
-                except (OSError, KeyError):  # it is being restarted
-                    pass
                 over.wait(INTERVAL_SECONDS - (time.monotonic() - began))
 
         threads = [threading.Thread(target=keepalive, args=(pair,)) for pair in range(PAIRS)]
@@ -189,11 +196,9 @@ def _wait(is_so: Callable[[], object], seconds: float, began: float | None = Non
     """Returns how long it took, from `began` or from now; None where it took longer than `seconds`."""
     began = time.monotonic() if began is None else began
     while time.monotonic() - began <= seconds:
-        try:
+        with suppress(OSError, KeyError):  # it is being restarted
             if is_so():
                 return time.monotonic() - began
-        except (OSError, KeyError):  # it is being restarted
-            pass
         time.sleep(POLL_SECONDS)
     return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -122,23 +121,28 @@ class Node:
 
     def status(self) -> dict[str, Any]:
         """Returns its status."""
-        return json.loads(self.answer("status"))
+        return control.read(self.answer("status"))
+
+    def peers(self) -> list[dict[str, Any]]:
+        """Returns what its status has of its peers."""
+        peers: dict[str, dict[str, Any]] = self.status()["Peer"] or {}
+        return list(peers.values())
 
     def peer(self, name: str) -> dict[str, Any]:
         """Returns what its status has of a peer, by its host name; nothing where there is none."""
-        return next((peer for peer in (self.status()["Peer"] or {}).values() if peer["HostName"] == name), {})
+        return {peer["HostName"]: peer for peer in self.peers()}.get(name, {})
 
     def state(self) -> str:
         """Returns its backend state; `unreachable` where it does not answer."""
         with contextlib.suppress(OSError, control.AnswerError):
-            return self.status()["BackendState"]
+            return str(self.status()["BackendState"])
         return "unreachable"
 
     def ping(self, peer: str, kind: str = "disco") -> dict[str, Any]:
         """Sends one ping to a peer and returns its first answer; nothing where there was none in five seconds, which is what `tailscale ping` waits."""
         address = self.peer(peer)["TailscaleIPs"][0]
         with contextlib.suppress(TimeoutError):
-            return json.loads(self.answer(f"ping?ip={address}&type={kind}&size=0", "POST", timeout=PING_SECONDS))
+            return control.read(self.answer(f"ping?ip={address}&type={kind}&size=0", "POST", timeout=PING_SECONDS))
         return {}
 
     def is_direct(self, peer: str) -> bool:

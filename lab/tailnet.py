@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -30,16 +30,17 @@ class Lab:
     """A tailnet that is there while the block lasts. All its traffic is in its own network namespaces.
 
     Args:
+        nodes: the kind of NAT by the node's name, for names that are no keywords.
         version: the release that its nodes run, like `v1.102.3`.
-        nodes: the kind of NAT by the node's name.
+        more: the kind of NAT by the node's name.
 
     Raises:
         builds.BuildError: its programs cannot be built.
         network.NetworkError: its network cannot be set up.
     """
 
-    def __init__(self, *, version: str = builds.NEWEST, **nodes: NAT) -> None:
-        self._version, self._wanted = version, nodes
+    def __init__(self, nodes: Mapping[str, NAT] | None = None, *, version: str = builds.NEWEST, **more: NAT) -> None:
+        self._version, self._wanted = version, {**(nodes or {}), **more}
         self.nodes: dict[str, Node] = {}
 
     def __enter__(self) -> Self:
@@ -54,7 +55,7 @@ class Lab:
     def _open(self, stack: ExitStack) -> None:
         server, self.programs = builds.server(), builds.tailscale(self._version)
         # Short: a socket's path has 108 bytes at most.
-        self.directory = Path(tempfile.mkdtemp(prefix="tsfc-lab-", dir="/tmp"))  # noqa: S108
+        self.directory = Path(tempfile.mkdtemp(prefix="tsfc-lab-", dir="/tmp"))
         stack.callback(shutil.rmtree, self.directory)
         self._places = stack.enter_context(ExitStack())
         self.internet = network.internet(self._places)
@@ -109,8 +110,8 @@ class Lab:
     def _sees(self, node: Node, *, others: int) -> bool:
         """Reports whether a node is in the tailnet, with so many others online, and each knows a relay."""
         status = node.status()
-        online = [peer for peer in (status["Peer"] or {}).values() if peer["Online"] and peer["Relay"]]
-        return status["BackendState"] == "Running" and status["Self"]["Online"] and len(online) >= others
+        online = [peer for peer in node.peers() if peer["Online"] and peer["Relay"]]
+        return bool(status["BackendState"] == "Running" and status["Self"]["Online"] and len(online) >= others)
 
     def node(self, name: str) -> Node:
         """Returns a node by its name."""

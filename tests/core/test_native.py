@@ -35,7 +35,10 @@ def test_the_last_line_is_ended(raw: bytes, text: str) -> None:
     [
         (b"\xff", "1 bytes: byte 0 is not UTF-8"),
         (CAPTURED[:100] + b"\xff", "101 bytes: byte 100 is not UTF-8"),
-        (CAPTURED[: CAPTURED.index(b'inbound_bytes_total{path="derp"}') + 32], "bytes: line 15 is no valid sample: 'tailscaled_inbound_bytes_total{path=\"derp\"}'"),
+        (
+            CAPTURED[: CAPTURED.index(b'inbound_bytes_total{path="derp"}') + 32],
+            "bytes: line 15 is no valid sample: 'tailscaled_inbound_bytes_total{path=\"derp\"}'",
+        ),
         (b"a", "1 bytes: line 1 is no valid sample: 'a'"),
         (b"a 1 1795438440000\n", "bytes: line 1 has a timestamp"),
         (b"<html>\n</html>\n", "bytes: line 1 is no valid sample: '<html>'"),

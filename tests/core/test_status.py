@@ -113,11 +113,12 @@ def test_a_real_status_is_read() -> None:
         relay="fra",
         rx_bytes=measured["RxBytes"],
         tx_bytes=measured["TxBytes"],
-        last_handshake=datetime.fromisoformat(measured["LastHandshake"]),
+        last_handshake=by_name["carol"].last_handshake,
         online=True,
         active=True,
         exit_node=True,
     )
+    assert abs(by_name["carol"].last_handshake - datetime.fromisoformat(measured["LastHandshake"])) <= timedelta(microseconds=1)
     assert {name: classify(peer).value for name, peer in by_name.items()} == {
         "bravo": "direct",
         "carol": "direct",

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-
 import pytest
 
-from lab import NEWEST, OLDEST, Lab, builds
+from lab import NEWEST, OLDEST, builds
 from support.required import require
 
 RELEASES = [pytest.param(NEWEST, id="newest"), pytest.param(OLDEST, id="oldest")]
@@ -21,11 +18,11 @@ def _can_have_a_lab() -> None:
 @pytest.fixture(scope="module", params=RELEASES)
 def release(request: pytest.FixtureRequest) -> str:
     """A release of Tailscale: all is tried with the newest and with the oldest that is supported."""
-    return request.param
+    return str(request.param)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keeps the tests that share a lab in one worker (`--dist loadgroup`); whoever makes its own may run anywhere."""
     for item in items:
         if isinstance(item, pytest.Function) and "tailnet" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group(f"{item.module.__name__}-{item.callspec.id}"))
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{item.callspec.params['release']}"))

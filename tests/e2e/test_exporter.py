@@ -49,7 +49,7 @@ class Tailnet:
 @pytest.fixture(scope="module")
 def tailnet(release: str) -> Iterator[Tailnet]:
     path_to_hard = "derp" if release == OLDEST else "peer_relay"
-    with Lab(version=release, **NODES) as lab:
+    with Lab(NODES, version=release) as lab:
         alpha = lab.node("alpha")
         lab.node("exit").tailscale("set", "--advertise-exit-node")
         lab.route("exit", ["0.0.0.0/0", "::/0"])
@@ -214,7 +214,7 @@ def test_the_program_and_the_socket_say_the_same(tailnet: Tailnet, box: Path, jo
     ways = {"localapi": (), "cli": ("--source", "cli", "--tailscale", str(tailnet.lab.programs / "tailscale"))}
 
     def same() -> bool:
-        texts = []
+        texts: list[list[str]] = []
         for way, flags in ways.items():
             path = box / f"{way}.prom"
             assert complaints(job, tsfc(tailnet.alpha, job, "--metrics-path", str(path), *flags)) == []

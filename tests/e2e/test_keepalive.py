@@ -102,7 +102,7 @@ def test_both_ways_say_the_same(box: Path) -> None:
         alpha = lab.node("alpha")
         lab.node("delta").freeze()
         lab.wait_until(lambda: alpha.ping("bravo").get("Endpoint"), 30)
-        found = []
+        found: list[set[str]] = []
         for way in WAYS:
             path = box / f"{way}.prom"
             flags = ("--metrics-path", str(path), "--source", way, "--tailscale", str(lab.programs / "tailscale"), "--ping-timeout", "1")
@@ -115,7 +115,7 @@ def test_both_ways_say_the_same(box: Path) -> None:
         assert found[0] == found[1]
 
 
-def test_the_socket_costs_less_than_the_program(box: Path) -> None:
+def test_the_socket_costs_less_than_the_program() -> None:
     """CPU time of tsfc with all that it starts, and of tailscaled; `python -m lab.measure cost` has figures."""
     with Lab(alpha=NAT.EASY, bravo=NAT.EASY) as lab:
         alpha = lab.node("alpha")

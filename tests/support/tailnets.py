@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ class Row:
 
 def rows(text: str, own_address: str) -> dict[str, Row]:
     """Returns the peers that `tailscale status` shows, by their names."""
-    found = {}
+    found: dict[str, Row] = {}
     for line in text.splitlines():
         match = ROW.match(line)
         if match and match["ip"] != own_address:
@@ -104,7 +104,7 @@ class Booted:
 
 
 @contextmanager
-def booted_node(lab: Lab, name: str, nat: NAT, *install: str, environment: dict[str, str] = {}) -> Generator[Booted]:
+def booted_node(lab: Lab, name: str, nat: NAT, *install: str, environment: Mapping[str, str] | None = None) -> Generator[Booted]:
     """Adds a node to a lab that is a booted machine, with `tsfc units --install`, with these flags; its first start has more environment."""
     require_bootable()
     node = lab.add(name, nat)
@@ -123,7 +123,7 @@ Restart=on-failure
     files = {
         TAILSCALED_UNIT: unit,
         CERTIFICATE: node.certificate.read_text(),
-        TAILSCALED_ENVIRONMENT: "".join(f"{key}={value}\n" for key, value in environment.items()),
+        TAILSCALED_ENVIRONMENT: "".join(f"{key}={value}\n" for key, value in (environment or {}).items()),
     }
     with hosting(*install, files=files, network=node.place.inside.path, visible=[node.programs]) as host:
         booted = Booted(host, node)

@@ -1,0 +1,138 @@
+"""The lab itself: what it says when something is not as a test wants it, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lab import NAT, Lab, UnmetError, builds
+from lab.builds import BuildError
+from support.booted import CHECKOUT
+from support.processes import is_alive, wait_until
+
+HOLDS_A_LAB = """
+import signal, sys
+from lab import NAT, Lab
+with Lab(alpha=NAT.EASY, bravo=NAT.HARD) as lab:
+    print(lab.directory, lab.control.pid, *(node.pid for node in lab.nodes.values()), flush=True)
+    {then}
+"""
+
+
+@contextmanager
+def held(then: str) -> Generator[tuple[subprocess.Popen[str], Path, list[int]]]:
+    """Starts a process that has a lab; gives it, the lab's directory and its processes."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS_A_LAB.format(then=then)], cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout
+            directory, *pids = process.stdout.readline().split()
+            yield process, Path(directory), [int(pid) for pid in pids]
+        finally:
+            process.kill()
+
+
+def networks() -> set[str]:
+    """Returns the network namespaces that some process is in."""
+    found = set[str]()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            found.add(os.readlink(process / "ns/net"))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize(
+    ("then", "number"),
+    [("pass", None), ("raise SystemExit(3)", None), ("signal.pause()", signal.SIGINT), ("signal.pause()", signal.SIGKILL)],
+    ids=["success", "failure", "ctrl-c", "kill -9"],
+)
+def test_nothing_is_left_of_a_lab(then: str, number: signal.Signals | None) -> None:
+    with held(then) as (process, directory, pids):
+        assert len(pids) == 3
+        namespaces = {os.readlink(f"/proc/{pid}/ns/net") for pid in pids if is_alive(pid)}
+        if number is not None:
+            process.send_signal(number)
+        process.wait(30)
+        wait_until(lambda: not any(is_alive(pid) for pid in pids), "its processes have ended")
+        assert not namespaces & networks()
+        assert directory.exists() == (number == signal.SIGKILL)  # which nobody can clean up after
+        if directory.exists():
+            subprocess.run(["rm", "-r", str(directory)], check=True)
+
+
+def test_nothing_of_a_lab_has_a_name_on_the_machine() -> None:
+    before = {path: sorted(os.listdir(path)) for path in ("/sys/class/net", "/run/netns") if Path(path).exists()}
+    with Lab(alpha=NAT.EASY, bravo=NAT.PUBLIC):
+        assert {path: sorted(os.listdir(path)) for path in before} == before
+
+
+def test_two_labs_do_not_meet() -> None:
+    with Lab(alpha=NAT.EASY, bravo=NAT.EASY) as one, Lab(alpha=NAT.EASY, carol=NAT.PUBLIC) as other:
+        assert set(one.known()) == {"alpha", "bravo"}
+        assert set(other.known()) == {"alpha", "carol"}
+        assert [peer["HostName"] for peer in one.node("alpha").peers()] == ["bravo"]
+        assert [peer["HostName"] for peer in other.node("alpha").peers()] == ["carol"]
+        other.wait_until(lambda: other.node("alpha").ping("carol").get("Endpoint"), 30)
+        one.block_udp("bravo")
+        assert other.node("alpha").ping("carol").get("Endpoint")
+
+
+def test_a_condition_that_is_not_met_says_what_was_seen_instead() -> None:
+    with Lab(alpha=NAT.EASY, bravo=NAT.NO_UDP) as lab:
+        alpha = lab.node("alpha")
+        alpha.ping("bravo")
+        with pytest.raises(UnmetError) as failed:
+            lab.wait_until(lambda: alpha.is_direct("bravo"), 0.2)
+        said = str(failed.value)
+        assert "after 0.2 s" in said
+        assert 'active; relay "fra"' in said
+        assert "== bravo, noudp, Running" in said
+
+
+def test_what_the_coordination_server_says_is_what_a_node_sees() -> None:
+    with Lab(alpha=NAT.EASY, bravo=NAT.EASY) as lab:
+        alpha = lab.node("alpha")
+        lab.set_online("bravo", online=False)
+        lab.wait_until(lambda: not alpha.peer("bravo")["Online"], 30)
+        lab.set_online("bravo", None)
+        lab.wait_until(lambda: alpha.peer("bravo")["Online"], 30)
+        lab.node("bravo").stop()
+        lab.wait_until(lambda: not alpha.peer("bravo")["Online"] and not lab.known()["bravo"]["online"], 30)
+        lab.node("bravo").start()
+        lab.wait_until(lambda: alpha.peer("bravo")["Online"], 30)
+        lab.expire_in("bravo", 1)
+        lab.wait_until(lambda: alpha.peer("bravo").get("Expired"), 30)
+
+
+def test_no_lab_without_root_or_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        monkeypatch.setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        builds.missing.cache_clear()
+        if not Path("/usr/bin/go").exists():
+            assert builds.missing() == "a lab takes Go 1.26.6 or newer, and there is no go on PATH"
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        builds.missing.cache_clear()
+        assert builds.missing() == "a lab takes root, for its network namespaces"
+    finally:
+        builds.missing.cache_clear()
+
+
+def test_a_build_that_fails_is_one_line_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch, box: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(box))
+    monkeypatch.setenv("GOPROXY", "off")
+    monkeypatch.setenv("GOFLAGS", "-mod=mod")
+    with pytest.raises(BuildError) as failed:
+        builds.tailscale("v0.0.1-none")
+    assert str(failed.value).startswith("building tailscale and tailscaled v0.0.1-none with `go install ")
+    assert "\n" not in str(failed.value)
+    assert [path.name for path in (box / "tsfc-lab").iterdir()] == ["lock"]
