@@ -61,7 +61,8 @@ def hold() -> int:
         held.flush()
         with Lab(NODES) as lab:
             print(_guide(lab), flush=True)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the other sees the end of what is said
+            for stream in (sys.stdout, sys.stderr):  # whoever reads them sees that no more is said
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             signal.pause()
     return 0
 

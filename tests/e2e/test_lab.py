@@ -136,3 +136,49 @@ def test_a_build_that_fails_is_one_line_and_leaves_nothing(monkeypatch: pytest.M
     assert str(failed.value).startswith("building tailscale and tailscaled v0.0.1-none with `go install ")
     assert "\n" not in str(failed.value)
     assert [path.name for path in (box / "tsfc-lab").iterdir()] == ["lock"]
+
+
+def lab(*arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lab", *arguments],
+        cwd=CHECKOUT,
+        env=os.environ | {"XDG_CACHE_HOME": str(cache)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def cache(box: Path) -> Generator[Path]:
+    """A cache of the test's own that has what was built; a lab that was left up in it is taken down."""
+    built = builds.cache_directory()
+    builds.server()
+    (box / "tsfc-lab").mkdir()
+    for directory in built.iterdir():
+        if directory.is_dir() and (directory.name[0] == "v" or directory.name.startswith("server")):
+            (box / "tsfc-lab" / directory.name).symlink_to(directory)
+    yield box
+    lab("down", cache=box)
+
+
+def test_a_lab_that_is_left_up_can_be_looked_around_in_and_taken_down(cache: Path) -> None:
+    up = lab("up", cache=cache)
+    assert (up.returncode, up.stderr) == (0, "")
+    directory = up.stdout.splitlines()[0].removeprefix("A lab is up, in ").removesuffix(":")
+    assert "Running" in subprocess.run([f"{directory}/alpha/tailscale", "status", "--json"], capture_output=True, text=True, check=True).stdout
+    assert "198.51.100." in subprocess.run([f"{directory}/alpha/inside", "ip", "address"], capture_output=True, text=True, check=True).stdout
+    for change in (["-f", f"{directory}/outage.nft"], ["delete", "table", "ip", "outage"]):
+        subprocess.run([f"{directory}/alpha/router", "nft", *change], check=True)
+    again = lab("up", cache=cache)
+    assert (again.returncode, again.stdout) == (1, "")
+    assert again.stderr == "lab: bringing a lab up: there is one already; `make lab-down` ends it\n"
+    assert lab("down", cache=cache).returncode == 0
+    assert not Path(directory).exists()
+    assert lab("down", cache=cache).stderr == "lab: taking the lab down: there is none; `make lab` brings one up\n"
+
+
+def test_a_typo_is_said(cache: Path) -> None:
+    wrong = lab("upp", cache=cache)
+    assert (wrong.returncode, wrong.stderr) == (2, "lab: usage: python -m lab build|up|down\n")
