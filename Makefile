@@ -90,11 +90,11 @@ golden: .venv/dev ## write the expected outputs in tests/fixtures anew; read the
 
 .PHONY: fixtures
 fixtures: .venv/dev ## record the statuses in tests/fixtures anew on a real tailnet; then `make golden`
-	$(BIN)/python -m lab.fixtures
+	@$(BIN)/python -m lab fixtures
 
 .PHONY: measure
 measure: .venv/dev ## measure on a real tailnet what docs/tailscale.md has; an hour
-	$(BIN)/python -m lab.measure
+	@$(BIN)/python -m lab measure
 
 .PHONY: mutants
 mutants: .venv/dev ## mutation testing of core/watchdog and core/paths; each survivor has its reason in tests/mutants.toml

@@ -1,4 +1,4 @@
-"""The lab by hand: `python -m lab build|up|down`, which is `make lab` and `make lab-down`."""
+"""The lab by hand: `make lab`, `make lab-down`, `make fixtures` and `make measure` are `python -m lab up`, `down`, `fixtures` and `measure`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from lab import NAT, Lab, builds
 from lab.builds import BuildError
+from lab.fixtures import record
+from lab.measure import MEASUREMENTS, measure
 from lab.network import OUTAGE, NetworkError
 from lab.tailnet import UnmetError
 
@@ -63,7 +67,9 @@ def hold() -> int:
             print(_guide(lab), flush=True)
             for stream in (sys.stdout, sys.stderr):  # whoever reads them sees that no more is said
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-            signal.pause()
+            # Not pause(): a signal that comes just before it would be noted, and wake nobody.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            signal.sigwait({signal.SIGTERM})
     return 0
 
 
@@ -81,12 +87,33 @@ def down() -> int:
     return 0
 
 
+def fixtures() -> int:
+    """Records the fixtures of the unit tests."""
+    record()
+    return 0
+
+
+def measure_all(names: list[str]) -> int:
+    """Measures what is named; without names, all there is."""
+    unknown = [name for name in names if name not in MEASUREMENTS]
+    if unknown:
+        return _complain(f"measuring {unknown[0]}: there is no such measurement; there are {', '.join(MEASUREMENTS)}") + 1
+    for name in names or MEASUREMENTS:
+        measure(name)
+    return 0
+
+
 def main(arguments: list[str]) -> int:
-    """Does what the one argument says."""
-    commands = {"build": build, "up": up, "down": down, "hold": hold}
-    command = commands.get(arguments[0]) if len(arguments) == 1 else None
-    if command is None:
-        return _complain("usage: python -m lab build|up|down") + 1
+    """Does what the first argument says."""
+    command: Callable[[], int]
+    commands = {"build": build, "up": up, "down": down, "fixtures": fixtures, "hold": hold}
+    match arguments:
+        case ["measure", *names]:
+            command = partial(measure_all, names)
+        case [name] if name in commands:
+            command = commands[name]
+        case _:
+            return _complain(f"usage: python -m lab {'|'.join(name for name in commands if name != 'hold')}|measure [WHAT...]") + 1
     if missing := builds.missing():
         # Nothing to build is no fault; the tests that want it then say that they were skipped, or fail.
         return _complain(missing) and int(command is not build)

@@ -22,7 +22,6 @@ from typing import Any
 
 from lab import NAT, OLDEST, Lab, Node
 from lab.builds import NEWEST
-from lab.measure import burst
 
 FIXTURES = Path(__file__).parents[1] / "tests" / "fixtures"
 ORIGINS = FIXTURES / "lab.md"
@@ -111,7 +110,7 @@ def timeline() -> Generator[tuple[str, str, str]]:
         began = time.time()
         for number in range(OBSERVATIONS):
             time.sleep(max(0.0, began + number * INTERVAL_SECONDS - time.time()))
-            threads = [threading.Thread(target=burst, args=(alpha, name)) for name in PINGED]
+            threads = [threading.Thread(target=alpha.ping_burst, args=(name,)) for name in PINGED]
             for thread in threads:
                 thread.start()
             time.sleep(ANSWERED_SECONDS)
@@ -172,7 +171,7 @@ def _moved(text: str, seconds: int) -> str:
     return PEER_API.sub(r"\1:50000", moved)
 
 
-def main() -> None:
+def record() -> None:
     """Writes all of them, and how each came to be."""
     lines = [f"Written by `make fixtures` with tailscaled {NEWEST}, on a tailnet in network namespaces (`lab/`).\n", "| file | what it is |", "|---|---|"]
     for scene in (mixed_paths, without_netmap, oldest, timeline):
@@ -181,7 +180,3 @@ def main() -> None:
             (FIXTURES / name).write_text(text)
             lines.append(f"| `{name}` | {' '.join(origin.split())} |")
     ORIGINS.write_text("\n".join(lines) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
-"""Measures what a model of a tailnet needs, on real nodes: `python -m lab.measure WHAT...`; without names, all.
+"""Measures what a model of a tailnet needs, on real nodes: `python -m lab measure`, and what of it.
 
-Prints a Markdown table for each: how often it was tried, and the distribution in seconds. `docs/tailscale.md` has such a run.
+The tables say how often it was tried, and the distribution in seconds. `docs/tailscale.md` has such a run.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from functools import partial
 from lab import NAT, Lab, Node
 
 Samples = dict[str, list[float | None]]
-PINGS = 3
-"In a burst, one second apart, until a direct answer: as `tailscale ping -c 3` and `tsfc keepalive` do."
 INTERVAL_SECONDS = 10.0
 "Of keepalive."
 POLL_SECONDS = 0.1
@@ -34,18 +32,6 @@ WATCH_SECONDS = 60.0
 ROUNDS = 20
 PAIRS = 3
 "Of nodes in one lab, where each pair is a try of its own."
-
-
-def burst(node: Node, peer: str, pings: int = PINGS) -> float:
-    """Pings a peer as keepalive does, and returns when the last ping was sent, on the monotonic clock."""
-    sent = 0.0
-    for number in range(pings):
-        if number:
-            time.sleep(1)
-        sent = time.monotonic()
-        if node.ping(peer).get("Endpoint"):
-            break
-    return sent
 
 
 def pairs_of_kinds(names: dict[str, NAT]) -> list[tuple[str, str]]:
@@ -69,7 +55,7 @@ def _one_pair(node: Node, pair: tuple[str, str], names: dict[str, NAT], samples:
     source, target = pair
     began = time.monotonic()
     last: list[float] = []
-    thread = threading.Thread(target=lambda: last.append(burst(node, target)))
+    thread = threading.Thread(target=lambda: last.append(node.ping_burst(target)))
     thread.start()
     direct = _wait(lambda: node.is_direct(target), NEVER_SECONDS, began)
     thread.join()
@@ -85,7 +71,7 @@ def more_pings(samples: Samples) -> None:
         with Lab(alpha=NAT.EASY, bravo=NAT.EASY) as lab:
             node = lab.node("alpha")
             began = time.monotonic()
-            thread = threading.Thread(target=burst, args=(node, "bravo", pings))
+            thread = threading.Thread(target=node.ping_burst, args=("bravo", pings))
             thread.start()
             direct = _wait(partial(node.is_direct, "bravo"), NEVER_SECONDS, began)
             samples[f"first ping to direct, two easy, a burst of {pings}"].append(direct)
@@ -138,7 +124,7 @@ def flickers(samples: Samples) -> None:
 
 
 def cost(samples: Samples) -> None:
-    """CPU time of one round of keepalive with one direct peer, by each way: of tsfc with what it starts, and of tailscaled; and of one without a round."""
+    """CPU time of one round of keepalive with one direct peer, by each way: of tsfc with what it starts, and of tailscaled."""
     with Lab(alpha=NAT.EASY, bravo=NAT.EASY) as lab:
         node = lab.node("alpha")
         lab.wait_until(lambda: node.ping("bravo").get("Endpoint"), NEVER_SECONDS)
@@ -177,7 +163,7 @@ def _kept_alive() -> Generator[Lab]:
             while not over.is_set():
                 began = time.monotonic()
                 with suppress(OSError, KeyError):  # it is being restarted
-                    burst(lab.node(f"a{pair}"), f"b{pair}")
+                    lab.node(f"a{pair}").ping_burst(f"b{pair}")
                 over.wait(INTERVAL_SECONDS - (time.monotonic() - began))
 
         threads = [threading.Thread(target=keepalive, args=(pair,)) for pair in range(PAIRS)]
@@ -227,16 +213,11 @@ def table(samples: Samples) -> Iterable[str]:
         yield f"| {name} | {len(values)} | {len(values) - len(taken)} | {' | '.join(figures)} |"
 
 
-def main() -> None:
-    """Measures what the command line names."""
-    for name in sys.argv[1:] or MEASUREMENTS:
-        measure, times = MEASUREMENTS[name]
-        samples: Samples = defaultdict(list)
-        for number in range(times):
-            print(f"lab: {name}, {number + 1} of {times}", file=sys.stderr, flush=True)
-            measure(samples)
-        print("\n".join(table(samples)), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def measure(name: str) -> None:
+    """Measures one of `MEASUREMENTS`, and prints its table."""
+    once, times = MEASUREMENTS[name]
+    samples: Samples = defaultdict(list)
+    for number in range(times):
+        print(f"lab: {name}, {number + 1} of {times}", file=sys.stderr, flush=True)
+        once(samples)
+    print("\n".join(table(samples)), flush=True)

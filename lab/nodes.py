@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ ALWAYS_DERP = {"TS_DEBUG_ALWAYS_USE_DERP": "1"}
 "The same for every release, and by another way: there is no UDP at all."
 COMMAND_SECONDS = 60.0
 PING_SECONDS = 5.0
+"How long `tailscale ping` waits for an answer."
+PINGS = 3
+"Of one round of keepalive, at most."
 
 
 @dataclass
@@ -139,11 +143,22 @@ class Node:
         return "unreachable"
 
     def ping(self, peer: str, kind: str = "disco") -> dict[str, Any]:
-        """Sends one ping to a peer and returns its first answer; nothing where there was none in five seconds, which is what `tailscale ping` waits."""
+        """Sends one ping to a peer and returns its first answer; nothing where there was none in time."""
         address = self.peer(peer)["TailscaleIPs"][0]
         with contextlib.suppress(TimeoutError):
             return control.read(self.answer(f"ping?ip={address}&type={kind}&size=0", "POST", timeout=PING_SECONDS))
         return {}
+
+    def ping_burst(self, peer: str, pings: int = PINGS) -> float:
+        """Pings a peer as `tailscale ping -c` and keepalive do: one second apart, until a direct answer. Returns when the last was sent (monotonic clock)."""
+        sent = 0.0
+        for number in range(pings):
+            if number:
+                time.sleep(1)
+            sent = time.monotonic()
+            if self.ping(peer).get("Endpoint"):
+                break
+        return sent
 
     def is_direct(self, peer: str) -> bool:
         """Reports whether a packet to the peer would go directly."""

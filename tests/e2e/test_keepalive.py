@@ -23,8 +23,8 @@ COLD_SECONDS = 60.0
 "A session ends 45 s after the last ping, and its path is trusted for 6.5 s more, of which the last heartbeat may have been 3 s before."
 LONGEST_MOMENT_SECONDS = 3.5
 "Of a direct path that shows as relay, which it does when pongs are late: the next heartbeat, 3 s later at most, brings it back."
-LEAST_DIRECT = 0.95
-"Share of the looks at which it is direct."
+MOST_OF_ALL_MOMENTS_SECONDS = 5.0
+"Of a hundred seconds."
 WAYS = {"localapi": (), "cli": ("--source", "cli")}
 
 
@@ -41,8 +41,9 @@ def test_idle_nodes_become_direct_within_two_rounds_stay_so_for_ten_and_go_cold_
             seen = sampled_each_second(alpha, until=began[2] + ROUNDS * INTERVAL_SECONDS)
             exported = series(path.read_text())
         assert len(seen) >= ROUNDS * INTERVAL_SECONDS * 0.9
-        assert longest(seen) <= LONGEST_MOMENT_SECONDS, seen
-        assert sum(is_direct for _, is_direct in seen) >= LEAST_DIRECT * len(seen), seen
+        lengths = moments(seen)
+        assert max(lengths, default=0) <= LONGEST_MOMENT_SECONDS, lengths
+        assert sum(lengths) <= MOST_OF_ALL_MOMENTS_SECONDS, lengths
         assert exported['tailscale_keepalive_peers{result="direct"}'] == 1
         assert sum(value for name, value in exported.items() if name.startswith("tailscale_keepalive_peers{")) == 1
         latency = exported['tailscale_keepalive_peer_latency_seconds{path="direct",peer="bravo"}']
@@ -84,16 +85,17 @@ def sampled_each_second(node: Node, *, until: float) -> list[tuple[float, bool]]
     return seen
 
 
-def longest(seen: list[tuple[float, bool]]) -> float:
-    """Returns how long the longest time was, in seconds, in which the peer was not direct at any look."""
-    result, began = 0.0, None
+def moments(seen: list[tuple[float, bool]]) -> list[float]:
+    """Returns how long each moment was in which the peer was not direct: from the first look that found it so to the next that did not."""
+    lengths: list[float] = []
+    began = None
     for at, is_direct in seen:
-        if is_direct:
+        if began is None and not is_direct:
+            began = at
+        elif began is not None and is_direct:
+            lengths.append(at - began)
             began = None
-        else:
-            began = at if began is None else began
-            result = max(result, at - began)
-    return result
+    return lengths if began is None else [*lengths, seen[-1][0] - began]
 
 
 def test_both_ways_say_the_same(box: Path) -> None:
@@ -116,7 +118,7 @@ def test_both_ways_say_the_same(box: Path) -> None:
 
 
 def test_the_socket_costs_less_than_the_program() -> None:
-    """CPU time of tsfc with all that it starts, and of tailscaled; `python -m lab.measure cost` has figures."""
+    """CPU time of tsfc with all that it starts, and of tailscaled; `python -m lab measure cost` has figures."""
     with Lab(alpha=NAT.EASY, bravo=NAT.EASY) as lab:
         alpha = lab.node("alpha")
         lab.wait_until(lambda: alpha.ping("bravo").get("Endpoint"), 30)

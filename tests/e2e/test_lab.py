@@ -15,7 +15,7 @@ import pytest
 from lab import NAT, Lab, UnmetError, builds
 from lab.builds import BuildError
 from support.booted import CHECKOUT
-from support.processes import is_alive, wait_until
+from support.processes import interrupt, is_alive, wait_until
 
 HOLDS_A_LAB = """
 import signal, sys
@@ -27,14 +27,14 @@ with Lab(alpha=NAT.EASY, bravo=NAT.HARD) as lab:
 
 
 @contextmanager
-def held(then: str) -> Generator[tuple[subprocess.Popen[str], Path, list[int]]]:
+def held(then: str) -> Generator[tuple[subprocess.Popen[bytes], Path, list[int]]]:
     """Starts a process that has a lab; gives it, the lab's directory and its processes."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLDS_A_LAB.format(then=then)], cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stdout
-            directory, *pids = process.stdout.readline().split()
+            directory, *pids = process.stdout.readline().decode().split()
             yield process, Path(directory), [int(pid) for pid in pids]
         finally:
             process.kill()
@@ -61,7 +61,7 @@ def test_nothing_is_left_of_a_lab(then: str, number: signal.Signals | None) -> N
         assert len(pids) == 3
         namespaces = {os.readlink(f"/proc/{pid}/ns/net") for pid in pids if is_alive(pid)}
         if number is not None:
-            process.send_signal(number)
+            interrupt(process, number)
         process.wait(30)
         wait_until(lambda: not any(is_alive(pid) for pid in pids), "its processes have ended")
         assert not namespaces & networks()
@@ -181,4 +181,4 @@ def test_a_lab_that_is_left_up_can_be_looked_around_in_and_taken_down(cache: Pat
 
 def test_a_typo_is_said(cache: Path) -> None:
     wrong = lab("upp", cache=cache)
-    assert (wrong.returncode, wrong.stderr) == (2, "lab: usage: python -m lab build|up|down\n")
+    assert (wrong.returncode, wrong.stderr) == (2, "lab: usage: python -m lab build|up|down|fixtures|measure [WHAT...]\n")
