@@ -29,9 +29,8 @@ with Lab(alpha=NAT.EASY, bravo=NAT.HARD) as lab:
 @contextmanager
 def held(then: str) -> Generator[tuple[subprocess.Popen[bytes], Path, list[int]]]:
     """Starts a process that has a lab; gives it, the lab's directory and its processes."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDS_A_LAB.format(then=then)], cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    program = [sys.executable, "-c", HOLDS_A_LAB.format(then=then)]
+    with subprocess.Popen(program, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             assert process.stdout
             directory, *pids = process.stdout.readline().decode().split()
