@@ -32,6 +32,8 @@ ALWAYS_DERP = {"TS_DEBUG_ALWAYS_USE_DERP": "1"}
 COMMAND_SECONDS = 60.0
 PING_SECONDS = 5.0
 "How long `tailscale ping` waits for an answer."
+UNREACHABLE = "unreachable"
+"Instead of a backend state."
 PINGS = 3
 "Of one round of keepalive, at most."
 
@@ -137,10 +139,10 @@ class Node:
         return {peer["HostName"]: peer for peer in self.peers()}.get(name, {})
 
     def state(self) -> str:
-        """Returns its backend state; `unreachable` where it does not answer."""
+        """Returns its backend state; `UNREACHABLE` where it does not answer."""
         with contextlib.suppress(OSError, control.AnswerError):
             return str(self.status()["BackendState"])
-        return "unreachable"
+        return UNREACHABLE
 
     def ping(self, peer: str, kind: str = "disco") -> dict[str, Any]:
         """Sends one ping to a peer and returns its first answer; nothing where there was none in time."""

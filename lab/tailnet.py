@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from lab import builds, control, network
 from lab.network import FIRST_HOST, INTERNET, LAST_HOST, NAT
-from lab.nodes import Node
+from lab.nodes import UNREACHABLE, Node
 
 POLL_SECONDS = 0.05
 UP_SECONDS = 60.0
@@ -82,14 +82,13 @@ class Lab:
             return True
         return False
 
-    def add(self, name: str, nat: NAT, *, version: str | None = None) -> Node:
+    def add(self, name: str, nat: NAT) -> Node:
         """Adds a node, whose tailscaled is not started."""
         number = FIRST_HOST + len(self.nodes)
         assert number <= LAST_HOST, "there are no more addresses"
         directory = self.directory / name
         directory.mkdir()
-        programs = builds.tailscale(version) if version else self.programs
-        node = Node(name, network.place(nat, number, self.internet, self._places), programs, directory, self.certificate)
+        node = Node(name, network.place(nat, number, self.internet, self._places), self.programs, directory, self.certificate)
         self.nodes[name] = node
         return node
 
@@ -175,7 +174,10 @@ class Lab:
         """Returns what there is to see: each node's status and the end of its log, and what the coordination server knows."""
         lines: list[str] = []
         for node in self.nodes.values():
-            lines += [f"== {node.name}, {node.place.nat.value}, {node.state()}", node.tailscale("status", check=False).rstrip()]
+            state = node.state()
+            lines.append(f"== {node.name}, {node.place.nat.value}, {state}")
+            if state != UNREACHABLE:
+                lines.append(node.tailscale("status", check=False).rstrip())
             if node.log.exists():
                 lines += [f"   {line}" for line in node.log.read_text(errors="replace").splitlines()[-LOG_LINES:]]
         with suppress(OSError, control.AnswerError):

@@ -20,6 +20,7 @@ from support.processes import interrupt, is_alive, wait_until
 HOLDS_A_LAB = """
 import signal, sys
 from lab import NAT, Lab
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job has not
 with Lab(alpha=NAT.EASY, bravo=NAT.HARD) as lab:
     print(lab.directory, lab.control.pid, *(node.pid for node in lab.nodes.values()), flush=True)
     {then}
