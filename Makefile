@@ -35,7 +35,7 @@ run: .venv/runtime ## run all four jobs once, on this machine's tailscaled or on
 .PHONY: test
 test: .venv/dev ## all tests but those of `make e2e`
 	$(BIN)/python -bb -m pytest $(PYTEST_FLAGS) --ignore=tests/e2e
-	@echo "tests/e2e are run by \`make e2e\`: they take root, Go and five minutes."
+	@echo "tests/e2e are run by \`make e2e\`: they take root, Go and four minutes."
 
 .PHONY: test-lowest
 test-lowest: .venv-lowest/test ## the tests of the program, on the lowest versions that are supported
@@ -53,7 +53,7 @@ test-systemd: .venv/dev ## the units under a systemd of their own; needs root, s
 .PHONY: e2e
 e2e: .venv/dev ## tests on a real tailnet; need root, Go, iproute2 and nftables, and what test-systemd does
 	@$(BIN)/python -m lab build
-	$(BIN)/python -bb -m pytest -n 8 --dist loadgroup tests/e2e
+	$(BIN)/python -bb -m pytest -n 8 tests/e2e
 
 .PHONY: lab
 lab: .venv/dev ## bring such a tailnet up, to look around in
