@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
@@ -37,6 +38,6 @@ class LabScheduling(LoadScopeScheduling):  # type: ignore[misc]
         return f"{match[1]}, {match[2]}" if match and match[1] in SHARING else nodeid
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LabScheduling:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LabScheduling:
     """Is pytest-xdist's hook."""
     return LabScheduling(config, log)
