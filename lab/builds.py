@@ -76,15 +76,16 @@ def _built(name: str, what: str, where: Path, command: list[str], programs: tupl
     if not wanted.is_dir():
         with _lock(), tempfile.TemporaryDirectory(dir=cache_directory()) as scratch:
             if not wanted.is_dir():
-                _say(f"building {what}, once")
+                print(f"lab: building {what}, once: ", end="", file=sys.stderr, flush=True)
                 began = time.monotonic()
                 built = Path(scratch, "bin")
                 done = subprocess.run(command, cwd=where, env=_environment() | {"GOBIN": str(built)}, capture_output=True, text=True, check=False)
                 if done.returncode != 0 or not all((built / program).exists() for program in programs):
+                    print("failed", file=sys.stderr)
                     last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
                     raise BuildError(f"building {what} with `{' '.join(command)}`: {last}")
                 built.rename(wanted)
-                _say(f"built {what} in {time.monotonic() - began:.0f} s")
+                print(f"{time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return wanted
 
 
@@ -106,7 +107,3 @@ def _lock() -> Generator[None]:
     with (cache_directory() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _say(text: str) -> None:
-    print(f"lab: {text}", file=sys.stderr, flush=True)
