@@ -69,7 +69,7 @@ RECOVERED = "RECOVERED: bravo back to direct"
 def test_a_node_that_is_stuck_on_relay_is_restarted_once_and_direct_after(release: str) -> None:
     with Lab(version=release, bravo=NAT.EASY) as lab, booted_node(lab, "alpha", NAT.EASY, *HASTY, environment=STUCK[release]) as alpha:
         alpha.starts_with({})
-        lab.wait_until(lambda: alpha.path_to("bravo") == "derp", 30)
+        lab.wait_until(lambda: alpha.pinged("bravo") == "derp", 30)
         wait_for(lab, alpha, "bravo", RECOVERED)
         assert story(alpha, "bravo") in ([DETECTED, WAITING, RESTART, RECOVERED], [DETECTED, WAITING, RESTART, COOLDOWN, RECOVERED])
         assert alpha.path_to("bravo") == "direct"
@@ -109,14 +109,15 @@ def test_a_peer_that_is_excluded_is_no_reason_to_restart(release: str) -> None:
 def test_udp_that_is_blocked_and_open_again_recovers_without_a_restart(release: str) -> None:
     with Lab(version=release, bravo=NAT.EASY) as lab, booted_node(lab, "alpha", NAT.EASY, *PATIENT) as alpha:
         wait_for(lab, alpha, "bravo", RECOVERED)
-        first = counted(alpha, "recoveries")
         lab.block_udp("bravo")
         wait_for(lab, alpha, "bravo", DETECTED, WAITING)
         assert alpha.path_to("bravo") == "derp"
         assert alpha.host.exported("watchdog")['tailscale_watchdog_peer_state{peer="bravo"}'] == 1
         lab.unblock_udp("bravo")
         wait_for(lab, alpha, "bravo", RECOVERED)
-        assert counted(alpha, "recoveries") == first + 1
+        recoveries = alpha.host.said("watchdog").count(RECOVERED)
+        assert recoveries >= 2
+        assert counted(alpha, "recoveries") == recoveries
         assert counted(alpha, "restarts") == 0
         assert starts(alpha) == 1
 

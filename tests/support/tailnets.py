@@ -98,6 +98,11 @@ class Booted:
         row = rows(ran.stdout, "").get(name)
         return row.path if row else ""
 
+    def pinged(self, name: str) -> str:
+        """Pings a peer once, and returns the path to it after that."""
+        self.host.machine.run(str(self.node.programs / "tailscale"), "ping", "-c", "1", "--until-direct=false", name, check=False)
+        return self.path_to(name)
+
     def starts_with(self, environment: dict[str, str]) -> None:
         """Sets the environment that its tailscaled has from its next start on."""
         self.host.machine.path(TAILSCALED_ENVIRONMENT).write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
