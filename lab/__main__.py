@@ -119,7 +119,7 @@ def main(arguments: list[str]) -> int:
         return _complain(missing) and int(command is not build)
     try:
         return command()
-    except (BuildError, NetworkError, UnmetError) as error:
+    except (BuildError, NetworkError, UnmetError, OSError) as error:
         return _complain(str(error))
     except KeyboardInterrupt:
         return 130
