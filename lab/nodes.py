@@ -119,7 +119,8 @@ class Node:
 
     def up_arguments(self) -> list[str]:
         """Returns the arguments of `tailscale` that log it in."""
-        return ["up", f"--login-server={LOGIN_SERVER}", f"--hostname={self.name}", "--accept-dns=false", "--timeout=50s"]
+        # --reset: after a logout the settings are others for a moment, which `up` then wants to be told of.
+        return ["up", f"--login-server={LOGIN_SERVER}", f"--hostname={self.name}", "--accept-dns=false", "--timeout=50s", "--reset"]
 
     def answer(self, url: str, method: str = "GET", *, timeout: float = COMMAND_SECONDS) -> bytes:
         """Returns what its LocalAPI answers, below `/localapi/v0/`."""
