@@ -51,6 +51,19 @@ def ask(path: Path, method: str, url: str, *, timeout: float = TIMEOUT_SECONDS) 
     return body
 
 
+def watch_engine(path: Path) -> None:
+    """Looks at a node's notifications for a moment, as a desktop client does for long.
+
+    Now and then a tailscaled 1.78.3 that starts misses that it is connected, and stays `Starting` until somebody asks for its engine's state.
+    """
+    connection = UnixConnection(path, HOST, TIMEOUT_SECONDS)
+    try:
+        connection.request("GET", "/localapi/v0/watch-ipn-bus?mask=1")
+        connection.getresponse().readline()
+    finally:
+        connection.close()
+
+
 def read(answer: bytes) -> dict[str, Any]:
     """Returns the JSON object that an answer is."""
     found: dict[str, Any] = json.loads(answer)

@@ -79,8 +79,11 @@ class Node:
         # setpriv: it ends with the process that has the lab. A session of its own: the terminal's Ctrl-C is for that process alone.
         command = ["setpriv", "--pdeathsig=KILL", *self.place.inside.command(*tailscaled)]
         with self.log.open("ab") as log:
-            base = {"PATH": os.environ["PATH"], "HOME": str(self.directory), "SSL_CERT_FILE": str(self.certificate)}
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=base | ENVIRONMENT | environment, start_new_session=True)
+            # Its logs' settings would else be in the machine's own /var/lib/tailscale, whatever --statedir says.
+            own = {"HOME": str(self.directory), "TS_LOGS_DIR": str(self.directory), "SSL_CERT_FILE": str(self.certificate)}
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, env={"PATH": os.environ["PATH"]} | own | ENVIRONMENT | environment, start_new_session=True
+            )
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Ends its tailscaled, and waits for that."""
@@ -140,9 +143,12 @@ class Node:
         return {peer["HostName"]: peer for peer in self.peers()}.get(name, {})
 
     def state(self) -> str:
-        """Returns its backend state; `UNREACHABLE` where it does not answer."""
+        """Returns its backend state; `UNREACHABLE` where it does not answer. One that is `Starting` is helped on."""
         with contextlib.suppress(OSError, control.AnswerError):
-            return str(self.status()["BackendState"])
+            state = str(self.status()["BackendState"])
+            if state == "Starting":
+                control.watch_engine(self.socket)
+            return state
         return UNREACHABLE
 
     def ping(self, peer: str, kind: str = "disco") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import NAT, Lab, UnmetError, builds
+from lab import NAT, NEWEST, OLDEST, Lab, UnmetError, builds
 from lab.builds import BuildError
 from support.booted import CHECKOUT
 from support.processes import interrupt, is_alive, wait_until
@@ -70,10 +70,16 @@ def test_nothing_is_left_of_a_lab(then: str, number: signal.Signals | None) -> N
             subprocess.run(["rm", "-r", str(directory)], check=True)
 
 
-def test_nothing_of_a_lab_has_a_name_on_the_machine() -> None:
-    before = {path: sorted(os.listdir(path)) for path in ("/sys/class/net", "/run/netns") if Path(path).exists()}
-    with Lab(alpha=NAT.EASY, bravo=NAT.PUBLIC):
-        assert {path: sorted(os.listdir(path)) for path in before} == before
+@pytest.mark.parametrize("release", [pytest.param(NEWEST, id="newest"), pytest.param(OLDEST, id="oldest")])
+def test_nothing_of_a_lab_is_seen_on_the_machine(release: str) -> None:
+    def seen() -> dict[str, list[str]]:
+        places = ("/sys/class/net", "/run/netns", "/run/tailscale", "/var/lib/tailscale", "/var/cache/tailscale", "/var/log/tailscale")
+        return {place: sorted(os.listdir(place)) if Path(place).exists() else [] for place in places}
+
+    before = seen()
+    with Lab(version=release, alpha=NAT.EASY, bravo=NAT.PUBLIC):
+        assert seen() == before
+    assert seen() == before
 
 
 def test_two_labs_do_not_meet() -> None:

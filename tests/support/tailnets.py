@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from lab import NAT, Lab, Node
+from lab.control import AnswerError, ask, read, watch_engine
 from lab.nodes import ENVIRONMENT
 from support.hosts import SOCKET, TAILSCALED_UNIT, Host, hosting, require_bootable
 from support.processes import Ran, run, series
@@ -130,7 +133,28 @@ Restart=on-failure
         CERTIFICATE: node.certificate.read_text(),
         TAILSCALED_ENVIRONMENT: "".join(f"{key}={value}\n" for key, value in (environment or {}).items()),
     }
-    with hosting(*install, files=files, network=node.place.inside.path, visible=[node.programs]) as host:
+    with hosting(*install, files=files, network=node.place.inside.path, visible=[node.programs]) as host, _helped_on(host):
         booted = Booted(host, node)
         booted.tailscale(*node.up_arguments())
         yield booted
+
+
+@contextmanager
+def _helped_on(host: Host) -> Generator[None]:
+    """Looks each second whether tailscaled stays in `Starting`, and helps it on (`control.watch_engine`)."""
+    over = threading.Event()
+    socket = host.machine.path("/run") / SOCKET.removeprefix("/run/")
+
+    def look() -> None:
+        while not over.wait(1):
+            with suppress(OSError, AnswerError, HTTPException):
+                if read(ask(socket, "GET", "/localapi/v0/status?peers=false", timeout=5))["BackendState"] == "Starting":
+                    watch_engine(socket)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
