@@ -22,6 +22,7 @@ from typing import Any
 
 from lab import NAT, OLDEST, Lab, Node
 from lab.builds import NEWEST
+from lab.nodes import peers_in
 
 FIXTURES = Path(__file__).parents[1] / "tests" / "fixtures"
 ORIGINS = FIXTURES / "lab.md"
@@ -153,8 +154,7 @@ def _status(node: Node) -> str:
 def _redacted(status: dict[str, Any]) -> dict[str, Any]:
     """Returns a status whose keys are made of the names, and whose peers are in the order of theirs."""
     status["Self"]["PublicKey"] = _key(status["Self"])
-    by_key: dict[str, dict[str, Any]] = status["Peer"] or {}
-    peers = sorted(by_key.values(), key=lambda peer: peer["HostName"])
+    peers = sorted(peers_in(status), key=lambda peer: peer["HostName"])
     for peer in peers:
         peer["PublicKey"] = _key(peer)
     return status | {"Peer": {peer["PublicKey"]: peer for peer in peers} or None}

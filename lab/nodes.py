@@ -38,6 +38,12 @@ PINGS = 3
 "Of one round of keepalive, at most."
 
 
+def peers_in(status: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns what a status has of the peers."""
+    peers: dict[str, dict[str, Any]] = status["Peer"] or {}
+    return list(peers.values())
+
+
 @dataclass
 class Node:
     """A node, by its host name."""
@@ -135,8 +141,7 @@ class Node:
 
     def peers(self) -> list[dict[str, Any]]:
         """Returns what its status has of its peers."""
-        peers: dict[str, dict[str, Any]] = self.status()["Peer"] or {}
-        return list(peers.values())
+        return peers_in(self.status())
 
     def peer(self, name: str) -> dict[str, Any]:
         """Returns what its status has of a peer, by its host name; nothing where there is none."""

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from lab import builds, control, network
 from lab.network import FIRST_HOST, INTERNET, LAST_HOST, NAT
-from lab.nodes import UNREACHABLE, Node
+from lab.nodes import UNREACHABLE, Node, peers_in
 
 POLL_SECONDS = 0.05
 UP_SECONDS = 60.0
@@ -109,7 +109,7 @@ class Lab:
     def _sees(self, node: Node, *, others: int) -> bool:
         """Reports whether a node is in the tailnet, with so many others online, and each knows a relay."""
         status = node.status()
-        online = [peer for peer in node.peers() if peer["Online"] and peer["Relay"]]
+        online = [peer for peer in peers_in(status) if peer["Online"] and peer["Relay"]]
         return bool(status["BackendState"] == "Running" and status["Self"]["Online"] and len(online) >= others)
 
     def node(self, name: str) -> Node:

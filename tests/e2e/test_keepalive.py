@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import NAT, NEWEST, OLDEST, Lab, Node
+from lab import NAT, Lab, Node
 from support.processes import complaints, series
 from support.tailnets import tsfc
 
@@ -29,7 +29,6 @@ WAYS = {"localapi": (), "cli": ("--source", "cli")}
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("release", [pytest.param(NEWEST, id="newest"), pytest.param(OLDEST, id="oldest")])
 def test_idle_nodes_become_direct_within_two_rounds_stay_so_for_ten_and_go_cold_without(release: str, way: str, box: Path) -> None:
     with Lab(version=release, alpha=NAT.EASY, bravo=NAT.EASY) as lab:
         alpha, path = lab.node("alpha"), box / "keepalive.prom"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import NAT, NEWEST, OLDEST, Lab, UnmetError, builds
+from lab import NAT, Lab, UnmetError, builds
 from lab.builds import BuildError
 from support.booted import CHECKOUT
 from support.processes import interrupt, is_alive, wait_until
@@ -70,7 +70,6 @@ def test_nothing_is_left_of_a_lab(then: str, number: signal.Signals | None) -> N
             subprocess.run(["rm", "-r", str(directory)], check=True)
 
 
-@pytest.mark.parametrize("release", [pytest.param(NEWEST, id="newest"), pytest.param(OLDEST, id="oldest")])
 def test_nothing_of_a_lab_is_seen_on_the_machine(release: str) -> None:
     def seen() -> dict[str, list[str]]:
         places = ("/sys/class/net", "/run/netns", "/run/tailscale", "/var/lib/tailscale", "/var/cache/tailscale", "/var/log/tailscale")

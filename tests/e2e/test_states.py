@@ -150,11 +150,7 @@ def test_after_down_or_logout_there_is_no_peer_and_after_up_there_is(tailnet: La
         assert job == "native-metrics" or sees_nothing(found, job)
     assert outcomes["exporter"][1]["tailscale_exporter_last_success_timestamp_seconds"] > time.time() - 60
     assert complaints("watchdog", outcomes["watchdog"][0]) == [f"tailscaled is {state}, not Running: no peer can be judged, all is kept as it was"]
-    tailnet.wait_until(lambda: 'tailscale_peer_online{peer="bravo"}' in exported_by(alpha, box), 60)
-
-
-def exported_by(node: Node, box: Path) -> dict[str, float]:
-    return exported(node, box / "exporter.prom")
+    tailnet.wait_until(lambda: 'tailscale_peer_online{peer="bravo"}' in exported(alpha, box / "exporter.prom"), 60)
 
 
 def test_the_watchdog_forgets_nothing_while_it_sees_nothing(tailnet: Lab, alpha: Node, box: Path) -> None:

@@ -23,8 +23,6 @@ STUCK = {NEWEST: NEVER_DIRECT, OLDEST: ALWAYS_DERP}
 DEADLINE = 90.0
 JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
 
-releases = pytest.mark.parametrize("release", [pytest.param(NEWEST, id="newest"), pytest.param(OLDEST, id="oldest")])
-
 
 def wait_for(lab: Lab, booted: Booted, peer: str, *ending: str) -> None:
     """Waits until this is what the watchdog has said last about a peer, and until the run that said it has written its metrics."""
@@ -65,7 +63,6 @@ COOLDOWN = "COOLDOWN: bravo exceeded threshold but in cooldown (Ns remaining)"
 RECOVERED = "RECOVERED: bravo back to direct"
 
 
-@releases
 def test_a_node_that_is_stuck_on_relay_is_restarted_once_and_direct_after(release: str) -> None:
     with Lab(version=release, bravo=NAT.EASY) as lab, booted_node(lab, "alpha", NAT.EASY, *HASTY, environment=STUCK[release]) as alpha:
         alpha.starts_with({})
@@ -80,7 +77,6 @@ def test_a_node_that_is_stuck_on_relay_is_restarted_once_and_direct_after(releas
         lab.wait_until(lambda: alpha.host.exported("peers").get('tailscale_peer_path{path="direct",peer="bravo"}') == 1, 30)
 
 
-@releases
 def test_a_peer_behind_a_hard_nat_has_tailscaled_restarted_again_and_again(release: str) -> None:
     cycle = (*INSTALL, "--watchdog-max-relay-seconds=6", "--watchdog-cooldown-seconds=12")
     with Lab(version=release, bravo=NAT.HARD) as lab, booted_node(lab, "alpha", NAT.EASY, *cycle) as alpha:
@@ -96,7 +92,6 @@ def test_a_peer_behind_a_hard_nat_has_tailscaled_restarted_again_and_again(relea
         assert all(later - earlier >= 12 for earlier, later in pairwise(ages)), ages
 
 
-@releases
 def test_a_peer_that_is_excluded_is_no_reason_to_restart(release: str) -> None:
     cycle = (*INSTALL, "--watchdog-max-relay-seconds=2", "--watchdog-cooldown-seconds=2", "--watchdog-exclude-peers=bravo")
     with Lab(version=release, bravo=NAT.NO_UDP) as lab, booted_node(lab, "alpha", NAT.EASY, *cycle) as alpha:
@@ -105,7 +100,6 @@ def test_a_peer_that_is_excluded_is_no_reason_to_restart(release: str) -> None:
         assert counted(alpha, "restarts") == 0
 
 
-@releases
 def test_udp_that_is_blocked_and_open_again_recovers_without_a_restart(release: str) -> None:
     with Lab(version=release, bravo=NAT.EASY) as lab, booted_node(lab, "alpha", NAT.EASY, *PATIENT) as alpha:
         wait_for(lab, alpha, "bravo", RECOVERED)
@@ -123,7 +117,6 @@ def test_udp_that_is_blocked_and_open_again_recovers_without_a_restart(release: 
 
 
 @pytest.mark.parametrize("how", ["restart", "crash"])
-@releases
 def test_a_tailscaled_that_goes_in_the_middle_of_each_run(release: str, how: str) -> None:
     """Each job has asked and waits for the answer when tailscaled goes and comes again: the run ends well, and the next one sees.
 
@@ -159,7 +152,6 @@ def peers_remembered(booted: Booted) -> list[str]:
     return sorted(path.name for path in booted.host.machine.path("/var/lib/private/tailscale-watchdog").glob("peer_*"))
 
 
-@releases
 def test_two_ends_that_both_run_a_watchdog_come_to_rest(release: str) -> None:
     with Lab(version=release) as lab, ExitStack() as stack:
         ends = {

@@ -67,14 +67,14 @@ def _row(match: re.Match[str]) -> Row:
     )
 
 
-def tsfc(node: Node, job: str, *arguments: str, around: str | None = None) -> Ran:
+def tsfc(node: Node, job: str, *arguments: str) -> Ran:
     """Runs a job on a node, over its socket."""
-    return run(job, "--socket", str(node.socket), *arguments, around=around)
+    return run(job, "--socket", str(node.socket), *arguments)
 
 
-def exported(node: Node, path: Path, *arguments: str) -> dict[str, float]:
+def exported(node: Node, path: Path) -> dict[str, float]:
     """Returns the series that the exporter writes on a node."""
-    ran = tsfc(node, "exporter", "--metrics-path", str(path), *arguments)
+    ran = tsfc(node, "exporter", "--metrics-path", str(path))
     assert ran.status == 0, ran
     return series(path.read_text())
 
@@ -91,24 +91,23 @@ class Booted:
     host: Host
     node: Node
 
-    def tailscale(self, *arguments: str) -> str:
-        """Runs `tailscale` on it, to its end."""
-        return self.host.machine.run(str(self.node.programs / "tailscale"), *arguments).stdout
+    def tailscale(self, *arguments: str, check: bool = True) -> str:
+        """Runs `tailscale` on it, to its end, and returns what it printed; with `check` it has to succeed."""
+        return self.host.machine.run(str(self.node.programs / "tailscale"), *arguments, check=check).stdout
 
     def path_to(self, name: str) -> str:
         """Returns the path to a peer, by `tailscale status`; nothing where there is no such peer."""
-        ran = self.host.machine.run(str(self.node.programs / "tailscale"), "status", check=False)
-        row = rows(ran.stdout, "").get(name)
+        row = rows(self.tailscale("status", check=False), "").get(name)
         return row.path if row else ""
 
     def pinged(self, name: str) -> str:
         """Pings a peer once, and returns the path to it after that."""
-        self.host.machine.run(str(self.node.programs / "tailscale"), "ping", "-c", "1", "--until-direct=false", name, check=False)
+        self.tailscale("ping", "-c", "1", "--until-direct=false", name, check=False)
         return self.path_to(name)
 
-    def starts_with(self, environment: dict[str, str]) -> None:
+    def starts_with(self, environment: Mapping[str, str]) -> None:
         """Sets the environment that its tailscaled has from its next start on."""
-        self.host.machine.path(TAILSCALED_ENVIRONMENT).write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
+        self.host.machine.path(TAILSCALED_ENVIRONMENT).write_text(_assignments(environment))
 
 
 @contextmanager
@@ -131,12 +130,17 @@ Restart=on-failure
     files = {
         TAILSCALED_UNIT: unit,
         CERTIFICATE: node.certificate.read_text(),
-        TAILSCALED_ENVIRONMENT: "".join(f"{key}={value}\n" for key, value in (environment or {}).items()),
+        TAILSCALED_ENVIRONMENT: _assignments(environment or {}),
     }
     with hosting(*install, files=files, network=node.place.inside.path, visible=[node.programs]) as host, _helped_on(host):
         booted = Booted(host, node)
         booted.tailscale(*node.up_arguments())
         yield booted
+
+
+def _assignments(environment: Mapping[str, str]) -> str:
+    """Returns the text of a file of environment variables, as systemd reads it."""
+    return "".join(f"{name}={value}\n" for name, value in environment.items())
 
 
 @contextmanager
