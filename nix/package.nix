@@ -35,7 +35,14 @@ python3Packages.buildPythonApplication {
     msgspec
     prometheus-client
     returns
+    rich
+    zstandard
   ];
+
+  optional-dependencies = with python3Packages; {
+    fleet = [ distributed ];
+    report = [ jinja2 ];
+  };
 
   nativeCheckInputs = with python3Packages; [
     hypothesis

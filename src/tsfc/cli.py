@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from tsfc.shell import defaults, signals
 
 if TYPE_CHECKING:
+    from tsfc.core.watchdog.policy import Documented
     from tsfc.shell.jobs.common import Common
 
 
@@ -111,13 +112,48 @@ def _add_watchdog(parser: argparse.ArgumentParser) -> None:
     _add_common(parser, metrics_path=defaults.WATCHDOG_PATH)
     _add_status_file(parser)
     parser.add_argument("--state-dir", default=defaults.STATE_DIR, metavar="DIR", help="where the state is kept (%(default)s)")
-    parser.add_argument("--max-relay-seconds", type=_int, default=600, metavar="N", help="on relay for more than this is too long (%(default)s)")
-    parser.add_argument("--cooldown-seconds", type=_int, default=600, metavar="N", help="after a restart there is no other for this long (%(default)s)")
-    parser.add_argument("--exclude-peer", action="append", default=[], metavar="NAME", help="never restart because of this peer; can be given again")
+    _add_policy(parser)
     parser.add_argument("--unit", type=_unit, default="tailscaled.service", help="what to restart (%(default)s)")
     parser.add_argument("--restart-socket", metavar="PATH", help="have it restarted by who listens there, a helper with the right to, instead of by systemctl")
     dry_run = "decide and say, but keep no state, restart nothing, and write metrics only to a --metrics-path that was given"
     parser.add_argument("--dry-run", action="store_true", help=dry_run)
+
+
+def _add_capture(parser: argparse.ArgumentParser) -> None:
+    _add_source(parser)
+    _add_status_file(parser)
+    parser.add_argument(
+        "--output", required=True, metavar="FILE", help="the capture that is appended to: .ndjson, .ndjson.gz or .ndjson.zst; - for standard output"
+    )
+    parser.add_argument("--interval", type=_span, metavar="SPAN", help="look again and again, so often: 10s, 1min")
+    parser.add_argument("--duration", type=_span, metavar="SPAN", help="and for so long: 1h, 7d (until it is ended)")
+    parser.add_argument("--redact", action="store_true", help="put pseudonyms in the place of names, keys, addresses, users, tags and domains")
+    parser.add_argument("--redact-key", metavar="KEY", help="same key, same pseudonyms (a random one, kept in FILE.key)")
+    parser.add_argument("--max-size", type=_size, metavar="SIZE", help="begin a new file where this one would become larger: 100M (never)")
+    parser.add_argument("--keep", type=_int, default=5, metavar="N", help="how many files that were full are kept, as FILE.1 and so on (%(default)s)")
+
+
+def _add_policy(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--max-relay-seconds", type=_int, default=600, metavar="N", help="on relay for more than this is too long (%(default)s)")
+    parser.add_argument("--cooldown-seconds", type=_int, default=600, metavar="N", help="after a restart there is no other for this long (%(default)s)")
+    parser.add_argument("--exclude-peer", action="append", default=[], metavar="NAME", help="never restart because of this peer; can be given again")
+
+
+def _add_comparison(parser: argparse.ArgumentParser) -> None:
+    _add_policy(parser)
+    compare = "do it under each of these values of a policy option, and print one table; given again: the product"
+    parser.add_argument("--compare", action="append", default=[], metavar="OPTION=VALUE,…", help=compare)
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="what to print (%(default)s)")
+    parser.add_argument("--cluster", metavar="tcp://HOST:PORT", help="have a Dask cluster do it, by the address of its scheduler")
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    source = "NDJSON, plain, gzip or zstd; a directory of statuses (*.json); - for standard input"
+    parser.add_argument("captures", nargs="+", metavar="CAPTURE", help=source)
+    _add_comparison(parser)
+    parser.add_argument("--from", dest="since", type=_moment, default=0.0, metavar="T", help="observations from then on: Unix time or ISO 8601")
+    parser.add_argument("--to", dest="until", type=_moment, default=math.inf, metavar="T", help="observations before then")
+    parser.add_argument("--metrics-path", metavar="PATH", help="write the watchdog's metrics as they stood at the end; - for standard output")
 
 
 def _add_stand_in(parser: argparse.ArgumentParser) -> None:
@@ -148,6 +184,12 @@ class _Version(argparse.Action):
 
 def _add_common(parser: argparse.ArgumentParser, *, metrics_path: str | None) -> None:
     where = "not written" if metrics_path is None else metrics_path
+    _add_source(parser)
+    parser.add_argument("--metrics-path", metavar="PATH", help=f"where the metrics go, - for standard output ({where})")
+    parser.set_defaults(default_metrics_path=metrics_path)
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--socket", metavar="PATH", help=f"tailscaled's LocalAPI socket ({defaults.SOCKET})")
     parser.add_argument(
         "--source", choices=("auto", "localapi", "cli"), default="auto", help="ask over the socket, or run `tailscale`; auto: the socket, else the program"
@@ -155,8 +197,7 @@ def _add_common(parser: argparse.ArgumentParser, *, metrics_path: str | None) ->
     parser.add_argument("--tailscale", metavar="PATH", help="the program to run (from PATH)")
     parser.add_argument("--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="bound on one call to tailscaled (%(default)g)")
     parser.add_argument("--now", type=_unix_time, metavar="SECONDS", help="Unix time to use instead of the clock")
-    parser.add_argument("--metrics-path", metavar="PATH", help=f"where the metrics go, - for standard output ({where})")
-    parser.set_defaults(status_file=None, default_metrics_path=metrics_path)
+    parser.set_defaults(status_file=None, metrics_path=None, default_metrics_path=None)
 
 
 def _add_status_file(parser: argparse.ArgumentParser) -> None:
@@ -182,15 +223,50 @@ def _keepalive(options: argparse.Namespace) -> int:
 
 
 def _watchdog(options: argparse.Namespace) -> int:
-    from tsfc.core.watchdog.policy import Documented
     from tsfc.shell.jobs import watchdog
 
-    policy = Documented(options.max_relay_seconds, options.cooldown_seconds, frozenset(options.exclude_peer))
-    told = watchdog.Options(policy=policy, state_dir=options.state_dir, unit=options.unit, restart_socket=options.restart_socket)
+    told = watchdog.Options(policy=_policy(options), state_dir=options.state_dir, unit=options.unit, restart_socket=options.restart_socket)
     if options.dry_run:
         options.default_metrics_path = None
         return watchdog.dry_run(_common(options), told)
     return watchdog.run(_common(options), told)
+
+
+def _capture(options: argparse.Namespace) -> int:
+    from tsfc.offline import recording
+
+    told = recording.Options(
+        output=options.output,
+        interval=options.interval,
+        duration=options.duration,
+        redact=options.redact or options.redact_key is not None,
+        redact_key=options.redact_key,
+        max_size=options.max_size,
+        keep=options.keep,
+    )
+    return recording.run(_common(options), told)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from tsfc.offline import replay
+
+    told = replay.Options(
+        sources=tuple(options.captures),
+        policy=_policy(options),
+        comparisons=tuple(options.compare),
+        since=options.since,
+        until=options.until,
+        is_json=options.format == "json",
+        metrics_path=options.metrics_path,
+        cluster=options.cluster,
+    )
+    return replay.run(told)
+
+
+def _policy(options: argparse.Namespace) -> Documented:
+    from tsfc.core.watchdog.policy import Documented
+
+    return Documented(options.max_relay_seconds, options.cooldown_seconds, frozenset(options.exclude_peer))
 
 
 def _stand_in(options: argparse.Namespace) -> int:
@@ -238,6 +314,33 @@ def _unix_time(text: str) -> float:
     return _number(text, 0, 253402300799, "a Unix time in seconds")
 
 
+def _moment(text: str) -> float:
+    from datetime import UTC, datetime
+
+    try:
+        given = datetime.fromisoformat(text)
+    except ValueError:
+        return _number(text, 0, 253402300799, "a Unix time in seconds, or a time such as 2026-11-25T06:30:00Z")
+    return (given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp()
+
+
+def _span(text: str) -> float:
+    found = re.fullmatch(r"([0-9.]{1,12}) *([a-z]*)", text)
+    unit = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86400}.get(found[2]) if found else None
+    if found is None or unit is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time span such as 10s, 5min, 1h or 7d")
+    return _number(found[1], 0.001, 1e9, "a number") * unit
+
+
+def _size(text: str) -> int:
+    from tsfc.offline.recording import size
+
+    read = size(text)
+    if read is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500k, 100M or 2G")
+    return read
+
+
 def _speed(text: str) -> float:
     return _number(text, 0.001, 1e6, "a number from 0.001 to 1000000")
 
@@ -270,5 +373,7 @@ COMMANDS = {
     "keepalive": _Command("ping all online peers, so that NAT mappings stay open", _keepalive, _add_keepalive),
     "watchdog": _Command("restart tailscaled when a peer is stuck on relay", _watchdog, _add_watchdog),
     "units": _Command("print, install or remove the systemd units of the jobs", _units, _add_units),
+    "capture": _Command("append what is seen of tailscaled to a capture", _capture, _add_capture),
+    "replay": _Command("replay a capture: what the watchdog would have said and done", _replay, _add_replay),
     "stand-in": _Command("play a capture on a socket, as a small LocalAPI server", _stand_in, _add_stand_in),
 }

@@ -24,8 +24,8 @@ from support.statuses import encoded, peer, status
 from tsfc.core import native
 from tsfc.core.faults import Down
 from tsfc.core.keepalive import Outcome, read_answer
-from tsfc.offline import capture
-from tsfc.offline.capture import Observation
+from tsfc.offline.observation import Observation
+from tsfc.offline.reading import in_order
 from tsfc.offline.stand_in import Frame, Hangup, Reply, Silence, answer, frame_at, frames, usermetrics
 from tsfc.shell import localapi
 
@@ -199,7 +199,7 @@ def test_usermetrics_never_go_down() -> None:
 
 
 def test_usermetrics_of_the_recorded_capture_never_go_down() -> None:
-    played = frames(capture.read(str(FIXTURES / "timeline.ndjson")).unwrap())
+    played = frames(in_order(str(FIXTURES / "timeline.ndjson"), print).unwrap())
     for earlier, later in pairwise(map(_bytes, played)):
         assert all(later[name] >= value for name, value in earlier.items())
 

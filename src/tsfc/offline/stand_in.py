@@ -27,8 +27,8 @@ from tsfc.core.exposition import render
 from tsfc.core.families import Family, Kind, Sample, gauge
 from tsfc.core.paths import Path, classify
 from tsfc.core.status import PeerStatus, Status, decode, is_running
-from tsfc.offline import capture
-from tsfc.offline.capture import Observation
+from tsfc.offline.observation import Observation
+from tsfc.offline.reading import in_order
 from tsfc.shell.jobs.common import STDERR, STDOUT, say
 from tsfc.shell.localapi import HOST, is_reachable
 from tsfc.shell.signals import LONGEST_WAIT_SECONDS, Ended
@@ -78,7 +78,7 @@ Answer = Reply | Silence | Hangup
 
 def run(capture_path: str, socket_path: str, *, speed: float, loop: bool) -> int:
     """Plays a capture until a signal ends it, which is how it is meant to end."""
-    observations = capture.read(capture_path)
+    observations = in_order(capture_path, lambda warning: say(STDERR, f"tsfc stand-in: {warning}"))
     if isinstance(observations, Failure):
         say(STDERR, f"tsfc stand-in: {observations.failure()}")
         return 1

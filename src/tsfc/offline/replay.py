@@ -1,0 +1,207 @@
+"""`tsfc replay`: what the watchdog would have said and done, had it made each observation of a capture.
+
+A capture is folded observation by observation: what is held is the watchdog's state and what is counted, so memory does not
+grow with the capture's length. Several captures are several nodes, each folded for itself.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+from msgspec import Struct, field
+from returns.result import Failure
+
+from tsfc.core.watchdog.families import families
+from tsfc.core.watchdog.policy import Policy
+from tsfc.core.watchdog.step import Verdict
+from tsfc.offline import compare, fold, output, summary
+from tsfc.offline.observation import Observation, instant
+from tsfc.offline.progress import shown
+from tsfc.offline.reading import Broken, Skipped, observations
+from tsfc.offline.spread import Unspread, spread
+from tsfc.offline.tally import Tally, count
+from tsfc.shell import textfile
+from tsfc.shell.jobs.common import complain
+
+TOOL = "replay"
+COMPLAINTS_LIMIT = 20
+"Lines about one capture; how many more there were is said."
+NOT_IN_IT = "the first restart that it would have made was at {at}: what that would have changed, a recording cannot show; see `tsfc simulate`"
+
+Write = Callable[[str], None]
+"Takes a piece of the output."
+
+
+class Task(Struct, frozen=True):
+    """One capture to replay; all that a process needs to know."""
+
+    source: str
+    policies: tuple[Policy, ...]
+    "One, or those to compare."
+    since: float
+    until: float
+    "Unix time: observations from `since` on and before `until`."
+    is_json: bool
+    is_comparison: bool
+    has_header: bool
+    "Text says which capture it is of: there are several."
+
+
+class Troubles(Struct):
+    """What could not be read of a capture; it is added to in place."""
+
+    lines: list[str] = field(default_factory=list[str])
+    number: int = 0
+    is_whole: bool = True
+    "It was read to its end."
+
+
+class Folded(Struct, frozen=True):
+    """What became of one capture."""
+
+    tallies: tuple[Tally, ...]
+    "One for each policy."
+    verdicts: tuple[Verdict, ...] | None
+    "Of the last run, under the first policy."
+    complaints: tuple[str, ...]
+    is_whole: bool
+    "It was read to its end, and there was something in it."
+
+
+class Options(Struct, frozen=True):
+    """What replay is told on the command line."""
+
+    sources: tuple[str, ...]
+    policy: Policy
+    comparisons: tuple[str, ...]
+    since: float
+    until: float
+    is_json: bool
+    metrics_path: str | None
+    cluster: str | None
+    "The address of a Dask scheduler, where others are to do it."
+
+
+def run(options: Options) -> int:
+    """Replays, and returns the exit status."""
+    policies = compare.policies(options.policy, options.comparisons)
+    if isinstance(policies, Failure):
+        complain(TOOL, policies.failure())
+        return 2
+    several = len(options.sources) > 1
+    if (several or options.cluster is not None) and options.metrics_path:
+        complain(TOOL, "--metrics-path is of one capture on this machine; give one, and no --cluster")
+        return 2
+    tasks = [Task(source, policies.unwrap(), options.since, options.until, options.is_json, bool(options.comparisons), several) for source in options.sources]
+    if several or options.cluster is not None:
+        return _spread(tasks, options.cluster)
+    folded = replay(tasks[0], output.write)
+    status = _told(folded)
+    if options.metrics_path is not None and folded.tallies[0].state.last_run is not None:
+        status = _write_metrics(options.metrics_path, folded) or status
+    return status
+
+
+def replay(task: Task, write: Write) -> Folded:
+    """Replays one capture and writes what is to be said of it."""
+    tallies = tuple(Tally() for _ in task.policies)
+    troubles = Troubles()
+    verdicts: tuple[Verdict, ...] | None = None
+    is_first = True
+    if not task.is_comparison:
+        write(output.opening("capture", task.source, is_json=task.is_json, has_header=task.has_header))
+    for observation in _observed(task, troubles):
+        sight, now = fold.seen(observation), instant(observation)
+        for tally, policy in zip(tallies[1:], task.policies[1:], strict=True):
+            count(tally, fold.run(tally.state, sight, now=now, policy=policy))
+        ran = fold.run(tallies[0].state, sight, now=now, policy=task.policies[0])
+        count(tallies[0], ran)
+        verdicts = ran.verdicts
+        if ran.lines and not task.is_comparison:
+            write(output.said(now.unix, ran.lines, is_json=task.is_json, is_first=is_first))
+            is_first = False
+    complaints = _complaints(task, troubles, tallies[0])
+    write(comparison(task, tallies) if task.is_comparison else output.closing(tallies[0], {}, notes(tallies[0]), is_json=task.is_json))
+    return Folded(tallies, verdicts, complaints, troubles.is_whole and tallies[0].observations > 0)
+
+
+def notes(tally: Tally) -> tuple[str, ...]:
+    """Returns what has to be known to read the numbers rightly."""
+    return () if tally.first_restart is None else (NOT_IN_IT.format(at=summary.utc(tally.first_restart)),)
+
+
+def comparison(task: Task, tallies: Sequence[Tally]) -> str:
+    """Returns the policies side by side, as a table or as an object of JSON."""
+    first = min((tally.first_restart for tally in tallies if tally.first_restart is not None), default=None)
+    note = None if first is None else NOT_IN_IT.format(at=summary.utc(first))
+    if task.is_json:
+        rows = [{"policy": summary.policy_object(policy), **summary.counts(tally)} for policy, tally in zip(task.policies, tallies, strict=True)]
+        return msgspec.json.encode({"capture": task.source, "compare": rows, "note": note}).decode() + "\n"
+    header = f"== {task.source}\n" if task.has_header else ""
+    return header + summary.table(*compare.table(task.policies, [summary.counts(tally) for tally in tallies])) + (f"note: {note}\n" if note else "")
+
+
+def _observed(task: Task, troubles: Troubles) -> Iterator[Observation]:
+    """Returns the observations that are asked for, and notes what could not be read."""
+    for read in observations(task.source):
+        if not isinstance(read, Observation):
+            troubles.number += 1
+            troubles.is_whole = troubles.is_whole and isinstance(read, Skipped)
+            if len(troubles.lines) < COMPLAINTS_LIMIT or isinstance(read, Broken):
+                troubles.lines.append(read.detail)
+        elif task.since <= read.captured_at < task.until:
+            yield read
+
+
+def _complaints(task: Task, troubles: Troubles, tally: Tally) -> tuple[str, ...]:
+    unsaid = troubles.number - len(troubles.lines)
+    more = (f"reading {task.source}: and {unsaid} more such lines",) if unsaid else ()
+    nothing = f"replaying {task.source}: there is no observation in it; give a capture, and a --from and a --to that it reaches into"
+    return (*troubles.lines, *more, *(() if tally.observations else (nothing,)))
+
+
+def _spread(tasks: Sequence[Task], cluster: str | None) -> int:
+    """Replays many captures at once; what they say comes out in their order."""
+    try:
+        return max(_unpacked(packed, folded) for packed, folded in shown(spread(_packed, tasks, cluster=cluster), len(tasks), "captures"))
+    except Unspread as problem:
+        complain(TOOL, str(problem))
+        return 1
+
+
+def _packed(task: Task) -> tuple[bytes, Folded]:
+    """Replays in another process: what is to be written comes back compressed, for log lines shrink to a twentieth."""
+    packer = zlib.compressobj(1)
+    pieces: list[bytes] = []
+    folded = replay(task, lambda text: pieces.append(packer.compress(text.encode())))
+    return b"".join((*pieces, packer.flush())), folded
+
+
+def _unpacked(packed: bytes, folded: Folded) -> int:
+    unpacker = zlib.decompressobj()
+    while packed:
+        output.write(unpacker.decompress(packed, 2**20))
+        packed = unpacker.unconsumed_tail
+    output.write(unpacker.flush())
+    return _told(folded)
+
+
+def _told(folded: Folded) -> int:
+    for complaint in folded.complaints:
+        complain(TOOL, complaint)
+    return int(not folded.is_whole)
+
+
+def _write_metrics(path: str, folded: Folded) -> int:
+    from tsfc.core.exposition import render  # noqa: PLC0415 - prometheus_client is most of a start
+
+    state = folded.tallies[0].state
+    if state.last_run is None:
+        return 1
+    written = textfile.write(path, render(families(state, folded.verdicts, now=state.last_run)))
+    if isinstance(written, Failure):
+        complain(TOOL, written.failure())
+        return 1
+    return 0
