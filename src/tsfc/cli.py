@@ -156,6 +156,19 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metrics-path", metavar="PATH", help="write the watchdog's metrics as they stood at the end; - for standard output")
 
 
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scenario", nargs="?", metavar="SCENARIO", help="a built-in one, or a TOML file")
+    _add_comparison(parser)
+    parser.add_argument("--list", action="store_true", help="name the built-in scenarios, and what each shows")
+    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of scenarios")
+    parser.add_argument("--days", type=_days, metavar="N", help="how long (what the scenario says)")
+    parser.add_argument("--seed", type=_int, default=0, metavar="N", help="same seed, same result (%(default)s)")
+    parser.add_argument(
+        "--runs", type=_positive_int, default=1, metavar="N", help="so many seeds, from --seed on, and how the results are spread (%(default)s)"
+    )
+    parser.add_argument("--capture", metavar="FILE", help="write what was observed as a capture")
+
+
 def _add_stand_in(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--capture", required=True, metavar="FILE", help="the capture: NDJSON, one observation a line")
     parser.add_argument("--socket", required=True, metavar="PATH", help="where to listen")
@@ -263,6 +276,27 @@ def _replay(options: argparse.Namespace) -> int:
     return replay.run(told)
 
 
+def _simulate(options: argparse.Namespace) -> int:
+    from tsfc.offline import simulate
+
+    if options.list:
+        return simulate.print_list()
+    if options.schema:
+        return simulate.print_schema()
+    told = simulate.Options(
+        scenario=options.scenario,
+        policy=_policy(options),
+        comparisons=tuple(options.compare),
+        days=options.days,
+        seed=options.seed,
+        runs=options.runs,
+        is_json=options.format == "json",
+        capture=options.capture,
+        cluster=options.cluster,
+    )
+    return simulate.run(told)
+
+
 def _policy(options: argparse.Namespace) -> Documented:
     from tsfc.core.watchdog.policy import Documented
 
@@ -324,6 +358,10 @@ def _moment(text: str) -> float:
     return (given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp()
 
 
+def _days(text: str) -> float:
+    return _number(text, 0.001, 3660, "a number of days from 0.001 to 3660")
+
+
 def _span(text: str) -> float:
     found = re.fullmatch(r"([0-9.]{1,12}) *([a-z]*)", text)
     unit = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86400}.get(found[2]) if found else None
@@ -375,5 +413,6 @@ COMMANDS = {
     "units": _Command("print, install or remove the systemd units of the jobs", _units, _add_units),
     "capture": _Command("append what is seen of tailscaled to a capture", _capture, _add_capture),
     "replay": _Command("replay a capture: what the watchdog would have said and done", _replay, _add_replay),
+    "simulate": _Command("imagine a tailnet, and what the watchdog would do there", _simulate, _add_simulate),
     "stand-in": _Command("play a capture on a socket, as a small LocalAPI server", _stand_in, _add_stand_in),
 }

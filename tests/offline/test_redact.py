@@ -51,8 +51,7 @@ def _originals(value: Any, name: str = "") -> Iterator[str]:
                 yield key
             yield from _originals(one, key)
     elif isinstance(value, list) and name in LISTED:
-        texts = cast("list[Any]", value)
-        yield from (one for one in texts if isinstance(one, str))
+        yield from (one for one in cast("list[object]", value) if isinstance(one, str))
     elif isinstance(value, str) and name in NAMED:
         yield value
         if name == "DNSName":

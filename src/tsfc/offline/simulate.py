@@ -1,0 +1,255 @@
+"""`tsfc simulate`: what the watchdog would do in an imagined tailnet.
+
+The tailnet is a `World`; what it shows goes through the very decoder and the very decision that run on a node, and a restart
+that is decided is done to the world. Same scenario, same seed, same policy: the same output, to the byte.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import BinaryIO
+
+import msgspec
+from msgspec import Raw, Struct
+from returns.result import Failure, Result, Success
+
+from tsfc.core.watchdog.events import Done, Outcome
+from tsfc.core.watchdog.policy import Policy
+from tsfc.core.watchdog.step import DIRECT
+from tsfc.offline import compare, fold, output, scenario, summary
+from tsfc.offline.observation import Observation, line
+from tsfc.offline.progress import shown
+from tsfc.offline.scenario import Scenario
+from tsfc.offline.spread import Unspread, spread
+from tsfc.offline.tally import Tally, count
+from tsfc.offline.world import World
+from tsfc.shell.atomic import staged
+from tsfc.shell.jobs.common import complain
+
+TOOL = "simulate"
+DAY_SECONDS = 86400
+BETTER_MORE = frozenset({"direct_seconds", "recoveries"})
+"Numbers whose worst is the least."
+SPREAD_COLUMNS = ("restarts", "needless_restarts", "relay_seconds", "unserved_relay_seconds", "daemon_down_seconds")
+"Of what is counted, what a comparison over many seeds shows."
+
+
+class Task(Struct, frozen=True):
+    """One simulation; all that a process needs to know."""
+
+    scenario: Scenario
+    policy: Policy
+    seed: int
+    seconds: float
+
+
+class Simulated(Struct, frozen=True):
+    """What became of it."""
+
+    tally: Tally
+    extra: dict[str, int]
+    "What only a simulation knows."
+
+    def numbers(self) -> dict[str, int]:
+        """Returns all that was counted."""
+        return summary.counts(self.tally) | self.extra
+
+
+class Options(Struct, frozen=True):
+    """What simulate is told on the command line."""
+
+    scenario: str | None
+    policy: Policy
+    comparisons: tuple[str, ...]
+    days: float | None
+    seed: int
+    runs: int
+    is_json: bool
+    capture: str | None
+    cluster: str | None
+    "The address of a Dask scheduler, where others are to do it."
+
+
+def run(options: Options) -> int:
+    """Simulates, and returns the exit status."""
+    if options.scenario is None:
+        complain(TOOL, "there is no scenario: give a built-in one (`tsfc simulate --list`) or a TOML file")
+        return 2
+    found = find(options.scenario)
+    if isinstance(found, Failure):
+        complain(TOOL, found.failure())
+        return 1
+    policies = compare.policies(options.policy, options.comparisons)
+    if isinstance(policies, Failure):
+        complain(TOOL, policies.failure())
+        return 2
+    wanted = found.unwrap()
+    seconds = scenario.duration_seconds(wanted) if options.days is None else options.days * DAY_SECONDS
+    if options.runs == 1 and not options.comparisons and options.cluster is None:
+        return _one(options, Task(wanted, options.policy, options.seed, seconds))
+    if options.capture is not None:
+        complain(TOOL, "--capture is of one run under one policy on this machine; leave --runs, --compare and --cluster out")
+        return 2
+    return _many(options, policies.unwrap(), wanted, seconds)
+
+
+def find(name: str) -> Result[Scenario, str]:
+    """Returns the scenario: a built-in one by its name, else what the file of that name holds."""
+    builtin = scenario.builtin()
+    if name in builtin:
+        return Success(builtin[name])
+    try:
+        with open(name, "rb") as file:
+            text = file.read()
+    except OSError as error:
+        return Failure(f"reading the scenario {name}: {error.strerror}; give a TOML file, or one of {', '.join(builtin)}")
+    return scenario.read(text, name)
+
+
+def print_list() -> int:
+    """Names the built-in scenarios."""
+    builtin = scenario.builtin()
+    width = max(map(len, builtin))
+    output.write("".join(f"{name:{width}}  {found.summary}\n" for name, found in builtin.items()))
+    return 0
+
+
+def print_schema() -> int:
+    """Prints the JSON Schema of scenarios."""
+    output.write(msgspec.json.format(msgspec.json.encode(scenario.schema()), indent=2) + b"\n")
+    return 0
+
+
+def simulate(
+    task: Task,
+    write: Callable[[int, tuple[str, ...]], None],
+    *,
+    keep: Callable[[Observation], None] | None = None,
+) -> Simulated:
+    """Simulates one tailnet. `write` is given the lines of each run with its time, `keep` what each run saw."""
+    world = World(task.scenario, task.seed)
+    tally = Tally()
+    needless = curable = 0
+    unserved = before = 0.0
+
+    def restart() -> Outcome:
+        nonlocal needless
+        needless += not world.restart()
+        return Done()
+
+    while (at := world.next_watchdog_run()) < task.seconds:
+        world.advance(at)
+        unserved += (at - before) * curable
+        shows, now = world.observe(), world.instant()
+        observation = Observation(now.unix, now.boot, fault=shows) if isinstance(shows, str) else Observation(now.unix, now.boot, status=Raw(shows))
+        if keep is not None:
+            keep(observation)
+        sight = fold.seen(observation)
+        ran = fold.run(tally.state, sight, now=now, policy=task.policy, restart=restart)
+        count(tally, ran)
+        if ran.lines:
+            write(now.unix, ran.lines)
+        curable = sum(world.curable(verdict.peer) for verdict in ran.verdicts or () if verdict.reason not in DIRECT)
+        before = at
+    world.advance(task.seconds)
+    seconds = {"daemon_down_seconds": world.daemon_down_seconds, "unserved_relay_seconds": unserved}
+    return Simulated(tally, {"needless_restarts": needless} | {name: round(value) for name, value in seconds.items()})
+
+
+def _one(options: Options, task: Task) -> int:
+    """Simulates once, and writes what was said as it comes."""
+    is_first = True
+
+    def write(unix: int, lines: tuple[str, ...]) -> None:
+        nonlocal is_first
+        output.write(output.said(unix, lines, is_json=options.is_json, is_first=is_first))
+        is_first = False
+
+    output.write(output.opening("scenario", str(options.scenario), is_json=options.is_json, has_header=False))
+    if options.capture is None:
+        simulated = simulate(task, write)
+    else:
+        try:
+            with _capture(options.capture) as keep:
+                simulated = simulate(task, write, keep=keep)
+        except OSError as error:
+            complain(TOOL, f"writing {options.capture}: {error.strerror}; give a --capture that can be written, on a disk with room")
+            return 1
+    output.write(output.closing(simulated.tally, simulated.extra, (), is_json=options.is_json))
+    return 0
+
+
+def _many(options: Options, policies: Sequence[Policy], wanted: Scenario, seconds: float) -> int:
+    """Simulates under each policy with each seed, on all processors, and writes how the results are spread."""
+    seeds = range(options.seed, options.seed + options.runs)
+    tasks = [Task(wanted, policy, seed, seconds) for policy in policies for seed in seeds]
+    try:
+        numbers = list(shown(spread(_numbers, tasks, cluster=options.cluster), len(tasks), "runs"))
+    except Unspread as problem:
+        complain(TOOL, str(problem))
+        return 1
+    counted = [numbers[first : first + options.runs] for first in range(0, len(numbers), options.runs)]
+    if options.is_json:
+        output.write(_json(options, policies, counted))
+    else:
+        output.write(_text(policies, counted))
+    return 0
+
+
+def spread_of(values: Sequence[int], *, is_better_more: bool) -> dict[str, int]:
+    """Returns how numbers are spread: median, 5th and 95th percentile (nearest rank), and the worst."""
+    ordered = sorted(values)
+
+    def rank(percent: int) -> int:
+        return ordered[max(0, -(-percent * len(ordered) // 100) - 1)]
+
+    return {"median": rank(50), "p5": rank(5), "p95": rank(95), "worst": ordered[0] if is_better_more else ordered[-1]}
+
+
+def _spreads(runs: Sequence[Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    return {name: spread_of([numbers[name] for numbers in runs], is_better_more=name in BETTER_MORE) for name in runs[0]}
+
+
+def _json(options: Options, policies: Sequence[Policy], counted: Sequence[Sequence[Mapping[str, int]]]) -> bytes:
+    rows = [{"policy": summary.policy_object(policy), "distributions": _spreads(runs), "runs": runs} for policy, runs in zip(policies, counted, strict=True)]
+    return msgspec.json.encode({"scenario": options.scenario, "seed": options.seed, "compare": rows}) + b"\n"
+
+
+def _text(policies: Sequence[Policy], counted: Sequence[Sequence[Mapping[str, int]]]) -> str:
+    if len(counted[0]) == 1:
+        columns = ("policy", *(name.replace("_", " ") for name in SPREAD_COLUMNS))
+        return summary.table(
+            columns, [(summary.policy_text(policy), *(str(runs[0][name]) for name in SPREAD_COLUMNS)) for policy, runs in zip(policies, counted, strict=True)]
+        )
+    tables: list[str] = []
+    for policy, runs in zip(policies, counted, strict=True):
+        rows = [(name.replace("_", " "), *(str(value) for value in spread.values())) for name, spread in _spreads(runs).items()]
+        tables.append(f"{summary.policy_text(policy)}, {len(runs)} runs\n" + summary.table(("", "median", "p5", "p95", "worst"), rows))
+    return "\n".join(tables)
+
+
+def _numbers(task: Task) -> dict[str, int]:
+    return simulate(task, lambda _unix, _lines: None).numbers()
+
+
+@contextmanager
+def _capture(path: str) -> Generator[Callable[[Observation], None]]:
+    """Gives a function that writes an observation into a new capture; the file is there when all is in it."""
+    with staged(path, f"{path}.tmp", 0o644) as descriptor, open(descriptor, "wb", closefd=False) as file, _packed(path, file) as packed:
+
+        def keep(observation: Observation) -> None:
+            packed.write(line(observation))
+
+        yield keep
+
+
+def _packed(path: str, file: BinaryIO) -> BinaryIO | gzip.GzipFile:
+    if path.endswith(".gz"):
+        return gzip.GzipFile("", "wb", fileobj=file, mtime=0)
+    if path.endswith(".zst"):
+        import zstandard  # noqa: PLC0415 - most captures are not
+
+        return zstandard.ZstdCompressor().stream_writer(file, closefd=False)
+    return file

@@ -1,0 +1,1 @@
+"""What the optional extras do: `tsfc[report]`, `tsfc[fleet]`."""
