@@ -26,7 +26,7 @@ def test_the_metrics_of_the_readme_are_those_that_the_jobs_emit() -> None:
     assert set(re.findall(r"`(tailscale_[a-z_]+)[`{]", README)) == emitted | durations
 
 
-@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize("job", [*JOBS, "capture", "replay", "simulate", "stand-in"])
 def test_a_job_has_the_options_of_the_readme(capfd: pytest.CaptureFixture[str], job: str) -> None:
     """No option is without a word in the README."""
     inside(job, "--help")
@@ -56,3 +56,20 @@ def test_the_stand_in_of_the_readme_plays(box: Path) -> None:
     ran = run(*command[1].split(), f"{box}/no/such/directory", *command[2].split(), around=f'cd {ROOT}; exec "$@"')
     assert ran.status == 1
     assert ran.stderr.startswith(f"tsfc stand-in: listening on {box}/no/such/directory: No such file or directory; ")
+
+
+@pytest.mark.parametrize("session", re.findall(r"^\$ tsfc ((?:replay|simulate) .*\n(?:.+\n|\n)*?)```$", README, re.MULTILINE), ids=lambda session: session[:20])
+def test_a_session_of_the_readme_is_what_is_printed(session: str) -> None:
+    """In order and to the byte; where there is a `…`, lines are left out."""
+    command, *lines = session.splitlines()
+    ran = run(*command.split(), around=f'cd {ROOT}; exec "$@"')
+    assert (ran.status, ran.stderr) == (0, "")
+    if lines[0] == "…":
+        printed = iter(ran.stdout.splitlines())
+        assert [line for line in lines[1:] if line not in printed] == []
+    else:
+        assert ran.stdout == "\n".join(lines) + "\n"
+
+
+def test_there_are_sessions_in_the_readme() -> None:
+    assert len(re.findall(r"^\$ tsfc (replay|simulate) ", README, re.MULTILINE)) == 2

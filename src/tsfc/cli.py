@@ -170,7 +170,9 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_stand_in(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--capture", required=True, metavar="FILE", help="the capture: NDJSON, one observation a line")
+    played = parser.add_mutually_exclusive_group(required=True)
+    played.add_argument("--capture", metavar="FILE", help="play a capture: NDJSON, one observation a line")
+    played.add_argument("--scenario", metavar="SCENARIO", help="play an imagined tailnet, a built-in one or a TOML file; SIGHUP restarts its tailscaled")
     parser.add_argument("--socket", required=True, metavar="PATH", help="where to listen")
     parser.add_argument("--speed", type=_speed, default=1.0, metavar="N", help="seconds of the capture per second (%(default)g)")
     parser.add_argument("--loop", action="store_true", help="begin again after the last observation, instead of staying at it")
@@ -307,7 +309,9 @@ def _stand_in(options: argparse.Namespace) -> int:
     from tsfc.offline import stand_in
 
     gc.enable()  # this one stays
-    return stand_in.run(options.capture, options.socket, speed=options.speed, loop=options.loop)
+    if options.scenario is not None:
+        return stand_in.play_scenario(options.scenario, options.socket, speed=options.speed)
+    return stand_in.play_capture(options.capture, options.socket, speed=options.speed, loop=options.loop)
 
 
 def _units(options: argparse.Namespace) -> int:

@@ -55,8 +55,9 @@ def fleet(box: Path) -> Generator[Fleet]:
 def test_captures_are_replayed_on_a_cluster_and_a_worker_dies(box: Path, fleet: Fleet) -> None:
     """One of the two is killed as soon as the first capture is done; what comes out is what one machine says."""
     captures = [str(box / f"{number}.ndjson") for number in range(12)]
+    hectic_text = text(hectic(0, length=6000))
     for number, capture in enumerate(captures):
-        Path(capture).write_text(text(hectic(number, length=1500)))
+        Path(capture).write_text(text(hectic(number, length=100)) + hectic_text)
     alone = run("replay", *captures)
     with started("replay", *captures, "--cluster", fleet.address) as process:
         assert process.stdout

@@ -204,6 +204,18 @@ def read(raw: bytes, name: str) -> Result[Scenario, str]:
     return Success(scenario)
 
 
+def find(name: str) -> Result[Scenario, str]:
+    """Returns a scenario: a built-in one by its name, else what the file of that name holds."""
+    if name in builtin():
+        return Success(builtin()[name])
+    try:
+        with open(name, "rb") as file:
+            raw = file.read()
+    except OSError as error:
+        return Failure(f"reading the scenario {name}: {error.strerror}; give a TOML file, or one of {', '.join(builtin())}")
+    return read(raw, name)
+
+
 def schema() -> dict[str, Any]:
     """Returns the JSON Schema of scenarios."""
     return msgspec.json.schema(Scenario)

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import msgspec
 from msgspec import Raw, Struct
-from returns.result import Failure, Result, Success
+from returns.result import Failure
 
 from tsfc.core.watchdog.events import Done, Outcome
 from tsfc.core.watchdog.policy import Policy
@@ -77,7 +77,7 @@ def run(options: Options) -> int:
     if options.scenario is None:
         complain(TOOL, "there is no scenario: give a built-in one (`tsfc simulate --list`) or a TOML file")
         return 2
-    found = find(options.scenario)
+    found = scenario.find(options.scenario)
     if isinstance(found, Failure):
         complain(TOOL, found.failure())
         return 1
@@ -93,19 +93,6 @@ def run(options: Options) -> int:
         complain(TOOL, "--capture is of one run under one policy on this machine; leave --runs, --compare and --cluster out")
         return 2
     return _many(options, policies.unwrap(), wanted, seconds)
-
-
-def find(name: str) -> Result[Scenario, str]:
-    """Returns the scenario: a built-in one by its name, else what the file of that name holds."""
-    builtin = scenario.builtin()
-    if name in builtin:
-        return Success(builtin[name])
-    try:
-        with open(name, "rb") as file:
-            text = file.read()
-    except OSError as error:
-        return Failure(f"reading the scenario {name}: {error.strerror}; give a TOML file, or one of {', '.join(builtin)}")
-    return scenario.read(text, name)
 
 
 def print_list() -> int:

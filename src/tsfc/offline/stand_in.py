@@ -1,4 +1,4 @@
-"""A stand-in for tailscaled: a small LocalAPI server on a unix socket that plays a capture.
+"""A stand-in for tailscaled: a small LocalAPI server on a unix socket that plays a capture, or an imagined tailnet.
 
 For tests, demonstrations, and people who write alert rules and have no relayed peer at hand. It answers `status`,
 `usermetrics` and `ping` as a tailscaled with that status would, and refuses `debug` as one does to a user without
@@ -9,26 +9,31 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socketserver
 import stat
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from itertools import accumulate
+from threading import RLock
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
+from msgspec.structs import replace
 from returns.result import Failure, Result, Success
 
 from tsfc.core.exposition import render
 from tsfc.core.families import Family, Kind, Sample, gauge
 from tsfc.core.paths import Path, classify
 from tsfc.core.status import PeerStatus, Status, decode, is_running
+from tsfc.offline import scenario
 from tsfc.offline.observation import Observation
 from tsfc.offline.reading import in_order
+from tsfc.offline.world import World
 from tsfc.shell.jobs.common import STDERR, STDOUT, say
 from tsfc.shell.localapi import HOST, is_reachable
 from tsfc.shell.signals import LONGEST_WAIT_SECONDS, Ended
@@ -40,6 +45,7 @@ PATH_LABELS = {Path.DIRECT: "direct_ipv4", Path.PEER_RELAY: "peer_relay_ipv4", P
 SOCKET_MODE = 0o666
 "Everybody may ask, as with tailscaled on Linux (`safesocket/unixsocket.go`)."
 _BACKLOG = 4096
+PREFIX = "/localapi/v0/"
 
 
 class Frame(Struct, frozen=True):
@@ -74,21 +80,81 @@ class Hangup(Struct, frozen=True):
 
 
 Answer = Reply | Silence | Hangup
+Answers = Callable[[str, str, str], Answer]
+"What answers a request: its method, its target and its host."
 
 
-def run(capture_path: str, socket_path: str, *, speed: float, loop: bool) -> int:
+def play_capture(capture_path: str, socket_path: str, *, speed: float, loop: bool) -> int:
     """Plays a capture until a signal ends it, which is how it is meant to end."""
     observations = in_order(capture_path, lambda warning: say(STDERR, f"tsfc stand-in: {warning}"))
     if isinstance(observations, Failure):
         say(STDERR, f"tsfc stand-in: {observations.failure()}")
         return 1
-    server = _listen(socket_path, frames(observations.unwrap()), speed=speed, loop=loop)
+    played = frames(observations.unwrap())
+    started = time.monotonic()
+
+    def answers(method: str, target: str, host: str) -> Answer:
+        return answer(frame_at(played, (time.monotonic() - started) * speed, loop=loop), method, target, host)
+
+    return _serve(socket_path, answers, f"{capture_path} on {socket_path}: {len(played)} observations, {played[-1].at:g} s, {speed:g} times as fast")
+
+
+def play_scenario(name: str, socket_path: str, *, speed: float) -> int:
+    """Plays an imagined tailnet until a signal ends it: pings have the effect that they have there, and SIGHUP is a restart of tailscaled.
+
+    Nobody keeps its paths alive but who asks.
+    """
+    found = scenario.find(name)
+    if isinstance(found, Failure):
+        say(STDERR, f"tsfc stand-in: {found.failure()}")
+        return 1
+    wanted = found.unwrap()
+    world = World(replace(wanted, node=replace(wanted.node, keepalive=0)), seed=0)
+    turn = RLock()
+    started = time.monotonic()
+
+    def answers(method: str, target: str, host: str) -> Answer:
+        with turn:
+            world.advance((time.monotonic() - started) * speed)
+            return answer_of_world(world, method, target, host)
+
+    def restart(*_: object) -> None:
+        with turn:
+            world.advance((time.monotonic() - started) * speed)
+            world.restart()
+
+    signal.signal(signal.SIGHUP, restart)
+    return _serve(socket_path, answers, f"{name} on {socket_path}, {speed:g} times as fast; SIGHUP restarts its tailscaled")
+
+
+def answer_of_world(world: World, method: str, target: str, host: str) -> Answer:
+    """Returns what tailscaled would answer now; a ping is one, with all that it has as consequences."""
+    url = urlsplit(target)
+    pinged = parse_qs(url.query).get("ip", [""])[0] if (method, url.path) == ("POST", PREFIX + "ping") else ""
+    answered = world.ping(pinged) if pinged else None
+    frame = _frame_of(world)
+    if answered is None and pinged in frame.peers:
+        return Silence()
+    return answer(frame, method, target, host)
+
+
+def _frame_of(world: World) -> Frame:
+    shown = world.observe()
+    if isinstance(shown, str):
+        return Frame(world.now, b"", None, {}, Counter(), Counter())
+    status = decode(shown).unwrap()
+    (only,) = frames((Observation(world.instant().unix, status=Raw(shown)),))
+    return Frame(world.now, shown, status, only.peers, only.received, only.sent)
+
+
+def _serve(socket_path: str, answers: Answers, what: str) -> int:
+    server = _listen(socket_path, answers)
     if isinstance(server, Failure):
         say(STDERR, f"tsfc stand-in: {server.failure()}")
         return 1
     playing = server.unwrap()
     try:
-        say(STDOUT, f"playing {capture_path} on {socket_path}: {len(playing.frames)} observations, {playing.frames[-1].at:g} s, {speed:g} times as fast")
+        say(STDOUT, f"playing {what}")
         playing.serve_forever(poll_interval=LONGEST_WAIT_SECONDS)
     except Ended:
         pass
@@ -131,7 +197,7 @@ def answer(frame: Frame, method: str, target: str, host: str) -> Answer:
         return _refused(403, "invalid localapi request")
     url = urlsplit(target)
     query = {name: values[0] for name, values in parse_qs(url.query).items()}
-    match method, url.path.removeprefix("/localapi/v0/"):
+    match method, url.path.removeprefix(PREFIX):
         case "GET", "status":
             return Reply(200, frame.document)
         case "GET", "usermetrics":
@@ -214,16 +280,10 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     block_on_close = False
     request_queue_size = _BACKLOG
 
-    def __init__(self, path: str, played: tuple[Frame, ...], *, speed: float, loop: bool) -> None:
-        self.frames = played
-        self._speed = speed
-        self._loop = loop
-        self._started = time.monotonic()
+    def __init__(self, path: str, answers: Answers) -> None:
+        self.answers = answers
         super().__init__(path, _Handler)
         os.chmod(path, SOCKET_MODE)
-
-    def frame(self) -> Frame:
-        return frame_at(self.frames, (time.monotonic() - self._started) * self._speed, loop=self._loop)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Says nothing: a client that goes away is no error."""
@@ -239,7 +299,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_GET  # noqa: N815 - http.server's name
 
     def _answer(self) -> None:
-        match answer(self.server.frame(), self.command, self.path, self.headers.get("Host", "")):
+        match self.server.answers(self.command, self.path, self.headers.get("Host", "")):
             case Reply(code=code, body=body, content_type=content_type):
                 self.send_response(code)
                 self.send_header("Content-Type", content_type)
@@ -258,7 +318,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Says nothing: it is asked many times a minute."""
 
 
-def _listen(path: str, played: tuple[Frame, ...], *, speed: float, loop: bool) -> Result[_Server, str]:
+def _listen(path: str, answers: Answers) -> Result[_Server, str]:
     """Returns a server that listens; it takes the place of a socket that nobody listens on any more, and of nothing else."""
     tried = f"listening on {path}"
     if is_reachable(path):
@@ -269,6 +329,6 @@ def _listen(path: str, played: tuple[Frame, ...], *, speed: float, loop: bool) -
     except OSError:
         pass  # there is nothing, or bind says what is wrong
     try:
-        return Success(_Server(path, played, speed=speed, loop=loop))
+        return Success(_Server(path, answers))
     except OSError as error:
         return Failure(f"{tried}: {error.strerror or error}; give a --socket that can be made")
