@@ -39,10 +39,7 @@ python3Packages.buildPythonApplication {
     zstandard
   ];
 
-  optional-dependencies = with python3Packages; {
-    fleet = [ distributed ];
-    report = [ jinja2 ];
-  };
+  optional-dependencies.fleet = [ python3Packages.distributed ];
 
   nativeCheckInputs = with python3Packages; [
     hypothesis

@@ -1,4 +1,4 @@
-"""What the jobs cost: CPU time and memory of whole processes, beside a process that only imports the three packages.
+"""What the jobs and the offline tools cost: CPU time and memory of whole processes, beside a process that only imports the three packages.
 
 Machines are shared and noisy, so look at the ratios: each is the median over pairs of runs, one right after the other.
 """
@@ -54,6 +54,7 @@ def main() -> None:
                 playing.terminate()
                 playing.wait()
     silent(1_000)
+    offline()
 
 
 def jobs(directory: Path) -> dict[str, tuple[str, ...]]:
@@ -89,6 +90,51 @@ def silent(peers: int) -> None:
             playing.wait()
     print(f"\nkeepalive, {peers} peers of which none answers: {cost.wall_seconds:.2f} s, {cost.cpu_seconds:.2f} s of CPU, {cost.peak_mib:.0f} MiB")
     print(f"aims: {SILENT_AIM_SECONDS} s, {SILENT_AIM_MIB} MiB; the memory of every job at 10,000 peers: {MEMORY_AIM_MIB} MiB")
+
+
+DECODE = """
+import gc, sys, msgspec
+from tsfc.core.status import Status
+from tsfc.offline.observation import Observation
+gc.disable()
+line, status = msgspec.json.Decoder(Observation), msgspec.json.Decoder(Status)
+for text in open(sys.argv[1], "rb"): status.decode(line.decode(text).status)
+"""
+"What a replay has to do at least."
+REPLAY_AIM, REPLAY_AIM_MIB, PARALLEL_AIM = 2.0, 100, 1.7
+SIMULATE_AIMS = {("permanent-relay", 30): 10, ("thousand-peers", 1): 60}
+"Seconds of CPU for so many days."
+
+
+def offline() -> None:
+    """Prints what replay takes beside only decoding the same lines, what several processors gain, and what simulations take."""
+    with tempfile.TemporaryDirectory(prefix="tsfc-") as name:
+        capture = f"{name}/capture.ndjson"
+        write_long_capture(Path(capture), observations=10_000, peers=100)
+        pairs = [(measure((*TSFC, "replay", capture)), measure((sys.executable, "-c", DECODE, capture))) for _ in range(FEW)]
+        ratio = statistics.median(ours.cpu_seconds / theirs.cpu_seconds for ours, theirs in pairs)
+        peak = max(ours.peak_mib for ours, _ in pairs)
+        cpu = statistics.median(ours.cpu_seconds for ours, _ in pairs)
+        print(f"\nreplay of 10,000 observations of 100 peers: {cpu:.1f} s of CPU, {ratio:.2f} times decoding alone (aim {REPLAY_AIM}),", end=" ")
+        print(f"{peak:.0f} MiB (aim {REPLAY_AIM_MIB})")
+        times = [(measure((*TSFC, "replay", capture)), measure((*TSFC, "replay", *([capture] * 4)))) for _ in range(FEW)]
+        gain = statistics.median(4 * one.wall_seconds / four.wall_seconds for one, four in times)
+        print(f"four such captures on {len(os.sched_getaffinity(0))} processors: {gain:.2f} times as fast as one after the other (aim {PARALLEL_AIM} on two)")
+    for (scenario, days), aim in SIMULATE_AIMS.items():
+        cost = measure((*TSFC, "simulate", scenario, "--days", str(days)))
+        print(f"simulate {scenario} for {days} days: {cost.cpu_seconds:.1f} s of CPU (aim {aim}), {cost.peak_mib:.0f} MiB", flush=True)
+
+
+def write_long_capture(path: Path, *, observations: int, peers: int) -> None:
+    """Writes a capture of which in each observation one peer in twenty is on relay."""
+    write_capture(path, peers, is_direct=True)
+    status = json.loads(path.read_text())["status"]
+    for number, peer in enumerate(status["Peer"].values()):
+        peer["CurAddr"] = "" if number % 20 == 0 else peer["CurAddr"]
+    document = json.dumps(status, separators=(",", ":"))
+    with path.open("w") as file:
+        for number in range(observations):
+            file.write(f'{{"captured_at":{1_800_000_000 + 60 * number},"status":{document}}}\n')
 
 
 def measure(command: Sequence[str]) -> Cost:

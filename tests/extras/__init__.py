@@ -1,1 +1,1 @@
-"""What the optional extras do: `tsfc[report]`, `tsfc[fleet]`."""
+"""What the optional extra `tsfc[fleet]` does."""

@@ -8,6 +8,7 @@ let
   ];
 
   pythonPackages = [
+    "distributed"
     "hatchling"
     "hypothesis"
     "msgspec"
@@ -15,6 +16,8 @@ let
     "pytest-xdist"
     "pytestCheckHook"
     "returns"
+    "rich"
+    "zstandard"
   ];
 
   lib = {

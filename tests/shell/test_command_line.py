@@ -38,7 +38,8 @@ COMMANDS = ["exporter", "native-metrics", "keepalive", "watchdog", "stand-in"]
         *(pytest.param(["watchdog", f"--max-relay-seconds={text}"], "argument --max-relay-seconds:", id=f"seconds {text}") for text in ("-1", "1e3", "²")),
         *(pytest.param(["watchdog", f"--cooldown-seconds={text}"], "argument --cooldown-seconds:", id=f"cooldown {text}") for text in ("-1", "10000000000")),
         *(pytest.param(["watchdog", f"--unit={text}"], "argument --unit:", id=f"unit {text!r}") for text in ("", "-rf", "a b", "a\n", "a;b", "../a")),
-        pytest.param(["stand-in"], "the following arguments are required: --capture, --socket", id="a stand-in of nothing"),
+        pytest.param(["stand-in"], "the following arguments are required: --socket", id="a stand-in nowhere"),
+        pytest.param(["stand-in", "--socket=s"], "one of the arguments --capture --scenario is required", id="a stand-in of nothing"),
         *(
             pytest.param(["stand-in", "--capture=c", "--socket=s", f"--speed={text}"], "argument --speed:", id=f"speed {text}")
             for text in ("0", "-1", "nan", "inf")
