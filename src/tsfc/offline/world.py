@@ -435,7 +435,6 @@ class World:
             return
         self._is_starting = True
         if not self._control_outages:
-            self._learn()
             self.daemon_down_seconds += self.now - self._down_since
             self._down_since = None
             self._is_starting = False
@@ -690,7 +689,6 @@ class World:
                 self._cold[link.name] = link
             else:
                 link.is_warm = True
-        self._learn()
 
     # What a status shows
 
