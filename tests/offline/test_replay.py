@@ -213,8 +213,14 @@ def test_a_capture_without_an_observation_is_an_error(box: Path, content: str | 
         (box / "c").write_text(content)
     ran = run("replay", f"{box}/c")
     assert ran.status == 1
+    assert ran.stdout == ""
     said = complaints("replay", ran)
-    assert said[-1].startswith(f"replaying {box}/c: there is no observation in it; ")
+    assert said[-1].startswith(f"reading {box}/c: No such file or directory; " if content is None else f"replaying {box}/c: there is no observation in it; ")
+
+
+def test_where_the_output_has_no_room_that_is_said(box: Path) -> None:
+    ran = run("replay", _capture(box, _stuck()), around='exec "$@" > /dev/full')
+    assert (ran.status, ran.stderr) == (1, "tsfc: writing to standard output: No space left on device; see to the disk\n")
 
 
 # Comparisons

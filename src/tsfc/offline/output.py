@@ -14,7 +14,7 @@ from msgspec import to_builtins
 from tsfc.offline import summary
 from tsfc.offline.tally import Tally, peers_at_end
 from tsfc.shell.atomic import write_all
-from tsfc.shell.jobs.common import STDOUT, complain
+from tsfc.shell.jobs.common import STDERR, STDOUT, say
 
 
 def write(text: str | bytes) -> None:
@@ -24,7 +24,7 @@ def write(text: str | bytes) -> None:
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
-        complain("output", f"writing to standard output: {error.strerror}")
+        say(STDERR, f"tsfc: writing to standard output: {error.strerror}; see to the disk")
         sys.exit(1)
 
 

@@ -123,7 +123,10 @@ def replay(task: Task, write: Write) -> Folded:
             write(output.said(now.unix, ran.lines, is_json=task.is_json, is_first=is_first))
             is_first = False
     complaints = _complaints(task, troubles, tallies[0])
-    write(comparison(task, tallies) if task.is_comparison else output.closing(tallies[0], {}, notes(tallies[0]), is_json=task.is_json))
+    if task.is_comparison:
+        write(comparison(task, tallies))
+    elif task.is_json or tallies[0].observations:
+        write(output.closing(tallies[0], {}, notes(tallies[0]), is_json=task.is_json))
     return Folded(tallies, verdicts, complaints, troubles.is_whole and tallies[0].observations > 0)
 
 
@@ -159,7 +162,7 @@ def _complaints(task: Task, troubles: Troubles, tally: Tally) -> tuple[str, ...]
     unsaid = troubles.number - len(troubles.lines)
     more = (f"reading {task.source}: and {unsaid} more such lines",) if unsaid else ()
     nothing = f"replaying {task.source}: there is no observation in it; give a capture, and a --from and a --to that it reaches into"
-    return (*troubles.lines, *more, *(() if tally.observations else (nothing,)))
+    return (*troubles.lines, *more, *(() if tally.observations or not troubles.is_whole else (nothing,)))
 
 
 def _spread(tasks: Sequence[Task], cluster: str | None) -> int:
