@@ -250,6 +250,7 @@ def _watchdog(options: argparse.Namespace) -> int:
 def _capture(options: argparse.Namespace) -> int:
     from tsfc.offline import recording
 
+    gc.enable()  # with --interval it stays
     told = recording.Options(
         output=options.output,
         interval=options.interval,
