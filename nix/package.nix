@@ -39,7 +39,10 @@ python3Packages.buildPythonApplication {
     zstandard
   ];
 
-  optional-dependencies.fleet = [ python3Packages.distributed ];
+  optional-dependencies = {
+    fleet = [ python3Packages.distributed ];
+    report = [ python3Packages.jinja2 ];
+  };
 
   nativeCheckInputs = with python3Packages; [
     hypothesis

@@ -144,6 +144,7 @@ def _add_comparison(parser: argparse.ArgumentParser) -> None:
     compare = "do it under each of these values of a policy option, and print one table; given again: the product"
     parser.add_argument("--compare", action="append", default=[], metavar="OPTION=VALUE,…", help=compare)
     parser.add_argument("--format", choices=("text", "json"), default="text", help="what to print (%(default)s)")
+    parser.add_argument("--report", metavar="FILE.html", help="write a page to look at; takes tsfc[report]")
     parser.add_argument("--cluster", metavar="tcp://HOST:PORT", help="have a Dask cluster do it, by the address of its scheduler")
 
 
@@ -274,6 +275,7 @@ def _replay(options: argparse.Namespace) -> int:
         until=options.until,
         is_json=options.format == "json",
         metrics_path=options.metrics_path,
+        report=options.report,
         cluster=options.cluster,
     )
     return replay.run(told)
@@ -295,6 +297,7 @@ def _simulate(options: argparse.Namespace) -> int:
         runs=options.runs,
         is_json=options.format == "json",
         capture=options.capture,
+        report=options.report,
         cluster=options.cluster,
     )
     return simulate.run(told)

@@ -11,6 +11,7 @@ let
     "distributed"
     "hatchling"
     "hypothesis"
+    "jinja2"
     "msgspec"
     "prometheus-client"
     "pytest-xdist"

@@ -94,7 +94,7 @@ def test_the_package_is_the_project(evaluate: Evaluate) -> None:
     assert package["pyproject"] is True
     assert package["build-system"] == names(PROJECT["build-system"]["requires"])
     assert sorted(package["dependencies"]) == names(project["dependencies"])
-    assert package["optional-dependencies"] == {"fleet": names(project["optional-dependencies"]["fleet"])}
+    assert package["optional-dependencies"] == {extra: names(project["optional-dependencies"][extra]) for extra in ("fleet", "report")}
     assert package["meta"] == {
         "description": project["description"],
         "license": project["license"],

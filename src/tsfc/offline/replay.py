@@ -16,12 +16,13 @@ from returns.result import Failure
 from tsfc.core.watchdog.families import families
 from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.step import Verdict
-from tsfc.offline import compare, fold, output, summary
+from tsfc.offline import compare, fold, output, pages, report, summary
 from tsfc.offline.observation import Observation, instant
 from tsfc.offline.progress import shown
 from tsfc.offline.reading import Broken, Skipped, observations
 from tsfc.offline.spread import Unspread, spread
 from tsfc.offline.tally import Tally, count
+from tsfc.offline.timeline import Timeline, record
 from tsfc.shell import textfile
 from tsfc.shell.jobs.common import complain
 
@@ -80,6 +81,7 @@ class Options(Struct, frozen=True):
     until: float
     is_json: bool
     metrics_path: str | None
+    report: str | None
     cluster: str | None
     "The address of a Dask scheduler, where others are to do it."
 
@@ -91,21 +93,27 @@ def run(options: Options) -> int:
         complain(TOOL, policies.failure())
         return 2
     several = len(options.sources) > 1
-    if (several or options.cluster is not None) and options.metrics_path:
-        complain(TOOL, "--metrics-path is of one capture on this machine; give one, and no --cluster")
+    if (several or options.cluster is not None) and (options.metrics_path or options.report):
+        complain(TOOL, "--metrics-path and --report are of one capture on this machine; give one, and no --cluster")
         return 2
+    if options.report is not None and (missing := report.missing()) is not None:
+        complain(TOOL, missing)
+        return 1
     tasks = [Task(source, policies.unwrap(), options.since, options.until, options.is_json, bool(options.comparisons), several) for source in options.sources]
     if several or options.cluster is not None:
         return _spread(tasks, options.cluster)
-    folded = replay(tasks[0], output.write)
+    timeline = None if options.report is None else Timeline()
+    folded = replay(tasks[0], output.write, timeline)
     status = _told(folded)
     if options.metrics_path is not None and folded.tallies[0].state.last_run is not None:
         status = _write_metrics(options.metrics_path, folded) or status
+    if options.report is not None and timeline is not None and timeline.last is not None:
+        status = _write_report(options.report, tasks[0], folded, timeline) or status
     return status
 
 
-def replay(task: Task, write: Write) -> Folded:
-    """Replays one capture and writes what is to be said of it."""
+def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Folded:
+    """Replays one capture and writes what is to be said of it; adds to a `timeline` what it saw, under the first policy."""
     tallies = tuple(Tally() for _ in task.policies)
     troubles = Troubles()
     verdicts: tuple[Verdict, ...] | None = None
@@ -118,6 +126,8 @@ def replay(task: Task, write: Write) -> Folded:
             count(tally, fold.run(tally.state, sight, now=now, policy=policy))
         ran = fold.run(tallies[0].state, sight, now=now, policy=task.policies[0])
         count(tallies[0], ran)
+        if timeline is not None:
+            record(timeline, ran, sight, tallies[0])
         verdicts = ran.verdicts
         if ran.lines and not task.is_comparison:
             write(output.said(now.unix, ran.lines, is_json=task.is_json, is_first=is_first))
@@ -143,7 +153,11 @@ def comparison(task: Task, tallies: Sequence[Tally]) -> str:
         rows = [{"policy": summary.policy_object(policy), **summary.counts(tally)} for policy, tally in zip(task.policies, tallies, strict=True)]
         return msgspec.json.encode({"capture": task.source, "compare": rows, "note": note}).decode() + "\n"
     header = f"== {task.source}\n" if task.has_header else ""
-    return header + summary.table(*compare.table(task.policies, [summary.counts(tally) for tally in tallies])) + (f"note: {note}\n" if note else "")
+    return header + summary.table(*_compared(task, tallies)) + (f"note: {note}\n" if note else "")
+
+
+def _compared(task: Task, tallies: Sequence[Tally]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    return compare.table(task.policies, [summary.counts(tally) for tally in tallies])
 
 
 def _observed(task: Task, troubles: Troubles) -> Iterator[Observation]:
@@ -208,3 +222,10 @@ def _write_metrics(path: str, folded: Folded) -> int:
         complain(TOOL, written.failure())
         return 1
     return 0
+
+
+def _write_report(path: str, task: Task, folded: Folded, timeline: Timeline) -> int:
+    comparison = report.Table(*_compared(task, folded.tallies)) if task.is_comparison else None
+    said = [*notes(folded.tallies[0]), *folded.complaints]
+    document = pages.of_one(f"Replay of {task.source}", task.policies[0], folded.tallies[0], timeline, extra={}, notes=said, comparison=comparison)
+    return report.write(TOOL, path, document)

@@ -13,17 +13,19 @@ from typing import BinaryIO
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 from returns.result import Failure
 
 from tsfc.core.watchdog.events import Done, Outcome
 from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.step import DIRECT
-from tsfc.offline import compare, fold, output, scenario, summary
+from tsfc.offline import compare, fold, output, pages, report, scenario, summary
 from tsfc.offline.observation import Observation, line
 from tsfc.offline.progress import shown
 from tsfc.offline.scenario import Scenario
 from tsfc.offline.spread import Unspread, spread
 from tsfc.offline.tally import Tally, count
+from tsfc.offline.timeline import Timeline, record
 from tsfc.offline.world import World
 from tsfc.shell.atomic import staged
 from tsfc.shell.jobs.common import complain
@@ -68,6 +70,7 @@ class Options(Struct, frozen=True):
     runs: int
     is_json: bool
     capture: str | None
+    report: str | None
     cluster: str | None
     "The address of a Dask scheduler, where others are to do it."
 
@@ -85,6 +88,9 @@ def run(options: Options) -> int:
     if isinstance(policies, Failure):
         complain(TOOL, policies.failure())
         return 2
+    if options.report is not None and (missing := report.missing()) is not None:
+        complain(TOOL, missing)
+        return 1
     wanted = found.unwrap()
     seconds = scenario.duration_seconds(wanted) if options.days is None else options.days * DAY_SECONDS
     if options.runs == 1 and not options.comparisons and options.cluster is None:
@@ -114,8 +120,9 @@ def simulate(
     write: Callable[[int, tuple[str, ...]], None],
     *,
     keep: Callable[[Observation], None] | None = None,
+    timeline: Timeline | None = None,
 ) -> Simulated:
-    """Simulates one tailnet. `write` is given the lines of each run with its time, `keep` what each run saw."""
+    """Simulates one tailnet. `write` is given the lines of each run with its time, `keep` what each run saw; a `timeline` is added to."""
     world = World(task.scenario, task.seed)
     tally = Tally()
     needless = curable = 0
@@ -136,6 +143,8 @@ def simulate(
         sight = fold.seen(observation)
         ran = fold.run(tally.state, sight, now=now, policy=task.policy, restart=restart)
         count(tally, ran)
+        if timeline is not None:
+            record(timeline, ran, sight, tally)
         if ran.lines:
             write(now.unix, ran.lines)
         curable = sum(world.curable(verdict.peer) for verdict in ran.verdicts or () if verdict.reason not in DIRECT)
@@ -155,17 +164,18 @@ def _one(options: Options, task: Task) -> int:
         is_first = False
 
     output.write(output.opening("scenario", str(options.scenario), is_json=options.is_json, has_header=False))
+    timeline = None if options.report is None else Timeline()
     if options.capture is None:
-        simulated = simulate(task, write)
+        simulated = simulate(task, write, timeline=timeline)
     else:
         try:
             with _capture(options.capture) as keep:
-                simulated = simulate(task, write, keep=keep)
+                simulated = simulate(task, write, keep=keep, timeline=timeline)
         except OSError as error:
             complain(TOOL, f"writing {options.capture}: {error.strerror}; give a --capture that can be written, on a disk with room")
             return 1
     output.write(output.closing(simulated.tally, simulated.extra, (), is_json=options.is_json))
-    return 0
+    return 0 if options.report is None or timeline is None else report.write(TOOL, options.report, _document(options, task, simulated, timeline))
 
 
 def _many(options: Options, policies: Sequence[Policy], wanted: Scenario, seconds: float) -> int:
@@ -182,7 +192,14 @@ def _many(options: Options, policies: Sequence[Policy], wanted: Scenario, second
         output.write(_json(options, policies, counted))
     else:
         output.write(_text(policies, counted))
-    return 0
+    if options.report is None:
+        return 0
+    timeline = Timeline()
+    first = _document(options, tasks[0], simulate(tasks[0], lambda _unix, _lines: None, timeline=timeline), timeline)
+    if options.runs == 1:
+        columns, rows = _compared(policies, counted)
+        return report.write(TOOL, options.report, replace(first, comparison=report.Table(columns, rows)))
+    return report.write(TOOL, options.report, pages.of_many(first, options.runs, policies, [_spreads(runs) for runs in counted]))
 
 
 def spread_of(values: Sequence[int], *, is_better_more: bool) -> dict[str, int]:
@@ -206,15 +223,23 @@ def _json(options: Options, policies: Sequence[Policy], counted: Sequence[Sequen
 
 def _text(policies: Sequence[Policy], counted: Sequence[Sequence[Mapping[str, int]]]) -> str:
     if len(counted[0]) == 1:
-        columns = ("policy", *(name.replace("_", " ") for name in SPREAD_COLUMNS))
-        return summary.table(
-            columns, [(summary.policy_text(policy), *(str(runs[0][name]) for name in SPREAD_COLUMNS)) for policy, runs in zip(policies, counted, strict=True)]
-        )
+        return summary.table(*_compared(policies, counted))
     tables: list[str] = []
     for policy, runs in zip(policies, counted, strict=True):
         rows = [(name.replace("_", " "), *(str(value) for value in spread.values())) for name, spread in _spreads(runs).items()]
         tables.append(f"{summary.policy_text(policy)}, {len(runs)} runs\n" + summary.table(("", "median", "p5", "p95", "worst"), rows))
     return "\n".join(tables)
+
+
+def _compared(policies: Sequence[Policy], counted: Sequence[Sequence[Mapping[str, int]]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Returns the columns and the rows of a comparison of one run under each policy."""
+    rows = [(summary.policy_text(policy), *(str(runs[0][name]) for name in SPREAD_COLUMNS)) for policy, runs in zip(policies, counted, strict=True)]
+    return ("policy", *(name.replace("_", " ") for name in SPREAD_COLUMNS)), rows
+
+
+def _document(options: Options, task: Task, simulated: Simulated, timeline: Timeline) -> report.Document:
+    title = f"Simulation of {options.scenario}"
+    return pages.of_one(title, task.policy, simulated.tally, timeline, extra=simulated.extra | {"seed": task.seed}, notes=(task.scenario.summary,))
 
 
 def _numbers(task: Task) -> dict[str, int]:

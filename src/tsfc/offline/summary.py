@@ -50,17 +50,23 @@ def text(tally: Tally, more: str = "") -> str:
     number = counts(tally)
     seconds = (tally.last or 0) - (tally.first or 0)
     when = f"{utc(tally.first or 0)} to {utc(tally.last or 0)}, {seconds} s"
-    rows = [
-        (name, f"{peer.relay_seconds} s", str(peer.episodes), f"{peer.longest_seconds} s", str(peer.restarts_caused))
-        for name, peer in sorted(peers_at_end(tally).items(), key=lambda item: (-item[1].relay_seconds, item[0]))
-    ]
+    columns, rows = peer_table(tally)
     return (
         f"{number['observations']} observations ({when}), {number['faults']} faults, {number['gaps']} gaps\n"
         f"{number['restarts']} restarts, {number['detections']} detections, {number['recoveries']} recoveries, {number['cooldowns']} cooldowns\n"
         f"{number['relay_seconds']} s on relay, {number['direct_seconds']} s direct, of all peers together; longest episode {number['longest_seconds']} s\n"
         + more
-        + (table(("peer", "on relay", "episodes", "longest", "restarts caused"), rows) if rows else "")
+        + (table(columns, rows) if rows else "")
     )
+
+
+def peer_table(tally: Tally) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Returns the columns and the rows of what was counted by peer, the longest on relay first."""
+    rows: list[tuple[str, ...]] = [
+        (name, f"{peer.relay_seconds} s", str(peer.episodes), f"{peer.longest_seconds} s", str(peer.restarts_caused))
+        for name, peer in sorted(peers_at_end(tally).items(), key=lambda item: (-item[1].relay_seconds, item[0]))
+    ]
+    return ("peer", "on relay", "episodes", "longest", "restarts caused"), rows
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
