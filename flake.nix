@@ -26,6 +26,7 @@
 
       nixosModules = {
         default = ./nix/module.nix;
+        capture = ./nix/capture.nix;
         exporter = ./nix/exporter.nix;
         keepalive = ./nix/keepalive.nix;
         native-metrics = ./nix/native-metrics.nix;
@@ -39,6 +40,7 @@
           inherit (self.packages.${system}) tsfc;
 
           jobs = [
+            "capture"
             "exporter"
             "keepalive"
             "native-metrics"

@@ -27,13 +27,14 @@ let
     };
   };
 
-  option = "atro.tailscale.${job}.metricsPath";
+  option = "atro.tailscale.${job}";
+  metricsPath = cfg.metricsPath or null;
   namesakes = builtins.filter (
     other:
     other != job
     && tailscale ? ${other}
     && tailscale.${other}.enable
-    && tailscale.${other}.metricsPath == cfg.metricsPath
+    && tailscale.${other}.metricsPath or null == metricsPath
   ) (builtins.attrNames table.jobs);
 
   # The helpers of one kind, by their names without it.
@@ -66,15 +67,13 @@ in
         assertion = config.services.tailscale.enable;
         message = "atro.tailscale.${job}.enable is true, but there is no tailscaled: set services.tailscale.enable = true.";
       }
-      (table.isVisible "socket" "atro.tailscale.socket" tailscale.socket)
     ]
-    ++ lib.optionals (cfg.metricsPath != null) [
-      (table.isVisible "metricsPath" option cfg.metricsPath)
-      {
-        assertion = namesakes == [ ];
-        message = "${option} is ${cfg.metricsPath}, but so is that of ${toString namesakes}: give each job a file of its own.";
-      }
-    ];
+    ++ table.areVisible "atro.tailscale" table.shared tailscale
+    ++ table.areVisible option table.jobs.${job}.options cfg
+    ++ lib.optional (metricsPath != null) {
+      assertion = namesakes == [ ];
+      message = "${option}.metricsPath is ${metricsPath}, but so is that of ${toString namesakes}: give each job a file of its own.";
+    };
 
     systemd = {
       services = {

@@ -91,18 +91,23 @@ rec {
       }) choices
     );
 
-  # An assertion that a path of this type is not where the sandbox hides it.
-  isVisible =
-    type: option: path:
-    let
-      hidden = builtins.filter (
-        directory: builtins.match "${directory}/.*" path != null
-      ) table.types.${type}.hidden;
-    in
-    {
-      assertion = hidden == [ ];
-      message = "${option} is ${path}, but the sandbox of the units hides ${toString hidden}: choose another directory.";
-    };
+  # Assertions that no path among the values of these options is where the sandbox hides it; `prefix` is where the options are.
+  areVisible =
+    prefix: choices: values:
+    builtins.concatMap (
+      { name, ... }:
+      let
+        kind = table.types.${table.options.${name}.type};
+        path = values.${name};
+        hidden = builtins.filter (
+          directory: builtins.match "${directory}/.*" path != null
+        ) kind.hidden;
+      in
+      lib.optional (kind ? hidden && path != null) {
+        assertion = hidden == [ ];
+        message = "${prefix}.${name} is ${path}, but the sandbox of the units hides ${toString hidden}: choose another directory.";
+      }
+    ) choices;
 
   # What there is to be for one job, as sections of units.
   installation =

@@ -44,7 +44,7 @@ def test_each_option_of_the_units_is_in_the_readme_with_its_flag() -> None:
     """Under its name in the modules, and as `tsfc units` has it; what every job has is there once, as `<job>`'s."""
     table = units.table()
     shared = [text for choice in table.shared for text in (f"`{choice.name}`", f"`{flag(None, choice.name)}`")]
-    own = [(job, text) for job in JOBS for choice in table.jobs[job].options for text in (f"`{job}.{choice.name}`", f"`{flag(job, choice.name)}`")]
+    own = [(job, text) for job in table.jobs for choice in table.jobs[job].options for text in (f"`{job}.{choice.name}`", f"`{flag(job, choice.name)}`")]
     assert [text for text in shared if text not in README] == []
     assert [text for job, text in own if text not in README and text.replace(job, "<job>", 1) not in README] == []
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from returns.result import Failure
 
 import tsfc
-from tsfc.core.units import Choice, Table, Value, checked, choices, clash, installation
+from tsfc.core.units import Choice, Table, Value, checked, choices, clash, default_jobs, installation
 from tsfc.shell import units
 from tsfc.shell.jobs.common import complain
 
@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     acts = parser.add_mutually_exclusive_group(required=True)
     for act, text in _ACTS.items():
         acts.add_argument(f"--{act}", dest="act", action="store_const", const=act, help=text)
-    parser.add_argument("jobs", nargs="*", metavar="JOB", type=_one_of(table), help=f"whose units: {', '.join(table.jobs)}; all four, where none is named")
+    usual = ", ".join(default_jobs(table))
+    named = f"whose units: {', '.join(table.jobs)}; where none is named, {usual}, and with --uninstall all"
+    parser.add_argument("jobs", nargs="*", metavar="JOB", type=_one_of(table), help=named)
     parser.add_argument("--root", type=_directory, default="/", metavar="DIR", help="the file system to change, by its top (%(default)s)")
     for choice in table.shared:
         _add_option(parser, table, choice, None)
@@ -46,7 +48,8 @@ def start(options: argparse.Namespace) -> int:
     if problem is not None:
         complain(units.TOOL, problem)
         return 1
-    chosen = {job: _values(table, job, options) for job in options.jobs or table.jobs}
+    meant = options.jobs or (table.jobs if options.act == "uninstall" else default_jobs(table))
+    chosen = {job: _values(table, job, options) for job in meant}
     problem = clash(chosen)
     if problem is not None and options.act != "uninstall":
         complain(units.TOOL, problem)

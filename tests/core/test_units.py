@@ -16,15 +16,17 @@ from returns.result import Failure, Success
 from support.corpus import FIXTURES, NAMES_FROM_HELL
 from support.required import program
 from tsfc import cli, core
-from tsfc.core.units import Installation, Value, checked, choices, clash, installation, read_table
+from tsfc.core.units import Installation, Value, checked, choices, clash, default_jobs, installation, read_table
 from tsfc.shell import defaults
 
 TABLE = read_table(files(core).joinpath("units.json").read_bytes())
 GOLDEN = FIXTURES / "units"
 PACKAGE = "/opt/tsfc"
 SOCKET = "/run/tailscale/tailscaled.sock"
-JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
-INTERVALS = {"exporter": "30s", "native-metrics": "15s", "keepalive": "10s", "watchdog": "1min"}
+DEFAULT_JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
+JOBS = (*DEFAULT_JOBS, "capture")
+INTERVALS = {"exporter": "30s", "native-metrics": "15s", "keepalive": "10s", "watchdog": "1min", "capture": "1min"}
+CAPTURE = "/var/lib/tailscale-capture/status.ndjson.zst"
 METRICS = {
     "exporter": "/var/lib/alloy/tailscale-peers.prom",
     "native-metrics": "/var/lib/alloy/tailscale-native.prom",
@@ -38,6 +40,7 @@ COMMAND = {
         *(f"{PACKAGE}/bin/tsfc", "watchdog", "--restart-socket", "/run/tailscale-watchdog/restart.sock", "--socket", SOCKET),
         *("--max-relay-seconds", "600", "--cooldown-seconds", "600", "--unit", "tailscaled.service", "--metrics-path", METRICS["watchdog"]),
     ),
+    "capture": (f"{PACKAGE}/bin/tsfc", "capture", "--max-size", "64M", "--keep", "5", "--socket", SOCKET, "--output", CAPTURE),
 }
 
 
@@ -64,10 +67,11 @@ def test_no_golden_unit_is_left_behind() -> None:
     assert {path.name for path in GOLDEN.iterdir()} == set(UNITS)
 
 
-def test_beside_the_units_there_are_the_directory_of_the_metrics_and_what_enables_them() -> None:
-    """A service is started by its timer, or by its socket, and so nothing else wants it."""
+def test_beside_the_units_there_are_the_directories_of_what_they_write_and_what_enables_them() -> None:
+    """A service is started by its timer, or by its socket, and so nothing else wants it. Only root may look at a capture."""
     directory = ("d /var/lib/alloy - - - -",)
-    assert {job: made(job).tmpfiles for job in JOBS} == {"exporter": directory, "native-metrics": directory, "keepalive": (), "watchdog": directory}
+    directories = {"exporter": directory, "native-metrics": directory, "keepalive": (), "watchdog": directory}
+    assert {job: made(job).tmpfiles for job in JOBS} == directories | {"capture": ("d /var/lib/tailscale-capture :0700 - - -",)}
     timers = {job: {f"tailscale-{job}.timer": "timers.target"} for job in JOBS}
     timers["watchdog"]["tailscale-watchdog-restart.socket"] = "sockets.target"
     assert {job: made(job).wants for job in JOBS} == timers
@@ -93,10 +97,14 @@ def seen(job: str, chosen: Mapping[str, Value]) -> Counter[str]:
     return lines
 
 
-def adds_metrics(path: str, directory: str) -> set[str]:
+def adds_file(flag: str, path: str, directory: str, mode: str = "-") -> set[str]:
     sandbox = ("CapabilityBoundingSet=CAP_DAC_OVERRIDE", "AmbientCapabilities=CAP_DAC_OVERRIDE", f"BindPaths=-{directory}")
-    lines = ("argument --metrics-path", f"argument {path}", *sandbox)
-    return {f"tmpfiles: d {directory} - - - -", *(f"service: {line}" for line in lines)}
+    lines = (f"argument {flag}", f"argument {path}", *sandbox)
+    return {f"tmpfiles: d {directory} {mode} - - -", *(f"service: {line}" for line in lines)}
+
+
+def adds_metrics(path: str, directory: str) -> set[str]:
+    return adds_file("--metrics-path", path, directory)
 
 
 def shared_contributions(job: str) -> Iterator[tuple[str, Value, set[str], set[str]]]:
@@ -114,7 +122,7 @@ def shared_contributions(job: str) -> Iterator[tuple[str, Value, set[str], set[s
     yield "interval", "2h 1s", was, comes
     if job in METRICS:
         yield "metricsPath", None, adds_metrics(METRICS[job], "/var/lib/alloy"), {"service: CapabilityBoundingSet="}
-    else:
+    elif job == "keepalive":
         yield "metricsPath", "/srv/metrics/a.prom", {"service: CapabilityBoundingSet="}, adds_metrics("/srv/metrics/a.prom", "/srv/metrics")
     yield "extraArgs", ("--timeout", "5 s"), set(), {"service: argument --timeout", "service: argument 5 s"}
 
@@ -132,8 +140,14 @@ WATCHDOG_CONTRIBUTIONS: list[tuple[str, Value, set[str], set[str]]] = [
     ("maxRelaySeconds", "60", {"service: argument 600"}, {"service: argument 60"}),
     ("cooldownSeconds", 0, {"service: argument 600"}, {"service: argument 0"}),
 ]
-CONTRIBUTIONS = [(job, *contribution) for job in JOBS for contribution in shared_contributions(job)] + [
-    ("watchdog", *contribution) for contribution in WATCHDOG_CONTRIBUTIONS
+CAPTURE_CONTRIBUTIONS: list[tuple[str, Value, set[str], set[str]]] = [
+    ("output", None, adds_file("--output", CAPTURE, "/var/lib/tailscale-capture", ":0700"), {"service: CapabilityBoundingSet="}),
+    ("redact", True, set(), {"service: argument --redact"}),
+]
+CONTRIBUTIONS = [
+    *((job, *contribution) for job in JOBS for contribution in shared_contributions(job)),
+    *(("watchdog", *contribution) for contribution in WATCHDOG_CONTRIBUTIONS),
+    *(("capture", *contribution) for contribution in CAPTURE_CONTRIBUTIONS),
 ]
 
 
@@ -306,12 +320,21 @@ NO_SERVICES = {
 }
 SECONDS = {"0", "600", "999999999", "007"}
 NO_SECONDS = {"", "-1", "+1", "1.5", "1s", "1000000000", " 1", "1\n", "٣", "0x1", "1_000", "ten"}
+CAPTURE_PATHS = {f"{path.removesuffix('.prom')}.ndjson{packed}" for path in METRICS_PATHS for packed in ("", ".gz", ".zst")}
+NO_CAPTURE_PATHS = {
+    *(f"{path}.ndjson" for path in ("", "a", "/a", "/a/../b", "/a b/c", "/a/%h")),
+    "/a/b.ndjson.bz2",
+    "/a/b.ndjson.gz.zst",
+    "/a/b.prom",
+    "/a/b.ndjson\n",
+}
 GOOD = {
     "interval": SPANS,
     "package": PATHS,
     "tailscalePackage": PATHS,
     "visiblePaths": PATHS,
     "metricsPath": METRICS_PATHS,
+    "output": CAPTURE_PATHS,
     "socket": SOCKETS,
     "unit": SERVICES,
     "maxRelaySeconds": SECONDS,
@@ -323,6 +346,7 @@ BAD = {
     "interval": (NO_SPANS, "a systemd time span longer than 0"),
     "package": (NO_PATHS, "an absolute path"),
     "metricsPath": (NO_METRICS_PATHS, 'the absolute path of a file that ends in ".prom"'),
+    "output": (NO_CAPTURE_PATHS, 'the absolute path of a file that ends in ".ndjson"'),
     "socket": (NO_SOCKETS, "the absolute path of a socket"),
     "unit": (NO_SERVICES, 'the name of a service with its ".service"'),
     "maxRelaySeconds": (NO_SECONDS, "a whole number of seconds from 0 to 999999999"),
@@ -342,7 +366,7 @@ def test_a_bad_value_is_refused_with_what_it_has_to_be(option: str, text: str) -
 
 
 @pytest.mark.parametrize("hidden", HIDDEN)
-@pytest.mark.parametrize(("option", "name"), [("metricsPath", "a.prom"), ("socket", "a.sock")])
+@pytest.mark.parametrize(("option", "name"), [("metricsPath", "a.prom"), ("socket", "a.sock"), ("output", "a.ndjson")])
 def test_a_path_that_the_sandbox_hides_is_refused_with_where_that_is(option: str, name: str, hidden: str) -> None:
     """At any depth; a directory whose name only begins like that is none of them."""
     for text in (f"/{hidden}/{name}", f"/{hidden}/a/{name}"):
@@ -366,6 +390,7 @@ PATHOLOGICAL = {
         *("/a" * LONG, "/a" * LONG + ".prom/", "/a.prom" * LONG + "/", "/" + ".prom" * LONG + "!", "/a/" + "." * LONG, "/a/" + "a" * LONG),
         "/.a" * LONG + "!",
     },
+    "output": {"/a" * LONG, "/a" * LONG + ".ndjson/", "/a.ndjson" * LONG + "/", "/" + ".ndjson.gz" * LONG + "!", "/a/" + "a" * LONG, "/.a" * LONG + "!"},
     "socket": {"/a" * LONG + "/", "/" * LONG, "/." * LONG, "/a" * LONG + "!"},
     "unit": {"a" * LONG, ".service" * LONG + "!", "a" + ".service" * LONG + ".", "@" * LONG},
     "maxRelaySeconds": {"1" * LONG, "0" * LONG + "x"},
@@ -418,6 +443,7 @@ def test_a_table_that_is_no_table_is_a_bug() -> None:
 def test_each_job_of_the_table_is_a_command_and_each_option_is_described() -> None:
     """One that is in no job is in the catalogue for nothing."""
     assert tuple(TABLE.jobs) == JOBS
+    assert default_jobs(TABLE) == DEFAULT_JOBS
     assert set(TABLE.jobs) <= set(cli.COMMANDS)
     named = {choice.name for job in TABLE.jobs for choice in choices(TABLE, job)}
     assert named == set(TABLE.options)
@@ -443,7 +469,7 @@ def test_the_defaults_are_those_of_the_command_line(job: str) -> None:
     parser = cli._command_parser(job)
     told = {choice.name: choice.default for choice in choices(TABLE, job)}
     paths = {"exporter": defaults.EXPORTER_PATH, "native-metrics": defaults.NATIVE_METRICS_PATH, "watchdog": defaults.WATCHDOG_PATH}
-    assert told["metricsPath"] == paths.get(job) == parser.get_default("default_metrics_path")
+    assert told.get("metricsPath") == paths.get(job) == parser.get_default("default_metrics_path")
     assert f"/var{told['socket']}" == defaults.SOCKET
 
 
@@ -467,14 +493,17 @@ CHOSEN: dict[str, Value] = {
     "excludePeers": ("$nas", "my phone"),
     "dryRun": True,
     "unit": "a.service",
+    "output": "/srv/a.ndjson",
+    "redact": True,
     "extraArgs": ("--timeout", "3"),
 }
 READ: dict[str, object] = {
     "tailscale": "/opt/ts/bin/tailscale",
     "socket": "/run/a/b",
-    "metrics_path": "/srv/a.prom",
     "timeout": 3,
 }
+READ_BY_COLLECTED: dict[str, object] = {"metrics_path": "/srv/a.prom"}
+READ_BY_CAPTURE: dict[str, object] = {"output": "/srv/a.ndjson", "redact": True, "max_size": 64 * 2**20, "keep": 5}
 READ_BY_WATCHDOG: dict[str, object] = {
     "max_relay_seconds": 7,
     "cooldown_seconds": 8,
@@ -488,7 +517,7 @@ READ_BY_WATCHDOG: dict[str, object] = {
 @pytest.mark.parametrize("job", JOBS)
 def test_a_job_reads_its_command_line_as_it_was_chosen(job: str) -> None:
     """Also where all of its options were; and the watchdog asks where its helper listens."""
-    expected = READ | READ_BY_WATCHDOG if job == "watchdog" else READ
+    expected = READ | {"watchdog": READ_BY_COLLECTED | READ_BY_WATCHDOG, "capture": READ_BY_CAPTURE}.get(job, READ_BY_COLLECTED)
     _, name, *arguments = command(made(job, CHOSEN).units[f"tailscale-{job}.service"])
     assert name == job
     assert vars(cli._command_parser(job).parse_args(arguments)).items() >= expected.items()

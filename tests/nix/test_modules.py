@@ -12,7 +12,8 @@ import pytest
 from support.processes import run
 
 ROOT = Path(__file__).parents[2]
-JOBS = ("exporter", "keepalive", "native-metrics", "watchdog")
+DEFAULT_JOBS = ("exporter", "keepalive", "native-metrics", "watchdog")
+JOBS = (*DEFAULT_JOBS, "capture")
 QUICK_START = "exporter.enable = true; native-metrics.enable = true; keepalive.enable = true; watchdog.enable = true;"
 TSFC = "/nix/store/00000000000000000000000000000000-tsfc"
 
@@ -98,6 +99,7 @@ def test_the_options_have_their_defaults(evaluate: Evaluate) -> None:
             "metricsPath": "/var/lib/alloy/tailscale-watchdog.prom",
             "extraArgs": [],
         },
+        "capture": {"enable": False, "interval": "1min", "output": "/var/lib/tailscale-capture/status.ndjson.zst", "redact": False, "extraArgs": []},
     }
 
 
@@ -133,6 +135,11 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
             "--watchdog-unit=x@y.service",
         ],
     ),
+    "capture": (
+        'capture = { enable = true; interval = "10s"; output = "/srv/c/c.ndjson"; redact = true; extraArgs = [ "--redact-key=k" ]; };',
+        ["capture", "--capture-interval=10s", "--capture-output=/srv/c/c.ndjson", "--capture-redact", "--capture-extra-args=--redact-key=k"],
+    ),
+    "all": (f"{QUICK_START} capture.enable = true;", [*DEFAULT_JOBS, "capture"]),
     "shared": (
         f'socket = "/srv/ts/s.sock"; visiblePaths = [ "/root/a" "/home/b" ]; {QUICK_START} native-metrics.extraArgs = [ "--timeout=3" ];',
         ["--socket=/srv/ts/s.sock", "--visible-paths=/root/a", "--visible-paths=/home/b", "--native-metrics-extra-args=--timeout=3"],
@@ -178,9 +185,9 @@ def test_the_quick_start_is_complete(evaluate: Evaluate) -> None:
     """Four services, four timers, and the watchdog's helper, which only its socket starts."""
     units = of_nixos(evaluate(QUICK_START))
     helper = {"tailscale-watchdog-restart.socket", "tailscale-watchdog-restart@.service"}
-    assert set(units) == {f"tailscale-{job}.{kind}" for job in JOBS for kind in ("service", "timer")} | helper | {"tmpfiles"}
+    assert set(units) == {f"tailscale-{job}.{kind}" for job in DEFAULT_JOBS for kind in ("service", "timer")} | helper | {"tmpfiles"}
     assert {name: unit["Install"] for name, unit in units.items() if "Install" in unit} == {
-        **{f"tailscale-{job}.timer": ["WantedBy=timers.target"] for job in JOBS},
+        **{f"tailscale-{job}.timer": ["WantedBy=timers.target"] for job in DEFAULT_JOBS},
         "tailscale-watchdog-restart.socket": ["WantedBy=sockets.target"],
     }
 
@@ -224,6 +231,8 @@ REFUSED_BY_TYPE = {
     'exporter.interval = "999999999w";': "exporter.interval' is not of type `a systemd time span longer than 0",
     'exporter.interval = "5s\\nOnCalendar=daily";': "exporter.interval' is not of type `a systemd time span longer than 0",
     'keepalive.extraArgs = [ "--count" 1 ];': "keepalive.extraArgs' is not of type",
+    'capture.output = "/srv/c/status.json";': 'capture.output\' is not of type `the absolute path of a file that ends in ".ndjson"',
+    "capture.metricsPath = null;": "The option `atro.tailscale.capture.metricsPath' does not exist",
     'visiblePaths = [ "a" ];': "visiblePaths' is not of type `an absolute path",
     "watchdog.cooldownSeconds = 1000000000;": "watchdog.cooldownSeconds' is not of type",
     'exporter.enable = "true";': "exporter.enable' is not of type",
@@ -246,7 +255,27 @@ CANDIDATES = [
     *("5", "1min 30s", "1min30s", "0.5s", "1d1d", "0s", "0s 1s", "1 5", "1.s", "1us", "0.1us", "0.001ms", "0.0001ms", "1000000s", "999999w"),
     *("1usec", "1msec", "1seconds", "1second", "1sec", "1minutes", "1minute", "1min", "1hours", "1hour", "1hr", "1days", "1day", "1weeks", "1week"),
     *("1month", "1y", "1s" * 8, "1s" * 9),
-    *("", "/", "/a", "/a/", "//a", "/a/..", "/a/.b", "/a/b.prom", "/a/.b/c.prom", "/a/.prom", "/a.prom", "/a/b.prom.tmp", "/é/b.prom", "/run/a.sock"),
+    *(
+        "",
+        "/",
+        "/a",
+        "/a/",
+        "//a",
+        "/a/..",
+        "/a/.b",
+        "/a/b.prom",
+        "/a/.b/c.prom",
+        "/a/b.ndjson",
+        "/a/b.ndjson.gz",
+        "/a/b.ndjson.zst",
+        "/a/b.ndjson.xz",
+        "/b.ndjson",
+        "/a/.prom",
+        "/a.prom",
+        "/a/b.prom.tmp",
+        "/é/b.prom",
+        "/run/a.sock",
+    ),
     *("tailscaled.service", "a@b.service", "a.timer", ".service", "é.service", "0", "999999999", "1000000000", "-1", "007"),
 ]
 
@@ -267,6 +296,9 @@ REFUSED_BY_ASSERTION = {
     ],
     'exporter.metricsPath = "/tmp/a.prom";': [
         "atro.tailscale.exporter.metricsPath is /tmp/a.prom, but the sandbox of the units hides /tmp: choose another directory."
+    ],
+    'capture = { enable = true; output = "/root/c.ndjson"; };': [
+        "atro.tailscale.capture.output is /root/c.ndjson, but the sandbox of the units hides /root: choose another directory."
     ],
     'socket = "/run/user/1000/s";': ["atro.tailscale.socket is /run/user/1000/s, but the sandbox of the units hides /run/user: choose another directory."],
     'native-metrics = { enable = true; metricsPath = "/a/b.prom"; }; exporter.metricsPath = "/a/b.prom";': [

@@ -17,6 +17,7 @@ from support.processes import UNPRIVILEGED, Ran, complaints, run
 from tsfc.shell.units import MARK
 
 JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
+"Those that are meant where none is named."
 PACKAGE = "/opt/tsfc"
 UNITS, TMPFILES = "etc/systemd/system", "etc/tmpfiles.d"
 TIMERS, SOCKETS = f"{UNITS}/timers.target.wants", f"{UNITS}/sockets.target.wants"
@@ -136,7 +137,7 @@ def test_an_installation_replaces_the_one_before_and_leaves_other_jobs_alone(roo
     assert before.keys() == after.keys()
 
 
-@pytest.mark.parametrize("jobs", [(job,) for job in JOBS] + [("watchdog", "exporter"), ("keepalive", "keepalive")])
+@pytest.mark.parametrize("jobs", [(job,) for job in (*JOBS, "capture")] + [("watchdog", "exporter"), ("keepalive", "keepalive")])
 def test_only_the_units_of_the_jobs_that_are_named_are_installed(root: Path, jobs: tuple[str, ...]) -> None:
     """And removed; what the others have is left."""
     install(root, *jobs)
@@ -145,6 +146,15 @@ def test_only_the_units_of_the_jobs_that_are_named_are_installed(root: Path, job
     assert units("uninstall", root, *jobs).status == 0
     others = set(JOBS) - set(jobs)
     assert set(files(root)) == {*paths(*others), *links(*others)}
+
+
+def test_a_capture_is_installed_where_it_is_named_and_removed_with_all_others(root: Path) -> None:
+    """It fills a disk with what people call their machines: nobody gets it unasked, and nobody keeps it unasked."""
+    install(root, "capture", "exporter")
+    install(root)
+    assert set(files(root)) == {*paths(*JOBS, "capture"), *links(*JOBS, "capture")}
+    assert units("uninstall", root).status == 0
+    assert files(root) == {}
 
 
 def _a_file_of_somebody_else(path: Path) -> None:

@@ -67,6 +67,8 @@ class Job(Struct, frozen=True, forbid_unknown_fields=True):
     directives: Sections
     helpers: Mapping[str, Sections] = {}
     "Units beside the service and the timer, by their names."
+    by_default: bool = True
+    "It is among those that are installed where none is named."
 
 
 class Table(Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,6 +107,11 @@ def choices(table: Table, job: str) -> tuple[Choice, ...]:
     return (*table.shared, *table.jobs[job].options)
 
 
+def default_jobs(table: Table) -> tuple[str, ...]:
+    """Returns the jobs that are meant where none is named."""
+    return tuple(name for name, job in table.jobs.items() if job.by_default)
+
+
 def checked(table: Table, name: str, text: str) -> Result[str, str]:
     """Returns `text` where it can be the value of the option (or one of its list); else fails with what the value has to be."""
     kind = table.types[table.options[name].type]
@@ -125,7 +132,7 @@ def clash(values: Mapping[str, Mapping[str, Value]]) -> str | None:
     """Says which two jobs, of those whose options these are, would write one file; None where each has its own."""
     writers: dict[Value, str] = {}
     for job, chosen in values.items():
-        path = chosen["metricsPath"]
+        path = chosen.get("metricsPath")
         if path is not None and path in writers:
             return f"{writers[path]} and {job} both write {path}; give each job a file of its own"
         writers[path] = job
