@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import ExitStack
 from itertools import pairwise
@@ -167,3 +168,38 @@ def test_two_ends_that_both_run_a_watchdog_come_to_rest(release: str) -> None:
         lab.wait_until(are_at_rest, DEADLINE)
         assert all(counted(end, "restarts") <= 1 for end in ends.values())
         assert all(starts(end) == 1 + counted(end, "restarts") for end in ends.values())
+
+
+CAPTURE = "/var/lib/tailscale-capture/status.ndjson.zst"
+DRIFT_SECONDS = 2 * 2
+"Two runs: a path that changes between the two looks is seen by one of them a run earlier, and the age that is said is in whole seconds."
+
+
+def test_what_was_captured_beside_the_watchdog_replays_to_the_journal(release: str) -> None:
+    """Before each run of it there is one of `tailscale-capture.service`: the two see tailscaled a tenth of a second apart."""
+    with Lab(version=release, bravo=NAT.EASY) as lab, booted_node(lab, "alpha", NAT.EASY, *JOBS, "capture", *HASTY, environment=STUCK[release]) as alpha:
+        host, machine = alpha.host.without_timers(), alpha.host.machine
+        machine.run("systemctl", "stop", "tailscale-capture.timer")
+        lab.wait_until(lambda: alpha.pinged("bravo") == "derp", 30)
+        for job in ("watchdog", "capture"):
+            machine.wait_until(service(job), "ActiveState", "inactive")
+        machine.run("sh", "-c", f"rm -f {CAPTURE} /var/lib/private/tailscale-watchdog/* /var/lib/private/tailscale-watchdog/.[a-z]*")
+        said = len(host.said("watchdog"))
+        alpha.starts_with({})
+        with host.overridden(service("watchdog"), f"[Unit]\nWants={service('capture')}\nAfter={service('capture')}\n"):
+            machine.run("systemctl", "start", "tailscale-watchdog.timer", "tailscale-keepalive.timer")
+            wait_for(lab, alpha, "bravo", RECOVERED)
+            host.without_timers()
+            machine.wait_until(service("watchdog"), "ActiveState", "inactive")
+        policy = (f"--max-relay-seconds={MAX_RELAY_SECONDS}", "--cooldown-seconds=600")
+        replayed = json.loads(host.tsfc("replay", CAPTURE, *policy, "--format", "json").stdout)
+        in_journal = [line for line in host.said("watchdog")[said:] if not line.startswith("tsfc watchdog: ")]
+        in_replay = [entry["line"] for entry in replayed["lines"] if not entry["line"].startswith("tsfc watchdog: ")]
+        for word in ("DETECTED", "WAITING", "RESTART", "COOLDOWN", "RECOVERED"):
+            told, again = ([line for line in lines if line.startswith(word)] for lines in (in_journal, in_replay))
+            assert abs(len(told) - len(again)) <= (word in {"WAITING", "COOLDOWN"}), (in_journal, in_replay)
+            for one, other in zip(told, again, strict=False):
+                figures, others = ([int(figure) for figure in re.findall(r"\d+", line)] for line in (one, other))
+                assert all(abs(figure - same) <= DRIFT_SECONDS for figure, same in zip(figures, others, strict=True)), (one, other)
+        assert replayed["restarts"] == 1
+        assert starts(alpha) == 2
