@@ -40,7 +40,10 @@ python3Packages.buildPythonApplication {
   ];
 
   optional-dependencies = {
-    fleet = [ python3Packages.distributed ];
+    fleet = [
+      python3Packages.distributed
+      python3Packages.fsspec
+    ];
     report = [ python3Packages.jinja2 ];
   };
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
+import zipfile
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import zstandard
 
 from support.captures import hectic, text
 from support.processes import complaints, ended, run, started, wait_until
@@ -71,7 +74,7 @@ def test_captures_are_replayed_on_a_cluster_and_a_worker_dies(box: Path, fleet: 
 
 def test_seeds_are_simulated_on_a_cluster(fleet: Fleet) -> None:
     """Blocks of seeds, and the same distributions."""
-    command = ("simulate", "flapping", "--days", "0.2", "--runs", "6", "--format", "json")
+    command = ("simulate", "flapping", "--days", "0.2", "--runs", "130", "--format", "json")
     together = run(*command, "--cluster", fleet.address)
     assert (together.status, together.stderr) == (0, "")
     assert together.stdout == run(*command).stdout
@@ -82,3 +85,49 @@ def test_a_cluster_that_is_not_there_is_one_line(box: Path) -> None:
     ran = run("replay", f"{box}/c", "--cluster", "tcp://127.0.0.1:1")
     assert (ran.status, ran.stdout) == (1, "")
     assert len(complaints("replay", ran)) == 1
+
+
+# Captures that are elsewhere
+
+
+@pytest.mark.parametrize("name", ["c.ndjson", "c.ndjson.gz", "c.ndjson.zst"])
+def test_a_capture_is_read_by_its_url(box: Path, name: str) -> None:
+    """As what it is by its first bytes, in pieces; also inside of an archive."""
+    plain = text(hectic(0, length=2000)).encode()
+    packs: dict[str, Callable[[bytes], bytes]] = {"c.ndjson": bytes, "c.ndjson.gz": gzip.compress, "c.ndjson.zst": zstandard.ZstdCompressor().compress}
+    pack = packs[name]
+    (box / name).write_bytes(pack(plain))
+    with zipfile.ZipFile(box / "all.zip", "w") as archive:
+        archive.writestr(name, pack(plain))
+    here = run("replay", str(box / name))
+    assert here.status == 0
+    for url in (f"file://{box}/{name}", f"zip://{name}::file://{box}/all.zip"):
+        assert run("replay", url) == here
+
+
+def test_urls_are_replayed_on_a_cluster(box: Path, fleet: Fleet) -> None:
+    (box / "c").write_text(text(hectic(0)))
+    together = run("replay", f"file://{box}/c", f"file://{box}/c", "--cluster", fleet.address)
+    assert together == run("replay", f"file://{box}/c", f"file://{box}/c")
+    assert together.status == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [("file:///no/such/file", "FileNotFoundError"), ("nope://a/b", "Protocol not known"), ("s3://bucket/c.ndjson", "s3fs"), ("file:///", "IsADirectoryError")],
+)
+def test_a_url_that_cannot_be_read_is_one_line(url: str, why: str) -> None:
+    ran = run("replay", url)
+    assert ran.status == 1
+    (complaint,) = complaints("replay", ran)
+    assert complaint.startswith(f"reading {url}: ")
+    assert why in complaint
+    assert complaint.endswith("; give a capture that can be read")
+
+
+def test_without_fsspec_one_line_says_what_to_install(box: Path) -> None:
+    (box / "fsspec.py").write_text("raise ImportError('not here')\n")
+    argv = [sys.executable, "-m", "tsfc", "replay", "s3://bucket/c"]
+    ran = subprocess.run(argv, capture_output=True, text=True, env={"PYTHONPATH": str(box)}, check=False)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == "tsfc replay: reading s3://bucket/c: fsspec is not installed, which reads URLs; install tsfc[fleet]\n"

@@ -9,6 +9,7 @@ let
 
   pythonPackages = [
     "distributed"
+    "fsspec"
     "hatchling"
     "hypothesis"
     "jinja2"

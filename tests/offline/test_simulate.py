@@ -128,3 +128,13 @@ def test_the_list_and_the_schema_are_printed() -> None:
     listed = run("simulate", "--list").stdout.splitlines()
     assert [line.split()[0] for line in listed] == list(scenario.builtin())
     assert json.loads(run("simulate", "--schema").stdout) == json.loads(json.dumps(scenario.schema()))
+
+
+def test_each_of_many_seeds_is_what_it_is_alone() -> None:
+    """So many that a worker is given several at once."""
+    many = _simulated("flapping", "--days", "0.1", "--runs", "130", "--seed", "5")["compare"][0]["runs"]
+    assert len(many) == 130
+    for number in (0, 1, 2, 77, 129):
+        alone = _simulated("flapping", "--days", "0.1", "--seed", str(5 + number))
+        assert many[number] == {key: alone[key] for key in many[number]}
+    assert len({run["relay_seconds"] for run in many}) > 10

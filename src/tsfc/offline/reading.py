@@ -1,4 +1,4 @@
-"""Where observations come from: captures, plain or compressed, directories of statuses, standard input.
+"""Where observations come from: captures, plain or compressed, here or elsewhere, directories of statuses, standard input.
 
 All is read as a stream: what is held is one line. What cannot be read is said and skipped, for a capture ends where its host
 crashed, and goes on behind that.
@@ -10,20 +10,25 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
-from typing import BinaryIO, Protocol
+from importlib import import_module
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 from returns.result import Failure, Result, Success
 
 from tsfc.core.status import decode
+from tsfc.core.text import one_line
 from tsfc.offline.observation import Observation, parse
 from tsfc.shell.jobs.common import STANDARD_INPUT, STDIN
 
 LINE_LIMIT = 256 * 2**20
 "Bytes of one line: as much as tailscaled may answer."
 _PIECE = 2**18
+_URL = re.compile(r"[a-z][a-z0-9+.-]*(::[^/]*)?://")
+"Also a chain of them, such as `zip://a.ndjson::s3://bucket/captures.zip`."
 GZIP, ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
 "With what each member of a gzip file begins (RFC 1952), and each frame of a zstd file (RFC 8878)."
 
@@ -44,7 +49,10 @@ class Broken(Struct, frozen=True):
     "One line."
 
 
+T = TypeVar("T")
 Read = Observation | Skipped | Broken
+Take = Callable[[int], bytes]
+"Gives the next bytes, so many at most; none at the end."
 
 
 class _Decompressor(Protocol):
@@ -60,14 +68,17 @@ class _Decompressor(Protocol):
 
 
 def observations(source: str) -> Iterator[Read]:
-    """Returns what a file, a directory of `*.json`, or standard input (`-`) holds, in the order of the lines; of a directory in that of the times."""
+    """Returns what a file, a URL, a directory of `*.json`, or standard input (`-`) holds, in the order of the lines; of a directory in that of the times."""
     name = "standard input" if source == STANDARD_INPUT else source
     try:
+        if _URL.match(source):
+            yield from _remote(source)
+            return
         if os.path.isdir(source):
             yield from _directory(source)
             return
         with open(STDIN if source == STANDARD_INPUT else source, "rb", buffering=0, closefd=source != STANDARD_INPUT) as file:
-            yield from _capture(file, name)
+            yield from _capture(file.read, name)
     except OSError as error:
         yield Broken(f"reading {name}: {error.strerror or error}; give a capture that can be read")
 
@@ -93,11 +104,30 @@ def in_order(source: str, warn: Callable[[str], None]) -> Result[tuple[Observati
     return Success(tuple(sorted(seen, key=lambda observation: observation.captured_at)))
 
 
-def _capture(file: BinaryIO, name: str) -> Iterator[Read]:
+def _remote(url: str) -> Iterator[Read]:
+    """Reads what fsspec knows how to reach. What goes wrong there is an `OSError` here, whatever its own library calls it."""
+    try:
+        fsspec: Any = import_module("fsspec")  # it is optional, and has no types
+    except ImportError:
+        yield Broken(f"reading {url}: fsspec is not installed, which reads URLs; install tsfc[fleet]")
+        return
+    with ExitStack() as opened:
+
+        def tried(act: Callable[[], T]) -> T:
+            try:
+                return act()
+            except Exception as error:
+                raise OSError(f"{type(error).__name__}: {one_line(str(error))}") from error
+
+        file = tried(lambda: opened.enter_context(fsspec.open(url, "rb")))
+        yield from _capture(lambda size: tried(lambda: file.read(size)), url)
+
+
+def _capture(take: Take, name: str) -> Iterator[Read]:
     number = 0
     rest: list[bytes] = []
     size = 0
-    for piece in _plain(file):
+    for piece in _plain(take):
         if piece is None:
             yield Skipped(f"reading {name}: after line {number}: what is compressed there is torn or damaged; skipped", is_torn=True)
             rest, size = [], 0
@@ -118,9 +148,9 @@ def _capture(file: BinaryIO, name: str) -> Iterator[Read]:
             rest = []
     last = b"".join(rest)
     if last.strip():
-        read = _observation(last, f"reading {name}: line {number + 1}: ")
+        whole_last = _observation(last, f"reading {name}: line {number + 1}: ")
         torn = Skipped(f"reading {name}: line {number + 1}: it is torn, as a crash leaves the last one; skipped", is_torn=True)
-        yield torn if isinstance(read, Skipped) else read
+        yield torn if isinstance(whole_last, Skipped) else whole_last
 
 
 def _observation(line: bytes, prefix: str) -> Observation | Skipped:
@@ -128,28 +158,28 @@ def _observation(line: bytes, prefix: str) -> Observation | Skipped:
     return Skipped(f"{prefix}{parsed.failure()}; skipped") if isinstance(parsed, Failure) else parsed.unwrap()
 
 
-def _plain(file: BinaryIO) -> Iterator[bytes | None]:
+def _plain(take: Take) -> Iterator[bytes | None]:
     """Returns the content piece by piece, decompressed where it begins like something compressed; None stands for what could not be."""
     first = b""
-    while len(first) < len(ZSTD) and (more := file.read(_PIECE)):
+    while len(first) < len(ZSTD) and (more := take(_PIECE)):
         first += more
     if first.startswith(GZIP):
-        return _members(first, file, GZIP, lambda: zlib.decompressobj(wbits=31))
+        return _members(first, take, GZIP, lambda: zlib.decompressobj(wbits=31))
     if first.startswith(ZSTD):
         import zstandard  # noqa: PLC0415 - most captures are not
 
-        return _members(first, file, ZSTD, lambda: zstandard.ZstdDecompressor().decompressobj())
-    return _pieces(first, file)
+        return _members(first, take, ZSTD, lambda: zstandard.ZstdDecompressor().decompressobj())
+    return _pieces(first, take)
 
 
-def _pieces(first: bytes, file: BinaryIO) -> Iterator[bytes]:
+def _pieces(first: bytes, take: Take) -> Iterator[bytes]:
     piece = first
     while piece:
         yield piece
-        piece = file.read(_PIECE)
+        piece = take(_PIECE)
 
 
-def _members(first: bytes, file: BinaryIO, magic: bytes, new: Callable[[], _Decompressor]) -> Iterator[bytes | None]:
+def _members(first: bytes, take: Take, magic: bytes, new: Callable[[], _Decompressor]) -> Iterator[bytes | None]:
     """Decompresses one member after the other. Behind one that is torn it goes on at the next that begins in what was read."""
     data = first
     member, is_open = new(), False
@@ -160,25 +190,25 @@ def _members(first: bytes, file: BinaryIO, magic: bytes, new: Callable[[], _Deco
             if type(error).__name__ not in {"error", "ZstdError"}:  # zlib's and zstandard's, of which the latter is not imported here
                 raise
             yield None
-            data = _from_next(data, file, magic)
+            data = _from_next(data, take, magic)
             member, is_open = new(), False
             continue
         if plain:
             yield plain
         is_open = not member.eof
         if is_open:
-            data = file.read(_PIECE)
+            data = take(_PIECE)
         else:
-            data, member = member.unused_data or file.read(_PIECE), new()
+            data, member = member.unused_data or take(_PIECE), new()
     if is_open:
         yield None
 
 
-def _from_next(data: bytes, file: BinaryIO, magic: bytes) -> bytes:
+def _from_next(data: bytes, take: Take, magic: bytes) -> bytes:
     """Returns what begins with the next member after the beginning of `data`; nothing where there is none."""
     at = data.find(magic, 1)
     while at < 0:
-        more = file.read(_PIECE)
+        more = take(_PIECE)
         if not more:
             return b""
         data = data[-len(magic) + 1 :] + more

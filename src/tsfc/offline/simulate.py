@@ -34,6 +34,10 @@ TOOL = "simulate"
 DAY_SECONDS = 86400
 BETTER_MORE = frozenset({"direct_seconds", "recoveries"})
 "Numbers whose worst is the least."
+BLOCK = 16
+"Seeds at most that a worker is given at once: it learns the scenario with each block, and each takes it a second or so."
+ENOUGH_BLOCKS = 64
+"Where there are fewer than so many, a block is a single seed."
 SPREAD_COLUMNS = ("restarts", "needless_restarts", "relay_seconds", "unserved_relay_seconds", "daemon_down_seconds")
 "Of what is counted, what a comparison over many seeds shows."
 
@@ -182,8 +186,9 @@ def _many(options: Options, policies: Sequence[Policy], wanted: Scenario, second
     """Simulates under each policy with each seed, on all processors, and writes how the results are spread."""
     seeds = range(options.seed, options.seed + options.runs)
     tasks = [Task(wanted, policy, seed, seconds) for policy in policies for seed in seeds]
+    blocks = _blocks(tasks)
     try:
-        numbers = list(shown(spread(_numbers, tasks, cluster=options.cluster), len(tasks), "runs"))
+        numbers = [number for block in shown(spread(_numbers, blocks, cluster=options.cluster), len(blocks), "blocks of seeds") for number in block]
     except Unspread as problem:
         complain(TOOL, str(problem))
         return 1
@@ -242,8 +247,14 @@ def _document(options: Options, task: Task, simulated: Simulated, timeline: Time
     return pages.of_one(title, task.policy, simulated.tally, timeline, extra=simulated.extra | {"seed": task.seed}, notes=(task.scenario.summary,))
 
 
-def _numbers(task: Task) -> dict[str, int]:
-    return simulate(task, lambda _unix, _lines: None).numbers()
+def _blocks(tasks: Sequence[Task]) -> list[Sequence[Task]]:
+    """Returns the tasks in blocks that are done by one worker each: enough of them for all, and each worth the way."""
+    size = min(BLOCK, max(1, len(tasks) // ENOUGH_BLOCKS))
+    return [tasks[first : first + size] for first in range(0, len(tasks), size)]
+
+
+def _numbers(block: Sequence[Task]) -> list[dict[str, int]]:
+    return [simulate(task, lambda _unix, _lines: None).numbers() for task in block]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -54,6 +55,7 @@ def _on_cluster(function: Callable[[T], R], tasks: Sequence[T], cluster: str) ->
         distributed: Any = import_module("distributed")  # it is optional, slow to import, and has no types
     except ImportError as error:
         raise Unspread(f"working on {cluster}: Dask is not installed; install tsfc[fleet]") from error
+    logging.getLogger("distributed.client").setLevel(logging.ERROR)  # it warns of workers that died, whose tasks are done again
     try:
         client = distributed.Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
