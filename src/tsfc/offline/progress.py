@@ -1,4 +1,4 @@
-"""A progress bar, where somebody looks at a terminal and nothing else is written there."""
+"""A progress bar, where somebody looks at a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from tsfc.shell.jobs.common import STDERR, STDOUT
+from tsfc.shell.jobs.common import STDERR
 
 T = TypeVar("T")
 
@@ -14,9 +14,9 @@ T = TypeVar("T")
 def shown(work: Iterable[T], total: int | None, unit: str) -> Iterator[T]:
     """Passes `work` on, and shows how much of it is done; `total` None where nobody knows how much there is.
 
-    Only while standard error is a terminal and standard output is none: in one place the bar and the lines would overwrite each other.
+    Only where standard error is a terminal. The bar is not there while the caller does something with what was passed on, such as to print it.
     """
-    if not os.isatty(STDERR) or os.isatty(STDOUT):
+    if not os.isatty(STDERR):
         yield from work
         return
     from rich.console import Console  # noqa: PLC0415 - most runs show nothing
@@ -24,4 +24,9 @@ def shown(work: Iterable[T], total: int | None, unit: str) -> Iterator[T]:
 
     bar = Progress(TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=Console(stderr=True), transient=True)
     with bar:
-        yield from bar.track(work, total=total)
+        task = bar.add_task(unit, total=total)
+        for done in work:
+            bar.advance(task)
+            bar.stop()
+            yield done
+            bar.start()
