@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,12 +60,16 @@ def test_the_stand_in_of_the_readme_plays(box: Path) -> None:
     assert ran.stderr.startswith(f"tsfc stand-in: listening on {box}/no/such/directory: No such file or directory; ")
 
 
-@pytest.mark.parametrize("session", re.findall(r"^\$ tsfc ((?:replay|simulate) .*\n(?:.+\n|\n)*?)```$", README, re.MULTILINE), ids=lambda session: session[:20])
+SESSIONS = re.findall(r"^\$ (tsfc (?:capture|replay|simulate) .*\n(?:.+\n|\n)*?)```$", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("session", SESSIONS, ids=lambda session: session[:20])
 def test_a_session_of_the_readme_is_what_is_printed(session: str) -> None:
     """In order and to the byte; where there is a `…`, lines are left out."""
     command, *lines = session.splitlines()
-    ran = run(*command.split(), around=f'cd {ROOT}; exec "$@"')
-    assert (ran.status, ran.stderr) == (0, "")
+    script = f'tsfc() {{ "{sys.executable}" -m tsfc "$@"; }}\n{command}\n'
+    ran = subprocess.run(["sh", "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
     if lines[0] == "…":
         printed = iter(ran.stdout.splitlines())
         assert [line for line in lines[1:] if line not in printed] == []
@@ -72,4 +78,4 @@ def test_a_session_of_the_readme_is_what_is_printed(session: str) -> None:
 
 
 def test_there_are_sessions_in_the_readme() -> None:
-    assert len(re.findall(r"^\$ tsfc (replay|simulate) ", README, re.MULTILINE)) == 2
+    assert [session.split()[1] for session in SESSIONS] == ["capture", "replay", "simulate"]
