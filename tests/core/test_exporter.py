@@ -11,7 +11,7 @@ from support.statuses import PATHS, decoded, peer
 from tsfc.core.exporter import LABEL_LIMIT, LAST_SUCCESS, families, last_success_in
 from tsfc.core.exposition import render
 from tsfc.core.families import Family, Kind, Sample
-from tsfc.core.status import Status
+from tsfc.core.status import BACKEND_STATES, Status
 
 NOW = 1_795_438_440.0
 
@@ -29,6 +29,7 @@ PER_PEER = {
 NODE = {
     "tailscale_up": Kind.GAUGE,
     LAST_SUCCESS: Kind.GAUGE,
+    "tailscale_backend_state": Kind.GAUGE,
     "tailscale_health_issues": Kind.GAUGE,
     "tailscale_version_info": Kind.GAUGE,
 }
@@ -76,6 +77,22 @@ def test_a_node_without_peers_has_no_series_of_any(peers: dict[str, Any] | None)
     """Before the first netmap there is no Peer map; each metric is described all the same."""
     said = export(decoded(Peer=peers, User=None))
     assert [said[name].samples for name in PER_PEER] == [()] * len(PER_PEER)
+
+
+def test_the_backend_state_is_one_of_those_that_there_are_or_the_new_one() -> None:
+    """One-hot, whatever tailscaled says; one that nobody knows yet is a series of its own."""
+    said = {labels["state"]: value for labels, value in samples("tailscale_backend_state", BackendState="NeedsLogin")}
+    assert said == {state: int(state == "NeedsLogin") for state in BACKEND_STATES}
+    novel = {labels["state"]: value for labels, value in samples("tailscale_backend_state", BackendState="Novel\n")}
+    assert novel == dict.fromkeys(BACKEND_STATES, 0) | {"Novel\N{REPLACEMENT CHARACTER}": 1}
+
+
+@pytest.mark.parametrize("never", [{}, {"KeyExpiry": None}, {"KeyExpiry": "0001-01-01T00:00:00Z"}])
+def test_a_key_that_expires_says_when_and_one_that_does_not_says_nothing(never: dict[str, Any]) -> None:
+    """That of this node; those of the peers are not asked for."""
+    name = "tailscale_key_expiry_timestamp_seconds"
+    assert samples(name, peer("rpi3"), Self={"KeyExpiry": "2026-11-23T12:53:53.5Z"}) == [({}, 1795438433.5)]
+    assert name not in export(decoded(peer("rpi3", KeyExpiry="2026-11-23T12:53:53Z"), Self=never))
 
 
 @pytest.mark.parametrize(("health", "issues"), [(None, 0), ([], 0), (["one"], 1), (["one", "two\n"], 2)])

@@ -73,7 +73,7 @@ def watched() -> tuple[str, str]:
         for effect in transition.effects:
             if isinstance(effect, RestartTailscaled):
                 state = step(state, Performed(effect, Done()), now=now, policy=policy).state
-        text = render(watchdog_families(state, transition.verdicts, now=now))
+        text = render(watchdog_families(state, transition.verdicts, now=now, policy=policy))
     return "".join(lines), text
 
 

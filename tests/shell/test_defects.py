@@ -75,7 +75,7 @@ def test_defect_restart_wipes_the_metrics_file(watchdog: Watchdog) -> None:
     watchdog.run(STUCK)
     ordinary = set(watchdog.exported())
     assert watchdog.run(STUCK, now=T + 601).stdout.startswith("RESTART: ")
-    assert set(watchdog.exported()) == ordinary
+    assert set(watchdog.exported()) == ordinary | {"last_restart_timestamp_seconds"}
     assert watchdog.exported()['peer_relay_duration_seconds{peer="rpi3"}'] == 601
 
 

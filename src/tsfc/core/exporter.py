@@ -48,7 +48,21 @@ def _last_success(at: float | None) -> tuple[Family, ...]:
 def _node(status: Status) -> tuple[Family, ...]:
     version = _label(status.version)
     labels = {"version": version, "short_version": version.partition("-")[0]}
+    seen = _label(status.backend_state)
+    states = dict.fromkeys((*statuses.BACKEND_STATES, seen))
+    expiry = statuses.key_expiry(status.self_)
     return (
+        Family(
+            "tailscale_backend_state",
+            Kind.GAUGE,
+            "State of tailscaled: 1 for its state, 0 for the others.",
+            tuple(Sample({"state": state}, state == seen) for state in states),
+        ),
+        *(
+            ()
+            if expiry is None
+            else (gauge("tailscale_key_expiry_timestamp_seconds", "Unix time at which the key of this node expires; absent if never.", expiry),)
+        ),
         gauge("tailscale_health_issues", "Number of health messages of tailscaled.", len(status.health or ())),
         Family("tailscale_version_info", Kind.GAUGE, "Version of tailscaled, always 1.", (Sample(labels, 1),)),
     )

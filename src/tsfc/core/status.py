@@ -28,6 +28,10 @@ ZERO_TIME = datetime(1, 1, 1, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+BACKEND_STATES = ("NoState", "InUseOtherUser", "NeedsLogin", "NeedsMachineAuth", "Stopped", "Starting", "Running")
+"All there are (`stateStrings` in `ipn/backend.go`)."
+
+
 class PeerStatus(Struct, frozen=True, kw_only=True):
     """One node as this one sees it (`ipnstate.PeerStatus`)."""
 
@@ -51,6 +55,10 @@ class PeerStatus(Struct, frozen=True, kw_only=True):
     "WireGuard bytes received; starts again at 0 whenever the peer was idle for long, either side restarted, or the key changed."
     tx_bytes: Count = field(default=0, name="TxBytes")
     last_handshake: Timestamp = field(default=ZERO_TIME, name="LastHandshake")
+    last_seen: Timestamp = field(default=ZERO_TIME, name="LastSeen")
+    "When the control server last saw it; of one that is online, and where it may not be known, the zero time."
+    key_expiry: Timestamp | None = field(default=None, name="KeyExpiry")
+    "When its node key expires; None where that is switched off, as of tagged nodes."
     online: bool = field(default=False, name="Online")
     "The control server's opinion, which lags by minutes; false also where it may not be known."
     exit_node: bool = field(default=False, name="ExitNode")
@@ -79,7 +87,7 @@ class Status(Struct, frozen=True, kw_only=True):
 
     version: str = field(default="", name="Version")
     backend_state: str = field(default="", name="BackendState")
-    "NoState, InUseOtherUser, NeedsLogin, NeedsMachineAuth, Stopped, Starting or Running (`ipn/backend.go`)."
+    "One of `BACKEND_STATES`."
     self_: PeerStatus = field(default_factory=PeerStatus, name="Self")
     health: tuple[str, ...] | None = field(default=None, name="Health")
     magic_dns_suffix: str = field(default="", name="MagicDNSSuffix")
@@ -110,9 +118,21 @@ def is_running(status: Status) -> bool:
 
 def handshake(peer: PeerStatus) -> float | None:
     """Returns the Unix time of the peer's last WireGuard handshake; None where there was none since tailscaled knows it."""
-    if peer.last_handshake <= EPOCH:
-        return None
-    return (peer.last_handshake - EPOCH).total_seconds()
+    return _unix(peer.last_handshake)
+
+
+def last_seen(peer: PeerStatus) -> float | None:
+    """Returns the Unix time at which the control server last saw a peer that is offline; None where it does not say."""
+    return _unix(peer.last_seen)
+
+
+def key_expiry(peer: PeerStatus) -> float | None:
+    """Returns the Unix time at which the node's key expires; None where it never does."""
+    return None if peer.key_expiry is None else _unix(peer.key_expiry)
+
+
+def _unix(time: datetime) -> float | None:
+    return None if time <= EPOCH else (time - EPOCH).total_seconds()
 
 
 def _unreadable(raw: bytes, problem: str) -> Unusable:

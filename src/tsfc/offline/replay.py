@@ -106,7 +106,7 @@ def run(options: Options) -> int:
     folded = replay(tasks[0], output.write, timeline)
     status = _told(folded)
     if options.metrics_path is not None and folded.tallies[0].state.last_run is not None:
-        status = _write_metrics(options.metrics_path, folded) or status
+        status = _write_metrics(options.metrics_path, tasks[0], folded) or status
     if options.report is not None and timeline is not None and timeline.last is not None:
         status = _write_report(options.report, tasks[0], folded, timeline) or status
     return status
@@ -211,13 +211,13 @@ def _told(folded: Folded) -> int:
     return int(not folded.is_whole)
 
 
-def _write_metrics(path: str, folded: Folded) -> int:
+def _write_metrics(path: str, task: Task, folded: Folded) -> int:
     from tsfc.core.exposition import render  # noqa: PLC0415 - prometheus_client is most of a start
 
     state = folded.tallies[0].state
     if state.last_run is None:
         return 1
-    written = textfile.write(path, render(families(state, folded.verdicts, now=state.last_run)))
+    written = textfile.write(path, render(families(state, folded.verdicts, now=state.last_run, policy=task.policies[0])))
     if isinstance(written, Failure):
         complain(TOOL, written.failure())
         return 1

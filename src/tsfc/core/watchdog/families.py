@@ -6,12 +6,13 @@ from collections.abc import Iterable
 
 from tsfc.core.clock import Instant
 from tsfc.core.families import Family, Kind, Sample, counter, gauge
+from tsfc.core.watchdog.policy import Policy, is_excluded
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import DIRECT, Reason, Verdict
 
 
-def families(state: State, verdicts: tuple[Verdict, ...] | None, *, now: Instant) -> tuple[Family, ...]:
-    """Returns the metrics of one run: the state after it, and its verdicts (None where no peer could be seen).
+def families(state: State, verdicts: tuple[Verdict, ...] | None, *, now: Instant, policy: Policy) -> tuple[Family, ...]:
+    """Returns the metrics of one run: the state after it, its verdicts (None where no peer could be seen), and the policy, without which they mean little.
 
     Where nothing was seen there is no series of a peer: what was true once must not look fresh.
     """
@@ -20,13 +21,16 @@ def families(state: State, verdicts: tuple[Verdict, ...] | None, *, now: Instant
         counter("tailscale_watchdog_restart_failures_total", "Times a restart of tailscaled failed.", state.restart_failures),
         counter("tailscale_watchdog_relay_detections_total", "Times peers were detected on relay.", state.detections),
         counter("tailscale_watchdog_recoveries_total", "Times peers recovered naturally: not by a restart, not by going offline.", state.recoveries),
-        *(() if verdicts is None else _peers(verdicts)),
+        *(() if verdicts is None else _peers(verdicts, policy)),
+        gauge("tailscale_watchdog_max_relay_seconds", "A peer on relay for more than this has tailscaled restarted.", policy.max_relay_seconds),
+        gauge("tailscale_watchdog_cooldown_seconds", "After a restart there is no other for this long.", policy.cooldown_seconds),
+        *_instant("tailscale_watchdog_last_restart_timestamp_seconds", "Unix time of the last restart, whatever came of it.", state.last_restart),
         gauge("tailscale_watchdog_last_run_timestamp_seconds", "Unix time of the last run.", now.unix),
-        *_last_success(state),
+        *_instant("tailscale_watchdog_last_success_timestamp_seconds", "Unix time of the last run that could see tailscaled.", state.last_success),
     )
 
 
-def _peers(verdicts: tuple[Verdict, ...]) -> Iterable[Family]:
+def _peers(verdicts: tuple[Verdict, ...], policy: Policy) -> Iterable[Family]:
     reasons = [verdict.reason for verdict in verdicts]
     yield Family(
         "tailscale_watchdog_peer_state",
@@ -41,6 +45,12 @@ def _peers(verdicts: tuple[Verdict, ...]) -> Iterable[Family]:
         tuple(Sample({"peer": verdict.peer}, verdict.relay_seconds) for verdict in verdicts),
     )
     yield Family(
+        "tailscale_watchdog_peer_excluded",
+        Kind.GAUGE,
+        "Whether the peer is never the cause of a restart (1).",
+        tuple(Sample({"peer": verdict.peer}, int(is_excluded(policy, verdict.peer))) for verdict in verdicts),
+    )
+    yield Family(
         "tailscale_watchdog_peers",
         Kind.GAUGE,
         "Watched peers by the reason of the verdict on them in the last run.",
@@ -48,8 +58,5 @@ def _peers(verdicts: tuple[Verdict, ...]) -> Iterable[Family]:
     )
 
 
-def _last_success(state: State) -> tuple[Family, ...]:
-    if state.last_success is None:
-        return ()
-    text = "Unix time of the last run that could see tailscaled."
-    return (gauge("tailscale_watchdog_last_success_timestamp_seconds", text, state.last_success),)
+def _instant(name: str, text: str, at: int | None) -> tuple[Family, ...]:
+    return () if at is None else (gauge(name, text, at),)

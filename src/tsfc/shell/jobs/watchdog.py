@@ -88,7 +88,7 @@ def _run(common: Common, options: Options, hands: Hands) -> int:
         return 1
     performed = _perform(seen.effects, hands, common)
     if performed is None:
-        return report(JOB, common, families(seen.state, seen.verdicts, now=now), started=started) or exit_status(fault)
+        return report(JOB, common, families(seen.state, seen.verdicts, now=now, policy=options.policy), started=started) or exit_status(fault)
 
     told = step(seen.state, performed, now=now, policy=options.policy)
     kept = hands.commit({name: text.encode() for name, text in files.items()}, to_files(told.state))
@@ -96,7 +96,7 @@ def _run(common: Common, options: Options, hands: Hands) -> int:
         complain(JOB, kept.failure())
     _perform(told.effects, hands, common)
     has_failed = isinstance(kept, Failure) or isinstance(performed.outcome, Failed)
-    return report(JOB, common, families(told.state, seen.verdicts, now=now), started=started) or int(has_failed)
+    return report(JOB, common, families(told.state, seen.verdicts, now=now, policy=options.policy), started=started) or int(has_failed)
 
 
 def _perform(effects: tuple[Effect, ...], hands: Hands, common: Common) -> Performed | None:
