@@ -170,6 +170,27 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--capture", metavar="FILE", help="write what was observed as a capture")
 
 
+def _add_view(parser: argparse.ArgumentParser) -> None:
+    _add_source(parser)
+    _add_status_file(parser)
+    parser.add_argument(
+        "--watchdog-metrics", default=defaults.WATCHDOG_PATH, metavar="PATH", help="the metrics of the watchdog, which say what it remembers (%(default)s)"
+    )
+
+
+def _add_peers(parser: argparse.ArgumentParser) -> None:
+    _add_view(parser)
+    parser.add_argument("--ping", action="store_true", help="ping each peer once, and show how long that took")
+    parser.add_argument("--ping-timeout", type=_seconds, default=5.0, metavar="SECONDS", help="bound on a ping (%(default)g)")
+    parser.add_argument("--watch", nargs="?", type=_seconds, const=2.0, metavar="SECONDS", help="draw it again and again, so often (%(const)g)")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="what to print (%(default)s)")
+
+
+def _add_explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("peer", metavar="PEER", help="its name, as `tsfc peers` shows it")
+    _add_view(parser)
+
+
 def _add_stand_in(parser: argparse.ArgumentParser) -> None:
     played = parser.add_mutually_exclusive_group(required=True)
     played.add_argument("--capture", metavar="FILE", help="play a capture: NDJSON, one observation a line")
@@ -303,6 +324,20 @@ def _simulate(options: argparse.Namespace) -> int:
     return simulate.run(told)
 
 
+def _peers(options: argparse.Namespace) -> int:
+    from tsfc.view import peers
+
+    gc.enable()  # with --watch it stays
+    told = peers.Options(options.watchdog_metrics, options.ping, options.ping_timeout, options.watch, options.format == "json")
+    return peers.run(_common(options), told)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from tsfc.view import peers
+
+    return peers.explain(_common(options), peers.Options(options.watchdog_metrics), options.peer)
+
+
 def _policy(options: argparse.Namespace) -> Documented:
     from tsfc.core.watchdog.policy import Documented
 
@@ -418,6 +453,8 @@ COMMANDS = {
     "native-metrics": _Command("write tailscaled's own metrics", _native_metrics, _add_native_metrics),
     "keepalive": _Command("ping all online peers, so that NAT mappings stay open", _keepalive, _add_keepalive),
     "watchdog": _Command("restart tailscaled when a peer is stuck on relay", _watchdog, _add_watchdog),
+    "peers": _Command("show who is on which path, and what the watchdog makes of it", _peers, _add_peers),
+    "explain": _Command("explain one peer in sentences", _explain, _add_explain),
     "units": _Command("print, install or remove the systemd units of the jobs", _units, _add_units),
     "capture": _Command("append what is seen of tailscaled to a capture", _capture, _add_capture),
     "replay": _Command("replay a capture: what the watchdog would have said and done", _replay, _add_replay),

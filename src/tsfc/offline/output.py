@@ -5,7 +5,6 @@ The lines go out as they come, so that neither form holds them all.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -13,19 +12,6 @@ from msgspec import to_builtins
 
 from tsfc.offline import summary
 from tsfc.offline.tally import Tally, peers_at_end
-from tsfc.shell.atomic import write_all
-from tsfc.shell.jobs.common import STDERR, STDOUT, say
-
-
-def write(text: str | bytes) -> None:
-    """Writes to standard output; where nobody reads it any more (`| head`), or it is full, that is the end."""
-    try:
-        write_all(STDOUT, text.encode() if isinstance(text, str) else text)
-    except BrokenPipeError:
-        sys.exit(1)
-    except OSError as error:
-        say(STDERR, f"tsfc: writing to standard output: {error.strerror}; see to the disk")
-        sys.exit(1)
 
 
 def opening(what: str, name: str, *, is_json: bool, has_header: bool) -> str:

@@ -24,7 +24,7 @@ from tsfc.offline.spread import Unspread, spread
 from tsfc.offline.tally import Tally, count
 from tsfc.offline.timeline import Timeline, record
 from tsfc.shell import textfile
-from tsfc.shell.jobs.common import complain
+from tsfc.shell.jobs.common import complain, write_out
 
 TOOL = "replay"
 COMPLAINTS_LIMIT = 20
@@ -103,7 +103,7 @@ def run(options: Options) -> int:
     if several or options.cluster is not None:
         return _spread(tasks, options.cluster)
     timeline = None if options.report is None else Timeline()
-    folded = replay(tasks[0], output.write, timeline)
+    folded = replay(tasks[0], write_out, timeline)
     status = _told(folded)
     if options.metrics_path is not None and folded.tallies[0].state.last_run is not None:
         status = _write_metrics(options.metrics_path, tasks[0], folded) or status
@@ -199,9 +199,9 @@ def _packed(task: Task) -> tuple[bytes, Folded]:
 def _unpacked(packed: bytes, folded: Folded) -> int:
     unpacker = zlib.decompressobj()
     while packed:
-        output.write(unpacker.decompress(packed, 2**20))
+        write_out(unpacker.decompress(packed, 2**20))
         packed = unpacker.unconsumed_tail
-    output.write(unpacker.flush())
+    write_out(unpacker.flush())
     return _told(folded)
 
 

@@ -28,7 +28,7 @@ from tsfc.offline.tally import Tally, count
 from tsfc.offline.timeline import Timeline, record
 from tsfc.offline.world import World
 from tsfc.shell.atomic import staged
-from tsfc.shell.jobs.common import complain
+from tsfc.shell.jobs.common import complain, write_out
 
 TOOL = "simulate"
 DAY_SECONDS = 86400
@@ -109,13 +109,13 @@ def print_list() -> int:
     """Names the built-in scenarios."""
     builtin = scenario.builtin()
     width = max(map(len, builtin))
-    output.write("".join(f"{name:{width}}  {found.summary}\n" for name, found in builtin.items()))
+    write_out("".join(f"{name:{width}}  {found.summary}\n" for name, found in builtin.items()))
     return 0
 
 
 def print_schema() -> int:
     """Prints the JSON Schema of scenarios."""
-    output.write(msgspec.json.format(msgspec.json.encode(scenario.schema()), indent=2) + b"\n")
+    write_out(msgspec.json.format(msgspec.json.encode(scenario.schema()), indent=2) + b"\n")
     return 0
 
 
@@ -164,10 +164,10 @@ def _one(options: Options, task: Task) -> int:
 
     def write(unix: int, lines: tuple[str, ...]) -> None:
         nonlocal is_first
-        output.write(output.said(unix, lines, is_json=options.is_json, is_first=is_first))
+        write_out(output.said(unix, lines, is_json=options.is_json, is_first=is_first))
         is_first = False
 
-    output.write(output.opening("scenario", str(options.scenario), is_json=options.is_json, has_header=False))
+    write_out(output.opening("scenario", str(options.scenario), is_json=options.is_json, has_header=False))
     timeline = None if options.report is None else Timeline()
     if options.capture is None:
         simulated = simulate(task, write, timeline=timeline)
@@ -178,7 +178,7 @@ def _one(options: Options, task: Task) -> int:
         except OSError as error:
             complain(TOOL, f"writing {options.capture}: {error.strerror}; give a --capture that can be written, on a disk with room")
             return 1
-    output.write(output.closing(simulated.tally, simulated.extra, (), is_json=options.is_json))
+    write_out(output.closing(simulated.tally, simulated.extra, (), is_json=options.is_json))
     return 0 if options.report is None or timeline is None else report.write(TOOL, options.report, _document(options, task, simulated, timeline))
 
 
@@ -194,9 +194,9 @@ def _many(options: Options, policies: Sequence[Policy], wanted: Scenario, second
         return 1
     counted = [numbers[first : first + options.runs] for first in range(0, len(numbers), options.runs)]
     if options.is_json:
-        output.write(_json(options, policies, counted))
+        write_out(_json(options, policies, counted))
     else:
-        output.write(_text(policies, counted))
+        write_out(_text(policies, counted))
     if options.report is None:
         return 0
     timeline = Timeline()

@@ -171,7 +171,7 @@ def _settle(state: State, now: Instant) -> tuple[State, tuple[Warn, ...]]:
 
 def _observed(state: State, status: Status, warnings: tuple[Warn, ...], *, now: Instant, policy: Documented) -> Transition:
     peers = [peer for peer in named(status) if is_watched(peer.status)]
-    cooldown_remaining = _cooldown_remaining(state, now, policy)
+    cooldown_remaining = cooldown_left(state, now, policy)
     verdicts = [_judge(peer, state, cooldown_remaining, now=now, policy=policy) for peer in peers]
     restart = _longest_on_relay(verdicts)
     if restart is not None:
@@ -208,7 +208,7 @@ def _performed(state: State, outcome: Outcome) -> Transition:
             assert_never(never)
 
 
-def _cooldown_remaining(state: State, now: Instant, policy: Documented) -> int:
+def cooldown_left(state: State, now: Instant, policy: Documented) -> int:
     """Returns for how many seconds the cooldown still holds; 0 where it does not."""
     if state.last_restart is None:
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterable
 
@@ -91,3 +92,14 @@ def say(descriptor: int, line: str) -> None:
         write_all(descriptor, os.fsencode(line + "\n"))
     except OSError:
         return
+
+
+def write_out(text: str | bytes) -> None:
+    """Writes to standard output; where nobody reads it any more (`| head`), or it is full, that is the end."""
+    try:
+        write_all(STDOUT, text.encode() if isinstance(text, str) else text)
+    except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:
+        say(STDERR, f"tsfc: writing to standard output: {error.strerror}; see to the disk")
+        sys.exit(1)

@@ -23,13 +23,14 @@ def run(common: Common, *, count: int, ping_timeout: float) -> int:
     if isinstance(observed, Failure):
         complain(JOB, observed.failure().detail)
         return report(JOB, common, families(None), started=started) or exit_status(observed.failure())
-    round_ = _ping_all(source(common), pings(observed.unwrap()), count=count, timeout=ping_timeout)
+    round_ = send_all(source(common), pings(observed.unwrap()), count=count, timeout=ping_timeout)
     if round_.complaint is not None:
         complain(JOB, round_.complaint)
     return report(JOB, common, families(round_.answers), started=started)
 
 
-def _ping_all(asked: Source, to_send: tuple[Ping, ...], *, count: int, timeout: float) -> Round:
+def send_all(asked: Source, to_send: tuple[Ping, ...], *, count: int, timeout: float) -> Round:
+    """Pings all of them, by the way in which tailscaled is asked."""
     match asked:
         case LocalAPI():
             return ping_all(asked, to_send, count=count, timeout=timeout)
