@@ -13,7 +13,7 @@ from returns.result import Failure
 from support.corpus import BAD_STATUSES, FIXTURES
 from support.statuses import decoded, encoded, peer, status
 from tsfc.core.paths import classify
-from tsfc.core.status import ZERO_TIME, PeerStatus, Status, TailnetStatus, UserProfile, decode, handshake, is_running
+from tsfc.core.status import ZERO_TIME, PeerStatus, Status, TailnetStatus, UserProfile, decode, handshake, is_running, key_expiry, last_seen
 
 IGNORED: dict[type[Struct], dict[str, str]] = {
     Status: {
@@ -326,3 +326,16 @@ def test_a_status_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         read.version = "2"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue] - that is the point
     assert msgspec.json.decode(msgspec.json.encode(read), type=Status) == read
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z"])
+def test_a_time_that_is_none_is_none(at: str) -> None:
+    """Go's zero time stands for it."""
+    node = read({"LastHandshake": at, "LastSeen": at, "KeyExpiry": at})
+    assert (handshake(node), last_seen(node), key_expiry(node)) == (None, None, None)
+    assert key_expiry(read({})) is None
+
+
+def test_a_time_is_unix_time() -> None:
+    node = read(FULL)
+    assert [handshake(node), last_seen(node), key_expiry(node)] == [1795438431, 1795438432, 1795438433]

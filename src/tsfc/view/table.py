@@ -34,10 +34,9 @@ def drawn(view: View, *, is_terminal: bool, height: int | None = None) -> str:
     written = StringIO()
     width = _columns() if is_terminal else UNBOUNDED
     console = Console(file=written, force_terminal=is_terminal, width=width, highlight=False, markup=False, emoji=False, legacy_windows=False)
-    header = header_lines(view)
-    for line in header:
-        console.print(Text(line), overflow="ellipsis" if is_terminal else "ignore", no_wrap=True, crop=is_terminal)
-    room = len(view.rows) if height is None else max(1, height - len(header) - 3)
+    for line in header_lines(view):
+        console.print(Text(line), overflow="fold")
+    room = len(view.rows) if height is None else max(1, height - written.getvalue().count("\n") - 3)
     if view.rows:
         console.print(_table(view, view.rows[:room], width, is_terminal=is_terminal))
     if len(view.rows) > room:
@@ -77,7 +76,7 @@ def _watchdog_lines(view: View) -> list[str]:
 def _table(view: View, rows: tuple[Row, ...], width: int, *, is_terminal: bool) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     is_pinged = any(row.latency is not None for row in view.rows)
-    table.add_column("peer", no_wrap=True, overflow="ellipsis", max_width=NAME_WIDTH if is_terminal else None)
+    table.add_column("peer", no_wrap=True, overflow="ellipsis", max_width=min(NAME_WIDTH, width // 3) if is_terminal else None)
     table.add_column("path", no_wrap=True, overflow="ellipsis")
     table.add_column("since", no_wrap=True)
     if width >= NARROW:
@@ -87,7 +86,7 @@ def _table(view: View, rows: tuple[Row, ...], width: int, *, is_terminal: bool) 
         table.add_column("sent", no_wrap=True, justify="right")
     if is_pinged:
         table.add_column("ping", no_wrap=True, justify="right")
-    table.add_column("watchdog", no_wrap=True, overflow="ellipsis")
+    table.add_column("watchdog", no_wrap=True, overflow="ellipsis", min_width=min(width // 4, max((len(row.next) for row in rows), default=0)))
     for row in rows:
         cells = [Text(row.peer), Text(_path(view, row), STYLES[row.path]), Text("" if row.relay_since is None else f"{span(view.at - row.relay_since)}")]
         if width >= NARROW:
