@@ -26,7 +26,7 @@ from tsfc.view.sentences import OUTCOMES, RULES
 NOW = 1_800_000_000
 POLICY = ("--max-relay-seconds", "600", "--cooldown-seconds", "600")
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-FIELDS = {"Version": "1.102.3-t53a0d659a", "Health": ["Tailscale could not connect to any relay server.", "a\nb"]}
+FIELDS: dict[str, Any] = {"Version": "1.102.3-t53a0d659a", "Health": ["Tailscale could not connect to any relay server.", "a\nb"]}
 LEGEND = ["peer", "path", "since", "handshake", "received", "sent", "watchdog"]
 
 
