@@ -88,6 +88,11 @@ fmt: .venv/dev ## format, and mend what can be mended
 golden: .venv/dev ## write the expected outputs in tests/fixtures anew; read the diff
 	TSFC_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/core/test_golden.py tests/core/test_units.py
 
+.PHONY: dashboard
+dashboard: .venv/dev ## write mixin/dashboard.json anew
+	$(BIN)/python mixin/dashboard.py > mixin/dashboard.json.new
+	@mv mixin/dashboard.json.new mixin/dashboard.json
+
 .PHONY: fixtures
 fixtures: .venv/dev ## record the statuses in tests/fixtures anew on a real tailnet; then `make golden`
 	@$(BIN)/python -m lab fixtures

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from support.mixin import MIXIN, alerts
 from support.required import program

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -38,3 +39,14 @@ def alerts() -> list[dict[str, Any]]:
 def metrics_of(expression: str) -> set[str]:
     """Returns the metrics that a PromQL expression names, `tailscale_*`, `tailscaled_*` and those of recording rules."""
     return set(re.findall(r"\b((?:peer|instance):\w+:\w+|tailscaled?_\w+)\b", expression))
+
+
+def panels() -> list[dict[str, Any]]:
+    """Returns the panels of the dashboard, rows left out."""
+    return [panel for panel in json.loads((MIXIN / "dashboard.json").read_text())["panels"] if panel["type"] != "row"]
+
+
+def expressions_of_the_dashboard() -> list[str]:
+    """Returns all queries of the dashboard, those of its annotations included."""
+    annotations = json.loads((MIXIN / "dashboard.json").read_text())["annotations"]["list"]
+    return [*(target["expr"] for panel in panels() for target in panel["targets"]), *(annotation["expr"] for annotation in annotations)]

@@ -1,0 +1,49 @@
+"""The dashboard is what its program builds, and asks for what there is."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support.mixin import MIXIN, expressions_of_the_dashboard, panels
+from support.required import program
+
+
+def test_the_dashboard_is_up_to_date() -> None:
+    """Else: `make dashboard`."""
+    built = subprocess.run([sys.executable, MIXIN / "dashboard.py"], capture_output=True, text=True, check=True).stdout
+    assert built == (MIXIN / "dashboard.json").read_text()
+
+
+@pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel["title"])
+def test_a_panel_says_what_it_shows(panel: dict[str, Any]) -> None:
+    assert panel["description"].endswith(".")
+    assert panel["targets"]
+    assert panel["datasource"] == {"type": "prometheus", "uid": "$datasource"}
+
+
+def test_prometheus_understands_each_query(tmp_path: Path) -> None:
+    expressions = [re.sub(r"\$\w+", "5m", expression.replace("$instance", "a").replace("$peer", ".*")) for expression in expressions_of_the_dashboard()]
+    rules = [{"record": f"query:{number}:a", "expr": expression} for number, expression in enumerate(expressions)]
+    (tmp_path / "queries.yaml").write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
+    ran = subprocess.run([program("promtool", "prometheus"), "check", "rules", tmp_path / "queries.yaml"], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert len(rules) > len(panels())
+
+
+def test_no_query_selects_by_who_collects() -> None:
+    """Alloy's `job` is another than node_exporter's."""
+    selected = {label for expression in expressions_of_the_dashboard() for label in re.findall(r"[{,](\w+)=", expression)}
+    assert selected == {"instance", "peer", "path", "file", "alertname", "alertstate"}
+
+
+def test_there_are_variables_for_source_node_and_peer() -> None:
+    board = json.loads((MIXIN / "dashboard.json").read_text())
+    assert [variable["name"] for variable in board["templating"]["list"]] == ["datasource", "instance", "peer"]
