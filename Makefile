@@ -93,6 +93,11 @@ dashboard: .venv/dev ## write mixin/dashboard.json anew
 	$(BIN)/python mixin/dashboard.py > mixin/dashboard.json.new
 	@mv mixin/dashboard.json.new mixin/dashboard.json
 
+.PHONY: docs
+docs: .venv/dev ## write docs/metrics.md anew
+	$(BIN)/python tools/metrics_reference.py > docs/metrics.md.new
+	@mv docs/metrics.md.new docs/metrics.md
+
 .PHONY: fixtures
 fixtures: .venv/dev ## record the statuses in tests/fixtures anew on a real tailnet; then `make golden`
 	@$(BIN)/python -m lab fixtures

@@ -125,4 +125,4 @@ def test_the_script_of_the_machines_is_python_and_asks_for_metrics_that_there_ar
     machines = f"import ./nix/tests/two-nodes.nix {{ pkgs = {builders}; }}"
     script = evaluate(f"let machines = {machines}; in builtins.deepSeq machines.nodes machines.testScript")
     ast.parse(script)
-    assert set(re.findall(r"tailscale_\w+", script)) <= set(re.findall(r"tailscale_\w+", (ROOT / "README.md").read_text()))
+    assert set(re.findall(r"tailscale_\w+", script)) <= set(re.findall(r"tailscale_\w+", (ROOT / "docs/metrics.md").read_text()))

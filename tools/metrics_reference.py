@@ -1,0 +1,68 @@
+"""Writes the metrics reference, `docs/metrics.md`, from the functions that make the metrics: `make docs`."""
+
+from __future__ import annotations
+
+import sys
+
+from tsfc.core import exporter, keepalive, native
+from tsfc.core.clock import Instant
+from tsfc.core.families import Family, duration
+from tsfc.core.keepalive import Answer, Outcome
+from tsfc.core.paths import Path
+from tsfc.core.status import BACKEND_STATES, decode
+from tsfc.core.watchdog import families as watchdog
+from tsfc.core.watchdog.policy import Policy
+from tsfc.core.watchdog.state import State
+from tsfc.core.watchdog.step import Reason, Verdict
+
+STATUS = b"""{"Version": "1.0", "BackendState": "Running", "Self": {"KeyExpiry": "2030-01-01T00:00:00Z"},
+"Peer": {"nodekey:1": {"DNSName": "nas.tail1.ts.net.", "LastHandshake": "2029-01-01T00:00:00Z"}}}"""
+"With all that makes a metric."
+VALUES = {
+    "state": BACKEND_STATES,
+    "path": tuple(Path),
+    "result": tuple(Outcome),
+    "reason": tuple(Reason),
+}
+"What the labels are that have few values."
+HEAD = """# Metrics
+
+Made from the code by `make docs`; do not edit. `peer` is the peer's name, unique on its node: [how it is made](jobs.md#exporter).
+
+| label | values |
+|---|---|
+"""
+TAIL = """
+`tailscaled_*` beside them is tailscaled's own, passed on unchanged: [Tailscale's documentation](https://tailscale.com/kb/1482/client-metrics) has
+them. When and why metrics are absent is in [jobs.md](jobs.md) and [policy.md](policy.md); the recording rules are in [mixin/rules.yaml](../mixin/rules.yaml).
+"""
+
+
+def families() -> dict[str, tuple[Family, ...]]:
+    """Returns all metrics of each job, made of a status and a state in which nothing is missing."""
+    now = Instant(unix=1_900_000_000)
+    state = State(last_restart=1, last_success=1)
+    return {
+        "exporter": exporter.families(decode(STATUS).unwrap(), now=now.unix, last_success=None),
+        "native-metrics": (native.up(is_up=True),),
+        "keepalive": keepalive.families({"nas": (Answer(Outcome.DIRECT, 0.01),)}),
+        "watchdog": watchdog.families(state, (Verdict("nas", Reason.DIRECT, 0),), now=now, policy=Policy()),
+    }
+
+
+def row(family: Family) -> str:
+    """Returns the line of a metric."""
+    labels = ", ".join(family.samples[0].labels)
+    return f"| `{family.name}{'{' + labels.replace(', ', ',') + '}' if labels else ''}` | {family.kind.value} | {family.help} |\n"
+
+
+def reference() -> str:
+    """Returns the page."""
+    text = HEAD + "".join(f"| `{label}` | {', '.join(f'`{value}`' for value in values)} |\n" for label, values in VALUES.items())
+    for job, made in families().items():
+        text += f"\n## {job}\n\n| metric | type | meaning |\n|---|---|---|\n" + "".join(row(family) for family in (*made, duration(job, 0)))
+    return text + TAIL
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())
