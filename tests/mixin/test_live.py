@@ -102,7 +102,8 @@ def flapping(second: int, period: int) -> str:
 
 def with_key(days: float) -> dict[str, Any]:
     """Returns the Self of a node whose key expires in so many days."""
-    return status()["Self"] | {"KeyExpiry": instant(days * 86400)}
+    usual: dict[str, Any] = status()["Self"]
+    return usual | {"KeyExpiry": instant(days * 86400)}
 
 
 HOSTS: dict[str, Host] = {
@@ -311,10 +312,10 @@ def watched() -> Iterator[Prometheus]:
             sites.append(Site(name, host, directory, servers[2] if name == "slow" else servers[number % 2], collector, time.monotonic()))
         shared = [[site for site in sites if site.forks is server] for server in servers]
         threads = [threading.Thread(target=again_and_again, args=(some, stop)) for some in shared]
-        running.callback(lambda: [thread.join() for thread in threads])
-        running.callback(stop.set)
         for thread in threads:
             thread.start()
+            running.callback(thread.join)
+        running.callback(stop.set)
         yield running.enter_context(prometheus(root, ports))
 
 
