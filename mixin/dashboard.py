@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, statetimeline, table, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -16,10 +16,8 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.common import BigValueColorMode, VisibilityMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-if TYPE_CHECKING:
-    from typing import TypeVar
-
-    AnyPanel = TypeVar("AnyPanel", stat.Panel, statetimeline.Panel, table.Panel, timeseries.Panel)
+Panel = stat.Panel | statetimeline.Panel | table.Panel | timeseries.Panel
+AnyPanel = TypeVar("AnyPanel", stat.Panel, statetimeline.Panel, table.Panel, timeseries.Panel)
 
 COLOURS = {"direct": "#009e73", "peer_relay": "#e69f00", "derp": "#d55e00", "idle": "#56b4e9", "offline": "#9aa0a8"}
 "Of Okabe and Ito, which the colour-blind can tell apart; those of `tsfc replay --report`."
@@ -71,7 +69,7 @@ def count(title: str, text: str, expression: str, *, bad: float | None) -> stat.
     return panel.thresholds(limits((None, GOOD)) if bad is None else limits((None, GOOD), (bad, BAD)))
 
 
-def overview() -> list[stat.Panel | table.Panel | statetimeline.Panel | timeseries.Panel]:
+def overview() -> list[Panel]:
     """Returns the panels about all nodes."""
     nodes = table.Panel()
     columns = {
@@ -114,7 +112,7 @@ def overview() -> list[stat.Panel | table.Panel | statetimeline.Panel | timeseri
     ]
 
 
-def one_node() -> list[stat.Panel | table.Panel | statetimeline.Panel | timeseries.Panel]:
+def one_node() -> list[Panel]:
     """Returns the panels about the paths of the chosen node."""
     coded = " or ".join(f'{code} * tailscale_peer_path{{instance="$instance",peer=~"$peer",path="{path}"}}' for path, code in CODES.items())
     timeline = statetimeline.Panel().with_target(query(f"sum without (path) ({coded})", "{{peer}}"))
@@ -162,7 +160,7 @@ def one_node() -> list[stat.Panel | table.Panel | statetimeline.Panel | timeseri
     ]
 
 
-def watchdog() -> list[stat.Panel | table.Panel | statetimeline.Panel | timeseries.Panel]:
+def watchdog() -> list[Panel]:
     """Returns the panels about the watchdog of the chosen node."""
     relay = timeseries.Panel().with_target(query(f"tailscale_watchdog_peer_relay_duration_seconds{PEER}", "{{peer}}"))
     relay.with_target(query(f"tailscale_watchdog_max_relay_seconds{NODE}", "restart above this"))

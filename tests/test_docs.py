@@ -111,7 +111,7 @@ def test_a_session_that_is_shown_is_what_is_printed(session: str) -> None:
 
 
 def test_there_are_sessions() -> None:
-    assert sorted(session.split()[1] for session in SESSIONS) == ["capture", "peers", "replay", "simulate", "simulate"]
+    assert sorted(session.split()[1] for session in SESSIONS) == ["capture", "explain", "peers", "replay", "simulate", "simulate"]
 
 
 def commands() -> list[str]:
