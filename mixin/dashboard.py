@@ -24,6 +24,8 @@ COLOURS = {"direct": "#009e73", "peer_relay": "#e69f00", "derp": "#d55e00", "idl
 GOOD, BAD = COLOURS["direct"], COLOURS["derp"]
 CODES = {path: code for code, path in enumerate(COLOURS, 1)}
 SOURCE = models.DataSourceRef(type_val="prometheus", uid="$datasource")
+LETTERS = "ABCDEFGHI"
+"What Grafana calls the queries of a panel, and in a table their columns."
 PEER = '{instance="$instance",peer=~"$peer"}'
 NODE = '{instance="$instance"}'
 
@@ -44,15 +46,17 @@ def described(panel: AnyPanel, title: str, text: str, *, width: int, height: int
     return panel
 
 
-def mapping(values: dict[str, tuple[str, str]]) -> models.ValueMapping:
-    """Returns what to call values, and their colours."""
-    results = {value: models.ValueMappingResult(text=text, color=colour, index=i) for i, (value, (text, colour)) in enumerate(values.items())}
-    return models.ValueMap(options=results)
-
-
 def limits(*steps: tuple[float | None, str]) -> dashboard.ThresholdsConfig:
     """Returns colours from values on, the first of which has no value."""
     return dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps([models.Threshold(value=value, color=colour) for value, colour in steps])
+
+
+def graph(title: str, text: str, *queries: prometheus.Dataquery, unit: str | None = None) -> timeseries.Panel:
+    """Returns lines over time, half as wide as the dashboard; a gap is where nothing is known."""
+    panel = described(timeseries.Panel(), title, text, width=12).legend(common.VizLegendOptions().show_legend(show_legend=True)).span_nulls(span_nulls=False)
+    if unit is not None:
+        panel.unit(unit)
+    return panel.targets(list(queries))
 
 
 def painted(panel: timeseries.Panel) -> timeseries.Panel:
@@ -86,7 +90,7 @@ def overview() -> list[Panel]:
     for expression in columns.values():
         nodes.with_target(latest(expression))
     nodes.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
-    names = {f"Value #{letter}": name for letter, name in zip("ABCDEFGHI", columns, strict=True)}
+    names = {f"Value #{letter}": name for letter, name in zip(LETTERS, columns, strict=True)}
     nodes.with_transformation(
         models.DataTransformerConfig(id_val="organize", options={"excludeByName": {"Time": True}, "renameByName": names | {"instance": "node"}})
     )
@@ -116,23 +120,10 @@ def one_node() -> list[Panel]:
     """Returns the panels about the paths of the chosen node."""
     coded = " or ".join(f'{code} * tailscale_peer_path{{instance="$instance",peer=~"$peer",path="{path}"}}' for path, code in CODES.items())
     timeline = statetimeline.Panel().with_target(query(f"sum without (path) ({coded})", "{{peer}}"))
-    timeline.mappings([mapping({str(code): (path.replace("_", " "), COLOURS[path]) for path, code in CODES.items()})])
+    words = {str(code): models.ValueMappingResult(text=path.replace("_", " "), color=COLOURS[path], index=code - 1) for path, code in CODES.items()}
+    timeline.mappings([models.ValueMap(options=words)])
     timeline.merge_values(merge_values=True).show_value(VisibilityMode.NEVER).row_height(0.8)
 
-    share = timeseries.Panel().with_target(
-        query(f"avg_over_time(tailscale_peer_direct{PEER}[1h]) / avg_over_time(tailscale_peer_active{PEER}[1h])", "{{peer}}")
-    )
-    latency = timeseries.Panel().with_target(query(f"tailscale_keepalive_peer_latency_seconds{PEER}", "{{peer}} {{path}}"))
-    sent = query(f"sum by (path) (rate(tailscaled_outbound_bytes_total{NODE}[$__rate_interval]))", "{{path}} sent")
-    received = query(f"sum by (path) (rate(tailscaled_inbound_bytes_total{NODE}[$__rate_interval]))", "{{path}} received")
-    throughput = painted(timeseries.Panel().with_target(sent).with_target(received))
-    peers = timeseries.Panel()
-    peers.with_target(query(f"rate(tailscale_peer_tx_bytes_total{PEER}[$__rate_interval])", "{{peer}} sent"))
-    peers.with_target(query(f"rate(tailscale_peer_rx_bytes_total{PEER}[$__rate_interval])", "{{peer}} received"))
-    handshake = timeseries.Panel().with_target(query(f"tailscale_peer_last_handshake_seconds_ago{PEER}", "{{peer}}"))
-    answers = painted(timeseries.Panel().with_target(query(f"tailscale_keepalive_peers{NODE}", "{{result}}")))
-    for panel in (throughput, peers):
-        panel.unit("Bps")
     return [
         described(
             timeline,
@@ -141,54 +132,82 @@ def one_node() -> list[Panel]:
             width=24,
             height=10,
         ),
-        described(share.unit("percentunit").min(0).max(1), "Share of time direct", "Over an hour, of the time that the peer was in use.", width=12),
-        described(
-            latency.unit("s"),
+        graph(
+            "Share of time direct",
+            "Over an hour, of the time that the peer was in use.",
+            query(f"avg_over_time(tailscale_peer_direct{PEER}[1h]) / avg_over_time(tailscale_peer_active{PEER}[1h])", "{{peer}}"),
+            unit="percentunit",
+        )
+        .min(0)
+        .max(1),
+        graph(
             "Latency",
             "Round trip of the last ping of keepalive, and the path that it took. Empty unless keepalive has a metricsPath.",
-            width=12,
+            query(f"tailscale_keepalive_peer_latency_seconds{PEER}", "{{peer}} {{path}}"),
+            unit="s",
         ),
-        described(throughput, "Throughput by path", "tailscaled's own count, of all peers together: of native-metrics.", width=12),
-        described(peers, "Throughput by peer", "WireGuard bytes.", width=12),
-        described(
-            handshake.unit("s"),
+        painted(
+            graph(
+                "Throughput by path",
+                "tailscaled's own count, of all peers together: of native-metrics.",
+                query(f"sum by (path) (rate(tailscaled_outbound_bytes_total{NODE}[$__rate_interval]))", "{{path}} sent"),
+                query(f"sum by (path) (rate(tailscaled_inbound_bytes_total{NODE}[$__rate_interval]))", "{{path}} received"),
+                unit="Bps",
+            )
+        ),
+        graph(
+            "Throughput by peer",
+            "WireGuard bytes.",
+            query(f"rate(tailscale_peer_tx_bytes_total{PEER}[$__rate_interval])", "{{peer}} sent"),
+            query(f"rate(tailscale_peer_rx_bytes_total{PEER}[$__rate_interval])", "{{peer}} received"),
+            unit="Bps",
+        ),
+        graph(
             "Last handshake",
             "How long ago. Of a peer in use it stays below three minutes or so; a line that rises while something is sent is a peer that does not answer.",
-            width=12,
+            query(f"tailscale_peer_last_handshake_seconds_ago{PEER}", "{{peer}}"),
+            unit="s",
         ),
-        described(answers, "Answers to keepalive", "Peers of the last round by what came of it.", width=12),
+        painted(graph("Answers to keepalive", "Peers of the last round by what came of it.", query(f"tailscale_keepalive_peers{NODE}", "{{result}}"))),
     ]
 
 
 def watchdog() -> list[Panel]:
     """Returns the panels about the watchdog of the chosen node."""
-    relay = timeseries.Panel().with_target(query(f"tailscale_watchdog_peer_relay_duration_seconds{PEER}", "{{peer}}"))
-    relay.with_target(query(f"tailscale_watchdog_max_relay_seconds{NODE}", "restart above this"))
-    verdicts = timeseries.Panel().with_target(query(f"tailscale_watchdog_peers{NODE} > 0", "{{reason}}"))
     cooldown = f"clamp_min(tailscale_watchdog_last_restart_timestamp_seconds{NODE} + tailscale_watchdog_cooldown_seconds{NODE} - time(), 0)"
     left = stat.Panel().with_target(query(cooldown)).unit("s").color_mode(BigValueColorMode.NONE).no_value("no restart yet")
     age = stat.Panel().with_target(query(f"time() - tailscale_watchdog_last_success_timestamp_seconds{NODE}")).unit("s").color_mode(BigValueColorMode.VALUE)
     age.thresholds(limits((None, GOOD), (600, BAD)))
-    events = timeseries.Panel()
-    for name in ("restarts", "restart_failures", "relay_detections", "recoveries"):
-        events.with_target(query(f"increase(tailscale_watchdog_{name}_total{NODE}[1h])", name.replace("_", " ")))
-    runs = timeseries.Panel()
-    for job in ("exporter", "native_metrics", "keepalive", "watchdog"):
-        runs.with_target(query(f"tailscale_{job}_duration_seconds{NODE}", job.replace("_", "-")))
-    files = timeseries.Panel().with_target(query('time() - node_textfile_mtime_seconds{instance="$instance",file=~".*/tailscale-.*"}', "{{file}}"))
+    counters = ("restarts", "restart_failures", "relay_detections", "recoveries")
+    jobs = ("exporter", "native_metrics", "keepalive", "watchdog")
     return [
-        described(
-            relay.unit("s"),
+        graph(
             "On relay for",
             "Per peer, and the policy's limit, above which tailscaled is restarted unless in cooldown or the peer is excluded.",
-            width=12,
+            query(f"tailscale_watchdog_peer_relay_duration_seconds{PEER}", "{{peer}}"),
+            query(f"tailscale_watchdog_max_relay_seconds{NODE}", "restart above this"),
+            unit="s",
         ),
-        described(verdicts, "Verdicts", "Peers by what the watchdog made of them in its last run.", width=12),
+        graph("Verdicts", "Peers by what the watchdog made of them in its last run.", query(f"tailscale_watchdog_peers{NODE} > 0", "{{reason}}")),
         described(left, "Cooldown left", "Until then there is no other restart.", width=6),
         described(age, "Last saw tailscaled", "How long ago. A watchdog that runs and sees nothing does nothing.", width=6),
-        described(events, "Per hour", "Restarts, failed ones, peers detected on relay and peers that recovered by themselves.", width=12),
-        described(runs.unit("s"), "Duration of the jobs", "Of their last runs. A keepalive waits 15 seconds for a peer that does not answer.", width=12),
-        described(files.unit("s"), "Age of the files", "A file that grows old is one that its job no longer writes.", width=12),
+        graph(
+            "Per hour",
+            "Restarts, failed ones, peers detected on relay and peers that recovered by themselves.",
+            *(query(f"increase(tailscale_watchdog_{name}_total{NODE}[1h])", name.replace("_", " ")) for name in counters),
+        ),
+        graph(
+            "Duration of the jobs",
+            "Of their last runs. A keepalive waits 15 seconds for a peer that does not answer.",
+            *(query(f"tailscale_{job}_duration_seconds{NODE}", job.replace("_", "-")) for job in jobs),
+            unit="s",
+        ),
+        graph(
+            "Age of the files",
+            "A file that grows old is one that its job no longer writes.",
+            query('time() - node_textfile_mtime_seconds{instance="$instance",file=~".*/tailscale-.*"}', "{{file}}"),
+            unit="s",
+        ),
     ]
 
 
@@ -205,7 +224,7 @@ def built() -> dashboard.Dashboard:
     for variable in (instance, peer):
         variable.datasource(SOURCE).refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(models.VariableSort.ALPHABETICAL_ASC)
     peer.current(models.VariableOption(text="All", value="$__all"))
-    restarts = dashboard.AnnotationQuery().name("Restarts of tailscaled").datasource(SOURCE).enable(enable=True).icon_color(COLOURS["derp"])
+    restarts = dashboard.AnnotationQuery().name("Restarts of tailscaled").datasource(SOURCE).enable(enable=True).icon_color(BAD)
     board = (
         dashboard.Dashboard("Tailscale paths")
         .uid("tsfc-paths")
@@ -220,8 +239,6 @@ def built() -> dashboard.Dashboard:
     for title, panels in {"All nodes": overview(), "Paths of $instance": one_node(), "Watchdog of $instance": watchdog()}.items():
         board.with_row(dashboard.Row(title))
         for panel in panels:
-            if isinstance(panel, timeseries.Panel):
-                panel.legend(common.VizLegendOptions().show_legend(show_legend=True)).span_nulls(span_nulls=False)
             board.with_panel(panel)
     return board
 
@@ -231,7 +248,7 @@ def main() -> None:
     document = json.loads(JSONEncoder().encode(built().build()))
     for number, panel in enumerate(document["panels"], 1):
         panel["id"] = number
-        for letter, target in zip("ABCDEFGHI", panel.get("targets", []), strict=False):
+        for letter, target in zip(LETTERS, panel.get("targets", []), strict=False):
             target["refId"] = letter
     sys.stdout.write(json.dumps(document, indent=2, sort_keys=True) + "\n")
 
