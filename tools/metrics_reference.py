@@ -52,8 +52,8 @@ def families() -> dict[str, tuple[Family, ...]]:
 
 def row(family: Family) -> str:
     """Returns the line of a metric."""
-    labels = ", ".join(family.samples[0].labels)
-    return f"| `{family.name}{'{' + labels.replace(', ', ',') + '}' if labels else ''}` | {family.kind.value} | {family.help} |\n"
+    labels = ",".join(family.samples[0].labels)
+    return f"| `{family.name}{'{' + labels + '}' if labels else ''}` | {family.kind.value} | {family.help} |\n"
 
 
 def reference() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -12,8 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from support.mixin import MIXIN, expressions_of_the_dashboard, panels
-from support.required import program
+from support.mixin import MIXIN, board, expressions_of_the_dashboard, panels, promtool
 
 
 def test_the_dashboard_is_up_to_date() -> None:
@@ -33,8 +31,8 @@ def test_prometheus_understands_each_query(tmp_path: Path) -> None:
     expressions = [re.sub(r"\$\w+", "5m", expression.replace("$instance", "a").replace("$peer", ".*")) for expression in expressions_of_the_dashboard()]
     rules = [{"record": f"query:{number}:a", "expr": expression} for number, expression in enumerate(expressions)]
     (tmp_path / "queries.yaml").write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
-    ran = subprocess.run([program("promtool", "prometheus"), "check", "rules", tmp_path / "queries.yaml"], capture_output=True, text=True, check=False)
-    assert (ran.returncode, ran.stderr) == (0, "")
+    ran = promtool("check", "rules", "queries.yaml", cwd=tmp_path)
+    assert (ran.status, ran.stderr) == (0, "")
     assert len(rules) > len(panels())
 
 
@@ -45,5 +43,4 @@ def test_no_query_selects_by_who_collects() -> None:
 
 
 def test_there_are_variables_for_source_node_and_peer() -> None:
-    board = json.loads((MIXIN / "dashboard.json").read_text())
-    assert [variable["name"] for variable in board["templating"]["list"]] == ["datasource", "instance", "peer"]
+    assert [variable["name"] for variable in board()["templating"]["list"]] == ["datasource", "instance", "peer"]

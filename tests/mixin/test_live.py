@@ -23,7 +23,7 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
-from support.mixin import MIXIN, alerts, expressions_of_the_dashboard
+from support.mixin import MIXIN, RULE_FILES, alerts, expressions_of_the_dashboard
 from support.processes import Forked, forked, short_directory, started, wait_until
 from support.programs import program as script
 from support.required import program
@@ -95,6 +95,9 @@ def excluding(*names: str) -> tuple[str, ...]:
     return (*MAX_RELAY, *COOLDOWN, *(option for name in names for option in ("--exclude-peer", name)))
 
 
+FOR_USUAL = excluding("phone", "printer")
+
+
 def flapping(second: int, period: int) -> str:
     """Returns the path of a peer that changes."""
     return "direct" if second // period % 2 else "derp"
@@ -107,14 +110,12 @@ def with_key(days: float) -> dict[str, Any]:
 
 
 HOSTS: dict[str, Host] = {
-    "healthy": Host(healthy, set(), excluding("phone", "printer")),
+    "healthy": Host(healthy, set(), FOR_USUAL),
     "fresh": Host(lambda second: None if second < 4 else status(traffic(second, "derp" if second < 8 else "direct"), Self=with_key(90)), set()),
-    "down": Host(lambda second: usual(second) if second < 10 else None, {("TailscaleDown", None)}, excluding("phone", "printer")),
-    "logged-out": Host(
-        lambda second: usual(0) | ({"BackendState": "NeedsLogin"} if second > 9 else {}), {("TailscaleLoggedOut", None)}, excluding("phone", "printer")
-    ),
+    "down": Host(lambda second: usual(second) if second < 10 else None, {("TailscaleDown", None)}, FOR_USUAL),
+    "logged-out": Host(lambda second: usual(0) | ({"BackendState": "NeedsLogin"} if second > 9 else {}), {("TailscaleLoggedOut", None)}, FOR_USUAL),
     "expiring": Host(lambda second: status(traffic(second), Self=with_key(3)), {("TailscaleKeyExpiresSoon", None)}),
-    "absent": Host(usual, {("TailscaleMetricsAbsent", None)}, excluding("phone", "printer"), after=(20, "no collector")),
+    "absent": Host(usual, {("TailscaleMetricsAbsent", None)}, FOR_USUAL, after=(20, "no collector")),
     "ill": Host(lambda second: status(traffic(second), Health=["no relay"]), {("TailscaleHealth", None)}),
     "no-udp": Host(
         lambda second: status(*turning(second, "nas", "rpi3"), peer("idle", "idle")), {("TailscaleNodeOnRelay", None)}, excluding("nas", "rpi3", "idle")
@@ -135,10 +136,10 @@ HOSTS: dict[str, Host] = {
         (*MAX_RELAY, "--cooldown-seconds", str(1200 // SPEED)),
     ),
     "masked": Host(lambda second: status(traffic(second, "derp")), {("TailscaleRestartFails", None)}, systemctl="exit 1"),
-    "blind": Host(usual, {("TailscaleWatchdogBlind", None)}, excluding("phone", "printer"), after=(10, "no socket")),
-    "silent": Host(usual, {("TailscaleWatchdogSilent", None)}, excluding("phone", "printer"), after=(10, "no watchdog")),
-    "stale": Host(usual, {("TailscaleTextfileStale", None)}, excluding("phone", "printer"), after=(10, "no exporter")),
-    "refused": Host(usual, {("TailscaleTextfileRefused", None)}, excluding("phone", "printer"), after=(10, "a bad file")),
+    "blind": Host(usual, {("TailscaleWatchdogBlind", None)}, FOR_USUAL, after=(10, "no socket")),
+    "silent": Host(usual, {("TailscaleWatchdogSilent", None)}, FOR_USUAL, after=(10, "no watchdog")),
+    "stale": Host(usual, {("TailscaleTextfileStale", None)}, FOR_USUAL, after=(10, "no exporter")),
+    "refused": Host(usual, {("TailscaleTextfileRefused", None)}, FOR_USUAL, after=(10, "a bad file")),
     "slow": Host(usual, {("TailscaleJobSlow", None)}, None),
 }
 
@@ -269,14 +270,14 @@ class Prometheus(NamedTuple):
 @contextmanager
 def prometheus(directory: Path, ports: dict[str, int]) -> Generator[Prometheus]:
     """Runs a Prometheus with the rules, compressed, that scrapes these ports each second."""
-    for name in ("rules.yaml", "alerts.yaml"):
+    for name in RULE_FILES:
         (directory / name).write_text(compressed((MIXIN / name).read_text()))
     targets = [{"targets": [f"127.0.0.1:{port}"], "labels": {"instance": name}} for name, port in ports.items()]
     (directory / "prometheus.yml").write_text(
         yaml.safe_dump(
             {
                 "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-                "rule_files": ["rules.yaml", "alerts.yaml"],
+                "rule_files": list(RULE_FILES),
                 "scrape_configs": [{"job_name": "integrations/unix", "static_configs": targets}],
             }
         )

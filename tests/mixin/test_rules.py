@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from support.mixin import MIXIN, alerts, rules
-from support.required import program
+from support.mixin import MIXIN, ROOT, RULE_FILES, alerts, promtool, rules
 
 TESTS = sorted(path.name for path in (MIXIN / "tests").glob("*.yaml"))
-ROOT = MIXIN.parent
 
 
-def faults(rules: Path, name: str) -> str:
+def faults(mixin: Path, name: str) -> str:
     """Returns what promtool has against rules in one file of their tests; nothing where they pass."""
-    ran = subprocess.run([program("promtool", "prometheus"), "test", "rules", name], capture_output=True, text=True, cwd=rules / "tests", check=False)
-    return "" if ran.returncode == 0 else ran.stdout + ran.stderr
+    ran = promtool("test", "rules", name, cwd=mixin / "tests")
+    return "" if ran.status == 0 else ran.stdout + ran.stderr
 
 
 def test_promtool_finds_no_fault_in_the_rules() -> None:
-    files = [str(MIXIN / name) for name in ("rules.yaml", "alerts.yaml")]
-    ran = subprocess.run([program("promtool", "prometheus"), "check", "rules", *files], capture_output=True, text=True, check=False)
-    assert (ran.returncode, ran.stderr) == (0, "")
+    ran = promtool("check", "rules", *RULE_FILES)
+    assert (ran.status, ran.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("name", TESTS)
@@ -62,7 +58,7 @@ def wrong(rule: str) -> Iterator[tuple[str, str]]:
 
 def mutants() -> Iterator[Mutant]:
     """Yields all rules with one of them wrong in one thing, for each thing."""
-    for file in ("rules.yaml", "alerts.yaml"):
+    for file in RULE_FILES:
         text = (MIXIN / file).read_text()
         for rule in re.findall(r"      - (?:alert|record): .*?(?=\n\n|\n      #|\Z)", text, re.DOTALL):
             for what, mutated in wrong(rule):
@@ -84,7 +80,7 @@ def test_the_tests_of_the_rules_bite(tmp_path: Path, mutant: Mutant) -> None:
 
 def test_each_rule_is_broken_somewhere() -> None:
     """Else the test above would be silent about one that its regular expressions miss."""
-    known = {rule.get("alert") or rule["record"] for name in ("rules.yaml", "alerts.yaml") for rule in rules(name)}
+    known = {rule.get("alert") or rule["record"] for rule in rules()}
     assert {mutant.rule for mutant in MUTANTS} == known - {"peer:tailscale_peer_mobile:info"}  # of which there is nothing to break
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from support.processes import Ran
+from support.required import program
 from tsfc.shell.jobs import exporter, keepalive, native_metrics, watchdog
 
 ROOT = Path(__file__).parents[2]
 MIXIN = ROOT / "mixin"
+RULE_FILES = ("rules.yaml", "alerts.yaml")
 JOBS = [exporter.JOB, native_metrics.JOB, keepalive.JOB, watchdog.JOB]
 
 
@@ -26,14 +30,20 @@ def emitted() -> frozenset[str]:
     return frozenset({*re.findall(r"^# TYPE (tailscale_\w+)", goldens, re.MULTILINE), *durations, *of_a_key_that_expires})
 
 
-def rules(name: str) -> list[dict[str, Any]]:
-    """Returns the rules of a file of the mixin."""
-    return [rule for group in yaml.safe_load((MIXIN / name).read_text())["groups"] for rule in group["rules"]]
+def rules() -> list[dict[str, Any]]:
+    """Returns all rules."""
+    return [rule for name in RULE_FILES for group in yaml.safe_load((MIXIN / name).read_text())["groups"] for rule in group["rules"]]
 
 
 def alerts() -> list[dict[str, Any]]:
     """Returns the alert rules."""
-    return rules("alerts.yaml")
+    return [rule for rule in rules() if "alert" in rule]
+
+
+def promtool(*arguments: str, cwd: Path = MIXIN) -> Ran:
+    """Runs promtool to its end."""
+    ran = subprocess.run([program("promtool", "prometheus"), *arguments], capture_output=True, text=True, cwd=cwd, check=False)
+    return Ran(ran.returncode, ran.stdout, ran.stderr)
 
 
 def metrics_of(expression: str) -> set[str]:
@@ -41,12 +51,17 @@ def metrics_of(expression: str) -> set[str]:
     return set(re.findall(r"\b((?:peer|instance):\w+:\w+|tailscaled?_\w+)\b", expression))
 
 
+def board() -> dict[str, Any]:
+    """Returns the dashboard, as it is committed."""
+    read: dict[str, Any] = json.loads((MIXIN / "dashboard.json").read_text())
+    return read
+
+
 def panels() -> list[dict[str, Any]]:
     """Returns the panels of the dashboard, rows left out."""
-    return [panel for panel in json.loads((MIXIN / "dashboard.json").read_text())["panels"] if panel["type"] != "row"]
+    return [panel for panel in board()["panels"] if panel["type"] != "row"]
 
 
 def expressions_of_the_dashboard() -> list[str]:
     """Returns all queries of the dashboard, those of its annotations included."""
-    annotations = json.loads((MIXIN / "dashboard.json").read_text())["annotations"]["list"]
-    return [*(target["expr"] for panel in panels() for target in panel["targets"]), *(annotation["expr"] for annotation in annotations)]
+    return [*(target["expr"] for panel in panels() for target in panel["targets"]), *(annotation["expr"] for annotation in board()["annotations"]["list"])]
