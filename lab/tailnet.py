@@ -105,12 +105,20 @@ class Lab:
             if process.returncode != 0:
                 raise UnmetError(f"`tailscale up` on {name}: {said.strip()}\n{self.seen()}")
         self.wait_until(lambda: all(self._sees(self.nodes[name], others=len(names) - 1) for name in names), UP_SECONDS)
+        self.wait_until(lambda: all(self._is_reachable(self.nodes[name]) for name in names), UP_SECONDS)
 
     def _sees(self, node: Node, *, others: int) -> bool:
         """Reports whether a node is in the tailnet, with so many others online, and each knows a relay."""
         status = node.status()
         online = [peer for peer in peers_in(status) if peer["Online"] and peer["Relay"]]
         return bool(status["BackendState"] == "Running" and status["Self"]["Online"] and len(online) >= others)
+
+    def _is_reachable(self, node: Node) -> bool:
+        """Reports whether the coordination server knows endpoints of a node. One that has told it none is helped on."""
+        if not self.known()[node.name]["endpoints"]:
+            control.watch_engine(node.socket)
+            return False
+        return True
 
     def node(self, name: str) -> Node:
         """Returns a node by its name."""
