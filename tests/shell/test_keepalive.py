@@ -63,7 +63,7 @@ def test_each_peer_is_pinged_until_its_first_direct_answer_and_no_error_is_anoth
     ip_of = dict(zip(KINDS, (peer["TailscaleIPs"][0] for peer in peers), strict=True))
     respond = tailscaled(encoded(*peers), _by_ip({ip_of[kind]: responses for kind, (responses, _, _) in KINDS.items()}))
     with serving(box / "s", respond) as server:
-        ran = run("keepalive", "--socket", str(box / "s"), "--ping-timeout", "0.4", "--metrics-path", str(box / "a.prom"))
+        ran = run("keepalive", "--socket", str(box / "s"), "--ping-timeout", "1", "--metrics-path", str(box / "a.prom"))
 
     errors = [kind for kind, (_, _, result) in KINDS.items() if result == "error"]
     (complaint,) = complaints("keepalive", ran)
@@ -80,7 +80,7 @@ def test_each_peer_is_pinged_until_its_first_direct_answer_and_no_error_is_anoth
     for kind, (responses, _, _) in KINDS.items():
         for answer, earlier, later in zip(responses, times[ip_of[kind]], times[ip_of[kind]][1:], strict=False):
             if answer is None:
-                assert 0.39 <= later - earlier < 1.3, f"{kind}: the timeout, and no second more"
+                assert 0.99 <= later - earlier < 1.9, f"{kind}: the timeout, and no second more"
             else:
                 assert later - earlier >= 0.99, f"{kind}: a second after an answer"
 
