@@ -100,8 +100,9 @@ class Lab:
             self.wait_until(node.socket.exists, UP_SECONDS)
             process = subprocess.Popen(node.command(*node.up_arguments()), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             started.append((name, process))
+        self.wait_until(lambda: all(self._is_over(self.nodes[name], process) for name, process in started), UP_SECONDS)
         for name, process in started:
-            said, _ = process.communicate(timeout=UP_SECONDS)
+            said, _ = process.communicate()
             if process.returncode != 0:
                 raise UnmetError(f"`tailscale up` on {name}: {said.strip()}\n{self.seen()}")
         self.wait_until(lambda: all(self._sees(self.nodes[name], others=len(names) - 1) for name in names), UP_SECONDS)
@@ -112,6 +113,13 @@ class Lab:
         status = node.status()
         online = [peer for peer in peers_in(status) if peer["Online"] and peer["Relay"]]
         return bool(status["BackendState"] == "Running" and status["Self"]["Online"] and len(online) >= others)
+
+    def _is_over(self, node: Node, process: subprocess.Popen[str]) -> bool:
+        """Reports whether a `tailscale up` has ended. Until then, its node is helped on."""
+        if process.poll() is None:
+            node.state()
+            return False
+        return True
 
     def _is_reachable(self, node: Node) -> bool:
         """Reports whether the coordination server knows endpoints of a node. One that has told it none is helped on."""

@@ -7,24 +7,24 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
+from lab.measure import MEASUREMENTS
+from support.docs import ALL, PAGES, ROOT, scripts, sessions, shown
 from support.mixin import JOBS, alerts, emitted
-from support.processes import inside, run
+from support.processes import Ran, inside, series, started, wait_until
 from support.required import program
 from tools.metrics_reference import reference
 from tsfc import cli
 from tsfc.cli_units import flag
 from tsfc.shell import units
 
-ROOT = Path(__file__).parents[1]
-PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]}
-ALL = "".join(PAGES.values())
 JOBS_PAGE = PAGES["docs/jobs.md"]
-BLOCKS = [(page, kind, text) for page, content in PAGES.items() for kind, text in re.findall(r"^```(\w+)\n(.*?)^```$", content, re.MULTILINE | re.DOTALL)]
 
 
 def test_the_metrics_reference_is_up_to_date() -> None:
@@ -84,56 +84,69 @@ def test_the_documentation_is_reachable_from_its_index() -> None:
     assert [page for page in PAGES if page.count("/") == 1 and page != "docs/README.md" and f"]({Path(page).name})" not in index] == []
 
 
-def test_the_stand_in_that_is_shown_plays(box: Path) -> None:
-    """The example command line is one: its capture is there, and its options are known."""
-    command = re.search(r"^tsfc (stand-in .* --socket) \S+ (.*) &$", ALL, re.MULTILINE)
-    assert command
-    ran = run(*command[1].split(), f"{box}/no/such/directory", *command[2].split(), around=f'cd {ROOT}; exec "$@"')
-    assert ran.status == 1
-    assert ran.stderr.startswith(f"tsfc stand-in: listening on {box}/no/such/directory: No such file or directory; ")
+SESSIONS = [session for page in PAGES for session in sessions(page) if session[0].startswith("tsfc ")]
 
 
-SESSIONS = re.findall(r"^\$ (tsfc (?:capture|replay|simulate|peers|explain) .*\n(?:.+\n|\n)*?)```$", ALL, re.MULTILINE)
-
-
-@pytest.mark.parametrize("session", SESSIONS, ids=lambda session: session[:20])
-def test_a_session_that_is_shown_is_what_is_printed(session: str) -> None:
-    """In order and to the byte; where there is a `…`, lines are left out."""
-    command, *lines = session.splitlines()
+def typed(command: str, **options: Any) -> Ran:
+    """Runs a command in a shell where `tsfc` is this one."""
     script = f'tsfc() {{ "{sys.executable}" -m tsfc "$@"; }}\n{command}\n'
-    ran = subprocess.run(["sh", "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert (ran.returncode, ran.stderr) == (0, "")
-    if lines[0] == "…":
-        printed = iter(ran.stdout.splitlines())
-        assert [line for line in lines[1:] if line not in printed] == []
+    ran = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, check=False, env=os.environ | {"LC_ALL": "C"}, **options)
+    return Ran(ran.returncode, ran.stdout, ran.stderr)
+
+
+@pytest.mark.parametrize(("command", "printed"), SESSIONS, ids=lambda text: text[:20])
+def test_a_session_that_is_shown_is_what_is_printed(command: str, printed: str) -> None:
+    """In order and to the byte; where there is a `…`, lines are left out."""
+    ran = typed(command, cwd=ROOT)
+    assert (ran.status, ran.stderr) == (0, "")
+    if printed.startswith("…\n"):
+        lines = iter(ran.stdout.splitlines())
+        assert [line for line in printed.splitlines()[1:] if line not in lines] == []
     else:
-        assert ran.stdout == "\n".join(lines) + "\n"
+        assert ran.stdout == printed
 
 
 def test_there_are_sessions() -> None:
-    assert sorted(session.split()[1] for session in SESSIONS) == ["capture", "explain", "peers", "replay", "simulate", "simulate"]
+    assert sorted(command.split()[1] for command, _ in SESSIONS) == ["capture", "explain", "peers", "replay", "simulate", "simulate"]
 
 
-def commands() -> list[str]:
-    """Returns each command of tsfc in a block or in a line of the pages, without what surrounds it."""
-    blocks = [line.removeprefix("$ ").strip() for _, kind, text in BLOCKS if kind in {"sh", "console"} for line in text.splitlines()]
-    inline = re.findall(r"`(tsfc [^`\n]+ [^`\n]+)`", ALL)  # a name without arguments only names a command
-    found = [re.split(r" &| \||;", text)[0] for text in (*blocks, *inline)]
-    return sorted({re.sub(r"^\S*tsfc ", "", text) for text in found if re.match(r"(?:\S*/)?tsfc [a-z]", text)})
+@pytest.mark.parametrize("command", sorted({command for _, command in shown() if command.startswith("tsfc simulate ")}))
+def test_a_simulation_that_is_shown_runs_and_writes_its_report(command: str, tmp_path: Path) -> None:
+    ran = typed(command, cwd=tmp_path)
+    assert (ran.status, ran.stderr) == (0, "")
+    assert ran.stdout
+    assert all((tmp_path / name).stat().st_size > 0 for name in re.findall(r"--report (\S+)", command))
 
 
-@pytest.mark.parametrize("command", commands())
-def test_each_command_that_is_shown_is_understood(command: str) -> None:
-    """By the parser; those that need root, a week or a cluster are run nowhere else."""
-    arguments = [argument.replace("SECONDS", "2") for argument in shlex.split(command)]
-    cli._parse(arguments)
+def test_the_stand_in_that_is_shown_plays(box: Path) -> None:
+    """The first line starts it, and the second asks it."""
+    (script,) = [text for text in scripts("docs/offline.md") if text.startswith("tsfc stand-in ")]
+    played, _, asked = re.sub(r"--socket \S+", f"--socket {box}/s", script).partition(" &\n")
+    with started(*shlex.split(played)[1:], around=f'cd {ROOT}; exec "$@"'):
+        wait_until((box / "s").exists, "the stand-in listens")
+        ran = typed(asked)
+    assert (ran.status, ran.stderr) == (0, "")
+    assert series(ran.stdout)["tailscale_up"] == 1
 
 
 def test_the_rules_are_installed_as_shown(tmp_path: Path) -> None:
     program("promtool", "prometheus")
-    (script,) = [text for page, kind, text in BLOCKS if page == "docs/alerts.md" and kind == "sh"]
-    ran = subprocess.run(
-        ["sh", "-euc", script.replace("run/rules", str(tmp_path))], capture_output=True, text=True, cwd=ROOT, check=False, env=os.environ | {"LC_ALL": "C"}
-    )
-    assert (ran.returncode, ran.stderr) == (0, "")
+    (script,) = scripts("docs/alerts.md")
+    ran = typed(script.replace("run/rules", str(tmp_path)), cwd=ROOT)
+    assert (ran.status, ran.stderr) == (0, "")
     assert "runbook_url: https://example.com/tsfc/docs/runbooks/TailscaleDown.md" in (tmp_path / "tailscale-alerts.yaml").read_text()
+
+
+@pytest.mark.parametrize("command", sorted({command for _, command in shown() if command.startswith(("make ", "python -m lab measure "))}))
+def test_each_command_for_developers_is_there(command: str) -> None:
+    for line in command.splitlines():
+        *program, name = line.partition("#")[0].split()
+        assert name in MEASUREMENTS if "lab" in program else re.search(rf"^{name}:", (ROOT / "Makefile").read_text(), re.MULTILINE), name
+
+
+@pytest.mark.parametrize("command", sorted({command for _, command in shown() if command.startswith("tsfc ")}))
+def test_each_command_that_is_shown_is_understood(command: str) -> None:
+    """By the parser; tests/e2e/test_docs.py runs those that have to do with a node."""
+    first = re.split(r" &\n| \| ", command)[0].replace("JOB", "exporter").replace("<job>", "exporter")
+    with suppress(SystemExit) if first.endswith("--help") else nullcontext():
+        cli._parse(shlex.split(first)[1:])

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from lab import NAT, OLDEST, Lab, Node
 from support.processes import complaints
 from support.tailnets import Row, exported, rows, tsfc
+
+T = TypeVar("T")
 
 NODES = {
     "alpha": NAT.EASY,
@@ -84,13 +87,18 @@ def shown(node: Node) -> dict[str, Row]:
 
 def in_one_instant(tailnet: Tailnet, path: Path) -> tuple[dict[str, float], dict[str, Row]]:
     """Runs the exporter between two looks at `tailscale status` that say the same."""
-    found: list[tuple[dict[str, float], dict[str, Row]]] = []
+    return between_two_looks(tailnet, lambda: exported(tailnet.alpha, path))
+
+
+def between_two_looks(tailnet: Tailnet, run: Callable[[], T]) -> tuple[T, dict[str, Row]]:
+    """Runs something between two looks at `tailscale status` that say the same; returns what it did, and what they say."""
+    found: list[tuple[T, dict[str, Row]]] = []
 
     def is_still() -> bool:
         for name in PINGED:
             tailnet.alpha.ping(name)
         before = shown(tailnet.alpha)
-        found.append((exported(tailnet.alpha, path), before))
+        found.append((run(), before))
         return shown(tailnet.alpha) == before
 
     tailnet.lab.wait_until(is_still, 60)
@@ -116,6 +124,21 @@ def test_what_tailscale_status_says_of_each_peer(tailnet: Tailnet, box: Path) ->
     direct = {name for name, value in per_peer(series, "tailscale_peer_direct").items() if value}
     assert direct == {name for name, row in seen.items() if row.path == "direct"} | {"unknown"}
     assert sum(row.tx > 0 and row.rx > 0 for row in seen.values()) >= 4
+
+
+def test_what_tsfc_peers_shows_of_each_peer(tailnet: Tailnet, box: Path) -> None:
+    def look() -> list[dict[str, Any]]:
+        ran = tsfc(tailnet.alpha, "peers", "--format", "json", "--watchdog-metrics", str(box / "none.prom"))
+        assert ran.status == 0, ran
+        peers: list[dict[str, Any]] = json.loads(ran.stdout)["peers"]
+        return peers
+
+    peers, seen = between_two_looks(tailnet, look)
+    assert {peer["peer"]: (peer["path"], peer["rx_bytes"], peer["tx_bytes"]) for peer in peers if peer["peer"] != "sharee"} == {
+        name: (row.path, row.rx, row.tx) for name, row in seen.items()
+    }
+    assert {peer["via"] for peer in peers if peer["path"] == "derp"} == {"fra"}
+    assert all(re.fullmatch(r"[\d.]+:\d+", peer["via"]) for peer in peers if peer["path"] == "direct")
 
 
 def test_all_that_a_peer_can_be_is_there(tailnet: Tailnet, box: Path) -> None:

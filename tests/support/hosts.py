@@ -22,7 +22,7 @@ PACKAGE = "/opt/tsfc"
 TSFC = f"{PACKAGE}/bin/tsfc"
 PYTHON = "/usr/bin/python3"
 "The one that the sandbox of the units lets them see, whatever the tests run on."
-DISTRIBUTIONS = ("tsfc", "msgspec", "returns", "prometheus_client", "typing_extensions", "zstandard")
+DISTRIBUTIONS = ("tsfc", "msgspec", "returns", "prometheus_client", "typing_extensions", "zstandard", "rich")
 SOCKET = "/run/tailscale/tailscaled.sock"
 CAPTURE = "/opt/capture.ndjson"
 TAILSCALED_UNIT = f"{UNITS}/tailscaled.service"

@@ -21,7 +21,7 @@ PATHS = {
     Path.DIRECT: "packets go to it directly, {via}",
     Path.PEER_RELAY: "packets go to it through a peer relay, {via}",
     Path.DERP: "packets go to it through the DERP relay {via}, which is its home region",
-    Path.IDLE: "nothing was sent to it for 45 seconds, so tailscaled keeps no path to it: it has no direct address, and that is no fault",
+    Path.IDLE: "nothing was sent to it in the last 45 seconds, so tailscaled keeps no path to it: it has no direct address, and that is no fault",
     Path.OFFLINE: "the control server says that it is offline",
 }
 RULES = {
