@@ -51,14 +51,14 @@ def ask(path: Path, method: str, url: str, *, timeout: float = TIMEOUT_SECONDS) 
     return body
 
 
-def watch_engine(path: Path) -> None:
+def watch_engine(path: Path, *, timeout: float = TIMEOUT_SECONDS) -> None:
     """Looks at a node's notifications for a moment, as a desktop client does for long.
 
     Now and then a tailscaled 1.78.3 that starts goes by a state of its engine that is no longer so, until somebody asks for the state anew: it stays
     `Starting` although it is connected, or takes back its endpoints, so that it is on relay for all (`getStatus` in wgengine/userspace.go reads the
     clock after the endpoints). In 3 of 80 labs of ten nodes, five labs at once on two processors.
     """
-    connection = UnixConnection(path, HOST, TIMEOUT_SECONDS)
+    connection = UnixConnection(path, HOST, timeout)
     try:
         connection.request("GET", "/localapi/v0/watch-ipn-bus?mask=1")
         connection.getresponse().readline()
@@ -72,9 +72,9 @@ def read(answer: bytes) -> dict[str, Any]:
     return found
 
 
-def nodes(admin: Path) -> dict[str, Any]:
+def nodes(admin: Path, *, timeout: float = TIMEOUT_SECONDS) -> dict[str, Any]:
     """Returns what the server knows of each node, by its host name."""
-    return read(ask(admin, "GET", "/nodes"))
+    return read(ask(admin, "GET", "/nodes", timeout=timeout))
 
 
 def change(admin: Path, name: str, **values: str) -> None:

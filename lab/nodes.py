@@ -56,12 +56,13 @@ class Node:
     "Its own: state, socket, log."
     certificate: Path
     "Of the coordination server, which it has to trust."
+    socket: Path = field(init=False)
+    "The LocalAPI's."
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
-    @property
-    def socket(self) -> Path:
-        """The LocalAPI's."""
-        return self.directory / "tailscaled.sock"
+    def __post_init__(self) -> None:
+        """Lets the socket be in its directory."""
+        self.socket = self.directory / "tailscaled.sock"
 
     @property
     def log(self) -> Path:
@@ -148,12 +149,9 @@ class Node:
         return {peer["HostName"]: peer for peer in self.peers()}.get(name, {})
 
     def state(self) -> str:
-        """Returns its backend state; `UNREACHABLE` where it does not answer. One that is `Starting` is helped on."""
+        """Returns its backend state; `UNREACHABLE` where it does not answer."""
         with contextlib.suppress(OSError, control.AnswerError):
-            state = str(self.status()["BackendState"])
-            if state == "Starting":
-                control.watch_engine(self.socket)
-            return state
+            return str(self.status()["BackendState"])
         return UNREACHABLE
 
     def ping(self, peer: str, kind: str = "disco") -> dict[str, Any]:

@@ -6,9 +6,11 @@ import json
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +22,8 @@ from lab.nodes import UNREACHABLE, Node, peers_in
 POLL_SECONDS = 0.05
 UP_SECONDS = 60.0
 LOG_LINES = 8
+HELP_SECONDS = 1.0
+HELP_TIMEOUT_SECONDS = 2.0
 
 
 class UnmetError(AssertionError):
@@ -65,6 +69,7 @@ class Lab:
             self.control = subprocess.Popen(["setpriv", "--pdeathsig=KILL", *command], stdout=log, stderr=log, start_new_session=True)
         stack.callback(self._end)
         self.wait_until(self._control_answers, UP_SECONDS)
+        stack.enter_context(self._helping())
         for name, nat in self._wanted.items():
             self.add(name, nat).start()
         self.up(*self._wanted)
@@ -81,6 +86,32 @@ class Lab:
             control.nodes(self.admin)
             return True
         return False
+
+    @contextmanager
+    def _helping(self) -> Generator[None]:
+        """Helps nodes on, once a second, while the block lasts."""
+        over = threading.Event()
+
+        def help_now_and_then() -> None:
+            while not over.wait(HELP_SECONDS):
+                for node in list(self.nodes.values()):
+                    with suppress(OSError, HTTPException, control.AnswerError):
+                        self._help(node)
+
+        thread = threading.Thread(target=help_now_and_then)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _help(self, node: Node) -> None:
+        """Has a node look at its engine where it seems to have missed what that one does (`control.watch_engine`)."""
+        state = control.read(node.answer("status?peers=false", timeout=HELP_TIMEOUT_SECONDS))["BackendState"]
+        known = control.nodes(self.admin, timeout=HELP_TIMEOUT_SECONDS).get(node.name, {})
+        if state == "Starting" or (state == "Running" and not known.get("endpoints")):
+            control.watch_engine(node.socket, timeout=HELP_TIMEOUT_SECONDS)
 
     def add(self, name: str, nat: NAT) -> Node:
         """Adds a node, whose tailscaled is not started."""
@@ -100,33 +131,18 @@ class Lab:
             self.wait_until(node.socket.exists, UP_SECONDS)
             process = subprocess.Popen(node.command(*node.up_arguments()), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             started.append((name, process))
-        self.wait_until(lambda: all(self._is_over(self.nodes[name], process) for name, process in started), UP_SECONDS)
         for name, process in started:
-            said, _ = process.communicate()
+            said, _ = process.communicate(timeout=UP_SECONDS)
             if process.returncode != 0:
                 raise UnmetError(f"`tailscale up` on {name}: {said.strip()}\n{self.seen()}")
         self.wait_until(lambda: all(self._sees(self.nodes[name], others=len(names) - 1) for name in names), UP_SECONDS)
-        self.wait_until(lambda: all(self._is_reachable(self.nodes[name]) for name in names), UP_SECONDS)
+        self.wait_until(lambda: all(node["endpoints"] for name, node in self.known().items() if name in names), UP_SECONDS)
 
     def _sees(self, node: Node, *, others: int) -> bool:
         """Reports whether a node is in the tailnet, with so many others online, and each knows a relay."""
         status = node.status()
         online = [peer for peer in peers_in(status) if peer["Online"] and peer["Relay"]]
         return bool(status["BackendState"] == "Running" and status["Self"]["Online"] and len(online) >= others)
-
-    def _is_over(self, node: Node, process: subprocess.Popen[str]) -> bool:
-        """Reports whether a `tailscale up` has ended. Until then, its node is helped on."""
-        if process.poll() is None:
-            node.state()
-            return False
-        return True
-
-    def _is_reachable(self, node: Node) -> bool:
-        """Reports whether the coordination server knows endpoints of a node. One that has told it none is helped on."""
-        if not self.known()[node.name]["endpoints"]:
-            control.watch_engine(node.socket)
-            return False
-        return True
 
     def node(self, name: str) -> Node:
         """Returns a node by its name."""

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
 from lab import NAT, Lab, Node
-from lab.control import AnswerError, ask, read, watch_engine
 from lab.nodes import ENVIRONMENT
 from support.hosts import SOCKET, TAILSCALED_UNIT, Host, hosting, require_bootable
 from support.processes import Ran, run, series
@@ -132,7 +129,8 @@ Restart=on-failure
         CERTIFICATE: node.certificate.read_text(),
         TAILSCALED_ENVIRONMENT: _assignments(environment or {}),
     }
-    with hosting(*install, files=files, network=node.place.inside.path, visible=[node.programs]) as host, _helped_on(host):
+    with hosting(*install, files=files, network=node.place.inside.path, visible=[node.programs]) as host:
+        node.socket = host.machine.path("/run") / SOCKET.removeprefix("/run/")
         booted = Booted(host, node)
         booted.tailscale(*node.up_arguments())
         yield booted
@@ -141,24 +139,3 @@ Restart=on-failure
 def _assignments(environment: Mapping[str, str]) -> str:
     """Returns the text of a file of environment variables, as systemd reads it."""
     return "".join(f"{name}={value}\n" for name, value in environment.items())
-
-
-@contextmanager
-def _helped_on(host: Host) -> Generator[None]:
-    """Looks each second whether tailscaled stays in `Starting`, and helps it on (`control.watch_engine`)."""
-    over = threading.Event()
-    socket = host.machine.path("/run") / SOCKET.removeprefix("/run/")
-
-    def look() -> None:
-        while not over.wait(1):
-            with suppress(OSError, AnswerError, HTTPException):
-                if read(ask(socket, "GET", "/localapi/v0/status?peers=false", timeout=5))["BackendState"] == "Starting":
-                    watch_engine(socket)
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
