@@ -23,15 +23,16 @@ from lab import NAT, Lab
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job has not
 with Lab(alpha=NAT.EASY, bravo=NAT.HARD) as lab:
     print(lab.directory, lab.control.pid, *(node.pid for node in lab.nodes.values()), flush=True)
+    sys.stdin.readline()
     {then}
 """
 
 
 @contextmanager
 def held(then: str) -> Generator[tuple[subprocess.Popen[bytes], Path, list[int]]]:
-    """Starts a process that has a lab; gives it, the lab's directory and its processes."""
+    """Starts a process that has a lab, until it is told to go on; gives it, the lab's directory and its processes."""
     program = [sys.executable, "-c", HOLDS_A_LAB.format(then=then)]
-    with subprocess.Popen(program, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(program, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             assert process.stdout
             directory, *pids = process.stdout.readline().decode().split()
@@ -59,7 +60,10 @@ def networks() -> set[str]:
 def test_nothing_is_left_of_a_lab(then: str, number: signal.Signals | None) -> None:
     with held(then) as (process, directory, pids):
         assert len(pids) == 3
-        namespaces = {os.readlink(f"/proc/{pid}/ns/net") for pid in pids if is_alive(pid)}
+        namespaces = {os.readlink(f"/proc/{pid}/ns/net") for pid in pids}
+        assert process.stdin
+        process.stdin.write(b"\n")
+        process.stdin.flush()
         if number is not None:
             interrupt(process, number)
         process.wait(30)
