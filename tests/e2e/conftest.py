@@ -11,6 +11,8 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 from lab import NEWEST, OLDEST, builds
 from support.required import require
 
+LONGEST = "test_idle_nodes_become_direct"
+"Its tests take three minutes each: what begins last, ends last."
 SHARING = ("test_exporter", "test_states")
 "The modules that have one lab for each release."
 RELEASES = [pytest.param(NEWEST, id="newest"), pytest.param(OLDEST, id="oldest")]
@@ -41,3 +43,8 @@ class LabScheduling(LoadScopeScheduling):  # type: ignore[misc]
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LabScheduling:
     """Is pytest-xdist's hook."""
     return LabScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Is pytest's hook: the longest first."""
+    items.sort(key=lambda item: LONGEST not in item.name)
