@@ -56,7 +56,7 @@ def watch_engine(path: Path, *, timeout: float = TIMEOUT_SECONDS) -> None:
 
     Now and then a tailscaled 1.78.3 that starts goes by a state of its engine that is no longer so, until somebody asks for the state anew: it stays
     `Starting` although it is connected, or takes back its endpoints, so that it is on relay for all (`getStatus` in wgengine/userspace.go reads the
-    clock after the endpoints).
+    clock after the endpoints). The state is asked for two seconds after somebody has begun to look (`pollRequestEngineStatus`, ipn/ipnlocal/local.go).
     """
     connection = UnixConnection(path, HOST, timeout)
     try:

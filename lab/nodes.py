@@ -136,9 +136,9 @@ class Node:
         """Returns what its LocalAPI answers, below `/localapi/v0/`."""
         return control.ask(self.socket, method, f"/localapi/v0/{url}", timeout=timeout)
 
-    def status(self) -> dict[str, Any]:
+    def status(self, *, timeout: float = COMMAND_SECONDS) -> dict[str, Any]:
         """Returns its status."""
-        return control.read(self.answer("status"))
+        return control.read(self.answer("status", timeout=timeout))
 
     def peers(self) -> list[dict[str, Any]]:
         """Returns what its status has of its peers."""
@@ -148,10 +148,10 @@ class Node:
         """Returns what its status has of a peer, by its host name; nothing where there is none."""
         return {peer["HostName"]: peer for peer in self.peers()}.get(name, {})
 
-    def state(self) -> str:
+    def state(self, *, timeout: float = COMMAND_SECONDS) -> str:
         """Returns its backend state; `UNREACHABLE` where it does not answer."""
         with contextlib.suppress(OSError, control.AnswerError):
-            return str(self.status()["BackendState"])
+            return str(self.status(timeout=timeout)["BackendState"])
         return UNREACHABLE
 
     def ping(self, peer: str, kind: str = "disco") -> dict[str, Any]:

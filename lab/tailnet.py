@@ -23,7 +23,8 @@ POLL_SECONDS = 0.05
 UP_SECONDS = 60.0
 LOG_LINES = 8
 HELP_SECONDS = 1.0
-HELP_TIMEOUT_SECONDS = 2.0
+HELP_TIMEOUT_SECONDS = 5.0
+"More than the two seconds that tailscaled takes to look at its engine for who watches it."
 
 
 class UnmetError(AssertionError):
@@ -94,9 +95,10 @@ class Lab:
 
         def help_now_and_then() -> None:
             while not over.wait(HELP_SECONDS):
-                for node in list(self.nodes.values()):
-                    with suppress(OSError, HTTPException, control.AnswerError):
-                        self._help(node)
+                with suppress(OSError, HTTPException, control.AnswerError):
+                    known = control.nodes(self.admin, timeout=HELP_TIMEOUT_SECONDS)
+                    for node in list(self.nodes.values()):
+                        self._help(node, known.get(node.name, {}))
 
         thread = threading.Thread(target=help_now_and_then)
         thread.start()
@@ -106,10 +108,14 @@ class Lab:
             over.set()
             thread.join()
 
-    def _help(self, node: Node) -> None:
-        """Has a node look at its engine where it seems to have missed what that one does (`control.watch_engine`)."""
-        state = control.read(node.answer("status?peers=false", timeout=HELP_TIMEOUT_SECONDS))["BackendState"]
-        known = control.nodes(self.admin, timeout=HELP_TIMEOUT_SECONDS).get(node.name, {})
+    def _help(self, node: Node, known: Mapping[str, Any]) -> None:
+        """Has a node look at its engine where it seems to have missed what that one does (`control.watch_engine`).
+
+        Args:
+            node: the node.
+            known: what the coordination server knows of it.
+        """
+        state = node.state(timeout=HELP_TIMEOUT_SECONDS)
         if state == "Starting" or (state == "Running" and not known.get("endpoints")):
             control.watch_engine(node.socket, timeout=HELP_TIMEOUT_SECONDS)
 

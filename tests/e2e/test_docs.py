@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from lab import NAT, Lab
-from support.docs import shown
-from support.hosts import METRICS, PACKAGE, STATE
+from support.docs import filled_in, shown
+from support.hosts import PACKAGE, STATE
 from support.processes import Ran, wait_until
 from support.tailnets import Booted, booted_node
 
@@ -22,8 +22,6 @@ ELSEWHERE = {
     r"journalctl -u (prometheus-node-exporter|alloy) ": "are not installed on this node",
 }
 "What is not run here, and why."
-MEANT = {"PEER": "bravo", "HOST": "bravo", "JOB": "exporter", "<job>": "exporter", "FILE": f"{METRICS}/tailscale-peers.prom"}
-"What stands for something of the reader's own."
 WITHOUT_END = {r"journalctl .* -f$": 2, r"tsfc capture ": 2, r"mkdir .*while sleep": 15}
 "What goes on until Ctrl-C, and the seconds until there is something to see."
 DISTURBING = r"tailscale (up|down)|systemctl restart "
@@ -57,13 +55,12 @@ def node() -> Iterator[Booted]:
 
 def run(node: Booted, command: str) -> Ran:
     """Runs a command in a shell of a node, as somebody who types it there."""
-    for word, meant in MEANT.items():
-        command = command.replace(word, meant)
+    command = filled_in(command)
     seconds = next((seconds for pattern, seconds in WITHOUT_END.items() if re.match(pattern, command, re.DOTALL)), 60)
     if command.startswith("systemctl edit "):  # wants a terminal
         command = f"script --quiet --return --command {shlex.quote(command)} /dev/null"
     shell = SHELL.replace("$PROGRAMS", str(node.node.programs)) + command
-    return node.host.machine.run("timeout", "--preserve-status", "--signal=INT", str(seconds), "sh", "-c", shell, check=False)
+    return node.host.machine.run("timeout", "--preserve-status", "--signal=INT", str(seconds), "sh", "-euc", shell, check=False)
 
 
 def wanted(command: str) -> set[int]:

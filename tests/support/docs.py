@@ -12,6 +12,8 @@ PROGRAMS = ("df", "journalctl", "ls", "make", "pip", "pipx", "promtool", "python
 "What a command in a line of text begins with."
 NAMES = ("promtool test rules", "systemctl restart", "systemctl restart …", "tailscale ping", "tsfc stand-in", "tsfc units")
 "What of that is the name of a command and not a whole one."
+MEANT = {"PEER": "bravo", "HOST": "bravo", "JOB": "exporter", "<job>": "exporter", "FILE": "/var/lib/alloy/tailscale-peers.prom"}
+"What stands for something of the reader's own, and what it may be."
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -34,3 +36,10 @@ def inline(page: str) -> list[str]:
 def shown() -> list[tuple[str, str]]:
     """Returns all commands that are shown, each with its page: those of a page in a row, what is in its lines last."""
     return [(page, command) for page in PAGES for command in (*scripts(page), *(command for command, _ in sessions(page)), *inline(page))]
+
+
+def filled_in(command: str) -> str:
+    """Returns a command with something for all that is the reader's own."""
+    for word, meant in MEANT.items():
+        command = command.replace(word, meant)
+    return command

@@ -130,7 +130,7 @@ Restart=on-failure
         TAILSCALED_ENVIRONMENT: _assignments(environment or {}),
     }
     with hosting(*install, files=files, network=node.place.inside.path, visible=[node.programs]) as host:
-        node.socket = host.machine.path("/run") / SOCKET.removeprefix("/run/")
+        node.socket = host.machine.path(SOCKET)
         booted = Booted(host, node)
         booted.tailscale(*node.up_arguments())
         yield booted
