@@ -95,10 +95,9 @@ class Lab:
 
         def help_now_and_then() -> None:
             while not over.wait(HELP_SECONDS):
-                with suppress(OSError, HTTPException, control.AnswerError):
-                    known = control.nodes(self.admin, timeout=HELP_TIMEOUT_SECONDS)
-                    for node in list(self.nodes.values()):
-                        self._help(node, known.get(node.name, {}))
+                for node in list(self.nodes.values()):
+                    with suppress(OSError, HTTPException, control.AnswerError):
+                        self._help(node)
 
         thread = threading.Thread(target=help_now_and_then)
         thread.start()
@@ -108,14 +107,11 @@ class Lab:
             over.set()
             thread.join()
 
-    def _help(self, node: Node, known: Mapping[str, Any]) -> None:
-        """Has a node look at its engine where it seems to have missed what that one does (`control.watch_engine`).
-
-        Args:
-            node: the node.
-            known: what the coordination server knows of it.
-        """
+    def _help(self, node: Node) -> None:
+        """Has a node look at its engine where it seems to have missed what that one does (`control.watch_engine`)."""
         state = node.state(timeout=HELP_TIMEOUT_SECONDS)
+        # Asked for each node anew: while one was helped, the others have gone on by themselves.
+        known = control.nodes(self.admin, timeout=HELP_TIMEOUT_SECONDS).get(node.name, {})
         if state == "Starting" or (state == "Running" and not known.get("endpoints")):
             control.watch_engine(node.socket, timeout=HELP_TIMEOUT_SECONDS)
 
