@@ -39,7 +39,7 @@ test: .venv/dev ## all tests but those of `make e2e`
 
 .PHONY: test-lowest
 test-lowest: .venv-lowest/test ## the tests of the program, on the lowest versions that are supported
-	$(LOWEST)/python -bb -m pytest $(PYTEST_FLAGS) tests/core tests/shell tests/offline
+	$(LOWEST)/python -bb -m pytest $(PYTEST_FLAGS) tests/core tests/shell tests/offline tests/units
 
 .PHONY: test-nix
 test-nix: .venv/dev ## the NixOS modules and the flake, evaluated; needs Debian's nix-bin
@@ -65,7 +65,7 @@ lab-down: .venv/dev ## and take it down
 
 .PHONY: cover
 cover: .venv/dev ## branch coverage of the core; less than 100 % fails
-	$(BIN)/coverage run -m pytest -q tests/core
+	$(BIN)/coverage run -m pytest -q tests/core tests/offline/test_replay.py tests/offline/test_simulate.py
 	$(BIN)/coverage report
 
 .PHONY: lint
@@ -86,7 +86,7 @@ fmt: .venv/dev ## format, and mend what can be mended
 
 .PHONY: golden
 golden: .venv/dev ## write the expected outputs in tests/fixtures anew; read the diff
-	TSFC_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/core/test_golden.py tests/core/test_units.py
+	TSFC_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/core/test_golden.py tests/units/test_table.py
 
 .PHONY: dashboard
 dashboard: .venv/dev ## write mixin/dashboard.json anew

@@ -26,6 +26,7 @@ python3Packages.buildPythonApplication {
       ../tests/offline
       ../tests/shell
       ../tests/support
+      ../tests/units
     ];
   };
 

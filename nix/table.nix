@@ -1,7 +1,7 @@
-# Reads src/tsfc/core/units.json as src/tsfc/core/units.py does, which says how; from it come the options and the units.
+# Reads src/tsfc/units/units.json as src/tsfc/units/table.py does, which says how; from it come the options and the units.
 { lib }:
 let
-  table = builtins.fromJSON (builtins.readFile ../src/tsfc/core/units.json);
+  table = builtins.fromJSON (builtins.readFile ../src/tsfc/units/units.json);
 
   # A type of the table: a text that matches all of its patterns. What it has to be is said by the error.
   matching =

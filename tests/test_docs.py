@@ -20,9 +20,9 @@ from support.mixin import JOBS, alerts, emitted
 from support.processes import Ran, inside, series, started, wait_until
 from support.required import program
 from tools.metrics_reference import reference
-from tsfc import cli
-from tsfc.cli_units import flag
-from tsfc.shell import units
+from tsfc.cli import main as cli
+from tsfc.cli.units import flag
+from tsfc.units import install as units
 
 JOBS_PAGE = PAGES["docs/jobs.md"]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from tsfc.core import exporter, keepalive, native
+from tsfc.core import exporter, keepalive
+from tsfc.core import native_metrics as native
 from tsfc.core.clock import Instant
-from tsfc.core.families import Family, duration
 from tsfc.core.keepalive import Answer, Outcome
-from tsfc.core.paths import Path
-from tsfc.core.status import BACKEND_STATES, decode
+from tsfc.core.metrics.families import Family, duration
+from tsfc.core.tailscale.paths import Path
+from tsfc.core.tailscale.status import BACKEND_STATES, decode
 from tsfc.core.watchdog import families as watchdog
 from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.state import State

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from tsfc.shell import defaults
-from tsfc.shell.localapi import is_reachable
+from tsfc.shell.tailscaled.localapi import is_reachable
 
 ROOT = Path(__file__).parents[1]
 CAPTURE = ROOT / "tests/fixtures/timeline.ndjson"

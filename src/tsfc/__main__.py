@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tsfc.cli import entry
+from tsfc.cli.main import entry
 
 if __name__ == "__main__":
     entry()

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from returns.result import Failure
 
 from support.corpus import BAD_STATUSES, documents, hostile_statuses
-from tsfc.core import exporter, keepalive, native
-from tsfc.core.exposition import render
-from tsfc.core.exposition_check import check
-from tsfc.core.status import decode
+from tsfc.core import exporter, keepalive
+from tsfc.core import native_metrics as native
+from tsfc.core.metrics.exposition import render
+from tsfc.core.metrics.lint import check
+from tsfc.core.tailscale.status import decode
 
 slow = settings(suppress_health_check=[HealthCheck.too_slow])
 

@@ -10,9 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.corpus import NAMES_FROM_HELL
 from support.statuses import decoded, encoded, peer
 from tsfc.core.exporter import families, last_success_in
-from tsfc.core.exposition import render
-from tsfc.core.exposition_check import check
-from tsfc.core.status import Status, decode
+from tsfc.core.metrics.exposition import render
+from tsfc.core.metrics.lint import check
+from tsfc.core.tailscale.status import Status, decode
 
 NOW = 1_795_438_440.0
 

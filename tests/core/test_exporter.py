@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from support.corpus import NAMES_FROM_HELL, handshakes, hostile_statuses
 from support.statuses import PATHS, decoded, peer
 from tsfc.core.exporter import LABEL_LIMIT, LAST_SUCCESS, families, last_success_in
-from tsfc.core.exposition import render
-from tsfc.core.families import Family, Kind, Sample
-from tsfc.core.status import BACKEND_STATES, Status
+from tsfc.core.metrics.exposition import render
+from tsfc.core.metrics.families import Family, Kind, Sample
+from tsfc.core.tailscale.status import BACKEND_STATES, Status
 
 NOW = 1_795_438_440.0
 

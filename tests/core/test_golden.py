@@ -13,11 +13,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.corpus import FIXTURES
-from tsfc.core import exporter, keepalive, native
+from tsfc.core import exporter, keepalive
+from tsfc.core import native_metrics as native
 from tsfc.core.clock import Instant
-from tsfc.core.exposition import render
-from tsfc.core.exposition_check import check
-from tsfc.core.status import decode
+from tsfc.core.metrics.exposition import render
+from tsfc.core.metrics.lint import check
+from tsfc.core.tailscale.status import decode
 from tsfc.core.watchdog.effects import Log, RestartTailscaled
 from tsfc.core.watchdog.events import Done, Observed, Performed
 from tsfc.core.watchdog.families import families as watchdog_families

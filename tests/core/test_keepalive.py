@@ -11,8 +11,8 @@ from returns.result import Failure
 
 from support.corpus import damaged, json_values
 from support.statuses import decoded, peer
-from tsfc.core.families import Family, Kind, Sample
 from tsfc.core.keepalive import ERROR, NO_REPLY, PAUSE_SECONDS, Answer, Outcome, Ping, families, next_ping, pings, read_answer, result_of
+from tsfc.core.metrics.families import Family, Kind, Sample
 
 DIRECT, PEER_RELAY, DERP = Answer(Outcome.DIRECT, 0.012), Answer(Outcome.PEER_RELAY, 0.025), Answer(Outcome.DERP, 0.048)
 

@@ -15,7 +15,7 @@ That the core does not import them itself is import-linter's to check; here it i
 and returns load none of them. prometheus_client loads most, for it can serve HTTP, too; of it the core uses the renderer
 and the parser.
 """
-RENDERS = {"tsfc.core.exposition", "tsfc.core.exposition_check", "tsfc.core.exposition_reading", "tsfc.core.native"}
+RENDERS = {"tsfc.core.metrics.exposition", "tsfc.core.metrics.lint", "tsfc.core.metrics.parse", "tsfc.core.native_metrics"}
 "The modules that turn metrics into text, or read that; all others know them as data."
 
 MODULES = [module.name for module in pkgutil.walk_packages(core.__path__, "tsfc.core.")]

@@ -22,11 +22,13 @@ from support.captures import START, TIMELINE, fault, hectic, seen, text
 from support.processes import complaints, run, wait_until
 from support.required import program
 from support.statuses import PATHS, peer
+from tsfc.core.evaluation import run as fold
+from tsfc.core.evaluation.observation import instant, parse
+from tsfc.core.evaluation.statistics import Tally, count
+from tsfc.core.evaluation.timeline import Timeline, record
 from tsfc.core.watchdog.policy import Documented
-from tsfc.offline import fold, pages, report
-from tsfc.offline.observation import instant, parse
-from tsfc.offline.tally import Tally, count
-from tsfc.offline.timeline import Timeline, record
+from tsfc.offline.report import document as pages
+from tsfc.offline.report import report
 
 Browser = Any
 "Selenium's `Chrome`; half of its methods have no types."

@@ -282,7 +282,7 @@ CANDIDATES = [
 
 def test_a_pattern_means_the_same_to_nix_as_to_python(nix_instantiate: Callable[..., str]) -> None:
     """The table is one, but two read it, and each has regular expressions of its own."""
-    table = json.loads((ROOT / "src/tsfc/core/units.json").read_text())["types"]
+    table = json.loads((ROOT / "src/tsfc/units/units.json").read_text())["types"]
     accepts = "text: builtins.all (pattern: builtins.match pattern text != null) kind.patterns"
     ask = f"{{ types, texts }}: builtins.mapAttrs (_: kind: builtins.filter ({accepts}) (builtins.fromJSON texts)) (builtins.fromJSON types)"
     given = ("--argstr", "types", json.dumps(table), "--argstr", "texts", json.dumps(CANDIDATES))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from support.processes import complaints, run
-from tsfc.offline import scenario
+from tsfc.offline.simulation import scenario
 
 OWN = {"daemon_down_seconds", "needless_restarts", "unserved_relay_seconds", "scenario"}
 

@@ -17,9 +17,9 @@ import sys
 import traceback
 from typing import Any
 
-from tsfc import cli
+from tsfc.cli import main as cli
 
-for module in ("tsfc.core.exposition", *(f"tsfc.shell.jobs.{job}" for job in ("exporter", "keepalive", "native_metrics", "watchdog"))):
+for module in ("tsfc.core.metrics.exposition", *(f"tsfc.shell.jobs.{job}" for job in ("exporter", "keepalive", "native_metrics", "watchdog"))):
     importlib.import_module(module)
 
 AUDITED = {"open", "os.rename", "os.remove", "os.mkdir", "os.listdir", "fcntl.flock", "subprocess.Popen"}

@@ -8,7 +8,7 @@ import pytest
 
 from support.processes import Forked, Ran, complaints, inside, run, series, tree
 from support.statuses import encoded, peer
-from tsfc.shell.jobs import common
+from tsfc.shell.tailscaled import observe
 
 NAMES = [
     "../../etc/passwd",
@@ -142,7 +142,7 @@ def test_an_input_that_cannot_be_read_is_one_line(box: Path, given: str) -> None
 
 def test_an_input_past_the_limit_is_one_line(box: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     """The limit is lowered here; the file has no end."""
-    monkeypatch.setattr(common, "ANSWER_LIMIT", 2**20)
+    monkeypatch.setattr(observe, "ANSWER_LIMIT", 2**20)
     status_ = inside("exporter", "--status-file", "/dev/zero", "--metrics-path", str(box / "a.prom"))
     said = capfd.readouterr()
     assert complaints("exporter", Ran(status_, said.out, said.err)) == ["reading /dev/zero: it is larger than 1 MiB; is it the right file?"]

@@ -15,7 +15,7 @@ import pytest
 from support.processes import Ran, complaints, ended, inside, run, series, started
 from support.servers import Response, http, serving
 from support.statuses import encoded, peer
-from tsfc.shell import localapi
+from tsfc.shell.tailscaled import localapi
 
 T = 1_800_000_000
 JOBS = ["exporter", "native-metrics", "keepalive", "watchdog"]

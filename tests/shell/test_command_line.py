@@ -12,7 +12,7 @@ import pytest
 from support.processes import complaints, ended, inside, interrupt, run, series, started, wait_until
 from support.servers import serving
 from support.statuses import encoded, peer
-from tsfc import cli
+from tsfc.cli import main as cli
 from tsfc.core.watchdog.policy import Documented
 
 COMMANDS = ["exporter", "native-metrics", "keepalive", "watchdog", "stand-in"]

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from support.processes import complaints, run, series, short_directory, started, wait_until
-from tsfc.shell import localapi, tailscaled
+from tsfc.shell.tailscaled import localapi
+from tsfc.shell.tailscaled import source as tailscaled
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 JOBS = ["exporter", "native-metrics", "keepalive", "watchdog"]

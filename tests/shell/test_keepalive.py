@@ -21,8 +21,8 @@ from support.programs import calls, program
 from support.servers import DERP_PONG, DIRECT_PONG, PEER_RELAY_PONG, Request, Respond, Response, http, pong, serving, tailscaled
 from support.statuses import encoded, peer
 from tsfc.core.keepalive import Ping
-from tsfc.shell import cli_pings
-from tsfc.shell.tailscaled import Cli
+from tsfc.shell.tailscaled import cli_pings
+from tsfc.shell.tailscaled.source import Cli
 
 
 def _peers(number: int, path: str = "direct") -> list[dict[str, Any]]:
@@ -174,7 +174,7 @@ def test_a_crowded_socket_is_tried_again(box: Path) -> None:
 
 _MEASURED = """
 import resource, sys
-from tsfc.cli import main
+from tsfc.cli.main import main
 status = main(sys.argv[2:])
 with open("/proc/self/status") as file, open(sys.argv[1], "w") as out:
     out.write(next(line.split()[1] for line in file if line.startswith("VmHWM")))

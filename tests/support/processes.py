@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tsfc import cli
+from tsfc.cli import main as cli
 from tsfc.shell import signals
 
 DEADLINE_SECONDS = 60.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tsfc.core.status import Status, decode
+from tsfc.core.tailscale.status import Status, decode
 
 SUFFIX = "tail1.ts.net"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 
-from tsfc.core import status as statuses
-from tsfc.core.families import Family, Kind, Sample, gauge
-from tsfc.core.paths import Path, classify, has_direct_address
-from tsfc.core.peers import Peer, address, named
-from tsfc.core.status import PeerStatus, Status, UserProfile
+from tsfc.core.metrics.families import Family, Kind, Sample, gauge
+from tsfc.core.tailscale import status as statuses
+from tsfc.core.tailscale.paths import Path, classify, has_direct_address
+from tsfc.core.tailscale.peers import Peer, address, named
+from tsfc.core.tailscale.status import PeerStatus, Status, UserProfile
 from tsfc.core.text import printable
 
 LAST_SUCCESS = "tailscale_exporter_last_success_timestamp_seconds"

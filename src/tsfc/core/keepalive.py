@@ -14,11 +14,11 @@ import msgspec
 from msgspec import Struct, field
 from returns.result import Failure, Result, Success
 
-from tsfc.core import status as statuses
-from tsfc.core.families import Family, Kind, Sample
 from tsfc.core.faults import Unusable
-from tsfc.core.peers import address, is_watched, named
-from tsfc.core.status import Status
+from tsfc.core.metrics.families import Family, Kind, Sample
+from tsfc.core.tailscale import status as statuses
+from tsfc.core.tailscale.peers import address, is_watched, named
+from tsfc.core.tailscale.status import Status
 from tsfc.core.text import one_line
 
 PAUSE_SECONDS = 1.0

@@ -1,1 +1,1 @@
-"""What needs no tailscaled: recordings and imagined tailnets, through the same core."""
+"""Tools that need no tailscaled: replay of captures, simulation, a fake tailscaled."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from tsfc.shell.jobs.common import STDERR
+from tsfc.shell.console import STDERR
 
 T = TypeVar("T")
 

@@ -13,18 +13,22 @@ import msgspec
 from msgspec import Struct, field
 from returns.result import Failure
 
+from tsfc.core.evaluation import output, summary
+from tsfc.core.evaluation import policies as compare
+from tsfc.core.evaluation import run as fold
+from tsfc.core.evaluation.observation import Observation, instant
+from tsfc.core.evaluation.statistics import Tally, count
+from tsfc.core.evaluation.timeline import Timeline, record
 from tsfc.core.watchdog.families import families
 from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.step import Verdict
-from tsfc.offline import compare, fold, output, pages, report, summary
-from tsfc.offline.observation import Observation, instant
+from tsfc.offline.capture.read import Broken, Skipped, observations
+from tsfc.offline.parallel import Unspread, spread
 from tsfc.offline.progress import shown
-from tsfc.offline.reading import Broken, Skipped, observations
-from tsfc.offline.spread import Unspread, spread
-from tsfc.offline.tally import Tally, count
-from tsfc.offline.timeline import Timeline, record
+from tsfc.offline.report import document as pages
+from tsfc.offline.report import report
 from tsfc.shell import textfile
-from tsfc.shell.jobs.common import complain, write_out
+from tsfc.shell.console import complain, write_out
 
 TOOL = "replay"
 COMPLAINTS_LIMIT = 20
@@ -212,7 +216,7 @@ def _told(folded: Folded) -> int:
 
 
 def _write_metrics(path: str, task: Task, folded: Folded) -> int:
-    from tsfc.core.exposition import render  # noqa: PLC0415 - prometheus_client is most of a start
+    from tsfc.core.metrics.exposition import render  # noqa: PLC0415 - prometheus_client is most of a start
 
     state = folded.tallies[0].state
     if state.last_run is None:

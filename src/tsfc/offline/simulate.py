@@ -16,19 +16,24 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 from returns.result import Failure
 
+from tsfc.core.evaluation import output, summary
+from tsfc.core.evaluation import policies as compare
+from tsfc.core.evaluation import run as fold
+from tsfc.core.evaluation.observation import Observation, line
+from tsfc.core.evaluation.statistics import Tally, count
+from tsfc.core.evaluation.timeline import Timeline, record
 from tsfc.core.watchdog.events import Done, Outcome
 from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.step import DIRECT
-from tsfc.offline import compare, fold, output, pages, report, scenario, summary
-from tsfc.offline.observation import Observation, line
+from tsfc.offline.parallel import Unspread, spread
 from tsfc.offline.progress import shown
-from tsfc.offline.scenario import Scenario
-from tsfc.offline.spread import Unspread, spread
-from tsfc.offline.tally import Tally, count
-from tsfc.offline.timeline import Timeline, record
-from tsfc.offline.world import World
+from tsfc.offline.report import document as pages
+from tsfc.offline.report import report
+from tsfc.offline.simulation import scenario
+from tsfc.offline.simulation.scenario import Scenario
+from tsfc.offline.simulation.world import World
 from tsfc.shell.atomic import staged
-from tsfc.shell.jobs.common import complain, write_out
+from tsfc.shell.console import complain, write_out
 
 TOOL = "simulate"
 DAY_SECONDS = 86400

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from tsfc.core import status as statuses
+from tsfc.core.tailscale import status as statuses
 from tsfc.view.model import Row, View, health
 
 

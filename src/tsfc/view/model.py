@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from tsfc.core import status as statuses
 from tsfc.core.clock import Instant
 from tsfc.core.keepalive import Answer
-from tsfc.core.paths import Path, classify
-from tsfc.core.peers import Peer, is_watched, named
-from tsfc.core.status import Status
+from tsfc.core.tailscale import status as statuses
+from tsfc.core.tailscale.paths import Path, classify
+from tsfc.core.tailscale.peers import Peer, is_watched, named
+from tsfc.core.tailscale.status import Status
 from tsfc.core.text import one_line, printable
 from tsfc.core.watchdog.memory import Memory
 from tsfc.core.watchdog.outlook import Outlook, outlook

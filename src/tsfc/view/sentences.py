@@ -6,11 +6,11 @@ from difflib import get_close_matches
 
 from returns.result import Failure, Result, Success
 
-from tsfc.core import status as statuses
 from tsfc.core.clock import Instant
-from tsfc.core.paths import Path
-from tsfc.core.peers import is_watched, named
-from tsfc.core.status import PeerStatus
+from tsfc.core.tailscale import status as statuses
+from tsfc.core.tailscale.paths import Path
+from tsfc.core.tailscale.peers import is_watched, named
+from tsfc.core.tailscale.status import PeerStatus
 from tsfc.core.text import one_line
 from tsfc.core.watchdog.memory import Memory
 from tsfc.core.watchdog.outlook import Outlook, WhatIf, what_ifs

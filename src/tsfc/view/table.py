@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from tsfc.core.keepalive import Answer
-from tsfc.core.paths import Path
+from tsfc.core.tailscale.paths import Path
 from tsfc.core.text import one_line
 from tsfc.core.watchdog.step import Reason
-from tsfc.shell.jobs.common import STDOUT
+from tsfc.shell.console import STDOUT
 from tsfc.view.model import SILENT_SECONDS, Row, View, counts, health, quantity, span, via_text
 
 STYLES = {Path.DIRECT: "green", Path.PEER_RELAY: "yellow", Path.DERP: "red", Path.IDLE: "cyan", Path.OFFLINE: "dim"}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from support.statuses import SUFFIX
 from tsfc.core.clock import MAX_NUMBER, Boot, Instant
 from tsfc.core.faults import Down, Unusable
-from tsfc.core.status import PeerStatus, Status
+from tsfc.core.tailscale.status import PeerStatus, Status
 from tsfc.core.watchdog.effects import RestartTailscaled
 from tsfc.core.watchdog.events import Done, Failed, Observed, Performed, Unobservable
 from tsfc.core.watchdog.policy import Documented

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from support.statuses import peer
-from tsfc.core.families import Family, Kind, Sample
+from tsfc.core.metrics.families import Family, Kind, Sample
 from tsfc.core.watchdog.families import families
 from tsfc.core.watchdog.policy import Documented
 from tsfc.core.watchdog.state import State

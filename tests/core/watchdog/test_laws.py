@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tsfc.core.clock import Instant
-from tsfc.core.peers import named
-from tsfc.core.status import PeerStatus, Status
+from tsfc.core.tailscale.peers import named
+from tsfc.core.tailscale.status import PeerStatus, Status
 from tsfc.core.watchdog.events import Event, Observed
 from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.state import PEER_PREFIX, State, from_files, is_state_file, to_files

@@ -9,9 +9,9 @@ from returns.result import Failure
 
 from support.statuses import peer
 from tsfc.core.clock import Instant
-from tsfc.core.exposition import render
-from tsfc.core.exposition_reading import read
-from tsfc.core.families import Sample
+from tsfc.core.metrics.exposition import render
+from tsfc.core.metrics.families import Sample
+from tsfc.core.metrics.parse import read
 from tsfc.core.watchdog.events import Observed
 from tsfc.core.watchdog.families import families
 from tsfc.core.watchdog.memory import Memory, remembered

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from support.statuses import peer
 from tsfc.core.clock import Instant
-from tsfc.core.status import Status
+from tsfc.core.tailscale.status import Status
 from tsfc.core.watchdog.effects import RestartTailscaled
 from tsfc.core.watchdog.events import Observed
 from tsfc.core.watchdog.outlook import HORIZON_SECONDS, Outlook, WhatIf, outlook, what_ifs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from tsfc.core.faults import Fault
-from tsfc.core.status import Status
+from tsfc.core.tailscale.status import Status
 from tsfc.core.watchdog.effects import RestartTailscaled
 
 

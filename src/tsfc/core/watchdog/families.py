@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tsfc.core.clock import Instant
-from tsfc.core.families import Family, Kind, Sample, counter, gauge
+from tsfc.core.metrics.families import Family, Kind, Sample, counter, gauge
 from tsfc.core.watchdog.policy import Policy, is_excluded
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import DIRECT, Reason, Verdict

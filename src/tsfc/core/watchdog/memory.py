@@ -12,7 +12,7 @@ from msgspec import Struct
 from returns.result import Failure, Result, Success
 
 from tsfc.core.clock import MAX_NUMBER, Instant
-from tsfc.core.families import Sample
+from tsfc.core.metrics.families import Sample
 from tsfc.core.watchdog.policy import Documented
 from tsfc.core.watchdog.state import State
 

@@ -12,8 +12,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tsfc.core.clock import Instant
-from tsfc.core.peers import base_name
-from tsfc.core.status import Status
+from tsfc.core.tailscale.peers import base_name
+from tsfc.core.tailscale.status import Status
 from tsfc.core.watchdog.effects import RestartTailscaled
 from tsfc.core.watchdog.events import Observed
 from tsfc.core.watchdog.policy import Documented, is_excluded

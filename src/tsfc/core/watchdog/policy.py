@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from tsfc.core.peers import base_name
+from tsfc.core.tailscale.peers import base_name
 
 
 class Documented(Struct, frozen=True):

@@ -56,11 +56,11 @@ from typing import assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tsfc.core import status as statuses
 from tsfc.core.clock import Instant, step_between
-from tsfc.core.paths import has_direct_address
-from tsfc.core.peers import Peer, is_watched, named
-from tsfc.core.status import Status
+from tsfc.core.tailscale import status as statuses
+from tsfc.core.tailscale.paths import has_direct_address
+from tsfc.core.tailscale.peers import Peer, is_watched, named
+from tsfc.core.tailscale.status import Status
 from tsfc.core.text import one_line
 from tsfc.core.watchdog.effects import Effect, Log, RestartTailscaled, Warn
 from tsfc.core.watchdog.events import Done, Event, Failed, Observed, Outcome, Performed, Unobservable

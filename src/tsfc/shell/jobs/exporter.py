@@ -10,7 +10,9 @@ from tsfc.core.exporter import families, last_success_in
 from tsfc.core.faults import exit_status
 from tsfc.shell import textfile
 from tsfc.shell.clocks import unix_time
-from tsfc.shell.jobs.common import Common, complain, observe, report
+from tsfc.shell.console import complain
+from tsfc.shell.jobs.common import report
+from tsfc.shell.tailscaled.observe import Common, observe
 
 JOB = "exporter"
 

@@ -8,10 +8,12 @@ from returns.result import Failure
 
 from tsfc.core.faults import exit_status
 from tsfc.core.keepalive import Ping, families, pings
-from tsfc.shell.jobs.common import Common, complain, observe, report, source
-from tsfc.shell.localapi_pings import ping_all
-from tsfc.shell.pings import Round
-from tsfc.shell.tailscaled import Cli, LocalAPI, Source
+from tsfc.shell.console import complain
+from tsfc.shell.jobs.common import report
+from tsfc.shell.tailscaled.localapi_pings import ping_all
+from tsfc.shell.tailscaled.observe import Common, observe, source
+from tsfc.shell.tailscaled.pings import Round
+from tsfc.shell.tailscaled.source import Cli, LocalAPI, Source
 
 JOB = "keepalive"
 
@@ -35,6 +37,6 @@ def send_all(asked: Source, to_send: tuple[Ping, ...], *, count: int, timeout: f
         case LocalAPI():
             return ping_all(asked, to_send, count=count, timeout=timeout)
         case Cli():
-            from tsfc.shell import cli_pings  # noqa: PLC0415 - most runs start no program
+            from tsfc.shell.tailscaled import cli_pings  # noqa: PLC0415 - most runs start no program
 
             return cli_pings.ping_all(asked, to_send, count=count, timeout=timeout)

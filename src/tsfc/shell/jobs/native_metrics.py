@@ -6,10 +6,12 @@ import time
 
 from returns.result import Failure, Result
 
-from tsfc.core import native
+from tsfc.core import native_metrics as native
 from tsfc.core.faults import Fault, exit_status
-from tsfc.shell import tailscaled
-from tsfc.shell.jobs.common import Common, complain, read_input, report, source
+from tsfc.shell.console import complain
+from tsfc.shell.jobs.common import report
+from tsfc.shell.tailscaled import source as tailscaled
+from tsfc.shell.tailscaled.observe import Common, read_input, source
 
 JOB = "native-metrics"
 

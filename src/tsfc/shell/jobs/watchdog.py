@@ -17,7 +17,9 @@ from tsfc.core.watchdog.state import from_files, is_state_file, to_files
 from tsfc.core.watchdog.step import step
 from tsfc.shell import statedir, systemd, textfile
 from tsfc.shell.clocks import instant
-from tsfc.shell.jobs.common import STDERR, STDOUT, Common, complain, observe, report, say
+from tsfc.shell.console import STDERR, STDOUT, complain, say
+from tsfc.shell.jobs.common import report
+from tsfc.shell.tailscaled.observe import Common, observe
 
 JOB = "watchdog"
 

@@ -1,0 +1,1 @@
+"""The watchdog's decision over many observations: run it, count, compare, summarize."""

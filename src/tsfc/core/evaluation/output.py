@@ -1,0 +1,44 @@
+"""What the offline tools write: log lines with their times, and what was counted behind them; as text, or as one object of JSON.
+
+The lines go out as they come, so that neither form holds them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from msgspec import to_builtins
+
+from tsfc.core.evaluation import summary
+from tsfc.core.evaluation.statistics import Tally, peers_at_end
+
+
+def opening(what: str, name: str, *, is_json: bool, has_header: bool) -> str:
+    """Returns what comes before the lines; `what` it is that has the name, a capture or a scenario."""
+    if is_json:
+        return f'{{"{what}":{_json(name)},"lines":['
+    return f"== {name}\n" if has_header else ""
+
+
+def said(unix: int, lines: Sequence[str], *, is_json: bool, is_first: bool) -> str:
+    """Returns the lines of one run; `is_first`: none came before."""
+    if not lines:
+        return ""
+    if is_json:
+        return ("" if is_first else ",") + ",".join([_json({"at": unix, "line": line}) for line in lines])
+    at = summary.utc(unix)
+    return "".join([f"{at} {line}\n" for line in lines])
+
+
+def closing(tally: Tally, extra: Mapping[str, int], notes: Sequence[str], *, is_json: bool) -> str:
+    """Returns what comes behind the lines: what was counted, and what has to be known to read it; `extra` are counts that only a simulation has."""
+    if is_json:
+        numbers = {**summary.counts(tally), **extra, "peers": to_builtins(peers_at_end(tally)), "notes": list(notes)}
+        return f"],{_json(numbers)[1:]}\n"
+    more = f"{', '.join(f'{name} {value}' for name, value in extra.items())}\n" if extra else ""
+    return f"\n{summary.text(tally, more)}" + "".join(f"note: {note}\n" for note in notes)
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

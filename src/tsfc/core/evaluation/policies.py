@@ -1,0 +1,55 @@
+"""Policies side by side: `--compare max-relay-seconds=300,600,1200`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+from msgspec.structs import replace
+from returns.result import Failure, Result, Success
+
+from tsfc.core.clock import MAX_NUMBER
+from tsfc.core.evaluation.summary import COLUMNS, policy_text
+from tsfc.core.watchdog.policy import Documented, Policy
+
+MAX_RELAY, COOLDOWN, EXCLUDE = "max-relay-seconds", "cooldown-seconds", "exclude-peer"
+_FORM = f"such as {MAX_RELAY}=300,600 or {COOLDOWN}=600,3600 or {EXCLUDE}=,nas"
+LIMIT = 1000
+"Policies at most: each is folded for itself."
+
+
+def policies(base: Policy, wanted: Sequence[str]) -> Result[tuple[Policy, ...], str]:
+    """Returns the product of all that is wanted, each `option=value,…`, over `base`; fails, in one line, where one is not of that form.
+
+    Of `exclude-peer` each value is one more peer that is excluded, and an empty one is none.
+    """
+    choices: list[list[dict[str, object]]] = []
+    for text in wanted:
+        option, equals, values = text.partition("=")
+        read = [_changed(base, option, value.strip()) for value in values.split(",")] if equals else [None]
+        changes = [change for change in read if change is not None]
+        if len(changes) < len(read):
+            return Failure(f"{text!r} is no comparison, {_FORM}")
+        choices.append(changes)
+    made = [_merged(combination) for combination in product(*choices)]
+    if len(made) > LIMIT:
+        return Failure(f"{len(made)} policies are more than {LIMIT}; compare fewer values")
+    return Success(tuple(dict.fromkeys(replace(base, **change) for change in made)))
+
+
+def _merged(combination: Sequence[dict[str, object]]) -> dict[str, object]:
+    return {name: value for change in combination for name, value in change.items()}
+
+
+def _changed(base: Documented, option: str, value: str) -> dict[str, object] | None:
+    if option == EXCLUDE:
+        return {"excluded": base.excluded | ({value} if value else set())}
+    if option not in {MAX_RELAY, COOLDOWN} or not (value.isascii() and value.isdigit() and len(value) < len(str(MAX_NUMBER))):
+        return None
+    return {option.replace("-", "_"): int(value)}
+
+
+def table(policies: Sequence[Policy], counted: Sequence[Mapping[str, int]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Returns the columns and the rows of a comparison: what each policy counted."""
+    rows = [(policy_text(policy), *(str(numbers[name]) for name in COLUMNS)) for policy, numbers in zip(policies, counted, strict=True)]
+    return ("policy", *(name.replace("_", " ") for name in COLUMNS)), rows

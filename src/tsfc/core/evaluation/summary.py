@@ -1,0 +1,80 @@
+"""What was counted, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from tsfc.core.evaluation.statistics import Tally, peers_at_end
+from tsfc.core.watchdog.policy import Policy
+
+COLUMNS = ("restarts", "detections", "recoveries", "cooldowns", "relay_seconds", "longest_seconds")
+"Of what is counted, what a comparison shows."
+
+
+def utc(unix: int) -> str:
+    """Returns a Unix time as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def counts(tally: Tally) -> dict[str, int]:
+    """Returns the numbers. Seconds on relay are those of all peers together, `longest_seconds` is the longest episode."""
+    peers = peers_at_end(tally).values()
+    return {
+        "observations": tally.observations,
+        "faults": tally.faults,
+        "gaps": tally.gaps,
+        "restarts": tally.state.restarts,
+        "detections": tally.state.detections,
+        "recoveries": tally.state.recoveries,
+        "cooldowns": tally.cooldowns,
+        "relay_seconds": sum(peer.relay_seconds for peer in peers),
+        "longest_seconds": max((peer.longest_seconds for peer in peers), default=0),
+        "direct_seconds": tally.direct_seconds,
+    }
+
+
+def policy_text(policy: Policy) -> str:
+    """Returns a policy as its options."""
+    excluded = "".join(f" exclude-peer={name}" for name in sorted(policy.excluded))
+    return f"max-relay-seconds={policy.max_relay_seconds} cooldown-seconds={policy.cooldown_seconds}{excluded}"
+
+
+def policy_object(policy: Policy) -> dict[str, object]:
+    """Returns a policy for JSON."""
+    return {"max_relay_seconds": policy.max_relay_seconds, "cooldown_seconds": policy.cooldown_seconds, "exclude_peers": sorted(policy.excluded)}
+
+
+def text(tally: Tally, more: str = "") -> str:
+    """Returns the summary of one fold, as lines; `more` are lines that only a simulation has."""
+    number = counts(tally)
+    seconds = (tally.last or 0) - (tally.first or 0)
+    when = f"{utc(tally.first or 0)} to {utc(tally.last or 0)}, {seconds} s"
+    columns, rows = peer_table(tally)
+    return (
+        f"{number['observations']} observations ({when}), {number['faults']} faults, {number['gaps']} gaps\n"
+        f"{number['restarts']} restarts, {number['detections']} detections, {number['recoveries']} recoveries, {number['cooldowns']} cooldowns\n"
+        f"{number['relay_seconds']} s on relay, {number['direct_seconds']} s direct, of all peers together; longest episode {number['longest_seconds']} s\n"
+        + more
+        + (table(columns, rows) if rows else "")
+    )
+
+
+def peer_table(tally: Tally) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Returns the columns and the rows of what was counted by peer, the longest on relay first."""
+    rows: list[tuple[str, ...]] = [
+        (name, f"{peer.relay_seconds} s", str(peer.episodes), f"{peer.longest_seconds} s", str(peer.restarts_caused))
+        for name, peer in sorted(peers_at_end(tally).items(), key=lambda item: (-item[1].relay_seconds, item[0]))
+    ]
+    return ("peer", "on relay", "episodes", "longest", "restarts caused"), rows
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a table as lines, the first column to the left, the others to the right."""
+    widths = [max(len(row[number]) for row in (columns, *rows)) for number in range(len(columns))]
+
+    def row_text(row: Sequence[str]) -> str:
+        cells = [cell.ljust(width) if number == 0 else cell.rjust(width) for number, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        return "  ".join(cells).rstrip()
+
+    return "".join(row_text(row) + "\n" for row in (columns, *rows))

@@ -1,0 +1,1 @@
+"""Captures of tailscaled's status: record, read, redact."""

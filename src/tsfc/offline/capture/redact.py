@@ -1,0 +1,261 @@
+"""Pseudonyms, so that a capture can be shown to others.
+
+What is carried over is what one table names, each field with what is done to its value; everything else is dropped, for a
+status holds more than anybody has looked into, and a new release may add to it. A pseudonym is made of a key and the original:
+same key, same pseudonym, so what is equal stays equal, over captures too. IP addresses are permuted within their kind, so
+what is different stays different, and a private address is still one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+from msgspec.structs import replace
+
+from tsfc.core.clock import Boot
+from tsfc.core.evaluation.observation import Observation
+
+KNOWN_SUFFIXES = (".mullvad.ts.net", ".ts.net", ".beta.tailscale.net")
+"Domains of Tailscale's, which tell nobody's name."
+_PLAIN = re.compile(r"[A-Za-z0-9_.+-]{0,60}")
+"What a version, an operating system, a state and a DERP region's code look like."
+_V4 = tuple(map(ipaddress.IPv4Network, ("100.64.0.0/10", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "127.0.0.0/8")))
+_V6 = tuple(map(ipaddress.IPv6Network, ("fd7a:115c:a1e0::/48", "fe80::/10")))
+_ROUNDS = 4
+
+Redact = Callable[[Any, bytes], Any]
+"Takes a value and the key."
+
+
+def redacted(observation: Observation, key: bytes) -> Observation:
+    """Returns the observation with pseudonyms for names, keys, addresses, users, tags and domains. Total: what has not the shape of a status is a fault."""
+    boot = None if observation.boot is None else Boot(_uuid(key, observation.boot.id), observation.boot.seconds)
+    if observation.fault is not None:
+        return replace(observation, boot=boot, fault=fault(observation.fault, key))
+    try:
+        document = msgspec.json.decode(observation.status)
+        status = msgspec.json.encode(_object(_STATUS)(document, key))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        document, status = None, b""
+    if not isinstance(document, dict):
+        return Observation(observation.captured_at, boot, fault=f"reading a status, {len(bytes(observation.status))} bytes: it is none")
+    return replace(observation, boot=boot, status=Raw(status))
+
+
+def fault(text: str, key: bytes) -> str:
+    """Returns a fault's line with its words, but for those that may name somebody's file, host or address."""
+    words = re.split(r"(\s+)", text)
+    return "".join(word if word.isspace() or _is_ordinary(word) else f"[{_hash(key, 'word', word)[:12]}]" for word in words)
+
+
+_ORDINARY = frozenset(
+    """
+    a after and answer asking be by bytes can cannot cli closed connection could daemon denied directory does done exit failed file for from get give got hang
+    help http in installed is it its journalctl json large larger localapi mib no not nobody of on or out output over permission program reading refused reset
+    right run running s see such should socket start started status systemctl tailscale tailscaled than that the there to too tried
+    usable user valid version was what
+    whole with within without you --json --socket --source --tailscale --timeout
+    """.split()  # noqa: SIM905 - a hundred words are read as a text
+)
+_KEPT = frozenset({"/var/run/tailscale/tailscaled.sock", "/run/tailscale/tailscaled.sock", "tailscaled.service"})
+
+
+def _is_ordinary(word: str) -> bool:
+    bare = word.strip("`'\"();:,.?!").lower()
+    return bare in _ORDINARY or bare in _KEPT or (bare.isdigit() and len(bare) < 6)  # noqa: PLR2004 - a count, an exit status, an HTTP status
+
+
+# Texts
+
+
+@lru_cache(maxsize=2**16)
+def _hash(key: bytes, kind: str, text: str) -> str:
+    return hmac.digest(key, f"{kind}\0{text}".encode(errors="surrogatepass"), hashlib.sha256).hex()
+
+
+def _name(text: str, key: bytes) -> str:
+    return f"n{_hash(key, 'name', text)[:16]}" if text else ""
+
+
+def _dns_name(text: str, key: bytes) -> str:
+    dot = "." if text.endswith(".") else ""
+    bare = text.removesuffix(".")
+    known = next((suffix for suffix in KNOWN_SUFFIXES if f".{bare}".endswith(suffix)), "")
+    labels = f".{bare}".removesuffix(known).split(".")[1:]
+    return (".".join(_name(label, key) for label in labels) + known).removeprefix("." if not labels else "") + dot
+
+
+def _login(text: str, key: bytes) -> str:
+    user, at, domain = text.partition("@")
+    return f"{_name(user, key)}@{_dns_name(domain, key)}" if at else _dns_name(text, key)
+
+
+def _node_key(text: str, key: bytes) -> str:
+    return f"nodekey:{_hash(key, 'nodekey', text)}" if text else ""
+
+
+def _stable_id(text: str, key: bytes) -> str:
+    return f"n{_hash(key, 'id', text)[:16]}CNTRL" if text else ""
+
+
+def _tag(text: str, key: bytes) -> str:
+    return f"tag:{_name(text.removeprefix('tag:'), key)}"
+
+
+def _health(text: str, key: bytes) -> str:
+    return f"health message {_hash(key, 'health', text)[:12]}"
+
+
+def _plain(text: str, key: bytes) -> str:
+    """Keeps what looks like a version, a state or a code; of anything else only whether it is equal."""
+    return text if _PLAIN.fullmatch(text) else _name(text, key)
+
+
+def _time(text: str, _key: bytes) -> str | None:
+    return text if re.fullmatch(r"[0-9T:.Z+-]{1,40}", text) else None
+
+
+def _uuid(key: bytes, text: str) -> str:
+    digits = _hash(key, "boot", text)
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:32]}"
+
+
+def _user_id(value: int, key: bytes) -> int:
+    return int(_hash(key, "user", str(value))[:13], 16)
+
+
+def _user_key(text: str, key: bytes) -> str:
+    return str(int(_hash(key, "user", text)[:13], 16))
+
+
+# Addresses
+
+
+def _ip(text: str, key: bytes) -> str | None:
+    try:
+        return _permuted(ipaddress.ip_address(text.partition("%")[0]), key)
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=2**16)
+def _permuted(address: ipaddress.IPv4Address | ipaddress.IPv6Address, key: bytes) -> str:
+    """Returns another address of the same kind. It is a permutation: no two become one."""
+    kinds = _V4 if isinstance(address, ipaddress.IPv4Address) else _V6
+    number = int(address)
+    kind = next((network for network in kinds if network.version == address.version and address in network), None)
+    if kind is not None:
+        bits = kind.max_prefixlen - kind.prefixlen
+        host = number & ((1 << bits) - 1)
+        return str(type(address)(int(kind.network_address) | _feistel(host, bits, key, str(kind))))
+    # The first four bits stay, so that an address that could be routed still could; what falls into a kind of its own goes round again.
+    bits = address.max_prefixlen - 4
+    while True:
+        number = number >> bits << bits | _feistel(number & ((1 << bits) - 1), bits, key, f"v{address.version}")
+        other = type(address)(number)
+        if not any(other in network for network in kinds):
+            return str(other)
+
+
+def _feistel(number: int, bits: int, key: bytes, kind: str) -> int:
+    """Permutes the numbers of so many bits, an even number of them: a Feistel network, HMAC its round function."""
+    half = bits // 2
+    mask = (1 << half) - 1
+    left, right = number >> half, number & mask
+    for turn in range(_ROUNDS):
+        left, right = right, left ^ int(_hash(key, f"{kind}/{turn}", str(right)), 16) & mask
+    return left << half | right
+
+
+def _endpoint(text: str, key: bytes) -> str:
+    """Redacts `ip:port`, `[v6]:port` and `ip:port:vni:N`. One that is not empty stays so, for that means something."""
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([0-9.]+)):([0-9]{1,5})(:vni:[0-9]{1,10})?", text)
+    address = _ip(found[1] or found[2], key) if found else None
+    if found is None or address is None:
+        return _name(text, key)
+    return f"{f'[{address}]' if found[1] else address}:{found[3]}{found[4] or ''}"
+
+
+def _prefix(text: str, key: bytes) -> str | None:
+    """Redacts `ip/bits`: another network of the same size."""
+    address, _, bits = text.partition("/")
+    other = _ip(address, key)
+    if other is None or not bits.isdigit() or int(bits) > ipaddress.ip_address(other).max_prefixlen:
+        return None
+    return text if int(bits) == 0 else str(ipaddress.ip_network(f"{other}/{bits}", strict=False))
+
+
+# Shapes
+
+
+def _of(kind: type, redact: Redact) -> Redact:
+    """Redacts a value of the type that it should have; any other is none."""
+    return lambda value, key: redact(value, key) if type(value) is kind else None
+
+
+def _kept(*kinds: type) -> Redact:
+    return lambda value, _key: value if type(value) in kinds else None
+
+
+def _list(redact: Redact) -> Redact:
+    return _of(list, lambda values, key: [one for one in (redact(value, key) for value in values) if one is not None])
+
+
+def _map(name: Callable[[str, bytes], str], redact: Redact) -> Redact:
+    return _of(dict, lambda values, key: {name(key_, key): redact(value, key) for key_, value in values.items() if isinstance(value, dict)})
+
+
+def _object(table: Mapping[str, Redact]) -> Redact:
+    return _of(dict, lambda fields, key: {name: table[name](value, key) for name, value in fields.items() if name in table})
+
+
+def _text(redact: Callable[[str, bytes], str | None]) -> Redact:
+    return _of(str, redact)
+
+
+_FLAG, _NUMBER = _kept(bool), _kept(int)
+
+_PEER: Mapping[str, Redact] = {
+    "ID": _text(_stable_id),
+    "PublicKey": _text(_node_key),
+    "HostName": _text(_name),
+    "DNSName": _text(_dns_name),
+    "OS": _text(_plain),
+    "UserID": _of(int, _user_id),
+    "AltSharerUserID": _of(int, _user_id),
+    "TailscaleIPs": _list(_text(_ip)),
+    "AllowedIPs": _list(_text(_prefix)),
+    "PrimaryRoutes": _list(_text(_prefix)),
+    "Tags": _list(_text(_tag)),
+    "Addrs": _list(_text(_endpoint)),
+    "CurAddr": _text(_endpoint),
+    "PeerRelay": _text(_endpoint),
+    "Relay": _text(_plain),
+    **dict.fromkeys(("RxBytes", "TxBytes", "TaildropTarget"), _NUMBER),
+    **dict.fromkeys(("LastWrite", "LastSeen", "LastHandshake", "KeyExpiry"), _text(_time)),
+    **dict.fromkeys(("Online", "ExitNode", "ExitNodeOption", "Active", "ShareeNode", "InNetworkMap", "InMagicSock", "InEngine", "Expired"), _FLAG),
+}
+_STATUS: Mapping[str, Redact] = {
+    "Version": _text(_plain),
+    "TUN": _FLAG,
+    "BackendState": _text(_plain),
+    "HaveNodeKey": _FLAG,
+    "TailscaleIPs": _list(_text(_ip)),
+    "Self": _object(_PEER),
+    "ExitNodeStatus": _object({"ID": _text(_stable_id), "Online": _FLAG, "TailscaleIPs": _list(_text(_prefix))}),
+    "Health": _list(_text(_health)),
+    "MagicDNSSuffix": _text(_dns_name),
+    "CurrentTailnet": _object({"Name": _text(_login), "MagicDNSSuffix": _text(_dns_name), "MagicDNSEnabled": _FLAG}),
+    "CertDomains": _list(_text(_dns_name)),
+    "Peer": _map(_node_key, _object(_PEER)),
+    "User": _map(_user_key, _object({"ID": _of(int, _user_id), "LoginName": _text(_login), "DisplayName": _text(_name)})),
+}
+"What is carried over of a status (`ipnstate.Status` of Tailscale v1.102.3), and what is done to it."

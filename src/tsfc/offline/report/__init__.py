@@ -1,0 +1,1 @@
+"""The HTML report of a replay or a simulation."""

@@ -1,0 +1,1 @@
+"""A simulated tailnet, and the scenarios that describe one."""

@@ -1,0 +1,1 @@
+"""Requests to tailscaled, over its LocalAPI socket or through the `tailscale` program."""

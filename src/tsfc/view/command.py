@@ -1,0 +1,111 @@
+"""`tsfc peers` and `tsfc explain`: who is on which path, since when, and what the watchdog will do about it."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from msgspec import Struct
+from returns.result import Failure, Result, Success
+
+from tsfc.core.clock import Instant
+from tsfc.core.keepalive import Answer, pings, result_of
+from tsfc.core.metrics.parse import read
+from tsfc.core.tailscale import status as statuses
+from tsfc.core.tailscale.status import Status
+from tsfc.core.text import one_line
+from tsfc.core.watchdog.memory import Memory, remembered
+from tsfc.shell.clocks import unix_time
+from tsfc.shell.console import STDOUT, complain, write_out
+from tsfc.shell.jobs.keepalive import send_all
+from tsfc.shell.tailscaled.observe import Common, observe, source
+from tsfc.view import document, sentences, table
+from tsfc.view.model import View, view
+
+PEERS, EXPLAIN = "peers", "explain"
+LIMIT = 64 * 2**20
+"Bytes of the watchdog's metrics; ten thousand peers make four million."
+CLEAR = "\x1b[H\x1b[2J"
+"Moves to the top of a terminal and clears it (ECMA-48: CUP, ED)."
+
+
+class Options(Struct, frozen=True):
+    """What it is told on the command line, beside what every job is told."""
+
+    watchdog_metrics: str
+    is_pinging: bool = False
+    ping_timeout: float = 5.0
+    watch: float | None = None
+    "Seconds from one drawing to the next; None for a single one."
+    is_json: bool = False
+
+
+def run(common: Common, options: Options) -> int:
+    """Shows the peers; returns the exit status."""
+    while True:
+        looked = _look(PEERS, common, options)
+        if isinstance(looked, Failure):
+            complain(PEERS, looked.failure())
+            if options.watch is None:
+                return 1
+        else:
+            shown = looked.unwrap()
+            write_out(document.encoded(shown) if options.is_json else _drawn(shown, is_again=options.watch is not None))
+        if options.watch is None:
+            return 0
+        time.sleep(options.watch)
+
+
+def explain(common: Common, options: Options, peer: str) -> int:
+    """Explains one peer; returns the exit status."""
+    looked = _look(EXPLAIN, common, options)
+    if isinstance(looked, Failure):
+        complain(EXPLAIN, looked.failure())
+        return 1
+    explained = sentences.explained(looked.unwrap(), peer)
+    if isinstance(explained, Failure):
+        complain(EXPLAIN, explained.failure())
+        return 1
+    write_out("".join(f"{line}\n" for line in explained.unwrap()))
+    return 0
+
+
+def _look(tool: str, common: Common, options: Options) -> Result[View, str]:
+    observed = observe(common)
+    if isinstance(observed, Failure):
+        return Failure(observed.failure().detail)
+    status = observed.unwrap()
+    memory = _memory(options.watchdog_metrics)
+    latencies = _latencies(tool, common, status, options.ping_timeout) if options.is_pinging else {}
+    unread = (memory.failure(),) if isinstance(memory, Failure) else ()
+    known = None if isinstance(memory, Failure) else memory.unwrap()
+    return Success(view(status, known, now=Instant(int(unix_time(common.now))), latencies=latencies, unread=unread))
+
+
+def _memory(path: str) -> Result[Memory, str]:
+    """Reads what the watchdog remembers from its metrics, which everybody may."""
+    advice = "so what the watchdog makes of the peers is unknown; run it, or give its --watchdog-metrics"
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read(LIMIT)
+    except (OSError, UnicodeDecodeError) as error:
+        return Failure(f"reading {path}: {getattr(error, 'strerror', None) or 'it is no text'}, {advice}")
+    samples = read(text)
+    memory = Failure(samples.failure()) if isinstance(samples, Failure) else remembered(samples.unwrap())
+    return Failure(f"reading {path}: {one_line(memory.failure())}, {advice}") if isinstance(memory, Failure) else memory
+
+
+def _latencies(tool: str, common: Common, status: Status, timeout: float) -> dict[str, Answer]:
+    """Pings each peer once, all at the same time."""
+    if not statuses.is_running(status):
+        return {}
+    round_ = send_all(source(common), pings(status), count=1, timeout=timeout)
+    if round_.complaint is not None:
+        complain(tool, round_.complaint)
+    return {peer: result_of(answers) for peer, answers in round_.answers.items()}
+
+
+def _drawn(shown: View, *, is_again: bool) -> str:
+    if not os.isatty(STDOUT):
+        return table.drawn(shown, is_terminal=False)
+    return CLEAR + table.drawn(shown, is_terminal=True, height=os.get_terminal_size(STDOUT).lines) if is_again else table.drawn(shown, is_terminal=True)

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.corpus import NAMES_FROM_HELL, names
+from tsfc.core.keepalive import ERROR, NO_REPLY, Answer, Outcome
+from tsfc.core.tailscale.ping_cli import read_output
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("pong from host (100.64.0.2) via 192.0.2.7:41641 in 12ms", Answer(Outcome.DIRECT, 0.012)),
+        ("pong from host (fd7a:115c:a1e0::2) via [2001:db8::7]:41641 in 12ms", Answer(Outcome.DIRECT, 0.012)),
+        ("pong from host (100.64.0.2) via DERP(fra) in 1.007s", Answer(Outcome.DERP, 1.007)),
+        ("pong from host (100.64.0.2) via peer-relay(1.2.3.4:5678:vni:7) in 0s", Answer(Outcome.PEER_RELAY, 0.0)),
+        ("pong from my phone (100.64.0.2) via DERP(fra) in 12ms", Answer(Outcome.DERP, 0.012)),
+        ("pong from a (b) via c in 1s (100.64.0.2) via DERP(fra) in 12ms", Answer(Outcome.DERP, 0.012)),
+        ('ping "100.64.0.2" timed out', NO_REPLY),
+        ("no reply", NO_REPLY),
+        ("100.64.0.1 is local Tailscale IP", ERROR),
+        ("no matching peer", ERROR),
+        ("unknown peer", ERROR),
+        ("peer's node key has expired", ERROR),
+        ("local tailscaled stopped", ERROR),
+        ("ping size too big", ERROR),
+        ('error looking up IP of "x": no such host', ERROR),
+        ("usage: tailscale ping <hostname-or-IP>", ERROR),
+        ("failed to connect to local tailscaled; it doesn't appear to be running (sudo systemctl start tailscaled ?)", ERROR),
+        ("Tailscale is stopped.", ERROR),
+        ("", ERROR),
+        ("pong from host (100.64.0.2) via DERP(fra) in ", ERROR),
+        ("pong from host (100.64.0.2) via", ERROR),
+        (" pong from host (100.64.0.2) via DERP(fra) in 12ms", ERROR),
+    ],
+)
+def test_a_line_says(line: str, answer: Answer) -> None:
+    """A pong and its path, or that there was none; anything else is an error."""
+    assert read_output(line) == (answer,)
+    assert read_output(line + "\n") == (answer,)
+
+
+@pytest.mark.parametrize(
+    ("duration", "seconds"),
+    [
+        ("0s", 0.0),
+        ("1ms", 0.001),
+        ("12ms", 0.012),
+        ("1.007s", 1.007),
+        ("1m0.5s", 60.5),
+        ("1h2m3s", 3723.0),
+        ("850µs", 0.00085),
+        ("850us", 0.00085),
+        ("7ns", 7e-9),
+    ],
+)
+def test_a_latency_is_a_duration_of_go(duration: str, seconds: float) -> None:
+    """Rounded to milliseconds today; read in all of Go's units."""
+    [answer] = read_output(f"pong from host (100.64.0.2) via DERP(fra) in {duration}\n")
+    assert answer.latency_seconds == pytest.approx(seconds)
+
+
+RELAYED = "pong from host (100.64.0.2) via DERP(fra) in 48ms\n"
+
+
+@pytest.mark.parametrize(
+    ("output", "answers"),
+    [
+        (RELAYED * 3 + "direct connection not established\n", (Answer(Outcome.DERP, 0.048),) * 3),
+        (RELAYED + "pong from host (100.64.0.2) via 192.0.2.7:41641 in 12ms\n", (Answer(Outcome.DERP, 0.048), Answer(Outcome.DIRECT, 0.012))),
+        ('ping "100.64.0.2" timed out\n' * 3 + "no reply\n", (NO_REPLY,)),
+        (RELAYED + 'ping "100.64.0.2" timed out\n' * 2, (NO_REPLY, Answer(Outcome.DERP, 0.048))),
+        ('Warning: client version "1" != tailscaled server version "2"\n' + RELAYED, (Answer(Outcome.DERP, 0.048),)),
+        ("direct connection not established\n", (ERROR,)),
+    ],
+    ids=["relayed", "found-a-way", "silent", "fell-silent", "warned", "cut"],
+)
+def test_what_is_printed_says(output: str, answers: tuple[Answer, ...]) -> None:
+    """Each pong, in order; silence once, and first, so that a pong counts for more."""
+    assert read_output(output) == answers
+
+
+@pytest.mark.parametrize("name", NAMES_FROM_HELL)
+def test_a_name_from_hell_does_not_hide_a_pong(name: str) -> None:
+    """The program prints the peer's name as it is; unless that breaks the line, the pong is read."""
+    evil = NAMES_FROM_HELL[name]
+    expected = (ERROR,) if not evil or "\n" in evil else (Answer(Outcome.DERP, 0.012),)
+    assert read_output(f"pong from {evil} (100.64.0.2) via DERP(fra) in 12ms\n") == expected
+
+
+@given(
+    st.lists(names() | st.sampled_from(["pong from ", " (100.64.0.2)", " via DERP(fra)", " in 1.", "2ms", "\n", "no reply", 'ping "', '" timed out'])).map(
+        "".join
+    )
+)
+def test_no_output_is_too_strange(output: str) -> None:
+    """Whatever is printed comes to at least one answer, and to no negative latency."""
+    answers = read_output(output)
+    assert answers
+    assert all((answer.latency_seconds or 0) >= 0 for answer in answers)

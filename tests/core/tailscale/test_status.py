@@ -1,0 +1,341 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import Struct
+from msgspec.structs import fields, replace
+from returns.result import Failure
+
+from support.corpus import BAD_STATUSES, FIXTURES
+from support.statuses import decoded, encoded, peer, status
+from tsfc.core.tailscale.paths import classify
+from tsfc.core.tailscale.status import ZERO_TIME, PeerStatus, Status, TailnetStatus, UserProfile, decode, handshake, is_running, key_expiry, last_seen
+
+IGNORED: dict[type[Struct], dict[str, str]] = {
+    Status: {
+        "TUN": "how tailscaled reaches the kernel says nothing about a peer",
+        "HaveNodeKey": "BackendState says it",
+        "AuthURL": "a secret while a login is pending",
+        "TailscaleIPs": "those of Self",
+        "ExitNodeStatus": "the peer's ExitNode says which it is",
+        "CertDomains": "no certificate is made here",
+        "ExtraRecords": "no name is looked up here",
+        "ClientVersion": "whether there is a newer release is for the packages to know",
+    },
+    PeerStatus: {
+        "NodeID": "ID is the stable one",
+        "PublicKey": "it is the key of the map; it changes at each login",
+        "AllowedIPs": "no route is judged here",
+        "Addrs": "null for every peer",
+        "Created": "not asked for yet",
+        "LastWrite": "Active is made of it",
+        "ExitNodeOption": "an offer; ExitNode says what is in use",
+        "PeerAPIURL": "another way to reach a peer, not used here",
+        "TaildropTarget": "no file is sent here",
+        "NoFileSharingReason": "no file is sent here",
+        "Capabilities": "deprecated by CapMap",
+        "CapMap": "what is allowed, not what happens",
+        "InNetworkMap": "true for every peer in the map",
+        "InMagicSock": "CurAddr and Relay say what matters of it",
+        "InEngine": "false for every idle peer",
+    },
+    TailnetStatus: {
+        "Name": "a name for people, often an address of one",
+        "MagicDNSEnabled": "names are labels here, they are not resolved",
+    },
+    UserProfile: {
+        "ID": "it is the key of the map",
+        "DisplayName": "LoginName is the one that is unique",
+        "ProfilePicURL": "no picture is shown here",
+    },
+}
+"What tailscaled says and nobody here reads, and why."
+
+
+def captured() -> list[dict[str, Any]]:
+    documents = [json.loads((FIXTURES / name).read_bytes()) for name in ("mixed-paths.json", "stopped.json")]
+    return documents + [json.loads(line)["status"] for line in (FIXTURES / "timeline.ndjson").read_bytes().splitlines()]
+
+
+def keys_of(kind: type[Struct]) -> set[str]:
+    """The keys of all objects of a kind in all statuses that a real tailscaled gave."""
+    objects: dict[type[Struct], list[dict[str, Any]]] = {
+        Status: captured(),
+        PeerStatus: [node for document in captured() for node in (document["Self"], *document["Peer"].values())],
+        TailnetStatus: [document["CurrentTailnet"] for document in captured()],
+        UserProfile: [user for document in captured() for user in document["User"].values()],
+    }
+    return {key for found in objects[kind] for key in found}
+
+
+def mirrored(kind: type[Struct]) -> set[str]:
+    return {field.encode_name for field in fields(kind)}
+
+
+@pytest.mark.parametrize("kind", IGNORED)
+def test_every_captured_key_is_read_or_ignored_for_a_reason(kind: type[Struct]) -> None:
+    """A capture of a newer tailscaled shows here what is new in it."""
+    assert keys_of(kind) - mirrored(kind) == set(IGNORED[kind])
+
+
+@pytest.mark.parametrize(("kind", "rare"), [(Status, ()), (PeerStatus, ()), (TailnetStatus, ()), (UserProfile, ())])
+def test_every_field_is_in_a_capture(kind: type[Struct], rare: tuple[str, ...]) -> None:
+    """No field is read under a name that tailscaled does not use; what Go leaves out when empty may be in no capture."""
+    assert mirrored(kind) - keys_of(kind) == set(rare)
+
+
+def test_a_real_status_is_read() -> None:
+    """What a real tailscaled v1.102.3 says of its peers, field by field; what was measured is as it stands in the file."""
+    raw = (FIXTURES / "mixed-paths.json").read_bytes()
+    status, document = decode(raw).unwrap(), json.loads(raw)
+    assert (status.version, status.backend_state, status.magic_dns_suffix) == ("1.102.3-ERR-BuildInfo", "Running", "lab.ts.net")
+    assert (status.health, status.current_tailnet, status.self_.host_name) == ((), TailnetStatus(magic_dns_suffix="lab.ts.net"), "alpha")
+    assert status.user == {"123": UserProfile(login_name="user-123@fake-control.example.net")}
+    by_name = {peer.host_name: peer for peer in (status.peer or {}).values()}
+    assert sorted(by_name) == ["bravo", "carol", "delta", "echo", "foxtrot", "golf", "hotel", "india"]
+    (measured,) = [peer for peer in document["Peer"].values() if peer["HostName"] == "carol"]
+    assert measured["RxBytes"] > 0 < measured["TxBytes"]
+    assert by_name["carol"] == PeerStatus(
+        id="TESTCTRL00000003",
+        host_name="carol",
+        dns_name="carol.lab.ts.net.",
+        os="linux",
+        user_id=123,
+        tailscale_ips=("100.64.0.3", "fd7a:115c:a1e0:ab12:4843:cd96:6240:3"),
+        tags=("tag:exit", "tag:server"),
+        cur_addr="192.0.2.4:41641",
+        relay="fra",
+        rx_bytes=measured["RxBytes"],
+        tx_bytes=measured["TxBytes"],
+        last_handshake=by_name["carol"].last_handshake,
+        online=True,
+        active=True,
+        exit_node=True,
+    )
+    assert abs(by_name["carol"].last_handshake - datetime.fromisoformat(measured["LastHandshake"])) <= timedelta(microseconds=1)
+    assert {name: classify(peer).value for name, peer in by_name.items()} == {
+        "bravo": "direct",
+        "carol": "direct",
+        "delta": "derp",
+        "echo": "peer_relay",
+        "foxtrot": "idle",
+        "golf": "offline",
+        "hotel": "idle",
+        "india": "idle",
+    }
+    assert [peer.host_name for peer in by_name.values() if peer.expired or peer.sharee_node] == ["hotel", "india"]
+
+
+def test_a_real_stopped_status_is_read_and_not_running() -> None:
+    """A stopped tailscaled still tells of its peers; what it tells does not hold."""
+    status = decode((FIXTURES / "stopped.json").read_bytes()).unwrap()
+    assert (status.backend_state, status.health, len(status.peer or {})) == ("Stopped", ("Tailscale is stopped.",), 8)
+    assert not is_running(status)
+
+
+@pytest.mark.parametrize(
+    ("state", "running"),
+    [
+        ("NoState", False),
+        ("InUseOtherUser", False),
+        ("NeedsLogin", False),
+        ("NeedsMachineAuth", False),
+        ("Stopped", False),
+        ("Starting", False),
+        ("Running", True),
+        ("running", False),
+        ("Novel", False),
+    ],
+)
+def test_only_running_is_running(state: str, *, running: bool) -> None:
+    """Every state but Running, known or not, means that the peers' flags do not hold."""
+    assert is_running(decoded(BackendState=state)) is running
+
+
+def test_all_but_the_state_has_a_default() -> None:
+    """A document with nothing but a state is a status: fields come and go between releases."""
+    nothing = decode(b'{"BackendState": "Running", "Self": {}, "Peer": {"nodekey:1": {}}, "CurrentTailnet": {}, "User": {"1": {}}}').unwrap()
+    assert nothing == Status(
+        version="",
+        backend_state="Running",
+        self_=PeerStatus(),
+        health=None,
+        magic_dns_suffix="",
+        current_tailnet=TailnetStatus(magic_dns_suffix=""),
+        peer={"nodekey:1": PeerStatus()},
+        user={"1": UserProfile(login_name="")},
+    )
+    assert decode(b'{"BackendState": "Stopped"}').unwrap() == Status(backend_state="Stopped")
+    assert PeerStatus() == PeerStatus(
+        id="",
+        host_name="",
+        dns_name="",
+        os="",
+        user_id=0,
+        tailscale_ips=None,
+        tags=None,
+        cur_addr="",
+        relay="",
+        peer_relay="",
+        rx_bytes=0,
+        tx_bytes=0,
+        last_handshake=ZERO_TIME,
+        online=False,
+        exit_node=False,
+        active=False,
+        sharee_node=False,
+        expired=False,
+    )
+
+
+FULL: dict[str, Any] = {
+    "ID": "nABC",
+    "HostName": "rpi3",
+    "DNSName": "rpi3.tail1.ts.net.",
+    "OS": "linux",
+    "UserID": 7,
+    "TailscaleIPs": ["100.64.0.2"],
+    "Tags": ["tag:a"],
+    "CurAddr": "192.0.2.7:41641",
+    "Relay": "fra",
+    "PeerRelay": "192.0.2.9:7777:vni:1",
+    "RxBytes": 1,
+    "TxBytes": 2,
+    "LastHandshake": "2026-11-23T12:53:51Z",
+    "LastSeen": "2026-11-23T12:53:52Z",
+    "KeyExpiry": "2026-11-23T12:53:53Z",
+    "Online": True,
+    "ExitNode": True,
+    "Active": True,
+    "ShareeNode": True,
+    "Expired": True,
+}
+
+
+def read(document: dict[str, Any]) -> PeerStatus:
+    return decoded(Self=document).self_
+
+
+@pytest.mark.parametrize("key", FULL)
+def test_a_key_that_is_missing_leaves_its_default_and_all_else(key: str) -> None:
+    """Each field is read from its own key and from no other."""
+    [field] = [field for field in fields(PeerStatus) if field.encode_name == key]
+    without = read({name: value for name, value in FULL.items() if name != key})
+    assert getattr(read(FULL), field.name) != field.default
+    assert without == replace(read(FULL), **{field.name: field.default})
+
+
+def test_the_full_peer_is_full() -> None:
+    """The example above has every field that there is."""
+    assert set(FULL) == mirrored(PeerStatus)
+
+
+@pytest.mark.parametrize(("key", "attribute"), [("Health", "health"), ("Peer", "peer"), ("User", "user"), ("CurrentTailnet", "current_tailnet")], ids=str)
+def test_null_is_nothing_in_a_status(key: str, attribute: str) -> None:
+    """Go prints an empty slice, map or pointer as null."""
+    assert getattr(decoded(**{key: None}), attribute) is None
+
+
+@pytest.mark.parametrize("key", ["TailscaleIPs", "Tags"])
+def test_null_is_nothing_in_a_peer(key: str) -> None:
+    """Go prints an empty slice as null."""
+    assert read(FULL | {key: None}) == read({name: value for name, value in FULL.items() if name != key})
+
+
+def test_what_is_unknown_is_ignored() -> None:
+    """A newer tailscaled may say more, of any type, anywhere."""
+    known = status(peer("rpi3"))
+    more: dict[str, Any] = {"Novelty": {"a": [1, None, "x"]}, "online": 7, "sshHostKeys": ["ssh-ed25519 AAAA"]}
+    grown = known | more | {"Peer": {key: value | more for key, value in known["Peer"].items()}, "Self": known["Self"] | more}
+    assert decode(json.dumps(grown).encode()) == decode(json.dumps(known).encode())
+
+
+@pytest.mark.parametrize("name", BAD_STATUSES)
+def test_a_bad_document_is_one_line(name: str) -> None:
+    """Whatever is no status ends in one printable line that says what was read, what is wrong, and what to do."""
+    read = decode(BAD_STATUSES[name])
+    assert isinstance(read, Failure)
+    detail = read.failure().detail
+    assert detail.isprintable()
+    assert detail.startswith(f"reading tailscaled's status, {len(BAD_STATUSES[name])} bytes: ")
+    assert detail.endswith("; is it the output of `tailscale status --json`?")
+    assert len(detail) < 500
+
+
+@pytest.mark.parametrize(
+    ("raw", "problem"),
+    [
+        (b"", "Input data was truncated"),
+        (b"{}", "it has no BackendState"),
+        (b"[]", "Expected `object`, got `array`"),
+        (encoded(Self=None), "Expected `object`, got `null` - at `$.Self`"),
+        (encoded(peer("rpi3", Online=1)), "Expected `bool`, got `int` - at `$.Peer[...].Online`"),
+    ],
+    ids=["empty", "no-state", "array", "null", "retyped"],
+)
+def test_the_line_says_what_is_wrong(raw: bytes, problem: str) -> None:
+    """The reader's own words are in the line, with the place."""
+    assert problem in decode(raw).failure().detail
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [
+        ("0001-01-01T00:00:00Z", None),
+        ("0001-01-01T00:00:00+14:00", None),
+        ("0001-01-01T00:00:00-14:00", None),
+        ("1969-12-31T23:59:59.999Z", None),
+        ("1970-01-01T00:00:00Z", None),
+        ("1970-01-01T01:00:00+01:00", None),
+        ("1970-01-01T00:00:01Z", 1.0),
+        ("2026-11-23T12:53:51Z", 1795438431.0),
+        ("2026-11-23T13:53:51+01:00", 1795438431.0),
+        ("2026-11-23T05:53:51-07:00", 1795438431.0),
+        ("2026-11-23T18:38:51+05:45", 1795438431.0),
+        ("2026-11-23T12:53:51.5Z", 1795438431.5),
+        ("2026-11-23T12:53:51.522548716Z", 1795438431.522549),
+        ("2026-11-23T05:53:51.522548716-07:00", 1795438431.522549),
+        ("2026-11-23T12:53:51.999999999Z", 1795438432.0),
+        ("9999-12-31T23:59:59-12:00", 253402343999.0),
+    ],
+)
+def test_a_handshake_is_an_instant_or_none(time: str, seconds: float | None) -> None:
+    """Go's zero time, in any zone, is none; all else is Unix time, whatever its zone, to the microsecond."""
+    assert handshake(read({"LastHandshake": time})) == seconds
+
+
+def test_a_peer_without_a_handshake_has_none() -> None:
+    """A key that is missing is the zero time."""
+    assert handshake(PeerStatus()) is None
+
+
+def test_a_handshake_compares_in_any_zone() -> None:
+    """The same instant is the same Unix time in every zone."""
+    zones = [timezone(timedelta(hours=hours)) for hours in range(-12, 15)]
+    instant = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+    assert {handshake(PeerStatus(last_handshake=instant.astimezone(zone))) for zone in zones} == {instant.timestamp()}
+
+
+def test_a_status_cannot_be_changed() -> None:
+    """What was read stays as it was."""
+    read = decoded()
+    with pytest.raises(AttributeError):
+        read.version = "2"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue] - that is the point
+    assert msgspec.json.decode(msgspec.json.encode(read), type=Status) == read
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z"])
+def test_a_time_that_is_none_is_none(at: str) -> None:
+    """Go's zero time stands for it."""
+    node = read({"LastHandshake": at, "LastSeen": at, "KeyExpiry": at})
+    assert (handshake(node), last_seen(node), key_expiry(node)) == (None, None, None)
+    assert key_expiry(read({})) is None
+
+
+def test_a_time_is_unix_time() -> None:
+    node = read(FULL)
+    assert [handshake(node), last_seen(node), key_expiry(node)] == [1795438431, 1795438432, 1795438433]

@@ -1,0 +1,338 @@
+"""The stand-in: what it answers is decided by pure functions, and its server is a tailscaled to every job."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+from collections.abc import Generator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import Raw
+from returns.result import Failure
+
+from support.processes import complaints, ended, interrupt, run, series, started, wait_until
+from support.statuses import encoded, peer, status
+from tsfc.core import native_metrics as native
+from tsfc.core.evaluation.observation import Observation
+from tsfc.core.faults import Down
+from tsfc.core.keepalive import Outcome, read_answer
+from tsfc.offline.capture.read import in_order
+from tsfc.offline.fake_tailscaled import Frame, Hangup, Reply, Silence, answer, frame_at, frames, usermetrics
+from tsfc.shell.tailscaled import localapi
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+HOST = "local-tailscaled.sock"
+PREFIX = "/localapi/v0/"
+
+
+def _seen(at: float, *peers: dict[str, Any], **fields: Any) -> Observation:
+    return Observation(captured_at=at, status=Raw(encoded(*peers, **fields)))
+
+
+def _fault(at: float) -> Observation:
+    return Observation(captured_at=at, fault="connection refused")
+
+
+def _frame(*peers: dict[str, Any], **fields: Any) -> Frame:
+    return frames((_seen(0, *peers, **fields),))[0]
+
+
+def _reply(frame: Frame, method: str, target: str) -> Reply:
+    replied = answer(frame, method, PREFIX + target, HOST)
+    assert isinstance(replied, Reply)
+    return replied
+
+
+# What is played when
+
+
+def test_frames_count_from_the_first_observation_and_hold_its_very_bytes() -> None:
+    observations = (_seen(1000.5, peer("a")), _fault(1010.5), _seen(1020))
+    played = frames(observations)
+    assert [frame.at for frame in played] == [0, 10, 19.5]
+    assert [frame.document for frame in played] == [bytes(observations[0].status), b"", bytes(observations[2].status)]
+    assert [frame.status is None for frame in played] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "loop", "at"),
+    [
+        (0, False, 0),
+        (9.9, False, 0),
+        (10, False, 10),
+        (29.9, False, 20),
+        (30, False, 30),
+        (1e9, False, 30),
+        (29.9, True, 20),
+        (30, True, 0),
+        (41, True, 10),
+        (300, True, 0),
+    ],
+)
+def test_the_last_frame_stays_or_all_begins_again(seconds: float, loop: bool, at: float) -> None:  # noqa: FBT001 - a column of the table
+    played = frames([_seen(5 + n * 10) for n in range(4)])
+    assert frame_at(played, seconds, loop=loop).at == at
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_a_single_frame_is_always_on(loop: bool) -> None:  # noqa: FBT001 - a column of the table
+    played = frames([_seen(5)])
+    assert frame_at(played, 1e6, loop=loop) is played[0]
+
+
+# What is answered
+
+
+def test_the_status_is_the_captures_to_the_byte() -> None:
+    assert _reply(_frame(peer("a")), "GET", "status") == Reply(200, encoded(peer("a")))
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "code"),
+    [
+        ("POST", "debug?action=rebind", 403),
+        ("POST", "debug?action=restun", 403),
+        ("GET", "debug", 403),
+        ("GET", "nothing", 404),
+        ("POST", "status", 404),
+        ("GET", "", 404),
+        ("GET", "ping?ip=100.64.0.9&type=disco", 400),
+        ("POST", "ping", 400),
+        ("POST", "ping?ip=100.64.0.9", 400),
+        ("POST", "ping?type=disco", 400),
+    ],
+)
+def test_what_it_does_not_do_is_refused_as_tailscaled_would(method: str, target: str, code: int) -> None:
+    assert _reply(_frame(peer("a")), method, target).code == code
+
+
+@pytest.mark.parametrize(("host", "code"), [(HOST, 200), ("", 200), ("localhost", 403), ("example.com", 403)])
+def test_a_web_page_cannot_ask(host: str, code: int) -> None:
+    replied = answer(_frame(), "GET", f"{PREFIX}status", host)
+    assert isinstance(replied, Reply)
+    assert replied.code == code
+
+
+def test_a_fault_is_a_daemon_that_is_not_there() -> None:
+    (frame,) = frames([_fault(0)])
+    for method, target in ("GET", "status"), ("GET", "usermetrics"), ("POST", "ping?ip=1.2.3.4&type=disco"), ("GET", "nothing"):
+        assert answer(frame, method, PREFIX + target, HOST) == Hangup()
+
+
+@pytest.mark.parametrize(
+    ("path", "outcome", "latency"),
+    [("direct", Outcome.DIRECT, 0.012), ("peer_relay", Outcome.PEER_RELAY, 0.025), ("derp", Outcome.DERP, 0.048), ("idle", Outcome.DERP, 0.048)],
+)
+def test_a_ping_is_answered_over_the_path_that_the_status_tells_of(path: str, outcome: Outcome, latency: float) -> None:
+    replied = _reply(_frame(peer("a", path, TailscaleIPs=["100.64.0.9"])), "POST", "ping?ip=100.64.0.9&type=disco")
+    assert replied.code == 200
+    read = read_answer(replied.body).unwrap()
+    assert (read.outcome, read.latency_seconds) == (outcome, latency)
+    assert json.loads(replied.body)["NodeName"] == "a"
+
+
+@pytest.mark.parametrize("one", [peer("a", "offline"), peer("a", "derp", Relay="")], ids=["offline", "without a home"])
+def test_a_peer_that_cannot_be_reached_never_answers(one: dict[str, Any]) -> None:
+    one |= {"TailscaleIPs": ["100.64.0.9"]}
+    assert answer(_frame(one), "POST", f"{PREFIX}ping?ip=100.64.0.9&type=disco", HOST) == Silence()
+
+
+@pytest.mark.parametrize(
+    ("ip", "fields", "says"),
+    [
+        ("100.64.0.1", {}, "100.64.0.1 is local Tailscale IP"),
+        ("100.64.7.7", {}, "no matching peer"),
+        ("100.64.0.9", {"BackendState": "Stopped"}, "local tailscaled stopped"),
+        ("100.64.0.8", {}, "peer's node key has expired"),
+    ],
+)
+def test_a_ping_that_cannot_be_sent_is_an_error_with_status_200(ip: str, fields: dict[str, Any], says: str) -> None:
+    frame = _frame(peer("a", TailscaleIPs=["100.64.0.9"]), peer("b", TailscaleIPs=["100.64.0.8"], Expired=True), **fields)
+    replied = _reply(frame, "POST", f"ping?ip={ip}&type=disco")
+    assert (replied.code, json.loads(replied.body)["Err"]) == (200, says)
+    assert isinstance(read_answer(replied.body), Failure)
+
+
+# Its own metrics
+
+
+def _bytes(frame: Frame) -> dict[str, float]:
+    assert frame.status
+    return {name: value for name, value in series(usermetrics(frame, frame.status)).items() if "bytes_total" in name}
+
+
+def test_usermetrics_are_a_valid_exposition_that_agrees_with_the_status() -> None:
+    frame = _frame(peer("a", RxBytes=5, TxBytes=7), peer("b", "derp", RxBytes=11), Health=["x", "y"])
+    text = _reply(frame, "GET", "usermetrics").body.decode()
+    assert native.checked(text.encode()).unwrap() == text
+    values = series(text)
+    assert values['tailscaled_health_messages{type="warning"}'] == 2
+    assert values['tailscaled_inbound_bytes_total{path="direct_ipv4"}'] == 5
+    assert values['tailscaled_outbound_bytes_total{path="direct_ipv4"}'] == 7
+    assert values['tailscaled_inbound_bytes_total{path="derp"}'] == 11
+
+
+def test_usermetrics_never_go_down() -> None:
+    """A peer that counts anew, vanishes, or changes its path takes nothing away from what was counted."""
+    observations = [
+        _seen(0, peer("a", RxBytes=100), peer("b", "derp", RxBytes=50)),
+        _seen(10, peer("a", "derp", RxBytes=130), peer("b", "derp", RxBytes=3)),
+        _fault(20),
+        _seen(30),
+        _seen(40, peer("a", RxBytes=131)),
+    ]
+    played = [frame for frame in frames(observations) if frame.status is not None]
+    inbound = [[values[f'tailscaled_inbound_bytes_total{{path="{path}"}}'] for path in ("direct_ipv4", "derp")] for values in map(_bytes, played)]
+    assert inbound[0] == [100, 50]
+    assert inbound[1] == [100, 83]
+    for earlier, later in pairwise(map(_bytes, played)):
+        assert all(later[name] >= value for name, value in earlier.items())
+
+
+def test_usermetrics_of_the_recorded_capture_never_go_down() -> None:
+    played = frames(in_order(str(FIXTURES / "timeline.ndjson"), print).unwrap())
+    for earlier, later in pairwise(map(_bytes, played)):
+        assert all(later[name] >= value for name, value in earlier.items())
+
+
+# The server
+
+
+@contextmanager
+def _playing(path: Path, *lines: dict[str, Any], options: tuple[str, ...] = ()) -> Generator[subprocess.Popen[bytes]]:
+    """Plays observations on a socket, from the moment the block begins."""
+    file = path.with_name("capture.ndjson")
+    file.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+    with started("stand-in", "--capture", str(file), "--socket", str(path), *options) as process:
+        wait_until(lambda: localapi.is_reachable(str(path)), "the stand-in listens")
+        yield process
+
+
+def _observed(at: float, *peers: dict[str, Any]) -> dict[str, Any]:
+    return {"captured_at": at, "status": status(*peers)}
+
+
+def _names(path: Path) -> set[str]:
+    raw = localapi.call(str(path), "GET", f"{PREFIX}status", timeout=10).unwrap()
+    return {peer["HostName"] for peer in json.loads(raw)["Peer"].values()}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_it_plays_is_said_and_the_end_is_clean(box: Path, number: signal.Signals) -> None:
+    """A signal is how it is meant to end."""
+    path = box / "s"
+    with _playing(path, _observed(100, peer("a")), _observed(160), options=("--speed", "2.5")) as process:
+        assert stat.S_ISSOCK(path.stat().st_mode)
+        interrupt(process, number)
+        said = f"playing {box}/capture.ndjson on {path}: 2 observations, 60 s, 2.5 times as fast\n"
+        assert ended(process) == (0, said, "")
+    assert not path.exists()
+
+
+def test_speed_makes_the_capture_pass_and_the_last_observation_stays(box: Path) -> None:
+    with _playing(box / "s", _observed(0, peer("first")), _observed(1000, peer("last")), options=("--speed", "10000")):
+        wait_until(lambda: _names(box / "s") == {"last"}, "the last observation is on")
+    with _playing(box / "s", _observed(0, peer("first")), _observed(1000, peer("last")), options=("--speed", "0.001")):
+        assert _names(box / "s") == {"first"}
+
+
+def test_a_loop_begins_again(box: Path) -> None:
+    lines = [_observed(0, peer("first")), _observed(1, peer("second")), _observed(2)]
+    with _playing(box / "s", *lines, options=("--loop", "--speed", "5")):
+        for _ in range(2):
+            wait_until(lambda: _names(box / "s") == {"second"}, "the second observation is on")
+            wait_until(lambda: _names(box / "s") == {"first"}, "the first one is on again")
+
+
+def test_a_fault_is_a_daemon_that_is_down_for_every_job(box: Path) -> None:
+    with _playing(box / "s", {"captured_at": 0, "fault": "it was restarting"}):
+        for job, options in {"exporter": [], "native-metrics": [], "keepalive": [], "watchdog": ["--state-dir", str(box / "state")]}.items():
+            ran = run(job, "--socket", str(box / "s"), "--source", "localapi", "--metrics-path", str(box / f"{job}.prom"), *options)
+            (complaint,) = complaints(job, ran)
+            assert "the connection was closed without an answer" in complaint
+            assert ran.status == 0
+
+
+def test_a_refusal_reaches_the_client_with_its_words(box: Path) -> None:
+    with _playing(box / "s", _observed(0, peer("a"))):
+        for method, target, says in ("POST", "debug?action=rebind", "403 Forbidden: debug access denied"), ("GET", "x", "404 Not Found: 404 page not found"):
+            assert says in localapi.call(str(box / "s"), method, PREFIX + target, timeout=10).failure().detail
+
+
+def test_a_ping_that_nobody_answers_waits_as_long_as_the_client_does(box: Path) -> None:
+    with _playing(box / "s", _observed(0, peer("a", "offline", TailscaleIPs=["100.64.0.9"]))):
+        for _ in range(3):
+            fault = localapi.call(str(box / "s"), "POST", f"{PREFIX}ping?ip=100.64.0.9&type=disco", timeout=0.1).failure()
+            assert isinstance(fault, Down)
+            assert "no whole answer within 0.1 s" in fault.detail
+        assert _names(box / "s") == {"a"}
+
+
+def test_clients_that_misbehave_are_no_ones_harm(box: Path) -> None:
+    """Garbage, nothing at all, a client that goes away in the middle: the next one is answered, and nothing is said of it."""
+    with _playing(box / "s", _observed(0, peer("a"))) as process:
+        for data in (b"", b"\x00\xff\r\n\r\n", b"GET\r\n\r\n", b"BREW /pot HTTP/1.1\r\n\r\n", b"GET /localapi/v0/status HTTP/1.1\r\nHost: evil\r\n\r\n"):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(box / "s"))
+                client.sendall(data)
+        assert _names(box / "s") == {"a"}
+        interrupt(process, signal.SIGTERM)
+        assert ended(process).stderr == ""
+
+
+@pytest.mark.parametrize("content", [b"", b"[]\n", b'{"captured_at": 1, "status": {}}\n', b"\xff\n"])
+def test_a_capture_that_is_none_is_one_line(box: Path, content: bytes) -> None:
+    (box / "c").write_bytes(content)
+    ran = run("stand-in", "--capture", str(box / "c"), "--socket", str(box / "s"))
+    (complaint,) = complaints("stand-in", ran)
+    assert complaint.startswith(f"reading {box}/c: ")
+    assert (ran.status, ran.stdout, (box / "s").exists()) == (1, "", False)
+
+
+def test_a_socket_that_somebody_listens_on_is_left_to_him(box: Path) -> None:
+    with _playing(box / "s", _observed(0, peer("mine"))):
+        ran = run("stand-in", "--capture", str(box / "capture.ndjson"), "--socket", str(box / "s"))
+        assert complaints("stand-in", ran) == [f"listening on {box}/s: somebody listens there already; give another --socket"]
+        assert ran.status == 1
+        assert _names(box / "s") == {"mine"}
+
+
+def test_a_socket_left_behind_is_replaced(box: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(box / "s"))
+    with _playing(box / "s", _observed(0, peer("a"))):
+        assert _names(box / "s") == {"a"}
+
+
+@pytest.mark.parametrize("kind", ["a file", "a directory", "a pipe", "a link to a file", "a directory that is not there", "a path too long"])
+def test_nothing_else_is_replaced_by_the_socket(box: Path, kind: str) -> None:
+    path = box / "s"
+    match kind:
+        case "a file":
+            path.write_text("mine")
+        case "a directory":
+            path.mkdir()
+        case "a pipe":
+            os.mkfifo(path)
+        case "a link to a file":
+            (box / "target").write_text("mine")
+            path.symlink_to("target")
+        case "a directory that is not there":
+            path = box / "nowhere" / "s"
+        case _:
+            path = box / ("x" * 150)
+    before = [(entry.name, entry.lstat().st_mode) for entry in sorted(box.iterdir())]
+    ran = run("stand-in", "--capture", str(FIXTURES / "timeline.ndjson"), "--socket", str(path))
+    (complaint,) = complaints("stand-in", ran)
+    assert complaint.startswith(f"listening on {path}: ")
+    assert ran.status == 1
+    assert [(entry.name, entry.lstat().st_mode) for entry in sorted(box.iterdir())] == before
