@@ -21,7 +21,13 @@ from lab.measure import MEASUREMENTS, measure
 from lab.network import OUTAGE, NetworkError
 from lab.tailnet import UnmetError
 
-NODES = {"alpha": NAT.EASY, "bravo": NAT.EASY, "carol": NAT.PUBLIC, "delta": NAT.NO_UDP, "echo": NAT.HARD}
+NODES = {
+    "alpha": NAT.EASY,
+    "bravo": NAT.EASY,
+    "carol": NAT.PUBLIC,
+    "delta": NAT.NO_UDP,
+    "echo": NAT.HARD,
+}
 DOWN_SECONDS = 30.0
 
 
@@ -40,7 +46,13 @@ def up() -> int:
     builds.tailscale(builds.NEWEST)
     if _holder() is not None:
         return _complain("bringing a lab up: there is one already; `make lab-down` ends it")
-    process = subprocess.Popen([sys.executable, "-m", "lab", "hold"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lab", "hold"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     assert process.stdout
     try:
         said = process.stdout.read()  # until it is up, or has ended
@@ -82,7 +94,9 @@ def down() -> int:
     deadline = time.monotonic() + DOWN_SECONDS
     while _holder() is not None:
         if time.monotonic() > deadline:
-            return _complain(f"taking the lab down: process {pid} has not ended in {DOWN_SECONDS:g} s; `kill -9 {pid}` ends all that is in it")
+            return _complain(
+                f"taking the lab down: process {pid} has not ended in {DOWN_SECONDS:g} s; `kill -9 {pid}` ends all that is in it"
+            )
         time.sleep(0.05)
     return 0
 
@@ -97,7 +111,12 @@ def measure_all(names: list[str]) -> int:
     """Measures what is named; without names, all there is."""
     unknown = [name for name in names if name not in MEASUREMENTS]
     if unknown:
-        return _complain(f"measuring {unknown[0]}: there is no such measurement; there are {', '.join(MEASUREMENTS)}") + 1
+        return (
+            _complain(
+                f"measuring {unknown[0]}: there is no such measurement; there are {', '.join(MEASUREMENTS)}"
+            )
+            + 1
+        )
     for name in names or MEASUREMENTS:
         measure(name)
     return 0
@@ -113,7 +132,12 @@ def main(arguments: list[str]) -> int:
         case [name] if name in commands:
             command = commands[name]
         case _:
-            return _complain(f"usage: python -m lab {'|'.join(name for name in commands if name != 'hold')}|measure [WHAT...]") + 1
+            return (
+                _complain(
+                    f"usage: python -m lab {'|'.join(name for name in commands if name != 'hold')}|measure [WHAT...]"
+                )
+                + 1
+            )
     if missing := builds.missing():
         # Nothing to build is no fault; the tests that want it then say that they were skipped, or fail.
         return _complain(missing) and int(command is not build)
@@ -140,7 +164,9 @@ def _guide(lab: Lab) -> str:
         _script(node.directory / "inside", node.place.inside.command())
         _script(node.directory / "router", node.place.outside.command())
         address = node.status()["TailscaleIPs"][0]
-        lines.append(f"  {node.name:{width}}  {node.place.nat.value:6}  {address}  {lab.directory}/{node.name}/tailscale status")
+        lines.append(
+            f"  {node.name:{width}}  {node.place.nat.value:6}  {address}  {lab.directory}/{node.name}/tailscale status"
+        )
     name = next(iter(lab.nodes))
     here = lab.directory / name
     lines += [

@@ -42,7 +42,9 @@ def missing() -> str | None:
     wanted = ".".join(map(str, LEAST_GO))
     if shutil.which("go") is None:
         return f"a lab takes Go {wanted} or newer, and there is no go on PATH"
-    version = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=False, env=_environment()).stdout.strip()
+    version = subprocess.run(
+        ["go", "env", "GOVERSION"], capture_output=True, text=True, check=False, env=_environment()
+    ).stdout.strip()
     found = re.match(r"go(\d+)\.(\d+)(?:\.(\d+))?", version)
     if found is None or tuple(int(part or 0) for part in found.groups()) < LEAST_GO:
         return f"a lab takes Go {wanted} or newer, and this one is {version.removeprefix('go') or 'of no known version'}"
@@ -57,7 +59,13 @@ def tailscale(version: str) -> Path:
     """
     commands = ("tailscale", "tailscaled")
     modules = [f"tailscale.com/cmd/{command}@{version}" for command in commands]
-    return _built(version, f"tailscale and tailscaled {version}", Path("/"), ["go", "install", *modules], commands)
+    return _built(
+        version,
+        f"tailscale and tailscaled {version}",
+        Path("/"),
+        ["go", "install", *modules],
+        commands,
+    )
 
 
 def server() -> Path:
@@ -66,11 +74,24 @@ def server() -> Path:
     Raises:
         BuildError: it cannot be built.
     """
-    digest = hashlib.sha256(b"".join((SERVER / name).read_bytes() for name in ("main.go", "go.mod", "go.sum"))).hexdigest()
-    return _built(f"server-{digest[:12]}", "the coordination server", SERVER, ["go", "install", "."], ("server",)) / "server"
+    digest = hashlib.sha256(
+        b"".join((SERVER / name).read_bytes() for name in ("main.go", "go.mod", "go.sum"))
+    ).hexdigest()
+    return (
+        _built(
+            f"server-{digest[:12]}",
+            "the coordination server",
+            SERVER,
+            ["go", "install", "."],
+            ("server",),
+        )
+        / "server"
+    )
 
 
-def _built(name: str, what: str, where: Path, command: list[str], programs: tuple[str, ...]) -> Path:
+def _built(
+    name: str, what: str, where: Path, command: list[str], programs: tuple[str, ...]
+) -> Path:
     """Returns a directory of the cache that has these programs: all of them, or there is no such directory."""
     wanted = cache_directory() / name
     if not wanted.is_dir():
@@ -79,10 +100,21 @@ def _built(name: str, what: str, where: Path, command: list[str], programs: tupl
                 print(f"lab: building {what}, once: ", end="", file=sys.stderr, flush=True)
                 began = time.monotonic()
                 built = Path(scratch, "bin")
-                done = subprocess.run(command, cwd=where, env=_environment() | {"GOBIN": str(built)}, capture_output=True, text=True, check=False)
-                if done.returncode != 0 or not all((built / program).exists() for program in programs):
+                done = subprocess.run(
+                    command,
+                    cwd=where,
+                    env=_environment() | {"GOBIN": str(built)},
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                if done.returncode != 0 or not all(
+                    (built / program).exists() for program in programs
+                ):
                     print("failed", file=sys.stderr)
-                    last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+                    last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[
+                        -1
+                    ]
                     raise BuildError(f"building {what} with `{' '.join(command)}`: {last}")
                 built.rename(wanted)
                 print(f"{time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)

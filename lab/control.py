@@ -47,7 +47,9 @@ def ask(path: Path, method: str, url: str, *, timeout: float = TIMEOUT_SECONDS) 
     finally:
         connection.close()
     if answer.status != 200:  # noqa: PLR2004
-        raise AnswerError(f"{method} {url}: {answer.status} {body.decode(errors='replace').strip()}")
+        raise AnswerError(
+            f"{method} {url}: {answer.status} {body.decode(errors='replace').strip()}"
+        )
     return body
 
 

@@ -52,7 +52,9 @@ PINGED = ("bravo", "carol", "delta", "echo")
 
 def mixed_paths() -> Generator[tuple[str, str, str]]:
     """A tailnet that has a peer of each kind, and what becomes of the node that saw it."""
-    with _registered(ONLINE | {"foxtrot": NAT.EASY, "golf": NAT.EASY, "hotel": NAT.EASY, "india": NAT.EASY}) as lab:
+    with _registered(
+        ONLINE | {"foxtrot": NAT.EASY, "golf": NAT.EASY, "hotel": NAT.EASY, "india": NAT.EASY}
+    ) as lab:
         alpha = lab.node("alpha")
         lab.node("carol").tailscale("set", "--advertise-exit-node", "--relay-server-port=40000")
         lab.route("carol", ["0.0.0.0/0", "::/0"])
@@ -60,14 +62,25 @@ def mixed_paths() -> Generator[tuple[str, str, str]]:
         lab.node("golf").stop()
         lab.expire("hotel")
         lab.share_to("india")
-        lab.wait_until(lambda: alpha.peer("carol").get("ExitNodeOption") and alpha.peer("hotel").get("Expired") and not alpha.peer("golf")["Online"], 30)
+        lab.wait_until(
+            lambda: (
+                alpha.peer("carol").get("ExitNodeOption")
+                and alpha.peer("hotel").get("Expired")
+                and not alpha.peer("golf")["Online"]
+            ),
+            30,
+        )
         alpha.tailscale("set", "--exit-node=carol")
         _settle(lab, alpha, direct=("bravo", "carol"))
         lab.wait_until(lambda: alpha.ping("echo") and alpha.peer("echo")["PeerRelay"], 60)
         for name in PINGED:
             lab.wait_until(lambda: alpha.ping(name, "TSMP").get("Err") == "", 30)  # noqa: B023
         yield "mixed-paths.json", _status(alpha), MIXED
-        yield "usermetrics.txt", alpha.tailscale("metrics", "print"), "`tailscale metrics print` on alpha, a moment later"
+        yield (
+            "usermetrics.txt",
+            alpha.tailscale("metrics", "print"),
+            "`tailscale metrics print` on alpha, a moment later",
+        )
         alpha.tailscale("down")
         lab.wait_until(lambda: alpha.state() == "Stopped", 30)
         yield "stopped.json", _status(alpha), "the same after `tailscale down`"
@@ -77,12 +90,20 @@ def without_netmap() -> Generator[tuple[str, str, str]]:
     """A node that is alone, one that has not reached its coordination server yet, and one that was logged out."""
     with _registered({}) as lab:
         alpha = lab.node("alpha")
-        yield "running-without-peers.json", _status(alpha), "the status of alpha, alone in its tailnet"
+        yield (
+            "running-without-peers.json",
+            _status(alpha),
+            "the status of alpha, alone in its tailnet",
+        )
         os.kill(lab.control.pid, signal.SIGSTOP)
         try:
             alpha.restart()
             lab.wait_until(lambda: alpha.state() in {"NoState", "Starting"}, 30)
-            yield "before-netmap.json", _status(alpha), "the same after a restart of tailscaled, while the coordination server does not answer"
+            yield (
+                "before-netmap.json",
+                _status(alpha),
+                "the same after a restart of tailscaled, while the coordination server does not answer",
+            )
         finally:
             os.kill(lab.control.pid, signal.SIGCONT)
         lab.wait_until(lambda: alpha.state() == "Running", 60)
@@ -116,7 +137,10 @@ def timeline() -> Generator[tuple[str, str, str]]:
                 thread.start()
             time.sleep(ANSWERED_SECONDS)
             moved = RECORDED_FROM - int(began)
-            observation = {"captured_at": round(time.time() + moved, 3), "status": _redacted(alpha.status())}
+            observation = {
+                "captured_at": round(time.time() + moved, 3),
+                "status": _redacted(alpha.status()),
+            }
             lines.append(_moved(json.dumps(observation), moved))
             if number + 1 == CUT_AFTER:
                 lab.block_udp("bravo")
@@ -138,17 +162,24 @@ def _registered(peers: dict[str, NAT], *, version: str = NEWEST) -> Generator[La
         yield lab
 
 
-def _settle(lab: Lab, node: Node, *, direct: tuple[str, ...], relayed: tuple[str, ...] = ()) -> None:
+def _settle(
+    lab: Lab, node: Node, *, direct: tuple[str, ...], relayed: tuple[str, ...] = ()
+) -> None:
     def is_so() -> bool:
         for name in direct + relayed:
             node.ping(name)
-        return all(node.is_direct(name) for name in direct) and all(node.is_relayed(name) for name in relayed)
+        return all(node.is_direct(name) for name in direct) and all(
+            node.is_relayed(name) for name in relayed
+        )
 
     lab.wait_until(is_so, 60)
 
 
 def _status(node: Node) -> str:
-    return _moved(json.dumps(_redacted(node.status()), indent=2), CAPTURED_AT - int(time.time())) + "\n"
+    return (
+        _moved(json.dumps(_redacted(node.status()), indent=2), CAPTURED_AT - int(time.time()))
+        + "\n"
+    )
 
 
 def _redacted(status: dict[str, Any]) -> dict[str, Any]:
@@ -167,13 +198,20 @@ def _key(node: dict[str, Any]) -> str:
 def _moved(text: str, seconds: int) -> str:
     """Returns a status, as text, with its times moved, and with one port for its peer APIs, which are at random ones."""
     shift = timedelta(seconds=seconds)
-    moved = TIME.sub(lambda match: f"{(datetime.fromisoformat(match[1]) + shift).isoformat()}{match[2] or ''}Z", text)
+    moved = TIME.sub(
+        lambda match: f"{(datetime.fromisoformat(match[1]) + shift).isoformat()}{match[2] or ''}Z",
+        text,
+    )
     return PEER_API.sub(r"\1:50000", moved)
 
 
 def record() -> None:
     """Writes all of them, and how each came to be."""
-    lines = [f"Written by `make fixtures` with tailscaled {NEWEST}, on a tailnet in network namespaces (`lab/`).\n", "| file | what it is |", "|---|---|"]
+    lines = [
+        f"Written by `make fixtures` with tailscaled {NEWEST}, on a tailnet in network namespaces (`lab/`).\n",
+        "| file | what it is |",
+        "|---|---|",
+    ]
     for scene in (mixed_paths, without_netmap, oldest, timeline):
         for name, text, origin in scene():
             print(f"lab: {name}", file=sys.stderr, flush=True)

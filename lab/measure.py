@@ -60,9 +60,13 @@ def _one_pair(node: Node, pair: tuple[str, str], names: dict[str, NAT], samples:
     direct = _wait(lambda: node.is_direct(target), NEVER_SECONDS, began)
     thread.join()
     samples[f"first ping to direct, {names[source].value} to {names[target].value}"].append(direct)
-    samples["last ping to not `Active`"].append(_wait(lambda: not node.peer(target)["Active"], IDLE_SECONDS, last[0]))
+    samples["last ping to not `Active`"].append(
+        _wait(lambda: not node.peer(target)["Active"], IDLE_SECONDS, last[0])
+    )
     if direct is not None:
-        samples["last ping to no `CurAddr`"].append(_wait(lambda: not node.is_direct(target), IDLE_SECONDS, last[0]))
+        samples["last ping to no `CurAddr`"].append(
+            _wait(lambda: not node.is_direct(target), IDLE_SECONDS, last[0])
+        )
 
 
 def more_pings(samples: Samples) -> None:
@@ -87,10 +91,14 @@ def cut(samples: Samples) -> None:
             for _ in range(ROUNDS // PAIRS + 1):
                 time.sleep(random.uniform(0, INTERVAL_SECONDS))
                 lab.block_udp(peer)
-                samples["UDP cut to relay"].append(_wait(lambda: node.is_relayed(peer), IDLE_SECONDS))
+                samples["UDP cut to relay"].append(
+                    _wait(lambda: node.is_relayed(peer), IDLE_SECONDS)
+                )
                 time.sleep(random.uniform(0, 2 * INTERVAL_SECONDS))
                 lab.unblock_udp(peer)
-                samples["UDP back to direct"].append(_wait(lambda: node.is_direct(peer), IDLE_SECONDS))
+                samples["UDP back to direct"].append(
+                    _wait(lambda: node.is_direct(peer), IDLE_SECONDS)
+                )
 
         list(pool.map(one, range(PAIRS)))
 
@@ -105,9 +113,15 @@ def restarted(samples: Samples) -> None:
                 time.sleep(random.uniform(0, INTERVAL_SECONDS))
                 began = time.monotonic()
                 node.restart()
-                samples["stop to `Running`"].append(_wait(lambda: node.state() == "Running", IDLE_SECONDS, began))
-                samples["stop to the peer online"].append(_wait(lambda: node.peer(peer).get("Online"), IDLE_SECONDS, began))
-                samples["stop to direct"].append(_wait(lambda: node.is_direct(peer), IDLE_SECONDS, began))
+                samples["stop to `Running`"].append(
+                    _wait(lambda: node.state() == "Running", IDLE_SECONDS, began)
+                )
+                samples["stop to the peer online"].append(
+                    _wait(lambda: node.peer(peer).get("Online"), IDLE_SECONDS, began)
+                )
+                samples["stop to direct"].append(
+                    _wait(lambda: node.is_direct(peer), IDLE_SECONDS, began)
+                )
                 _watch(node, peer, WATCH_SECONDS, "in the minute after a restart", samples)
 
         list(pool.map(one, range(PAIRS)))
@@ -118,7 +132,13 @@ def flickers(samples: Samples) -> None:
     with _kept_alive() as lab, ThreadPoolExecutor() as pool:
 
         def one(pair: int) -> None:
-            _watch(lab.node(f"a{pair}"), f"b{pair}", ROUNDS * WATCH_SECONDS / PAIRS, "undisturbed", samples)
+            _watch(
+                lab.node(f"a{pair}"),
+                f"b{pair}",
+                ROUNDS * WATCH_SECONDS / PAIRS,
+                "undisturbed",
+                samples,
+            )
 
         list(pool.map(one, range(PAIRS)))
 
@@ -128,15 +148,34 @@ def cost(samples: Samples) -> None:
     with Lab(alpha=NAT.EASY, bravo=NAT.EASY) as lab:
         node = lab.node("alpha")
         lab.wait_until(lambda: node.ping("bravo").get("Endpoint"), NEVER_SECONDS)
-        ways = {"over the socket": ["localapi"], "with the program": ["cli", "--tailscale", str(lab.programs / "tailscale")]}
+        ways = {
+            "over the socket": ["localapi"],
+            "with the program": ["cli", "--tailscale", str(lab.programs / "tailscale")],
+        }
         for _ in range(ROUNDS):
             for way, flags in ways.items():
                 daemon, began = node.cpu_seconds(), time.monotonic()
                 used = resource.getrusage(resource.RUSAGE_CHILDREN)
-                subprocess.run([sys.executable, "-m", "tsfc", "keepalive", "--socket", str(node.socket), "--source", *flags], check=True)
+                subprocess.run(
+                    [
+                        sys.executable,
+                        "-m",
+                        "tsfc",
+                        "keepalive",
+                        "--socket",
+                        str(node.socket),
+                        "--source",
+                        *flags,
+                    ],
+                    check=True,
+                )
                 after = resource.getrusage(resource.RUSAGE_CHILDREN)
-                samples[f"CPU milliseconds of a round {way}: tsfc"].append(1000 * (after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime))
-                samples[f"CPU milliseconds of a round {way}: tailscaled"].append(1000 * (node.cpu_seconds() - daemon))
+                samples[f"CPU milliseconds of a round {way}: tsfc"].append(
+                    1000 * (after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime)
+                )
+                samples[f"CPU milliseconds of a round {way}: tailscaled"].append(
+                    1000 * (node.cpu_seconds() - daemon)
+                )
                 samples[f"milliseconds of a round {way}"].append(1000 * (time.monotonic() - began))
 
 
@@ -149,7 +188,9 @@ def _watch(node: Node, peer: str, seconds: float, when: str, samples: Samples) -
         while (left := minute_ends - time.monotonic()) > 0:
             if _wait(lambda: not node.is_direct(peer), left) is not None:
                 moments += 1
-                samples[f"direct peer, {when}: length of a moment on relay"].append(_wait(lambda: node.is_direct(peer), IDLE_SECONDS))
+                samples[f"direct peer, {when}: length of a moment on relay"].append(
+                    _wait(lambda: node.is_direct(peer), IDLE_SECONDS)
+                )
         samples[f"direct peer, {when}: moments on relay in a minute (not seconds)"].append(moments)
 
 
@@ -170,7 +211,10 @@ def _kept_alive() -> Generator[Lab]:
         for thread in threads:
             thread.start()
         try:
-            lab.wait_until(lambda: all(lab.node(f"a{pair}").is_direct(f"b{pair}") for pair in range(PAIRS)), IDLE_SECONDS)
+            lab.wait_until(
+                lambda: all(lab.node(f"a{pair}").is_direct(f"b{pair}") for pair in range(PAIRS)),
+                IDLE_SECONDS,
+            )
             yield lab
         finally:
             over.set()
@@ -208,8 +252,15 @@ def table(samples: Samples) -> Iterable[str]:
         taken = sorted(value for value in values if value is not None)
         figures = ["-"] * 5
         if taken:
-            cuts = statistics.quantiles(taken, n=20, method="inclusive") if len(taken) > 1 else taken * 19
-            figures = [f"{value:.1f}" for value in (taken[0], cuts[0], statistics.median(taken), cuts[-1], taken[-1])]
+            cuts = (
+                statistics.quantiles(taken, n=20, method="inclusive")
+                if len(taken) > 1
+                else taken * 19
+            )
+            figures = [
+                f"{value:.1f}"
+                for value in (taken[0], cuts[0], statistics.median(taken), cuts[-1], taken[-1])
+            ]
         yield f"| {name} | {len(values)} | {len(values) - len(taken)} | {' | '.join(figures)} |"
 
 

@@ -75,7 +75,9 @@ class Namespace:
         Raises:
             NetworkError: it failed.
         """
-        done = subprocess.run(self.command(*argv), input=stdin, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            self.command(*argv), input=stdin, capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             raise NetworkError(f"{' '.join(argv)}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
@@ -99,7 +101,13 @@ class Place:
 def internet(open_until: ExitStack) -> Namespace:
     """Makes an internet without nodes."""
     namespace = _namespace(open_until)
-    _ip(namespace, "link set lo up", "link add internet type bridge", f"addr add {INTERNET}/24 dev internet", "link set internet up")
+    _ip(
+        namespace,
+        "link set lo up",
+        "link add internet type bridge",
+        f"addr add {INTERNET}/24 dev internet",
+        "link set internet up",
+    )
     return namespace
 
 
@@ -109,17 +117,46 @@ def place(nat: NAT, number: int, beside: Namespace, open_until: ExitStack) -> Pl
     public = f"192.0.2.{number}"
     port = f"port{number}"
     if nat is NAT.PUBLIC:
-        _ip(beside, f"link add {port} type veth peer name eth0 netns {inside.path}", f"link set {port} master internet up")
-        _ip(inside, "link set lo up", f"addr add {public}/24 dev eth0", "link set eth0 up", f"route add default via {INTERNET}")
+        _ip(
+            beside,
+            f"link add {port} type veth peer name eth0 netns {inside.path}",
+            f"link set {port} master internet up",
+        )
+        _ip(
+            inside,
+            "link set lo up",
+            f"addr add {public}/24 dev eth0",
+            "link set eth0 up",
+            f"route add default via {INTERNET}",
+        )
         return Place(nat, inside, inside, public, public)
     router = _namespace(open_until)
     gateway, address = f"198.51.100.{4 * number + 1}", f"198.51.100.{4 * number + 2}"
-    _ip(beside, f"link add {port} type veth peer name wan netns {router.path}", f"link set {port} master internet up")
+    _ip(
+        beside,
+        f"link add {port} type veth peer name wan netns {router.path}",
+        f"link set {port} master internet up",
+    )
     _ip(router, f"link add lan type veth peer name eth0 netns {inside.path}")
-    _ip(router, f"addr add {public}/24 dev wan", "link set wan up", f"route add default via {INTERNET}", f"addr add {gateway}/30 dev lan", "link set lan up")
-    _ip(inside, "link set lo up", f"addr add {address}/30 dev eth0", "link set eth0 up", f"route add default via {gateway}")
+    _ip(
+        router,
+        f"addr add {public}/24 dev wan",
+        "link set wan up",
+        f"route add default via {INTERNET}",
+        f"addr add {gateway}/30 dev lan",
+        "link set lan up",
+    )
+    _ip(
+        inside,
+        "link set lo up",
+        f"addr add {address}/30 dev eth0",
+        "link set eth0 up",
+        f"route add default via {gateway}",
+    )
     router.run("sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
-    router.run("nft", "--file", "-", stdin=ROUTER.format(ports=" fully-random" if nat is NAT.HARD else ""))
+    router.run(
+        "nft", "--file", "-", stdin=ROUTER.format(ports=" fully-random" if nat is NAT.HARD else "")
+    )
     made = Place(nat, inside, router, address, public)
     if nat is NAT.NO_UDP:
         block_udp(made)
@@ -138,7 +175,13 @@ def unblock_udp(place: Place) -> None:
 
 def _namespace(open_until: ExitStack) -> Namespace:
     """Makes a network namespace, which is there until the stack is closed."""
-    with subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+    with subprocess.Popen(
+        ["unshare", "--net", "cat"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    ) as process:
         assert process.stdin
         assert process.stdout
         try:

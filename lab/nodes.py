@@ -77,19 +77,36 @@ class Node:
 
     def flags(self, state: str, socket: str) -> list[str]:
         """Returns the flags of tailscaled that a node of a lab has: no device, so that it takes none of the machine's, and no logs that leave it."""
-        return ["--tun=userspace-networking", f"--statedir={state}", f"--socket={socket}", f"--port={PORT}", "--no-logs-no-support"]
+        return [
+            "--tun=userspace-networking",
+            f"--statedir={state}",
+            f"--socket={socket}",
+            f"--port={PORT}",
+            "--no-logs-no-support",
+        ]
 
     def start(self, **environment: str) -> None:
         """Starts its tailscaled, with more environment, and does not wait for anything."""
         assert self.process is None, f"tailscaled of {self.name} runs already"
-        tailscaled = [str(self.programs / "tailscaled"), *self.flags(str(self.directory), str(self.socket))]
+        tailscaled = [
+            str(self.programs / "tailscaled"),
+            *self.flags(str(self.directory), str(self.socket)),
+        ]
         # setpriv: it ends with the process that has the lab. A session of its own: the terminal's Ctrl-C is for that process alone.
         command = ["setpriv", "--pdeathsig=KILL", *self.place.inside.command(*tailscaled)]
         with self.log.open("ab") as log:
             # Its logs' settings would else be in the machine's own /var/lib/tailscale, whatever --statedir says.
-            own = {"HOME": str(self.directory), "TS_LOGS_DIR": str(self.directory), "SSL_CERT_FILE": str(self.certificate)}
+            own = {
+                "HOME": str(self.directory),
+                "TS_LOGS_DIR": str(self.directory),
+                "SSL_CERT_FILE": str(self.certificate),
+            }
             self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, env={"PATH": os.environ["PATH"]} | own | ENVIRONMENT | environment, start_new_session=True
+                command,
+                stdout=log,
+                stderr=log,
+                env={"PATH": os.environ["PATH"]} | own | ENVIRONMENT | environment,
+                start_new_session=True,
             )
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
@@ -115,12 +132,22 @@ class Node:
 
     def command(self, *arguments: str) -> list[str]:
         """Returns the command line of `tailscale` for this node."""
-        return self.place.inside.command(str(self.programs / "tailscale"), f"--socket={self.socket}", *arguments)
+        return self.place.inside.command(
+            str(self.programs / "tailscale"), f"--socket={self.socket}", *arguments
+        )
 
     def tailscale(self, *arguments: str, check: bool = True) -> str:
         """Runs `tailscale` for this node to its end and returns what it printed; with `check` it has to succeed."""
-        done = subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
-        assert not check or done.returncode == 0, f"tailscale {' '.join(arguments)} on {self.name}: {done.stdout}{done.stderr}"
+        done = subprocess.run(
+            self.command(*arguments),
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        assert not check or done.returncode == 0, (
+            f"tailscale {' '.join(arguments)} on {self.name}: {done.stdout}{done.stderr}"
+        )
         return done.stdout
 
     def up(self) -> None:
@@ -130,7 +157,14 @@ class Node:
     def up_arguments(self) -> list[str]:
         """Returns the arguments of `tailscale` that log it in."""
         # --reset: after a logout the settings are others for a moment, which `up` then wants to be told of.
-        return ["up", f"--login-server={LOGIN_SERVER}", f"--hostname={self.name}", "--accept-dns=false", "--timeout=50s", "--reset"]
+        return [
+            "up",
+            f"--login-server={LOGIN_SERVER}",
+            f"--hostname={self.name}",
+            "--accept-dns=false",
+            "--timeout=50s",
+            "--reset",
+        ]
 
     def answer(self, url: str, method: str = "GET", *, timeout: float = COMMAND_SECONDS) -> bytes:
         """Returns what its LocalAPI answers, below `/localapi/v0/`."""
@@ -158,7 +192,9 @@ class Node:
         """Sends one ping to a peer and returns its first answer; nothing where there was none in time."""
         address = self.peer(peer)["TailscaleIPs"][0]
         with contextlib.suppress(TimeoutError):
-            return control.read(self.answer(f"ping?ip={address}&type={kind}&size=0", "POST", timeout=PING_SECONDS))
+            return control.read(
+                self.answer(f"ping?ip={address}&type={kind}&size=0", "POST", timeout=PING_SECONDS)
+            )
         return {}
 
     def ping_burst(self, peer: str, pings: int = PINGS) -> float:
@@ -179,7 +215,12 @@ class Node:
     def is_relayed(self, peer: str) -> bool:
         """Reports whether a packet to the peer would go through DERP, by the words of `tailscale status`."""
         seen = self.peer(peer)
-        return bool(seen.get("Active") and seen["Relay"] and not seen["CurAddr"] and not seen.get("PeerRelay"))
+        return bool(
+            seen.get("Active")
+            and seen["Relay"]
+            and not seen["CurAddr"]
+            and not seen.get("PeerRelay")
+        )
 
     def cpu_seconds(self) -> float:
         """Returns the CPU time that its tailscaled has taken."""

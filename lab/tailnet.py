@@ -44,7 +44,9 @@ class Lab:
         network.NetworkError: its network cannot be set up.
     """
 
-    def __init__(self, nodes: Mapping[str, NAT] | None = None, *, version: str = builds.NEWEST, **more: NAT) -> None:
+    def __init__(
+        self, nodes: Mapping[str, NAT] | None = None, *, version: str = builds.NEWEST, **more: NAT
+    ) -> None:
         self._version, self._wanted = version, {**(nodes or {}), **more}
         self.nodes: dict[str, Node] = {}
 
@@ -54,7 +56,12 @@ class Lab:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._stack.__exit__(kind, error, trace)
 
     def _open(self, stack: ExitStack) -> None:
@@ -64,10 +71,26 @@ class Lab:
         stack.callback(shutil.rmtree, self.directory)
         self._places = stack.enter_context(ExitStack())
         self.internet = network.internet(self._places)
-        self.admin, self.certificate = self.directory / "control.sock", self.directory / "certificate.pem"
+        self.admin, self.certificate = (
+            self.directory / "control.sock",
+            self.directory / "certificate.pem",
+        )
         with (self.directory / "control.log").open("ab") as log:
-            command = self.internet.command(str(server), "-ip", INTERNET, "-admin", str(self.admin), "-certificate", str(self.certificate))
-            self.control = subprocess.Popen(["setpriv", "--pdeathsig=KILL", *command], stdout=log, stderr=log, start_new_session=True)
+            command = self.internet.command(
+                str(server),
+                "-ip",
+                INTERNET,
+                "-admin",
+                str(self.admin),
+                "-certificate",
+                str(self.certificate),
+            )
+            self.control = subprocess.Popen(
+                ["setpriv", "--pdeathsig=KILL", *command],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         stack.callback(self._end)
         self.wait_until(self._control_answers, UP_SECONDS)
         stack.enter_context(self._helping())
@@ -121,7 +144,13 @@ class Lab:
         assert number <= LAST_HOST, "there are no more addresses"
         directory = self.directory / name
         directory.mkdir()
-        node = Node(name, network.place(nat, number, self.internet, self._places), self.programs, directory, self.certificate)
+        node = Node(
+            name,
+            network.place(nat, number, self.internet, self._places),
+            self.programs,
+            directory,
+            self.certificate,
+        )
         self.nodes[name] = node
         return node
 
@@ -131,20 +160,35 @@ class Lab:
         for name in names:
             node = self.nodes[name]
             self.wait_until(node.socket.exists, UP_SECONDS)
-            process = subprocess.Popen(node.command(*node.up_arguments()), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            process = subprocess.Popen(
+                node.command(*node.up_arguments()),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
             started.append((name, process))
         for name, process in started:
             said, _ = process.communicate(timeout=UP_SECONDS)
             if process.returncode != 0:
                 raise UnmetError(f"`tailscale up` on {name}: {said.strip()}\n{self.seen()}")
-        self.wait_until(lambda: all(self._sees(self.nodes[name], others=len(names) - 1) for name in names), UP_SECONDS)
-        self.wait_until(lambda: all(node["endpoints"] for name, node in self.known().items() if name in names), UP_SECONDS)
+        self.wait_until(
+            lambda: all(self._sees(self.nodes[name], others=len(names) - 1) for name in names),
+            UP_SECONDS,
+        )
+        self.wait_until(
+            lambda: all(node["endpoints"] for name, node in self.known().items() if name in names),
+            UP_SECONDS,
+        )
 
     def _sees(self, node: Node, *, others: int) -> bool:
         """Reports whether a node is in the tailnet, with so many others online, and each knows a relay."""
         status = node.status()
         online = [peer for peer in peers_in(status) if peer["Online"] and peer["Relay"]]
-        return bool(status["BackendState"] == "Running" and status["Self"]["Online"] and len(online) >= others)
+        return bool(
+            status["BackendState"] == "Running"
+            and status["Self"]["Online"]
+            and len(online) >= others
+        )
 
     def node(self, name: str) -> Node:
         """Returns a node by its name."""
@@ -199,8 +243,14 @@ class Lab:
         began = time.monotonic()
         while not (last := predicate()):
             if time.monotonic() - began > timeout:
-                what = f"{predicate.__module__}:{predicate.__code__.co_firstlineno}" if hasattr(predicate, "__code__") else repr(predicate)
-                raise UnmetError(f"after {timeout:g} s the condition at {what} is {last!r}\n{self.seen()}")
+                what = (
+                    f"{predicate.__module__}:{predicate.__code__.co_firstlineno}"
+                    if hasattr(predicate, "__code__")
+                    else repr(predicate)
+                )
+                raise UnmetError(
+                    f"after {timeout:g} s the condition at {what} is {last!r}\n{self.seen()}"
+                )
             time.sleep(POLL_SECONDS)
         return time.monotonic() - began
 
@@ -213,7 +263,13 @@ class Lab:
             if state != UNREACHABLE:
                 lines.append(node.tailscale("status", check=False).rstrip())
             if node.log.exists():
-                lines += [f"   {line}" for line in node.log.read_text(errors="replace").splitlines()[-LOG_LINES:]]
+                lines += [
+                    f"   {line}"
+                    for line in node.log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+                ]
         with suppress(OSError, control.AnswerError):
-            lines += ["== control", *(f"{name}: {json.dumps(known)}" for name, known in self.known().items())]
+            lines += [
+                "== control",
+                *(f"{name}: {json.dumps(known)}" for name, known in self.known().items()),
+            ]
         return "\n".join(lines)

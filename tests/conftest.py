@@ -10,7 +10,13 @@ from hypothesis import HealthCheck, settings
 
 from support.processes import Forked, forked, short_directory
 
-settings.register_profile("tsfc", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "tsfc",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("tsfc")
 
 

@@ -33,38 +33,68 @@ def test_the_metrics_reference_is_up_to_date() -> None:
 
 
 def test_the_metrics_reference_has_what_the_jobs_emit() -> None:
-    assert set(re.findall(r"^\| `(tailscale_[a-z_]+)", PAGES["docs/metrics.md"], re.MULTILINE)) == emitted()
+    assert (
+        set(re.findall(r"^\| `(tailscale_[a-z_]+)", PAGES["docs/metrics.md"], re.MULTILINE))
+        == emitted()
+    )
 
 
 def test_no_page_names_a_metric_that_there_is_not() -> None:
-    known = emitted() | {f"tailscaled_{name}" for name in ("inbound_bytes_total", "outbound_bytes_total")}
+    known = emitted() | {
+        f"tailscaled_{name}" for name in ("inbound_bytes_total", "outbound_bytes_total")
+    }
     assert set(re.findall(r"`(tailscaled?_[a-z_]+)[`{ ]", ALL)) - known == set()
 
 
-@pytest.mark.parametrize("command", [*JOBS, "capture", "replay", "simulate", "stand-in", "peers", "explain"])
-def test_each_option_of_a_command_is_documented(capfd: pytest.CaptureFixture[str], command: str) -> None:
+@pytest.mark.parametrize(
+    "command", [*JOBS, "capture", "replay", "simulate", "stand-in", "peers", "explain"]
+)
+def test_each_option_of_a_command_is_documented(
+    capfd: pytest.CaptureFixture[str], command: str
+) -> None:
     inside(command, "--help")
     options = set(re.findall(r"^  (--[a-z-]+)", capfd.readouterr().out, re.MULTILINE))
     assert options
-    assert {option for option in options if f"`{option}" not in ALL and f"{option} " not in ALL} == set()
+    assert {
+        option for option in options if f"`{option}" not in ALL and f"{option} " not in ALL
+    } == set()
 
 
 def test_each_command_is_documented() -> None:
-    assert [name for name in cli.COMMANDS if f"tsfc {name}" not in ALL and f"`{name}`" not in ALL] == []
+    assert [
+        name for name in cli.COMMANDS if f"tsfc {name}" not in ALL and f"`{name}`" not in ALL
+    ] == []
 
 
 def test_each_option_of_the_units_is_documented_with_its_flag() -> None:
     """Under its name in the modules, and as `tsfc units` has it; what every job has is there once, as `<job>`'s."""
     table = units.table()
-    shared = [text for choice in table.shared for text in (f"`{choice.name}`", f"`{flag(None, choice.name)}`")]
-    own = [(job, text) for job in table.jobs for choice in table.jobs[job].options for text in (f"`{job}.{choice.name}`", f"`{flag(job, choice.name)}`")]
+    shared = [
+        text
+        for choice in table.shared
+        for text in (f"`{choice.name}`", f"`{flag(None, choice.name)}`")
+    ]
+    own = [
+        (job, text)
+        for job in table.jobs
+        for choice in table.jobs[job].options
+        for text in (f"`{job}.{choice.name}`", f"`{flag(job, choice.name)}`")
+    ]
     assert [text for text in shared if text not in JOBS_PAGE] == []
-    assert [text for job, text in own if text not in JOBS_PAGE and text.replace(job, "<job>", 1) not in JOBS_PAGE] == []
+    assert [
+        text
+        for job, text in own
+        if text not in JOBS_PAGE and text.replace(job, "<job>", 1) not in JOBS_PAGE
+    ] == []
 
 
 def test_each_alert_is_listed_with_its_severity_and_linked() -> None:
-    listed = re.findall(r"^\| \[(\w+)\]\(runbooks/(\w+)\.md\) \| (\w+) \|", PAGES["docs/alerts.md"], re.MULTILINE)
-    assert listed == [(rule["alert"], rule["alert"], rule["labels"]["severity"]) for rule in alerts()]
+    listed = re.findall(
+        r"^\| \[(\w+)\]\(runbooks/(\w+)\.md\) \| (\w+) \|", PAGES["docs/alerts.md"], re.MULTILINE
+    )
+    assert listed == [
+        (rule["alert"], rule["alert"], rule["labels"]["severity"]) for rule in alerts()
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -76,21 +106,38 @@ def test_each_link_leads_somewhere(page: str) -> None:
         assert found.exists(), target
         if anchor:
             headings = re.findall(r"^#+ (.*)$", found.read_text(), re.MULTILINE)
-            assert anchor in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}, target
+            assert anchor in {
+                re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings
+            }, target
 
 
 def test_the_documentation_is_reachable_from_its_index() -> None:
     index = PAGES["docs/README.md"]
-    assert [page for page in PAGES if page.count("/") == 1 and page != "docs/README.md" and f"]({Path(page).name})" not in index] == []
+    assert [
+        page
+        for page in PAGES
+        if page.count("/") == 1
+        and page != "docs/README.md"
+        and f"]({Path(page).name})" not in index
+    ] == []
 
 
-SESSIONS = [session for page in PAGES for session in sessions(page) if session[0].startswith("tsfc ")]
+SESSIONS = [
+    session for page in PAGES for session in sessions(page) if session[0].startswith("tsfc ")
+]
 
 
 def typed(command: str, **options: Any) -> Ran:
     """Runs a command in a shell where `tsfc` is this one."""
     script = f'tsfc() {{ "{sys.executable}" -m tsfc "$@"; }}\n{command}\n'
-    ran = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, check=False, env=os.environ | {"LC_ALL": "C"}, **options)
+    ran = subprocess.run(
+        ["sh", "-euc", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"LC_ALL": "C"},
+        **options,
+    )
     return Ran(ran.returncode, ran.stdout, ran.stderr)
 
 
@@ -107,15 +154,28 @@ def test_a_session_that_is_shown_is_what_is_printed(command: str, printed: str) 
 
 
 def test_there_are_sessions() -> None:
-    assert sorted(command.split()[1] for command, _ in SESSIONS) == ["capture", "explain", "peers", "replay", "simulate", "simulate"]
+    assert sorted(command.split()[1] for command, _ in SESSIONS) == [
+        "capture",
+        "explain",
+        "peers",
+        "replay",
+        "simulate",
+        "simulate",
+    ]
 
 
-@pytest.mark.parametrize("command", sorted({command for _, command in shown() if command.startswith("tsfc simulate ")}))
-def test_a_simulation_that_is_shown_runs_and_writes_its_report(command: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "command", sorted({command for _, command in shown() if command.startswith("tsfc simulate ")})
+)
+def test_a_simulation_that_is_shown_runs_and_writes_its_report(
+    command: str, tmp_path: Path
+) -> None:
     ran = typed(command, cwd=tmp_path)
     assert (ran.status, ran.stderr) == (0, "")
     assert ran.stdout
-    assert all((tmp_path / name).stat().st_size > 0 for name in re.findall(r"--report (\S+)", command))
+    assert all(
+        (tmp_path / name).stat().st_size > 0 for name in re.findall(r"--report (\S+)", command)
+    )
 
 
 def test_the_stand_in_that_is_shown_plays(box: Path) -> None:
@@ -134,20 +194,38 @@ def test_the_rules_are_installed_as_shown(tmp_path: Path) -> None:
     (script,) = scripts("docs/alerts.md")
     ran = typed(script.replace("run/rules", str(tmp_path)), cwd=ROOT)
     assert (ran.status, ran.stderr) == (0, "")
-    assert "runbook_url: https://example.com/tsfc/docs/runbooks/TailscaleDown.md" in (tmp_path / "tailscale-alerts.yaml").read_text()
+    assert (
+        "runbook_url: https://example.com/tsfc/docs/runbooks/TailscaleDown.md"
+        in (tmp_path / "tailscale-alerts.yaml").read_text()
+    )
 
 
-@pytest.mark.parametrize("command", sorted({command for _, command in shown() if command.startswith(("make ", "python -m lab measure "))}))
+@pytest.mark.parametrize(
+    "command",
+    sorted(
+        {
+            command
+            for _, command in shown()
+            if command.startswith(("make ", "python -m lab measure "))
+        }
+    ),
+)
 def test_each_command_for_developers_is_there(command: str) -> None:
     for line in command.splitlines():
         *start, name = line.partition("#")[0].split()
-        assert name in MEASUREMENTS if "lab" in start else re.search(rf"^{name}:", (ROOT / "Makefile").read_text(), re.MULTILINE), name
+        assert (
+            name in MEASUREMENTS
+            if "lab" in start
+            else re.search(rf"^{name}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        ), name
 
 
 def calls() -> list[str]:
     """Returns each call of tsfc that is shown, wherever in a script it is, without what surrounds it."""
     lines = [line.strip() for _, command in shown() for line in filled_in(command).splitlines()]
-    return sorted({re.split(r" &$| \||;", line)[0] for line in lines if re.match(r"(?:\S*/)?tsfc ", line)})
+    return sorted(
+        {re.split(r" &$| \||;", line)[0] for line in lines if re.match(r"(?:\S*/)?tsfc ", line)}
+    )
 
 
 @pytest.mark.parametrize("call", calls())

@@ -63,7 +63,12 @@ def jobs(directory: Path) -> dict[str, tuple[str, ...]]:
         "exporter": ("--metrics-path", f"{directory}/peers.prom"),
         "native-metrics": ("--metrics-path", f"{directory}/native.prom"),
         "keepalive": (),
-        "watchdog": ("--metrics-path", f"{directory}/watchdog.prom", "--state-dir", f"{directory}/state"),
+        "watchdog": (
+            "--metrics-path",
+            f"{directory}/watchdog.prom",
+            "--state-dir",
+            f"{directory}/state",
+        ),
     }
 
 
@@ -75,7 +80,10 @@ def row(job: str, peers: int, command: Sequence[str], *, runs: int) -> None:
     ratio = statistics.median(ours.cpu_seconds / theirs.cpu_seconds for ours, theirs in pairs)
     peak = max(ours.peak_mib for ours, _ in pairs)
     aim = AIMS.get((job, peers))
-    print(f"{job:16}{peers or '':>7}{cpu:9.3f}{imports:9.3f}{ratio:7.2f}{'' if aim is None else f'{aim:.2f}':>6}{peak:10.1f}", flush=True)
+    print(
+        f"{job:16}{peers or '':>7}{cpu:9.3f}{imports:9.3f}{ratio:7.2f}{'' if aim is None else f'{aim:.2f}':>6}{peak:10.1f}",
+        flush=True,
+    )
 
 
 def silent(peers: int) -> None:
@@ -88,8 +96,12 @@ def silent(peers: int) -> None:
         finally:
             playing.terminate()
             playing.wait()
-    print(f"\nkeepalive, {peers} peers of which none answers: {cost.wall_seconds:.2f} s, {cost.cpu_seconds:.2f} s of CPU, {cost.peak_mib:.0f} MiB")
-    print(f"aims: {SILENT_AIM_SECONDS} s, {SILENT_AIM_MIB} MiB; the memory of every job at 10,000 peers: {MEMORY_AIM_MIB} MiB")
+    print(
+        f"\nkeepalive, {peers} peers of which none answers: {cost.wall_seconds:.2f} s, {cost.cpu_seconds:.2f} s of CPU, {cost.peak_mib:.0f} MiB"
+    )
+    print(
+        f"aims: {SILENT_AIM_SECONDS} s, {SILENT_AIM_MIB} MiB; the memory of every job at 10,000 peers: {MEMORY_AIM_MIB} MiB"
+    )
 
 
 DECODE = """
@@ -111,18 +123,32 @@ def offline() -> None:
     with tempfile.TemporaryDirectory(prefix="tsfc-") as name:
         capture = f"{name}/capture.ndjson"
         write_long_capture(Path(capture), observations=10_000, peers=100)
-        pairs = [(measure((*TSFC, "replay", capture)), measure((sys.executable, "-c", DECODE, capture))) for _ in range(FEW)]
+        pairs = [
+            (measure((*TSFC, "replay", capture)), measure((sys.executable, "-c", DECODE, capture)))
+            for _ in range(FEW)
+        ]
         ratio = statistics.median(ours.cpu_seconds / theirs.cpu_seconds for ours, theirs in pairs)
         peak = max(ours.peak_mib for ours, _ in pairs)
         cpu = statistics.median(ours.cpu_seconds for ours, _ in pairs)
-        print(f"\nreplay of 10,000 observations of 100 peers: {cpu:.1f} s of CPU, {ratio:.2f} times decoding alone (aim {REPLAY_AIM}),", end=" ")
+        print(
+            f"\nreplay of 10,000 observations of 100 peers: {cpu:.1f} s of CPU, {ratio:.2f} times decoding alone (aim {REPLAY_AIM}),",
+            end=" ",
+        )
         print(f"{peak:.0f} MiB (aim {REPLAY_AIM_MIB})")
-        times = [(measure((*TSFC, "replay", capture)), measure((*TSFC, "replay", *([capture] * 4)))) for _ in range(FEW)]
+        times = [
+            (measure((*TSFC, "replay", capture)), measure((*TSFC, "replay", *([capture] * 4))))
+            for _ in range(FEW)
+        ]
         gain = statistics.median(4 * one.wall_seconds / four.wall_seconds for one, four in times)
-        print(f"four such captures on {len(os.sched_getaffinity(0))} processors: {gain:.2f} times as fast as one after the other (aim {PARALLEL_AIM} on two)")
+        print(
+            f"four such captures on {len(os.sched_getaffinity(0))} processors: {gain:.2f} times as fast as one after the other (aim {PARALLEL_AIM} on two)"
+        )
     for (scenario, days), aim in SIMULATE_AIMS.items():
         cost = measure((*TSFC, "simulate", scenario, "--days", str(days)))
-        print(f"simulate {scenario} for {days} days: {cost.cpu_seconds:.1f} s of CPU (aim {aim}), {cost.peak_mib:.0f} MiB", flush=True)
+        print(
+            f"simulate {scenario} for {days} days: {cost.cpu_seconds:.1f} s of CPU (aim {aim}), {cost.peak_mib:.0f} MiB",
+            flush=True,
+        )
 
 
 def write_long_capture(path: Path, *, observations: int, peers: int) -> None:
@@ -145,14 +171,19 @@ def measure(command: Sequence[str]) -> Cost:
     _, ended, usage = os.wait4(pid, 0)
     if ended:
         sys.exit(f"`{' '.join(command)}` ended with {os.waitstatus_to_exitcode(ended)}")
-    return Cost(usage.ru_utime + usage.ru_stime, os.times().elapsed - before, usage.ru_maxrss / 1024)
+    return Cost(
+        usage.ru_utime + usage.ru_stime, os.times().elapsed - before, usage.ru_maxrss / 1024
+    )
 
 
 def play(directory: Path, peers: int, *, is_direct: bool) -> subprocess.Popen[bytes]:
     """Starts a stand-in with a status of so many peers: all direct, or all such as nobody can reach."""
     capture = directory / "capture.ndjson"
     write_capture(capture, peers, is_direct=is_direct)
-    playing = subprocess.Popen((*TSFC, "stand-in", "--capture", str(capture), "--socket", f"{directory}/s"), stdout=subprocess.PIPE)
+    playing = subprocess.Popen(
+        (*TSFC, "stand-in", "--capture", str(capture), "--socket", f"{directory}/s"),
+        stdout=subprocess.PIPE,
+    )
     if playing.stdout is None or not playing.stdout.readline():
         sys.exit("the stand-in did not start; it has said why")
     return playing
@@ -164,13 +195,23 @@ def write_capture(path: Path, peers: int, *, is_direct: bool) -> None:
     real = next(iter(document["Peer"].values()))
     document["Self"]["TailscaleIPs"] = ["100.127.255.254"]
     del document["Peer"]
-    path_fields = {"CurAddr": "192.0.2.7:41641", "Relay": "fra"} if is_direct else {"CurAddr": "", "Relay": ""}
+    path_fields = (
+        {"CurAddr": "192.0.2.7:41641", "Relay": "fra"}
+        if is_direct
+        else {"CurAddr": "", "Relay": ""}
+    )
     with path.open("w") as file:
         file.write(f'{{"captured_at": 0, "status": {json.dumps(document)[:-1]}, "Peer": {{')
         for number in range(peers):
-            names = {"ID": f"n{number}CNTRL", "HostName": f"host{number}", "DNSName": f"host{number}.lab.ts.net."}
+            names = {
+                "ID": f"n{number}CNTRL",
+                "HostName": f"host{number}",
+                "DNSName": f"host{number}.lab.ts.net.",
+            }
             ips = [f"100.{64 + number // 65536}.{number // 256 % 256}.{number % 256}"]
-            peer = real | names | path_fields | {"TailscaleIPs": ips, "Online": True, "Active": True}
+            peer = (
+                real | names | path_fields | {"TailscaleIPs": ips, "Online": True, "Active": True}
+            )
             file.write(f'{", " if number else ""}"nodekey:{number:064x}": {json.dumps(peer)}')
         file.write("}}}\n")
 

@@ -47,7 +47,9 @@ def families() -> dict[str, tuple[Family, ...]]:
         "exporter": exporter.families(decode(STATUS).unwrap(), now=now.unix, last_success=None),
         "native-metrics": (native.up(is_up=True),),
         "keepalive": keepalive.families({"nas": (Answer(Outcome.DIRECT, 0.01),)}),
-        "watchdog": watchdog.families(state, (Verdict("nas", Reason.DIRECT, 0),), now=now, policy=Policy()),
+        "watchdog": watchdog.families(
+            state, (Verdict("nas", Reason.DIRECT, 0),), now=now, policy=Policy()
+        ),
     }
 
 
@@ -59,9 +61,14 @@ def row(family: Family) -> str:
 
 def reference() -> str:
     """Returns the page."""
-    text = HEAD + "".join(f"| `{label}` | {', '.join(f'`{value}`' for value in values)} |\n" for label, values in VALUES.items())
+    text = HEAD + "".join(
+        f"| `{label}` | {', '.join(f'`{value}`' for value in values)} |\n"
+        for label, values in VALUES.items()
+    )
     for job, made in families().items():
-        text += f"\n## {job}\n\n| metric | type | meaning |\n|---|---|---|\n" + "".join(row(family) for family in (*made, duration(job, 0)))
+        text += f"\n## {job}\n\n| metric | type | meaning |\n|---|---|---|\n" + "".join(
+            row(family) for family in (*made, duration(job, 0))
+        )
     return text + TAIL
 
 

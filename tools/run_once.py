@@ -39,7 +39,9 @@ def main() -> int:
         print(f"asking this machine's tailscaled, {defaults.SOCKET}")
         failed = run_jobs(defaults.SOCKET)
     else:
-        print(f"no tailscaled answers at {defaults.SOCKET}: a stand-in plays a recorded one, {CAPTURE.relative_to(ROOT)}")
+        print(
+            f"no tailscaled answers at {defaults.SOCKET}: a stand-in plays a recorded one, {CAPTURE.relative_to(ROOT)}"
+        )
         with stand_in() as socket:
             failed = run_jobs(socket)
     show()
@@ -51,7 +53,10 @@ def stand_in() -> Generator[str, None, None]:
     """Starts a stand-in and gives its socket, which has a directory of its own: the path of a checkout can be too long for one."""
     with tempfile.TemporaryDirectory(prefix="tsfc-") as directory:
         socket = f"{directory}/tailscaled.sock"
-        playing = subprocess.Popen((*TSFC, "stand-in", "--capture", str(CAPTURE), "--socket", socket), stdout=subprocess.PIPE)
+        playing = subprocess.Popen(
+            (*TSFC, "stand-in", "--capture", str(CAPTURE), "--socket", socket),
+            stdout=subprocess.PIPE,
+        )
         try:
             if playing.stdout is None or not playing.stdout.readline():
                 sys.exit("the stand-in did not start; it has said why")
@@ -65,7 +70,15 @@ def run_jobs(socket: str) -> int:
     """Runs each job as a process; 1 if one of them failed."""
     failed = 0
     for job, path in FILES.items():
-        command = ("tsfc", job, "--socket", socket, "--metrics-path", str(path.relative_to(ROOT)), *EXTRA.get(job, ()))
+        command = (
+            "tsfc",
+            job,
+            "--socket",
+            socket,
+            "--metrics-path",
+            str(path.relative_to(ROOT)),
+            *EXTRA.get(job, ()),
+        )
         print(f"$ {' '.join(command)}".replace(f"{ROOT}/", ""), flush=True)
         failed |= subprocess.run((*TSFC, *command[1:]), cwd=ROOT, check=False).returncode
     return int(failed != 0)
@@ -75,12 +88,22 @@ def show() -> None:
     """Prints what each job's file says."""
     rows = [("job", "saw", "file")]
     for job, path in FILES.items():
-        samples = [sample for family in text_string_to_metric_families(path.read_text()) for sample in family.samples] if path.exists() else []
+        samples = (
+            [
+                sample
+                for family in text_string_to_metric_families(path.read_text())
+                for sample in family.samples
+            ]
+            if path.exists()
+            else []
+        )
         rows.append((job, SAW[job](samples), str(path.relative_to(ROOT))))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     print()
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
 
 
 def saw_exporter(samples: list[Sample]) -> str:
@@ -107,7 +130,12 @@ def saw_watchdog(samples: list[Sample]) -> str:
     return f"verdicts: {by_label(samples, 'tailscale_watchdog_peers', 'reason') or 'none, tailscaled is not up'} (dry run)"
 
 
-SAW = {"exporter": saw_exporter, "native-metrics": saw_native_metrics, "keepalive": saw_keepalive, "watchdog": saw_watchdog}
+SAW = {
+    "exporter": saw_exporter,
+    "native-metrics": saw_native_metrics,
+    "keepalive": saw_keepalive,
+    "watchdog": saw_watchdog,
+}
 
 
 def value(samples: list[Sample], name: str) -> float | None:

@@ -56,7 +56,11 @@ TRIALS = (
     (f"SystemCallFilter={DENIED} @privileged @resources",),
     (f"SystemCallFilter={DENIED}",),
     ("SystemCallArchitectures=native", "SystemCallFilter=@system-service"),
-    ("SystemCallArchitectures=native", "SystemCallFilter=@system-service", "SystemCallFilter=~@privileged @resources"),
+    (
+        "SystemCallArchitectures=native",
+        "SystemCallFilter=@system-service",
+        "SystemCallFilter=~@privileged @resources",
+    ),
     ("SystemCallArchitectures=native", f"SystemCallFilter={DENIED} @privileged @resources"),
     ("SystemCallArchitectures=native", f"SystemCallFilter={DENIED}"),
     ("DynamicUser=yes",),
@@ -97,7 +101,17 @@ class Unit:
 
     def text(self) -> str:
         """Returns the unit file."""
-        return "\n".join(("[Unit]", "StartLimitIntervalSec=0", "[Service]", *self.directives, "Type=oneshot", "ExecStart=/bin/true", ""))
+        return "\n".join(
+            (
+                "[Unit]",
+                "StartLimitIntervalSec=0",
+                "[Service]",
+                *self.directives,
+                "Type=oneshot",
+                "ExecStart=/bin/true",
+                "",
+            )
+        )
 
 
 class Whole:
@@ -108,7 +122,9 @@ class Whole:
         self.path = path
         self.unit = Unit(f"whole-{number}.service", directives)
         self.parts = {
-            directive: Unit(f"part-{number}-{index}.service", directives[:index] + directives[index + 1 :])
+            directive: Unit(
+                f"part-{number}-{index}.service", directives[:index] + directives[index + 1 :]
+            )
             for index, directive in enumerate(directives)
             if with_parts
         }
@@ -117,23 +133,47 @@ class Whole:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, and prints a Markdown table."""
     parser = argparse.ArgumentParser(description="What sandbox directives cost a service's start.")
-    parser.add_argument("unit_files", metavar="UNIT_FILE", nargs="*", type=Path, help="a service to be measured as a whole, instead of the directives")
-    parser.add_argument("--each", action="store_true", help="measure each UNIT_FILE without each of its directives, too")
-    parser.add_argument("--starts", type=int, default=STARTS, help="starts of a unit in a round (%(default)s)")
+    parser.add_argument(
+        "unit_files",
+        metavar="UNIT_FILE",
+        nargs="*",
+        type=Path,
+        help="a service to be measured as a whole, instead of the directives",
+    )
+    parser.add_argument(
+        "--each",
+        action="store_true",
+        help="measure each UNIT_FILE without each of its directives, too",
+    )
+    parser.add_argument(
+        "--starts", type=int, default=STARTS, help="starts of a unit in a round (%(default)s)"
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds (%(default)s)")
     options = parser.parse_args(arguments)
     if reason := unbootable():
         sys.exit(reason)
     bare, base = Unit("bare.service", ()), Unit("base.service", BASE)
     if options.unit_files:
-        wholes = [Whole(path, number, with_parts=options.each) for number, path in enumerate(options.unit_files)]
+        wholes = [
+            Whole(path, number, with_parts=options.each)
+            for number, path in enumerate(options.unit_files)
+        ]
         parts = [part for whole in wholes for part in whole.parts.values()]
-        exposures = measure([bare, *(whole.unit for whole in wholes)], parts, starts=options.starts, rounds=options.rounds)
+        exposures = measure(
+            [bare, *(whole.unit for whole in wholes)],
+            parts,
+            starts=options.starts,
+            rounds=options.rounds,
+        )
         print_wholes(bare, wholes, exposures)
     else:
         alone = [Unit(f"alone-{number}.service", trial) for number, trial in enumerate(TRIALS)]
-        on_top = [Unit(f"on-top-{number}.service", BASE + trial) for number, trial in enumerate(TRIALS)]
-        exposures = measure([bare, base], alone + on_top, starts=options.starts, rounds=options.rounds)
+        on_top = [
+            Unit(f"on-top-{number}.service", BASE + trial) for number, trial in enumerate(TRIALS)
+        ]
+        exposures = measure(
+            [bare, base], alone + on_top, starts=options.starts, rounds=options.rounds
+        )
         print_trials(bare, base, list(zip(alone, on_top, strict=True)), exposures)
 
 
@@ -144,12 +184,19 @@ def service_section(text: str) -> tuple[str, ...]:
     for line in lines:
         if line.startswith("["):
             section = line
-        elif section == "[Service]" and line and line[0] not in "#;" and not re.match(r"Exec|Type *=|Restart|RemainAfterExit|Standard", line):
+        elif (
+            section == "[Service]"
+            and line
+            and line[0] not in "#;"
+            and not re.match(r"Exec|Type *=|Restart|RemainAfterExit|Standard", line)
+        ):
             found.append(line)
     return tuple(found)
 
 
-def measure(references: list[Unit], units: Sequence[Unit], *, starts: int, rounds: int) -> dict[str, float]:
+def measure(
+    references: list[Unit], units: Sequence[Unit], *, starts: int, rounds: int
+) -> dict[str, float]:
     """Fills in the units' costs, leaves those without that do not start, and returns the exposure of each by its name."""
     files = {f"{UNITS}/{unit.name}": unit.text() for unit in (*references, *units)}
     with booted(files=files) as machine:
@@ -162,26 +209,46 @@ def measure(references: list[Unit], units: Sequence[Unit], *, starts: int, round
             random.shuffle(turns)
             taken: dict[str, list[float]] = {}
             for unit in turns:
-                taken.setdefault(unit.name, []).append(milliseconds_per_start(machine, unit, starts))
+                taken.setdefault(unit.name, []).append(
+                    milliseconds_per_start(machine, unit, starts)
+                )
             for unit in (*able, *references):
                 unit.costs.append(statistics.median(taken[unit.name]))
             print(f"round {number + 1} of {rounds}", file=sys.stderr)
-        said = machine.run("systemd-analyze", "security", "--no-pager", *(unit.name for unit in (*references, *able))).stdout
-    return {name: float(exposure) for name, exposure in re.findall(r"Overall exposure level for (\S+): ([0-9.]+)", said)}
+        said = machine.run(
+            "systemd-analyze",
+            "security",
+            "--no-pager",
+            *(unit.name for unit in (*references, *able)),
+        ).stdout
+    return {
+        name: float(exposure)
+        for name, exposure in re.findall(r"Overall exposure level for (\S+): ([0-9.]+)", said)
+    }
 
 
 def starts_at_all(machine: Machine, unit: Unit) -> bool:
     """Starts a unit once, and reports whether that went well."""
     went_well = machine.run("systemctl", "start", unit.name, check=False).status == 0
     if not went_well:
-        print(f"{unit.text()}does not start: {' '.join(machine.journal(f'--unit={unit.name}'))}\n", file=sys.stderr)
+        print(
+            f"{unit.text()}does not start: {' '.join(machine.journal(f'--unit={unit.name}'))}\n",
+            file=sys.stderr,
+        )
     return went_well
 
 
 def milliseconds_per_start(machine: Machine, unit: Unit, starts: int) -> float:
     """Starts a unit so many times, one after the other, and returns the CPU time that one start took."""
     before = machine.cpu_seconds()
-    machine.run("sh", "-euc", 'for _ in $(seq "$2"); do systemctl start "$1"; done', "sh", unit.name, str(starts))
+    machine.run(
+        "sh",
+        "-euc",
+        'for _ in $(seq "$2"); do systemctl start "$1"; done',
+        "sh",
+        unit.name,
+        str(starts),
+    )
     return (machine.cpu_seconds() - before) * 1000 / starts
 
 
@@ -198,26 +265,42 @@ def beyond(unit: Unit, reference: Unit) -> str:
 
 def removed(unit: Unit, reference: Unit, exposures: Mapping[str, float]) -> str:
     """Says how much of the exposure that `systemd-analyze security` sees a unit has less than another."""
-    return f"{exposures[reference.name] - exposures[unit.name]:.1f}" if unit.costs and reference.costs else ""
+    return (
+        f"{exposures[reference.name] - exposures[unit.name]:.1f}"
+        if unit.costs and reference.costs
+        else ""
+    )
 
 
-def print_trials(bare: Unit, base: Unit, pairs: Sequence[tuple[Unit, Unit]], exposures: Mapping[str, float]) -> None:
+def print_trials(
+    bare: Unit, base: Unit, pairs: Sequence[tuple[Unit, Unit]], exposures: Mapping[str, float]
+) -> None:
     """Prints a row for each set of directives."""
-    print(f"A start without any takes {statistics.median(bare.costs):.2f} ms of CPU and has an exposure of {exposures[bare.name]}; one with")
+    print(
+        f"A start without any takes {statistics.median(bare.costs):.2f} ms of CPU and has an exposure of {exposures[bare.name]}; one with"
+    )
     print(f"`{'` `'.join(BASE)}` takes {beyond(base, bare)} ms more.\n")
     print("| directives | ms alone | ms on top of that | exposure removed |\n|---|---|---|---|")
     for alone, on_top in pairs:
-        print(f"| `{'` `'.join(alone.directives)}` | {beyond(alone, bare)} | {beyond(on_top, base)} | {removed(alone, bare, exposures)} |")
+        print(
+            f"| `{'` `'.join(alone.directives)}` | {beyond(alone, bare)} | {beyond(on_top, base)} | {removed(alone, bare, exposures)} |"
+        )
 
 
 def print_wholes(bare: Unit, wholes: Sequence[Whole], exposures: Mapping[str, float]) -> None:
     """Prints a row for each unit file, and for each directive how much less it is without."""
-    print(f"A start without any directive takes {statistics.median(bare.costs):.2f} ms of CPU and has an exposure of {exposures[bare.name]}.\n")
+    print(
+        f"A start without any directive takes {statistics.median(bare.costs):.2f} ms of CPU and has an exposure of {exposures[bare.name]}.\n"
+    )
     print("| unit or directive | ms added | exposure removed |\n|---|---|---|")
     for whole in wholes:
-        print(f"| **{whole.path}** | {beyond(whole.unit, bare)} | {removed(whole.unit, bare, exposures)} |")
+        print(
+            f"| **{whole.path}** | {beyond(whole.unit, bare)} | {removed(whole.unit, bare, exposures)} |"
+        )
         for directive, part in whole.parts.items():
-            print(f"| `{directive}` | {beyond(whole.unit, part)} | {removed(whole.unit, part, exposures)} |")
+            print(
+                f"| `{directive}` | {beyond(whole.unit, part)} | {removed(whole.unit, part, exposures)} |"
+            )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,13 @@ def promtool() -> Callable[[str], tuple[int, str]]:
     promtool = program("promtool", "prometheus")
 
     def check(text: str) -> tuple[int, str]:
-        run = subprocess.run([promtool, "check", "metrics"], input=text.encode(), capture_output=True, check=False, timeout=60)
+        run = subprocess.run(
+            [promtool, "check", "metrics"],
+            input=text.encode(),
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
         return run.returncode, (run.stdout + run.stderr).decode()
 
     return check

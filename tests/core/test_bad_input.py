@@ -47,7 +47,13 @@ def test_no_name_is_too_bad(document: dict[str, Any]) -> None:
     said = exporter.families(status, now=1_795_438_440.0, last_success=None)
     assert_is_sound(render(said))
     pinged = keepalive.pings(status)
-    assert_is_sound(render(keepalive.families({ping.peer: (keepalive.Answer(keepalive.Outcome.DERP, 0.048),) for ping in pinged})))
+    assert_is_sound(
+        render(
+            keepalive.families(
+                {ping.peer: (keepalive.Answer(keepalive.Outcome.DERP, 0.048),) for ping in pinged}
+            )
+        )
+    )
     series = next((family.samples for family in said if family.name == "tailscale_peer_info"), ())
     names = {sample.labels["peer"] for sample in series}
     assert len(names) == len(series)
@@ -67,4 +73,6 @@ def test_no_document_is_metrics_of_tailscaled(raw: bytes) -> None:
 
 def test_the_corpus_is_not_a_status_of_anything() -> None:
     """Every fixed case is refused: none has become sound by a change of the reader."""
-    assert [name for name, raw in BAD_STATUSES.items() if not isinstance(decode(raw), Failure)] == []
+    assert [
+        name for name, raw in BAD_STATUSES.items() if not isinstance(decode(raw), Failure)
+    ] == []

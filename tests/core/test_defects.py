@@ -25,35 +25,56 @@ def test_defect_two_peers_in_one_series() -> None:
     """Two machines of one name were one series, and the last one won: here each has its own, in every metric."""
     twins = [peer("localhost", DNSName="", ID=f"n{number}", RxBytes=number) for number in range(24)]
     metrics = list(text_string_to_metric_families(exported(decoded(*twins))))
-    series = Counter((sample.name, frozenset(sample.labels.items())) for metric in metrics for sample in metric.samples)
+    series = Counter(
+        (sample.name, frozenset(sample.labels.items()))
+        for metric in metrics
+        for sample in metric.samples
+    )
     assert set(series.values()) == {1}
-    received = {sample.labels["peer"]: sample.value for metric in metrics for sample in metric.samples if sample.name == "tailscale_peer_rx_bytes_total"}
+    received = {
+        sample.labels["peer"]: sample.value
+        for metric in metrics
+        for sample in metric.samples
+        if sample.name == "tailscale_peer_rx_bytes_total"
+    }
     assert received == {f"localhost#n{number}": number for number in range(24)}
 
 
 def test_defect_raw_label_values() -> None:
     """One peer's quote, backslash or newline made the whole file unparsable: here the others lose nothing by it."""
-    hostile = [peer("rpi3", DNSName="", HostName=name, OS=name, ID=f"n{number}") for number, name in enumerate(NAMES_FROM_HELL.values())]
+    hostile = [
+        peer("rpi3", DNSName="", HostName=name, OS=name, ID=f"n{number}")
+        for number, name in enumerate(NAMES_FROM_HELL.values())
+    ]
     text = exported(decoded(peer("rpi3"), *hostile))
     assert check(text).unwrap()
     assert 'tailscale_peer_online{peer="rpi3"} 1.0\n' in text
     assert text.count("\ntailscale_peer_info{") == len(hostile) + 1
-    assert text.count("\ntailscale_up ") == text.startswith("tailscale_up ") + text.count("# TYPE tailscale_up gauge")
+    assert text.count("\ntailscale_up ") == text.startswith("tailscale_up ") + text.count(
+        "# TYPE tailscale_up gauge"
+    )
 
 
 def test_defect_negative_ages() -> None:
     """A clock that is behind the handshake made its age negative, and Go's zero time made it 2000 years: here it is 0, and absent."""
-    ahead, never = peer("ahead", LastHandshake="2026-11-23T13:54:00Z"), peer("never", LastHandshake="0001-01-01T00:00:00Z")
+    ahead, never = (
+        peer("ahead", LastHandshake="2026-11-23T13:54:00Z"),
+        peer("never", LastHandshake="0001-01-01T00:00:00Z"),
+    )
     text = exported(decoded(ahead, never))
-    assert [line for line in text.splitlines() if line.startswith("tailscale_peer_last_handshake")] == [
-        'tailscale_peer_last_handshake_seconds_ago{peer="ahead"} 0.0'
-    ]
+    assert [
+        line for line in text.splitlines() if line.startswith("tailscale_peer_last_handshake")
+    ] == ['tailscale_peer_last_handshake_seconds_ago{peer="ahead"} 0.0']
 
 
 def test_defect_scattered_samples() -> None:
     """Written peer by peer, the samples of a metric were scattered over the file, which the format forbids: here each metric is one block."""
     text = exported(decoded(*(peer(f"node{number}") for number in range(5))))
-    names = [line.partition(" ")[0].partition("{")[0] for line in text.splitlines() if not line.startswith("#")]
+    names = [
+        line.partition(" ")[0].partition("{")[0]
+        for line in text.splitlines()
+        if not line.startswith("#")
+    ]
     assert set(Counter(name for name, _ in groupby(names)).values()) == {1}
 
 

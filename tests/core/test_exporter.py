@@ -35,12 +35,19 @@ NODE = {
 }
 
 
-def export(status: Status | None, *, now: float = NOW, last_success: float | None = None) -> dict[str, Family]:
+def export(
+    status: Status | None, *, now: float = NOW, last_success: float | None = None
+) -> dict[str, Family]:
     return {family.name: family for family in families(status, now=now, last_success=last_success)}
 
 
-def samples(name: str, *peers: dict[str, Any], now: float = NOW, **fields: Any) -> list[tuple[dict[str, str], float]]:
-    return [(dict(sample.labels), sample.value) for sample in export(decoded(*peers, **fields), now=now)[name].samples]
+def samples(
+    name: str, *peers: dict[str, Any], now: float = NOW, **fields: Any
+) -> list[tuple[dict[str, str], float]]:
+    return [
+        (dict(sample.labels), sample.value)
+        for sample in export(decoded(*peers, **fields), now=now)[name].samples
+    ]
 
 
 def value(name: str, of: dict[str, Any]) -> float:
@@ -57,13 +64,32 @@ def test_these_are_the_metrics_of_a_running_node() -> None:
 def test_a_daemon_that_cannot_be_reached_is_not_up() -> None:
     """There is nothing to say of it but that, and when it was last seen."""
     assert families(None, now=NOW, last_success=None) == (
-        Family("tailscale_up", Kind.GAUGE, "Whether tailscaled answers and its backend state is Running (1) or not (0).", (Sample({}, 0),)),
+        Family(
+            "tailscale_up",
+            Kind.GAUGE,
+            "Whether tailscaled answers and its backend state is Running (1) or not (0).",
+            (Sample({}, 0),),
+        ),
     )
     said = export(None, last_success=NOW - 30)
-    assert {name: family.samples for name, family in said.items()} == {"tailscale_up": (Sample({}, 0),), LAST_SUCCESS: (Sample({}, NOW - 30),)}
+    assert {name: family.samples for name, family in said.items()} == {
+        "tailscale_up": (Sample({}, 0),),
+        LAST_SUCCESS: (Sample({}, NOW - 30),),
+    }
 
 
-@pytest.mark.parametrize("state", ["NoState", "InUseOtherUser", "NeedsLogin", "NeedsMachineAuth", "Stopped", "Starting", "Novel\n"])
+@pytest.mark.parametrize(
+    "state",
+    [
+        "NoState",
+        "InUseOtherUser",
+        "NeedsLogin",
+        "NeedsMachineAuth",
+        "Stopped",
+        "Starting",
+        "Novel\n",
+    ],
+)
 def test_no_peer_is_exported_while_the_backend_is_not_running(state: str) -> None:
     """Its peers' flags say what was true once; that it answered is a success all the same."""
     said = export(decoded(peer("rpi3"), BackendState=state), last_success=1.0)
@@ -81,21 +107,33 @@ def test_a_node_without_peers_has_no_series_of_any(peers: dict[str, Any] | None)
 
 def test_the_backend_state_is_one_of_those_that_there_are_or_the_new_one() -> None:
     """One-hot, whatever tailscaled says; one that nobody knows yet is a series of its own."""
-    said = {labels["state"]: value for labels, value in samples("tailscale_backend_state", BackendState="NeedsLogin")}
+    said = {
+        labels["state"]: value
+        for labels, value in samples("tailscale_backend_state", BackendState="NeedsLogin")
+    }
     assert said == {state: int(state == "NeedsLogin") for state in BACKEND_STATES}
-    novel = {labels["state"]: value for labels, value in samples("tailscale_backend_state", BackendState="Novel\n")}
+    novel = {
+        labels["state"]: value
+        for labels, value in samples("tailscale_backend_state", BackendState="Novel\n")
+    }
     assert novel == dict.fromkeys(BACKEND_STATES, 0) | {"Novel\N{REPLACEMENT CHARACTER}": 1}
 
 
 @pytest.mark.parametrize("never", [{}, {"KeyExpiry": None}, {"KeyExpiry": "0001-01-01T00:00:00Z"}])
-def test_a_key_that_expires_says_when_and_one_that_does_not_says_nothing(never: dict[str, Any]) -> None:
+def test_a_key_that_expires_says_when_and_one_that_does_not_says_nothing(
+    never: dict[str, Any],
+) -> None:
     """That of this node; those of the peers are not asked for."""
     name = "tailscale_key_expiry_timestamp_seconds"
-    assert samples(name, peer("rpi3"), Self={"KeyExpiry": "2026-11-23T12:53:53.5Z"}) == [({}, 1795438433.5)]
+    assert samples(name, peer("rpi3"), Self={"KeyExpiry": "2026-11-23T12:53:53.5Z"}) == [
+        ({}, 1795438433.5)
+    ]
     assert name not in export(decoded(peer("rpi3", KeyExpiry="2026-11-23T12:53:53Z"), Self=never))
 
 
-@pytest.mark.parametrize(("health", "issues"), [(None, 0), ([], 0), (["one"], 1), (["one", "two\n"], 2)])
+@pytest.mark.parametrize(
+    ("health", "issues"), [(None, 0), ([], 0), (["one"], 1), (["one", "two\n"], 2)]
+)
 def test_health_issues_are_counted(health: list[str] | None, issues: int) -> None:
     """Their texts are no labels."""
     assert samples("tailscale_health_issues", Health=health) == [({}, issues)]
@@ -103,7 +141,13 @@ def test_health_issues_are_counted(health: list[str] | None, issues: int) -> Non
 
 @pytest.mark.parametrize(
     ("version", "short"),
-    [("1.102.3-t53a0d659a-g5e1bd4a22", "1.102.3"), ("1.60.0", "1.60.0"), ("", ""), ("-dev", ""), ("v\n" * 1000, "v\N{REPLACEMENT CHARACTER}" * 500)],
+    [
+        ("1.102.3-t53a0d659a-g5e1bd4a22", "1.102.3"),
+        ("1.60.0", "1.60.0"),
+        ("", ""),
+        ("-dev", ""),
+        ("v\n" * 1000, "v\N{REPLACEMENT CHARACTER}" * 500),
+    ],
     ids=["release", "short", "empty", "only-suffix", "hostile"],
 )
 def test_the_version_is_there_long_and_short(version: str, short: str) -> None:
@@ -121,7 +165,11 @@ def test_the_version_is_there_long_and_short(version: str, short: str) -> None:
         ("tailscale_peer_active", {"Active": False}, 0),
         ("tailscale_peer_direct", {"CurAddr": "192.0.2.7:41641"}, 1),
         ("tailscale_peer_direct", {"CurAddr": ""}, 0),
-        ("tailscale_peer_direct", {"CurAddr": "192.0.2.7:41641", "Active": False, "Online": False}, 1),
+        (
+            "tailscale_peer_direct",
+            {"CurAddr": "192.0.2.7:41641", "Active": False, "Online": False},
+            1,
+        ),
         ("tailscale_peer_direct", {"CurAddr": "", "PeerRelay": "192.0.2.9:7777:vni:1"}, 0),
         ("tailscale_peer_exit_node", {"ExitNode": True}, 1),
         ("tailscale_peer_exit_node", {"ExitNode": False, "ExitNodeOption": True}, 0),
@@ -131,7 +179,9 @@ def test_the_version_is_there_long_and_short(version: str, short: str) -> None:
         ("tailscale_peer_info", {}, 1),
     ],
 )
-def test_a_peer_is_told_of_as_documented(name: str, fields: dict[str, Any], expected: float) -> None:
+def test_a_peer_is_told_of_as_documented(
+    name: str, fields: dict[str, Any], expected: float
+) -> None:
     """Each metric is read from its own field of the status."""
     assert value(name, peer("rpi3", **fields)) == expected
 
@@ -140,7 +190,10 @@ def test_a_peer_is_told_of_as_documented(name: str, fields: dict[str, Any], expe
 def test_exactly_one_path_is_one(path: str) -> None:
     """The path is one-hot: a series for each, so that a graph has no gaps, and a 1 for the current one."""
     said = samples("tailscale_peer_path", peer("rpi3", path))
-    assert said == [({"peer": "rpi3", "path": of}, float(of == path)) for of in ("direct", "peer_relay", "derp", "idle", "offline")]
+    assert said == [
+        ({"peer": "rpi3", "path": of}, float(of == path))
+        for of in ("direct", "peer_relay", "derp", "idle", "offline")
+    ]
 
 
 @given(hostile_statuses())
@@ -165,29 +218,62 @@ def test_the_path_is_one_hot_for_every_peer(document: dict[str, Any]) -> None:
         ("9999-12-31T23:59:59-12:00", 0.0),
         ("1970-01-01T00:00:01Z", NOW - 1),
     ],
-    ids=["now", "nanoseconds", "offset", "a-moment-ahead", "next-year", "last-year-of-all", "first-second"],
+    ids=[
+        "now",
+        "nanoseconds",
+        "offset",
+        "a-moment-ahead",
+        "next-year",
+        "last-year-of-all",
+        "first-second",
+    ],
 )
 def test_a_handshake_was_some_seconds_ago(handshake: str, ago: float) -> None:
     """To the millisecond, and never less than 0."""
-    assert value("tailscale_peer_last_handshake_seconds_ago", peer("rpi3", LastHandshake=handshake)) == ago
+    assert (
+        value("tailscale_peer_last_handshake_seconds_ago", peer("rpi3", LastHandshake=handshake))
+        == ago
+    )
 
 
-@pytest.mark.parametrize("handshake", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+01:00", "1970-01-01T00:00:00Z"])
+@pytest.mark.parametrize(
+    "handshake", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+01:00", "1970-01-01T00:00:00Z"]
+)
 def test_no_handshake_is_no_series(handshake: str) -> None:
     """That there was none is not that it was 2000 years ago; other peers keep theirs."""
-    peers = peer("never", LastHandshake=handshake), peer("once", LastHandshake="2026-11-23T12:53:00Z")
-    assert samples("tailscale_peer_last_handshake_seconds_ago", *peers) == [({"peer": "once"}, 60.0)]
+    peers = (
+        peer("never", LastHandshake=handshake),
+        peer("once", LastHandshake="2026-11-23T12:53:00Z"),
+    )
+    assert samples("tailscale_peer_last_handshake_seconds_ago", *peers) == [
+        ({"peer": "once"}, 60.0)
+    ]
 
 
 @given(handshakes(), st.floats(0, 2e12))
 def test_no_age_is_negative(handshake: str, now: float) -> None:
     """Whatever the clocks say."""
-    assert all(ago >= 0 for _, ago in samples("tailscale_peer_last_handshake_seconds_ago", peer("rpi3", LastHandshake=handshake), now=now))
+    assert all(
+        ago >= 0
+        for _, ago in samples(
+            "tailscale_peer_last_handshake_seconds_ago",
+            peer("rpi3", LastHandshake=handshake),
+            now=now,
+        )
+    )
 
 
 def test_what_is_known_of_a_peer() -> None:
     """All of it in labels that stay; no address that changes by itself is among them."""
-    known = peer("rpi3", ID="nABC", HostName="Raspberry Pi 3", OS="linux", Relay="fra", Tags=["tag:a", "tag:b"], TailscaleIPs=["100.64.0.2", "fd7a::2"])
+    known = peer(
+        "rpi3",
+        ID="nABC",
+        HostName="Raspberry Pi 3",
+        OS="linux",
+        Relay="fra",
+        Tags=["tag:a", "tag:b"],
+        TailscaleIPs=["100.64.0.2", "fd7a::2"],
+    )
     assert samples("tailscale_peer_info", known) == [
         (
             {
@@ -236,7 +322,16 @@ def test_nobody_has_a_name_before_the_users_are_known() -> None:
 def test_no_name_leaves_its_label(name: str) -> None:
     """Each label is printable and of bounded length, whatever stands in the status."""
     evil = NAMES_FROM_HELL[name]
-    of = peer("rpi3", HostName=evil, DNSName=f"{evil}.", OS=evil, ID=evil, Relay=evil, Tags=[evil, evil], UserID=9)
+    of = peer(
+        "rpi3",
+        HostName=evil,
+        DNSName=f"{evil}.",
+        OS=evil,
+        ID=evil,
+        Relay=evil,
+        Tags=[evil, evil],
+        UserID=9,
+    )
     [(labels, _)] = samples("tailscale_peer_info", of, User={"9": {"LoginName": evil}})
     assert "".join(labels.values()).isprintable()
     assert max(len(of) for of in labels.values()) <= LABEL_LIMIT
@@ -247,7 +342,9 @@ def test_every_sample_of_a_family_has_the_same_labels(document: dict[str, Any]) 
     """A metric whose series differ in their label names cannot be summed up; no two series are alike."""
     for family in families(decoded(**document), now=NOW, last_success=None):
         assert len({tuple(sample.labels) for sample in family.samples}) <= 1
-        assert len({tuple(sample.labels.values()) for sample in family.samples}) == len(family.samples)
+        assert len({tuple(sample.labels.values()) for sample in family.samples}) == len(
+            family.samples
+        )
 
 
 @given(st.integers(0, 2**40) | st.floats(0, 1e12))

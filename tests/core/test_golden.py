@@ -32,7 +32,11 @@ NOW = 1795438440
 
 
 def exported(name: str) -> str:
-    return render(exporter.families(decode((FIXTURES / name).read_bytes()).unwrap(), now=NOW, last_success=None))
+    return render(
+        exporter.families(
+            decode((FIXTURES / name).read_bytes()).unwrap(), now=NOW, last_success=None
+        )
+    )
 
 
 def unreachable() -> str:
@@ -40,7 +44,9 @@ def unreachable() -> str:
 
 
 def native_up() -> str:
-    return native.checked((FIXTURES / "usermetrics.txt").read_bytes()).unwrap() + render([native.up(is_up=True)])
+    return native.checked((FIXTURES / "usermetrics.txt").read_bytes()).unwrap() + render(
+        [native.up(is_up=True)]
+    )
 
 
 def native_down() -> str:
@@ -51,14 +57,24 @@ def kept_alive() -> str:
     """A round over a real status: one peer of each outcome."""
     status = decode((FIXTURES / "mixed-paths.json").read_bytes()).unwrap()
     answers = [
-        keepalive.read_answer(b'{"Endpoint": "192.0.2.7:41641", "LatencySeconds": 0.012345678}').unwrap(),
-        keepalive.read_answer(b'{"PeerRelay": "192.0.2.9:7777:vni:1", "LatencySeconds": 0.025}').unwrap(),
-        keepalive.read_answer(b'{"DERPRegionID": 1, "DERPRegionCode": "fra", "LatencySeconds": 1.007}').unwrap(),
+        keepalive.read_answer(
+            b'{"Endpoint": "192.0.2.7:41641", "LatencySeconds": 0.012345678}'
+        ).unwrap(),
+        keepalive.read_answer(
+            b'{"PeerRelay": "192.0.2.9:7777:vni:1", "LatencySeconds": 0.025}'
+        ).unwrap(),
+        keepalive.read_answer(
+            b'{"DERPRegionID": 1, "DERPRegionCode": "fra", "LatencySeconds": 1.007}'
+        ).unwrap(),
         keepalive.NO_REPLY,
         keepalive.ERROR,
     ]
     pings = keepalive.pings(status)
-    return render(keepalive.families({ping.peer: (answers[number % len(answers)],) for number, ping in enumerate(pings)}))
+    return render(
+        keepalive.families(
+            {ping.peer: (answers[number % len(answers)],) for number, ping in enumerate(pings)}
+        )
+    )
 
 
 def watched() -> tuple[str, str]:
@@ -68,9 +84,18 @@ def watched() -> tuple[str, str]:
     for recorded in (FIXTURES / "timeline.ndjson").read_bytes().splitlines():
         observation: dict[str, Any] = msgspec.json.decode(recorded)
         now = Instant(int(observation["captured_at"]))
-        transition = step(state, Observed(decode(msgspec.json.encode(observation["status"])).unwrap()), now=now, policy=policy)
+        transition = step(
+            state,
+            Observed(decode(msgspec.json.encode(observation["status"])).unwrap()),
+            now=now,
+            policy=policy,
+        )
         state = transition.state
-        lines += [f"{now.unix} {effect.line}\n" for effect in transition.effects if isinstance(effect, Log)]
+        lines += [
+            f"{now.unix} {effect.line}\n"
+            for effect in transition.effects
+            if isinstance(effect, Log)
+        ]
         for effect in transition.effects:
             if isinstance(effect, RestartTailscaled):
                 state = step(state, Performed(effect, Done()), now=now, policy=policy).state
@@ -101,11 +126,15 @@ def test_output_is_the_golden_one_to_the_byte(name: str) -> None:
 
 def test_no_golden_output_is_left_behind() -> None:
     """Each output in the folder is made from something: what nothing is compared with proves nothing."""
-    assert {path.name for suffix in ("*.prom", "*.log") for path in FIXTURES.glob(suffix)} == set(GOLDEN)
+    assert {path.name for suffix in ("*.prom", "*.log") for path in FIXTURES.glob(suffix)} == set(
+        GOLDEN
+    )
 
 
 @pytest.mark.parametrize("name", EXPOSITIONS)
-def test_promtool_has_nothing_to_object(name: str, promtool: Callable[[str], tuple[int, str]]) -> None:
+def test_promtool_has_nothing_to_object(
+    name: str, promtool: Callable[[str], tuple[int, str]]
+) -> None:
     """Prometheus parses each exposition, and its linter finds nothing, tailscaled's own metrics included."""
     assert promtool(GOLDEN[name]()) == (0, "")
 
@@ -115,12 +144,22 @@ def test_each_metric_is_one_block_and_each_series_is_there_once(name: str) -> No
     """A file has one HELP, one TYPE and one block per metric, and no two series alike, as prometheus_client reads it and as the lines stand."""
     text = GOLDEN[name]()
     metrics = list(text_string_to_metric_families(text))
-    series = Counter((sample.name, frozenset(sample.labels.items())) for metric in metrics for sample in metric.samples)
+    series = Counter(
+        (sample.name, frozenset(sample.labels.items()))
+        for metric in metrics
+        for sample in metric.samples
+    )
     assert max(series.values()) == 1
     assert max(Counter(metric.name for metric in metrics).values()) == 1
-    samples = [line.partition(" ")[0].partition("{")[0] for line in text.splitlines() if not line.startswith("#")]
+    samples = [
+        line.partition(" ")[0].partition("{")[0]
+        for line in text.splitlines()
+        if not line.startswith("#")
+    ]
     assert max(Counter(sample for sample, _ in groupby(samples)).values()) == 1
-    descriptions = Counter(tuple(line.split()[1:3]) for line in text.splitlines() if line.startswith("#"))
+    descriptions = Counter(
+        tuple(line.split()[1:3]) for line in text.splitlines() if line.startswith("#")
+    )
     assert set(descriptions.values()) == {1}
 
 

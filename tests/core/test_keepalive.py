@@ -11,10 +11,26 @@ from returns.result import Failure
 
 from support.corpus import damaged, json_values
 from support.statuses import decoded, peer
-from tsfc.core.keepalive import ERROR, NO_REPLY, PAUSE_SECONDS, Answer, Outcome, Ping, families, next_ping, pings, read_answer, result_of
+from tsfc.core.keepalive import (
+    ERROR,
+    NO_REPLY,
+    PAUSE_SECONDS,
+    Answer,
+    Outcome,
+    Ping,
+    families,
+    next_ping,
+    pings,
+    read_answer,
+    result_of,
+)
 from tsfc.core.metrics.families import Family, Kind, Sample
 
-DIRECT, PEER_RELAY, DERP = Answer(Outcome.DIRECT, 0.012), Answer(Outcome.PEER_RELAY, 0.025), Answer(Outcome.DERP, 0.048)
+DIRECT, PEER_RELAY, DERP = (
+    Answer(Outcome.DIRECT, 0.012),
+    Answer(Outcome.PEER_RELAY, 0.025),
+    Answer(Outcome.DERP, 0.048),
+)
 
 
 @pytest.mark.parametrize(
@@ -63,9 +79,18 @@ def test_pinged_is(of: dict[str, Any], *, pinged: bool) -> None:
 
 def test_each_is_pinged_once_at_its_first_ip_in_the_order_of_the_names() -> None:
     """All of them, under the names that they have in every job."""
-    twins = peer("twin", ID="nB", TailscaleIPs=["100.64.0.4"]), peer("twin", ID="nA", TailscaleIPs=["100.64.0.3", "fd7a::3"])
-    status = decoded(*twins, peer("rpi3", TailscaleIPs=["fd7a::2", "100.64.0.2"]), peer("off", "offline"))
-    assert pings(status) == (Ping("rpi3", "fd7a::2"), Ping("twin#nA", "100.64.0.3"), Ping("twin#nB", "100.64.0.4"))
+    twins = (
+        peer("twin", ID="nB", TailscaleIPs=["100.64.0.4"]),
+        peer("twin", ID="nA", TailscaleIPs=["100.64.0.3", "fd7a::3"]),
+    )
+    status = decoded(
+        *twins, peer("rpi3", TailscaleIPs=["fd7a::2", "100.64.0.2"]), peer("off", "offline")
+    )
+    assert pings(status) == (
+        Ping("rpi3", "fd7a::2"),
+        Ping("twin#nA", "100.64.0.3"),
+        Ping("twin#nB", "100.64.0.4"),
+    )
 
 
 @pytest.mark.parametrize("state", ["Stopped", "Starting", "NeedsLogin", "NoState"])
@@ -74,7 +99,9 @@ def test_nobody_is_pinged_while_the_backend_is_not_running(state: str) -> None:
     assert pings(decoded(peer("rpi3"), BackendState=state)) == ()
 
 
-@pytest.mark.parametrize("fields", [{"Peer": None}, {"Peer": {}}, {"Self": {}}], ids=["null", "empty", "no-self"])
+@pytest.mark.parametrize(
+    "fields", [{"Peer": None}, {"Peer": {}}, {"Self": {}}], ids=["null", "empty", "no-self"]
+)
 def test_a_node_before_its_first_netmap_pings_nobody(fields: dict[str, Any]) -> None:
     """Peer may be null, and Self without IPs."""
     assert pings(decoded(**fields)) == ()
@@ -97,7 +124,21 @@ def test_a_node_before_its_first_netmap_pings_nobody(fields: dict[str, Any]) -> 
         ((DERP, DERP, DERP), None),
         ((NO_REPLY, NO_REPLY, NO_REPLY), None),
     ],
-    ids=["first", "direct", "peer-relay", "derp", "silence", "error", "then-direct", "second", "fell-silent", "woke", "then-error", "last", "last-silence"],
+    ids=[
+        "first",
+        "direct",
+        "peer-relay",
+        "derp",
+        "silence",
+        "error",
+        "then-direct",
+        "second",
+        "fell-silent",
+        "woke",
+        "then-error",
+        "last",
+        "last-silence",
+    ],
 )
 def test_the_next_ping_comes(answers: tuple[Answer, ...], wait: float | None) -> None:
     """A second after an answer that was not direct, at once after none; not after a direct one, an error, or the last."""
@@ -107,7 +148,9 @@ def test_the_next_ping_comes(answers: tuple[Answer, ...], wait: float | None) ->
 def test_no_more_pings_are_sent_than_asked_for() -> None:
     """Whatever the answers; and none where none was asked for."""
     for count, length in itertools.product(range(4), range(5)):
-        for answers in itertools.product((DIRECT, PEER_RELAY, DERP, NO_REPLY, ERROR), repeat=length):
+        for answers in itertools.product(
+            (DIRECT, PEER_RELAY, DERP, NO_REPLY, ERROR), repeat=length
+        ):
             assert length < count or next_ping(answers, count) is None
 
 
@@ -132,8 +175,14 @@ def test_an_answer_is_read(raw: bytes, answer: Answer) -> None:
     ("raw", "problem"),
     [
         (b'{"Err":"no matching peer"}', "tailscaled says: no matching peer"),
-        (b'{"Err":"peer\'s node key has expired","Endpoint":"x"}', "tailscaled says: peer's node key has expired"),
-        (b'{"Err":"two\\nlines\\u001b[0m"}', "tailscaled says: two lines\N{REPLACEMENT CHARACTER}[0m"),
+        (
+            b'{"Err":"peer\'s node key has expired","Endpoint":"x"}',
+            "tailscaled says: peer's node key has expired",
+        ),
+        (
+            b'{"Err":"two\\nlines\\u001b[0m"}',
+            "tailscaled says: two lines\N{REPLACEMENT CHARACTER}[0m",
+        ),
         (b"", "Input data was truncated"),
         (b"null", "Expected `object`, got `null`"),
         (b'{"LatencySeconds":"fast"}', "Expected `float`, got `str` - at `$.LatencySeconds`"),
@@ -141,7 +190,17 @@ def test_an_answer_is_read(raw: bytes, answer: Answer) -> None:
         (b'{"Err":"\xff"}', "utf-8"),
         (b'{"a":' * 100_000, "maximum recursion depth exceeded"),
     ],
-    ids=["unknown", "expired", "hostile", "empty", "null", "retyped", "infinite", "not-utf-8", "nested"],
+    ids=[
+        "unknown",
+        "expired",
+        "hostile",
+        "empty",
+        "null",
+        "retyped",
+        "infinite",
+        "not-utf-8",
+        "nested",
+    ],
 )
 def test_an_answer_that_is_none_is_one_line(raw: bytes, problem: str) -> None:
     """An error of tailscaled's, and what is no answer, end in one printable line."""
@@ -153,7 +212,9 @@ def test_an_answer_that_is_none_is_one_line(raw: bytes, problem: str) -> None:
 @given(
     st.binary()
     | json_values().map(lambda document: json.dumps(document).encode())
-    | damaged(b'{"IP":"100.64.0.2","Err":"","LatencySeconds":0.012,"Endpoint":"192.0.2.7:41641","DERPRegionID":0}')
+    | damaged(
+        b'{"IP":"100.64.0.2","Err":"","LatencySeconds":0.012,"Endpoint":"192.0.2.7:41641","DERPRegionID":0}'
+    )
 )
 def test_no_answer_is_too_broken(raw: bytes) -> None:
     """Whatever comes back is an answer or one line."""
@@ -177,7 +238,17 @@ def test_no_answer_is_too_broken(raw: bytes) -> None:
         ((DERP, ERROR), DERP),
         ((NO_REPLY, PEER_RELAY), PEER_RELAY),
     ],
-    ids=["none", "no-reply", "error", "then-error", "then-direct", "last-pong", "pong-counts", "pong-counts-before-error", "late"],
+    ids=[
+        "none",
+        "no-reply",
+        "error",
+        "then-error",
+        "then-direct",
+        "last-pong",
+        "pong-counts",
+        "pong-counts-before-error",
+        "late",
+    ],
 )
 def test_answers_come_to(answers: tuple[Answer, ...], result: Answer) -> None:
     """The last pong, for it is the peer's; else to what came last."""
@@ -186,7 +257,15 @@ def test_answers_come_to(answers: tuple[Answer, ...], result: Answer) -> None:
 
 def test_a_round_is_told_of_in_metrics() -> None:
     """How many peers came to what, all results there; and of each that answered how fast and which way."""
-    said = families({"b": (DERP, Answer(Outcome.DIRECT, 0.0123456789)), "a": (DERP,), "c": (NO_REPLY,), "d": (ERROR,), "e": ()})
+    said = families(
+        {
+            "b": (DERP, Answer(Outcome.DIRECT, 0.0123456789)),
+            "a": (DERP,),
+            "c": (NO_REPLY,),
+            "d": (ERROR,),
+            "e": (),
+        }
+    )
     assert said == (
         Family(
             "tailscale_keepalive_peers",
@@ -204,7 +283,10 @@ def test_a_round_is_told_of_in_metrics() -> None:
             "tailscale_keepalive_peer_latency_seconds",
             Kind.GAUGE,
             "Round trip of the peer's last answer in the last round, and the path that it took.",
-            (Sample({"peer": "a", "path": "derp"}, 0.048), Sample({"peer": "b", "path": "direct"}, 0.012346)),
+            (
+                Sample({"peer": "a", "path": "derp"}, 0.048),
+                Sample({"peer": "b", "path": "direct"}, 0.012346),
+            ),
         ),
     )
 

@@ -47,10 +47,27 @@ def test_the_last_line_is_ended(raw: bytes, text: str) -> None:
         (b"failed to connect to local tailscaled\n", "bytes: line 1 is no valid sample"),
         (b"access denied\x1b[0m\n", "\N{REPLACEMENT CHARACTER}[0m'"),
         (b"tailscale_native_metrics_up 1\n", f"it has a metric {OWN_PREFIX}*, which is tsfc's"),
-        (b"a 1\ntailscale_native_metrics_duration_seconds 1\n", f"it has a metric {OWN_PREFIX}*, which is tsfc's"),
+        (
+            b"a 1\ntailscale_native_metrics_duration_seconds 1\n",
+            f"it has a metric {OWN_PREFIX}*, which is tsfc's",
+        ),
         (OURS.encode(), f"it has a metric {OWN_PREFIX}*, which is tsfc's"),
     ],
-    ids=["byte", "late-byte", "cut", "half-line", "timestamp", "html", "scattered", "twice", "text", "escape", "ours", "ours-too", "our-file"],
+    ids=[
+        "byte",
+        "late-byte",
+        "cut",
+        "half-line",
+        "timestamp",
+        "html",
+        "scattered",
+        "twice",
+        "text",
+        "escape",
+        "ours",
+        "ours-too",
+        "our-file",
+    ],
 )
 def test_what_node_exporter_would_refuse_is_refused(raw: bytes, problem: str) -> None:
     """In one printable line that says what was read, what is wrong, and what to do."""

@@ -8,14 +8,31 @@ import pytest
 
 from tsfc import core
 
-WORLD = {"socket", "subprocess", "ssl", "select", "selectors", "asyncio", "threading", "http", "tempfile", "logging", "prometheus_client"}
+WORLD = {
+    "socket",
+    "subprocess",
+    "ssl",
+    "select",
+    "selectors",
+    "asyncio",
+    "threading",
+    "http",
+    "tempfile",
+    "logging",
+    "prometheus_client",
+}
 """Modules that reach out of the process, or are dear to load.
 
 That the core does not import them itself is import-linter's to check; here it is that they are not even there. msgspec
 and returns load none of them. prometheus_client loads most, for it can serve HTTP, too; of it the core uses the renderer
 and the parser.
 """
-RENDERS = {"tsfc.core.metrics.exposition", "tsfc.core.metrics.lint", "tsfc.core.metrics.parse", "tsfc.core.native_metrics"}
+RENDERS = {
+    "tsfc.core.metrics.exposition",
+    "tsfc.core.metrics.lint",
+    "tsfc.core.metrics.parse",
+    "tsfc.core.native_metrics",
+}
 "The modules that turn metrics into text, or read that; all others know them as data."
 
 MODULES = [module.name for module in pkgutil.walk_packages(core.__path__, "tsfc.core.")]
@@ -24,7 +41,9 @@ MODULES = [module.name for module in pkgutil.walk_packages(core.__path__, "tsfc.
 def loaded_by(module: str) -> set[str]:
     """Which modules of the world there are in a fresh process that imports one module."""
     program = f"import sys, {module}; print(*sys.modules)"
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
     return WORLD & set(run.stdout.split())
 
 

@@ -25,7 +25,19 @@ R = REPLACEMENT
         ("12345678901", "1234567890"),
         ("\n" * 11, R * 10),
     ],
-    ids=["empty", "plain", "space", "beyond-ascii", "white-space", "control", "format", "surrogate", "at-the-limit", "over-the-limit", "both"],
+    ids=[
+        "empty",
+        "plain",
+        "space",
+        "beyond-ascii",
+        "white-space",
+        "control",
+        "format",
+        "surrogate",
+        "at-the-limit",
+        "over-the-limit",
+        "both",
+    ],
 )
 def test_printable_replaces_and_cuts(text: str, shown: str) -> None:
     """Every character that cannot be shown is replaced by one that says so; nothing else is changed but the length."""
@@ -45,7 +57,17 @@ def test_printable_replaces_and_cuts(text: str, shown: str) -> None:
         ("1" * 10_240, "1111111111…"),
         ("\u2028one\u2029two\x85three", "one two th…"),
     ],
-    ids=["empty", "plain", "folded", "escape", "at-the-limit", "over-the-limit", "folded-over", "long", "unicode-space"],
+    ids=[
+        "empty",
+        "plain",
+        "folded",
+        "escape",
+        "at-the-limit",
+        "over-the-limit",
+        "folded-over",
+        "long",
+        "unicode-space",
+    ],
 )
 def test_one_line_folds_and_says_that_it_cut(text: str, shown: str) -> None:
     """Any text becomes one line; an ellipsis says that there was more."""

@@ -45,7 +45,9 @@ def node() -> Iterator[Booted]:
         machine.run("systemctl", "stop", "tailscaled.service")
         alpha.host.start("exporter")
         machine.run("systemctl", "start", "tailscaled.service")
-        lab.wait_until(lambda: (alpha.pinged("bravo"), alpha.pinged("carol")) == ("direct", "derp"), 60)
+        lab.wait_until(
+            lambda: (alpha.pinged("bravo"), alpha.pinged("carol")) == ("direct", "derp"), 60
+        )
         alpha.host.start("watchdog")
         machine.run("sh", "-c", f"expr $(date +%s) - 601 > {STATE}/peer_carol")
         alpha.host.start("watchdog")
@@ -56,11 +58,27 @@ def node() -> Iterator[Booted]:
 def run(node: Booted, command: str) -> Ran:
     """Runs a command in a shell of a node, as somebody who types it there."""
     command = filled_in(command)
-    seconds = next((seconds for pattern, seconds in WITHOUT_END.items() if re.match(pattern, command, re.DOTALL)), 60)
+    seconds = next(
+        (
+            seconds
+            for pattern, seconds in WITHOUT_END.items()
+            if re.match(pattern, command, re.DOTALL)
+        ),
+        60,
+    )
     if command.startswith("systemctl edit "):  # wants a terminal
         command = f"script --quiet --return --command {shlex.quote(command)} /dev/null"
     shell = SHELL.replace("$PROGRAMS", str(node.node.programs)) + command
-    return node.host.machine.run("timeout", "--preserve-status", "--signal=INT", str(seconds), "sh", "-euc", shell, check=False)
+    return node.host.machine.run(
+        "timeout",
+        "--preserve-status",
+        "--signal=INT",
+        str(seconds),
+        "sh",
+        "-euc",
+        shell,
+        check=False,
+    )
 
 
 def wanted(command: str) -> set[int]:
@@ -79,7 +97,11 @@ def bring_up(node: Booted) -> None:
 
 def test_each_command_does_what_it_is_shown_for(node: Booted) -> None:
     """One that fails on a node where all is as the page says, or looks into a journal where nothing is, is none to send a reader to."""
-    pages = {command: page for page, command in shown() if not any(re.match(pattern, command) for pattern in ELSEWHERE)}
+    pages = {
+        command: page
+        for page, command in shown()
+        if not any(re.match(pattern, command) for pattern in ELSEWHERE)
+    }
     failed: dict[str, Ran] = {}
     for command in sorted(pages, key=lambda command: bool(re.match(DISTURBING, command))):
         bring_up(node)

@@ -63,17 +63,32 @@ def tailnet(release: str) -> Iterator[Tailnet]:
         lab.node("stopped").stop()
         lab.set_online("unknown", online=False)
         lab.expire("expired")
-        lab.wait_until(lambda: alpha.peer("exit").get("ExitNodeOption") and alpha.peer("expired").get("Expired"), 30)
-        lab.wait_until(lambda: not alpha.peer("stopped")["Online"] and not alpha.peer("unknown")["Online"], 30)
+        lab.wait_until(
+            lambda: (
+                alpha.peer("exit").get("ExitNodeOption") and alpha.peer("expired").get("Expired")
+            ),
+            30,
+        )
+        lab.wait_until(
+            lambda: not alpha.peer("stopped")["Online"] and not alpha.peer("unknown")["Online"], 30
+        )
         alpha.tailscale("set", "--exit-node=exit")
         began = time.time()
 
         def have_become() -> bool:
             for name in PINGED:
                 alpha.ping(name)
-            wanted = {"direct": "direct", "exit": "direct", "unknown": "offline", "relayed": "derp", "hard": path_to_hard}
+            wanted = {
+                "direct": "direct",
+                "exit": "direct",
+                "unknown": "offline",
+                "relayed": "derp",
+                "hard": path_to_hard,
+            }
             seen = shown(alpha)
-            return all(seen[name].path == path for name, path in wanted.items()) and alpha.is_direct("unknown")
+            return all(
+                seen[name].path == path for name, path in wanted.items()
+            ) and alpha.is_direct("unknown")
 
         lab.wait_until(have_become, 60)
         for name in ("direct", "exit", "relayed", "hard"):
@@ -107,19 +122,40 @@ def between_two_looks(tailnet: Tailnet, run: Callable[[], T]) -> tuple[T, dict[s
 
 def per_peer(series: dict[str, float], metric: str) -> dict[str, float]:
     """Returns the values of a metric that has no label but `peer`."""
-    return {match[1]: value for name, value in series.items() if (match := re.fullmatch(rf'{metric}\{{peer="([^"]*)"\}}', name))}
+    return {
+        match[1]: value
+        for name, value in series.items()
+        if (match := re.fullmatch(rf'{metric}\{{peer="([^"]*)"\}}', name))
+    }
 
 
 def test_what_tailscale_status_says_of_each_peer(tailnet: Tailnet, box: Path) -> None:
     series, seen = in_one_instant(tailnet, box / "peers.prom")
-    series = {name: value for name, value in series.items() if 'peer="sharee"' not in name}  # `tailscale status` shows none
+    series = {
+        name: value for name, value in series.items() if 'peer="sharee"' not in name
+    }  # `tailscale status` shows none
     assert set(seen) == set(NODES) - {"alpha", "sharee"}
-    assert per_peer(series, "tailscale_peer_online") == {name: row.is_online for name, row in seen.items()}
-    assert per_peer(series, "tailscale_peer_active") == {name: row.is_active for name, row in seen.items()}
-    assert per_peer(series, "tailscale_peer_exit_node") == {name: row.is_exit_node for name, row in seen.items()}
-    assert per_peer(series, "tailscale_peer_tx_bytes_total") == {name: row.tx for name, row in seen.items()}
-    assert per_peer(series, "tailscale_peer_rx_bytes_total") == {name: row.rx for name, row in seen.items()}
-    paths = {name: {path: series[f'tailscale_peer_path{{path="{path}",peer="{name}"}}'] for path in PATHS} for name in seen}
+    assert per_peer(series, "tailscale_peer_online") == {
+        name: row.is_online for name, row in seen.items()
+    }
+    assert per_peer(series, "tailscale_peer_active") == {
+        name: row.is_active for name, row in seen.items()
+    }
+    assert per_peer(series, "tailscale_peer_exit_node") == {
+        name: row.is_exit_node for name, row in seen.items()
+    }
+    assert per_peer(series, "tailscale_peer_tx_bytes_total") == {
+        name: row.tx for name, row in seen.items()
+    }
+    assert per_peer(series, "tailscale_peer_rx_bytes_total") == {
+        name: row.rx for name, row in seen.items()
+    }
+    paths = {
+        name: {
+            path: series[f'tailscale_peer_path{{path="{path}",peer="{name}"}}'] for path in PATHS
+        }
+        for name in seen
+    }
     assert paths == {name: {path: path == row.path for path in PATHS} for name, row in seen.items()}
     direct = {name for name, value in per_peer(series, "tailscale_peer_direct").items() if value}
     assert direct == {name for name, row in seen.items() if row.path == "direct"} | {"unknown"}
@@ -128,17 +164,23 @@ def test_what_tailscale_status_says_of_each_peer(tailnet: Tailnet, box: Path) ->
 
 def test_what_tsfc_peers_shows_of_each_peer(tailnet: Tailnet, box: Path) -> None:
     def look() -> list[dict[str, Any]]:
-        ran = tsfc(tailnet.alpha, "peers", "--format", "json", "--watchdog-metrics", str(box / "none.prom"))
+        ran = tsfc(
+            tailnet.alpha, "peers", "--format", "json", "--watchdog-metrics", str(box / "none.prom")
+        )
         assert ran.status == 0, ran
         peers: list[dict[str, Any]] = json.loads(ran.stdout)["peers"]
         return peers
 
     peers, seen = between_two_looks(tailnet, look)
-    assert {peer["peer"]: (peer["path"], peer["rx_bytes"], peer["tx_bytes"]) for peer in peers if peer["peer"] != "sharee"} == {
-        name: (row.path, row.rx, row.tx) for name, row in seen.items()
-    }
+    assert {
+        peer["peer"]: (peer["path"], peer["rx_bytes"], peer["tx_bytes"])
+        for peer in peers
+        if peer["peer"] != "sharee"
+    } == {name: (row.path, row.rx, row.tx) for name, row in seen.items()}
     assert {peer["via"] for peer in peers if peer["path"] == "derp"} == {"fra"}
-    assert all(re.fullmatch(r"[\d.]+:\d+", peer["via"]) for peer in peers if peer["path"] == "direct")
+    assert all(
+        re.fullmatch(r"[\d.]+:\d+", peer["via"]) for peer in peers if peer["path"] == "direct"
+    )
 
 
 def test_all_that_a_peer_can_be_is_there(tailnet: Tailnet, box: Path) -> None:
@@ -162,8 +204,18 @@ def test_what_tailscale_ping_says_of_each_peer_that_it_reaches(tailnet: Tailnet,
     for name in ("direct", "exit", "relayed", "hard"):
 
         def says_so(name: str = name) -> bool:
-            said = ANSWER.search(tailnet.alpha.tailscale("ping", "-c", "1", "--until-direct=false", name, check=False))
-            return said is not None and series[f'tailscale_peer_path{{path="{VIA.get(said["via"], "direct")}",peer="{name}"}}'] == 1
+            said = ANSWER.search(
+                tailnet.alpha.tailscale(
+                    "ping", "-c", "1", "--until-direct=false", name, check=False
+                )
+            )
+            return (
+                said is not None
+                and series[
+                    f'tailscale_peer_path{{path="{VIA.get(said["via"], "direct")}",peer="{name}"}}'
+                ]
+                == 1
+            )
 
         tailnet.lab.wait_until(says_so, 20)
 
@@ -172,7 +224,9 @@ def test_what_the_coordination_server_says_of_each_peer(tailnet: Tailnet, box: P
     series, seen = in_one_instant(tailnet, box / "peers.prom")
     known = {name: node for name, node in tailnet.lab.known().items() if name != "alpha"}
     assert set(known) == set(NODES) - {"alpha"}
-    assert per_peer(series, "tailscale_peer_online") == {name: node["online"] for name, node in known.items()}
+    assert per_peer(series, "tailscale_peer_online") == {
+        name: node["online"] for name, node in known.items()
+    }
     infos = {name for name in series if name.startswith("tailscale_peer_info{")}
     assert infos == {info(name, node) for name, node in known.items()}
     assert {row.os for row in seen.values()} == {"linux"}
@@ -207,7 +261,9 @@ def test_the_node_itself(tailnet: Tailnet, box: Path, release: str) -> None:
     assert series["tailscale_up"] == 1
     assert abs(series["tailscale_exporter_last_success_timestamp_seconds"] - time.time()) < 60
     said = tailnet.alpha.tailscale("status")
-    assert series["tailscale_health_issues"] == sum(line.startswith("#     - ") for line in said.splitlines())
+    assert series["tailscale_health_issues"] == sum(
+        line.startswith("#     - ") for line in said.splitlines()
+    )
     short, *_ = tailnet.alpha.tailscale("version").splitlines()
     assert f"v{short.partition('-')[0]}" == release
     (version,) = [name for name in series if name.startswith("tailscale_version_info")]
@@ -215,7 +271,9 @@ def test_the_node_itself(tailnet: Tailnet, box: Path, release: str) -> None:
     assert series["tailscale_exporter_duration_seconds"] < 5
 
 
-def test_native_metrics_are_those_of_tailscale_metrics_print_to_the_byte(tailnet: Tailnet, box: Path) -> None:
+def test_native_metrics_are_those_of_tailscale_metrics_print_to_the_byte(
+    tailnet: Tailnet, box: Path
+) -> None:
     file = box / "native.prom"
     found: list[tuple[str, str]] = []
 
@@ -230,20 +288,35 @@ def test_native_metrics_are_those_of_tailscale_metrics_print_to_the_byte(tailnet
     said, text = found[-1]
     assert 'tailscaled_outbound_bytes_total{path="direct_ipv4"}' in said
     assert text.startswith(said)
-    own = [line.rpartition(" ")[0] for line in text.removeprefix(said).splitlines() if not line.startswith("#")]
+    own = [
+        line.rpartition(" ")[0]
+        for line in text.removeprefix(said).splitlines()
+        if not line.startswith("#")
+    ]
     assert own == ["tailscale_native_metrics_up", "tailscale_native_metrics_duration_seconds"]
 
 
 @pytest.mark.parametrize("job", ["exporter", "native-metrics"])
 def test_the_program_and_the_socket_say_the_same(tailnet: Tailnet, box: Path, job: str) -> None:
-    ways = {"localapi": (), "cli": ("--source", "cli", "--tailscale", str(tailnet.lab.programs / "tailscale"))}
+    ways = {
+        "localapi": (),
+        "cli": ("--source", "cli", "--tailscale", str(tailnet.lab.programs / "tailscale")),
+    }
 
     def same() -> bool:
         texts: list[list[str]] = []
         for way, flags in ways.items():
             path = box / f"{way}.prom"
-            assert complaints(job, tsfc(tailnet.alpha, job, "--metrics-path", str(path), *flags)) == []
-            texts.append([line for line in path.read_text().splitlines() if not re.search(r"(_ago|_seconds)(\{.*)? [0-9.e+-]+$", line)])
+            assert (
+                complaints(job, tsfc(tailnet.alpha, job, "--metrics-path", str(path), *flags)) == []
+            )
+            texts.append(
+                [
+                    line
+                    for line in path.read_text().splitlines()
+                    if not re.search(r"(_ago|_seconds)(\{.*)? [0-9.e+-]+$", line)
+                ]
+            )
         return texts[0] == texts[1]
 
     tailnet.lab.wait_until(same, 60)

@@ -29,14 +29,23 @@ WAYS = {"localapi": (), "cli": ("--source", "cli")}
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_idle_nodes_become_direct_within_two_rounds_stay_so_for_ten_and_go_cold_without(release: str, way: str, box: Path) -> None:
+def test_idle_nodes_become_direct_within_two_rounds_stay_so_for_ten_and_go_cold_without(
+    release: str, way: str, box: Path
+) -> None:
     with Lab(version=release, alpha=NAT.EASY, bravo=NAT.EASY) as lab:
         alpha, path = lab.node("alpha"), box / "keepalive.prom"
-        flags = ("--metrics-path", str(path), *WAYS[way], *(("--tailscale", str(lab.programs / "tailscale")) if way == "cli" else ()))
+        flags = (
+            "--metrics-path",
+            str(path),
+            *WAYS[way],
+            *(("--tailscale", str(lab.programs / "tailscale")) if way == "cli" else ()),
+        )
         assert not alpha.peer("bravo")["Active"]
         with rounds(alpha, *flags) as began:
             lab.wait_until(lambda: alpha.is_direct("bravo"), 2 * INTERVAL_SECONDS)
-            lab.wait_until(lambda: len(began) >= 3, 2 * INTERVAL_SECONDS)  # the third round finds it direct
+            lab.wait_until(
+                lambda: len(began) >= 3, 2 * INTERVAL_SECONDS
+            )  # the third round finds it direct
             seen = sampled_each_second(alpha, until=began[2] + ROUNDS * INTERVAL_SECONDS)
             exported = series(path.read_text())
         assert len(seen) >= ROUNDS * INTERVAL_SECONDS * 0.9
@@ -44,11 +53,20 @@ def test_idle_nodes_become_direct_within_two_rounds_stay_so_for_ten_and_go_cold_
         assert max(lengths, default=0) <= LONGEST_MOMENT_SECONDS, lengths
         assert sum(lengths) <= MOST_OF_ALL_MOMENTS_SECONDS, lengths
         assert exported['tailscale_keepalive_peers{result="direct"}'] == 1
-        assert sum(value for name, value in exported.items() if name.startswith("tailscale_keepalive_peers{")) == 1
+        assert (
+            sum(
+                value
+                for name, value in exported.items()
+                if name.startswith("tailscale_keepalive_peers{")
+            )
+            == 1
+        )
         latency = exported['tailscale_keepalive_peer_latency_seconds{path="direct",peer="bravo"}']
         assert 0 <= latency < 1
         assert latency > 0 or way == "cli"  # the program says whole milliseconds
-        lab.wait_until(lambda: not alpha.is_direct("bravo") and not alpha.peer("bravo")["Active"], COLD_SECONDS)
+        lab.wait_until(
+            lambda: not alpha.is_direct("bravo") and not alpha.peer("bravo")["Active"], COLD_SECONDS
+        )
 
 
 @contextmanager
@@ -106,11 +124,25 @@ def test_both_ways_say_the_same(box: Path) -> None:
         found: list[set[str]] = []
         for way in WAYS:
             path = box / f"{way}.prom"
-            flags = ("--metrics-path", str(path), "--source", way, "--tailscale", str(lab.programs / "tailscale"), "--ping-timeout", "1")
+            flags = (
+                "--metrics-path",
+                str(path),
+                "--source",
+                way,
+                "--tailscale",
+                str(lab.programs / "tailscale"),
+                "--ping-timeout",
+                "1",
+            )
             assert complaints("keepalive", tsfc(alpha, "keepalive", *flags)) == []
             exported = series(path.read_text())
-            assert {name for name, value in exported.items() if name.startswith("tailscale_keepalive_peers{") and value} == {
-                f'tailscale_keepalive_peers{{result="{result}"}}' for result in ("direct", "derp", "no_reply")
+            assert {
+                name
+                for name, value in exported.items()
+                if name.startswith("tailscale_keepalive_peers{") and value
+            } == {
+                f'tailscale_keepalive_peers{{result="{result}"}}'
+                for result in ("direct", "derp", "no_reply")
             }
             found.append({name for name in exported if re.match(r"tailscale_keepalive_peer", name)})
         assert found[0] == found[1]
@@ -124,7 +156,9 @@ def test_the_socket_costs_less_than_the_program() -> None:
         cost = dict.fromkeys(WAYS, 0.0)
         for way in 10 * list(WAYS):
             before = cpu_of_children()
-            ran = tsfc(alpha, "keepalive", "--source", way, "--tailscale", str(lab.programs / "tailscale"))
+            ran = tsfc(
+                alpha, "keepalive", "--source", way, "--tailscale", str(lab.programs / "tailscale")
+            )
             assert ran.status == 0, ran
             cost[way] += cpu_of_children() - before
         assert cost["localapi"] < cost["cli"]

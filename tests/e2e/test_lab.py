@@ -32,7 +32,9 @@ with Lab(alpha=NAT.EASY, bravo=NAT.HARD) as lab:
 def held(then: str) -> Generator[tuple[subprocess.Popen[bytes], Path, list[int]]]:
     """Starts a process that has a lab, until it is told to go on; gives it, the lab's directory and its processes."""
     program = [sys.executable, "-c", HOLDS_A_LAB.format(then=then)]
-    with subprocess.Popen(program, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        program, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         try:
             assert process.stdout
             directory, *pids = process.stdout.readline().decode().split()
@@ -54,7 +56,12 @@ def networks() -> set[str]:
 
 @pytest.mark.parametrize(
     ("then", "number"),
-    [("pass", None), ("raise SystemExit(3)", None), ("signal.pause()", signal.SIGINT), ("signal.pause()", signal.SIGKILL)],
+    [
+        ("pass", None),
+        ("raise SystemExit(3)", None),
+        ("signal.pause()", signal.SIGINT),
+        ("signal.pause()", signal.SIGKILL),
+    ],
     ids=["success", "failure", "ctrl-c", "kill -9"],
 )
 def test_nothing_is_left_of_a_lab(then: str, number: signal.Signals | None) -> None:
@@ -76,8 +83,17 @@ def test_nothing_is_left_of_a_lab(then: str, number: signal.Signals | None) -> N
 
 def test_nothing_of_a_lab_is_seen_on_the_machine(release: str) -> None:
     def seen() -> dict[str, list[str]]:
-        places = ("/sys/class/net", "/run/netns", "/run/tailscale", "/var/lib/tailscale", "/var/cache/tailscale", "/var/log/tailscale")
-        return {place: sorted(os.listdir(place)) if Path(place).exists() else [] for place in places}
+        places = (
+            "/sys/class/net",
+            "/run/netns",
+            "/run/tailscale",
+            "/var/lib/tailscale",
+            "/var/cache/tailscale",
+            "/var/log/tailscale",
+        )
+        return {
+            place: sorted(os.listdir(place)) if Path(place).exists() else [] for place in places
+        }
 
     before = seen()
     with Lab(version=release, alpha=NAT.EASY, bravo=NAT.PUBLIC):
@@ -116,7 +132,9 @@ def test_what_the_coordination_server_says_is_what_a_node_sees() -> None:
         lab.set_online("bravo", None)
         lab.wait_until(lambda: alpha.peer("bravo")["Online"], 30)
         lab.node("bravo").stop()
-        lab.wait_until(lambda: not alpha.peer("bravo")["Online"] and not lab.known()["bravo"]["online"], 30)
+        lab.wait_until(
+            lambda: not alpha.peer("bravo")["Online"] and not lab.known()["bravo"]["online"], 30
+        )
         lab.node("bravo").start()
         lab.wait_until(lambda: alpha.peer("bravo")["Online"], 30)
         lab.expire_in("bravo", 1)
@@ -136,13 +154,17 @@ def test_no_lab_without_root_or_go(monkeypatch: pytest.MonkeyPatch) -> None:
         builds.missing.cache_clear()
 
 
-def test_a_build_that_fails_is_one_line_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch, box: Path) -> None:
+def test_a_build_that_fails_is_one_line_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, box: Path
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(box))
     monkeypatch.setenv("GOPROXY", "off")
     monkeypatch.setenv("GOFLAGS", "-mod=mod")
     with pytest.raises(BuildError) as failed:
         builds.tailscale("v0.0.1-none")
-    assert str(failed.value).startswith("building tailscale and tailscaled v0.0.1-none with `go install ")
+    assert str(failed.value).startswith(
+        "building tailscale and tailscaled v0.0.1-none with `go install "
+    )
     assert "\n" not in str(failed.value)
     assert [path.name for path in (box / "tsfc-lab").iterdir()] == ["lock"]
 
@@ -176,8 +198,24 @@ def test_a_lab_that_is_left_up_can_be_looked_around_in_and_taken_down(cache: Pat
     up = lab("up", cache=cache)
     assert (up.returncode, up.stderr) == (0, "")
     directory = up.stdout.splitlines()[0].removeprefix("A lab is up, in ").removesuffix(":")
-    assert "Running" in subprocess.run([f"{directory}/alpha/tailscale", "status", "--json"], capture_output=True, text=True, check=True).stdout
-    assert "198.51.100." in subprocess.run([f"{directory}/alpha/inside", "ip", "address"], capture_output=True, text=True, check=True).stdout
+    assert (
+        "Running"
+        in subprocess.run(
+            [f"{directory}/alpha/tailscale", "status", "--json"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    )
+    assert (
+        "198.51.100."
+        in subprocess.run(
+            [f"{directory}/alpha/inside", "ip", "address"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    )
     for change in (["-f", f"{directory}/outage.nft"], ["delete", "table", "ip", "outage"]):
         subprocess.run([f"{directory}/alpha/router", "nft", *change], check=True)
     again = lab("up", cache=cache)
@@ -185,9 +223,15 @@ def test_a_lab_that_is_left_up_can_be_looked_around_in_and_taken_down(cache: Pat
     assert again.stderr == "lab: bringing a lab up: there is one already; `make lab-down` ends it\n"
     assert lab("down", cache=cache).returncode == 0
     assert not Path(directory).exists()
-    assert lab("down", cache=cache).stderr == "lab: taking the lab down: there is none; `make lab` brings one up\n"
+    assert (
+        lab("down", cache=cache).stderr
+        == "lab: taking the lab down: there is none; `make lab` brings one up\n"
+    )
 
 
 def test_a_typo_is_said(cache: Path) -> None:
     wrong = lab("upp", cache=cache)
-    assert (wrong.returncode, wrong.stderr) == (2, "lab: usage: python -m lab build|up|down|fixtures|measure [WHAT...]\n")
+    assert (wrong.returncode, wrong.stderr) == (
+        2,
+        "lab: usage: python -m lab build|up|down|fixtures|measure [WHAT...]\n",
+    )

@@ -35,7 +35,9 @@ def alpha(tailnet: Lab) -> Node:
     return node
 
 
-def run_job(lab: Lab, job: str, box: Path, way: str = "localapi", *flags: str) -> tuple[Ran, dict[str, float]]:
+def run_job(
+    lab: Lab, job: str, box: Path, way: str = "localapi", *flags: str
+) -> tuple[Ran, dict[str, float]]:
     """Runs a job, and returns what it has exported as well."""
     path = box / f"{job}.prom"
     state = ("--state-dir", str(box / "state")) if job == "watchdog" else ()
@@ -53,7 +55,9 @@ def sees_nothing(exported: dict[str, float], job: str) -> bool:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("job", JOBS)
-def test_a_daemon_that_is_stopped_and_started(tailnet: Lab, alpha: Node, box: Path, job: str, way: str) -> None:
+def test_a_daemon_that_is_stopped_and_started(
+    tailnet: Lab, alpha: Node, box: Path, job: str, way: str
+) -> None:
     run_job(tailnet, job, box, way)
     alpha.stop()
     try:
@@ -94,7 +98,9 @@ def test_a_daemon_that_hangs(tailnet: Lab, alpha: Node, box: Path, job: str, way
     assert sees_nothing(exported, job)
 
 
-def test_all_through_a_start_each_run_ends_well_and_shows_no_half_of_it(tailnet: Lab, alpha: Node, box: Path) -> None:
+def test_all_through_a_start_each_run_ends_well_and_shows_no_half_of_it(
+    tailnet: Lab, alpha: Node, box: Path
+) -> None:
     """No socket yet, then a socket and no answer, then an answer and no netmap, then the netmap."""
     path, seen = box / "peers.prom", list[tuple[float, bool]]()
     alpha.stop()
@@ -117,7 +123,9 @@ def test_before_the_first_netmap(tailnet: Lab, alpha: Node, box: Path, job: str)
     os.kill(tailnet.control.pid, signal.SIGSTOP)
     try:
         alpha.restart()
-        tailnet.wait_until(lambda: alpha.state() in {"NoState", "Starting"} and alpha.status()["Peer"] is None, 30)
+        tailnet.wait_until(
+            lambda: alpha.state() in {"NoState", "Starting"} and alpha.status()["Peer"] is None, 30
+        )
         ran, exported = run_job(tailnet, job, box)
     finally:
         os.kill(tailnet.control.pid, signal.SIGCONT)
@@ -138,7 +146,9 @@ def logout(node: Node) -> None:
 
 
 @pytest.mark.parametrize(("leave", "state"), [(down, "Stopped"), (logout, "NeedsLogin")])
-def test_after_down_or_logout_there_is_no_peer_and_after_up_there_is(tailnet: Lab, alpha: Node, box: Path, leave: Callable[[Node], None], state: str) -> None:
+def test_after_down_or_logout_there_is_no_peer_and_after_up_there_is(
+    tailnet: Lab, alpha: Node, box: Path, leave: Callable[[Node], None], state: str
+) -> None:
     leave(alpha)
     tailnet.wait_until(lambda: alpha.state() == state, 30)
     try:
@@ -148,12 +158,21 @@ def test_after_down_or_logout_there_is_no_peer_and_after_up_there_is(tailnet: La
     for job, (ran, found) in outcomes.items():
         assert ran.status == 0, ran
         assert job == "native-metrics" or sees_nothing(found, job)
-    assert outcomes["exporter"][1]["tailscale_exporter_last_success_timestamp_seconds"] > time.time() - 60
-    assert complaints("watchdog", outcomes["watchdog"][0]) == [f"tailscaled is {state}, not Running: no peer can be judged, all is kept as it was"]
-    tailnet.wait_until(lambda: 'tailscale_peer_online{peer="bravo"}' in exported(alpha, box / "exporter.prom"), 60)
+    assert (
+        outcomes["exporter"][1]["tailscale_exporter_last_success_timestamp_seconds"]
+        > time.time() - 60
+    )
+    assert complaints("watchdog", outcomes["watchdog"][0]) == [
+        f"tailscaled is {state}, not Running: no peer can be judged, all is kept as it was"
+    ]
+    tailnet.wait_until(
+        lambda: 'tailscale_peer_online{peer="bravo"}' in exported(alpha, box / "exporter.prom"), 60
+    )
 
 
-def test_the_watchdog_forgets_nothing_while_it_sees_nothing(tailnet: Lab, alpha: Node, box: Path) -> None:
+def test_the_watchdog_forgets_nothing_while_it_sees_nothing(
+    tailnet: Lab, alpha: Node, box: Path
+) -> None:
     state = box / "state"
     state.mkdir(mode=0o700)
     (state / "peer_bravo").write_text(LONG_AGO)

@@ -30,9 +30,18 @@ class Fleet(NamedTuple):
 
 @contextmanager
 def _process(*argv: str, directory: Path) -> Generator[subprocess.Popen[bytes]]:
-    environment = os.environ | {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "3", "DASK_LOGGING__DISTRIBUTED": "warning"}
+    environment = os.environ | {
+        "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "3",
+        "DASK_LOGGING__DISTRIBUTED": "warning",
+    }
     with (directory / "log").open("ab") as log:
-        process = subprocess.Popen([sys.executable, "-m", *argv], stdout=subprocess.DEVNULL, stderr=log, env=environment, cwd=directory)
+        process = subprocess.Popen(
+            [sys.executable, "-m", *argv],
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            env=environment,
+            cwd=directory,
+        )
     try:
         yield process
     finally:
@@ -46,12 +55,36 @@ def fleet(box: Path) -> Generator[Fleet]:
     with ExitStack() as stack:
         file = box / "scheduler.json"
         common = ("--host", "127.0.0.1", "--no-dashboard")
-        stack.enter_context(_process("distributed.cli.dask_scheduler", *common, "--port", "0", "--scheduler-file", str(file), directory=box))
+        stack.enter_context(
+            _process(
+                "distributed.cli.dask_scheduler",
+                *common,
+                "--port",
+                "0",
+                "--scheduler-file",
+                str(file),
+                directory=box,
+            )
+        )
         wait_until(lambda: file.exists() and file.stat().st_size, "the scheduler listens")
         address = re.search(r'"address": "(tcp://127\.0\.0\.1:\d+)"', file.read_text())
         assert address
-        options = ("--nthreads", "1", "--no-nanny", "--host", "127.0.0.1", "--no-dashboard", "--local-directory", str(box))
-        workers = [stack.enter_context(_process("distributed.cli.dask_worker", address[1], *options, directory=box)) for _ in range(2)]
+        options = (
+            "--nthreads",
+            "1",
+            "--no-nanny",
+            "--host",
+            "127.0.0.1",
+            "--no-dashboard",
+            "--local-directory",
+            str(box),
+        )
+        workers = [
+            stack.enter_context(
+                _process("distributed.cli.dask_worker", address[1], *options, directory=box)
+            )
+            for _ in range(2)
+        ]
         yield Fleet(address[1], workers)
 
 
@@ -94,7 +127,11 @@ def test_a_cluster_that_is_not_there_is_one_line(box: Path) -> None:
 def test_a_capture_is_read_by_its_url(box: Path, name: str) -> None:
     """As what it is by its first bytes, in pieces; also inside of an archive."""
     plain = text(hectic(0, length=2000)).encode()
-    packs: dict[str, Callable[[bytes], bytes]] = {"c.ndjson": bytes, "c.ndjson.gz": gzip.compress, "c.ndjson.zst": zstandard.ZstdCompressor().compress}
+    packs: dict[str, Callable[[bytes], bytes]] = {
+        "c.ndjson": bytes,
+        "c.ndjson.gz": gzip.compress,
+        "c.ndjson.zst": zstandard.ZstdCompressor().compress,
+    }
     pack = packs[name]
     (box / name).write_bytes(pack(plain))
     with zipfile.ZipFile(box / "all.zip", "w") as archive:
@@ -114,7 +151,12 @@ def test_urls_are_replayed_on_a_cluster(box: Path, fleet: Fleet) -> None:
 
 @pytest.mark.parametrize(
     ("url", "why"),
-    [("file:///no/such/file", "FileNotFoundError"), ("nope://a/b", "Protocol not known"), ("s3://bucket/c.ndjson", "s3fs"), ("file:///", "IsADirectoryError")],
+    [
+        ("file:///no/such/file", "FileNotFoundError"),
+        ("nope://a/b", "Protocol not known"),
+        ("s3://bucket/c.ndjson", "s3fs"),
+        ("file:///", "IsADirectoryError"),
+    ],
 )
 def test_a_url_that_cannot_be_read_is_one_line(url: str, why: str) -> None:
     ran = run("replay", url)
@@ -128,6 +170,11 @@ def test_a_url_that_cannot_be_read_is_one_line(url: str, why: str) -> None:
 def test_without_fsspec_one_line_says_what_to_install(box: Path) -> None:
     (box / "fsspec.py").write_text("raise ImportError('not here')\n")
     argv = [sys.executable, "-m", "tsfc", "replay", "s3://bucket/c"]
-    ran = subprocess.run(argv, capture_output=True, text=True, env={"PYTHONPATH": str(box)}, check=False)
+    ran = subprocess.run(
+        argv, capture_output=True, text=True, env={"PYTHONPATH": str(box)}, check=False
+    )
     assert (ran.returncode, ran.stdout) == (1, "")
-    assert ran.stderr == "tsfc replay: reading s3://bucket/c: fsspec is not installed, which reads URLs; install tsfc[fleet]\n"
+    assert (
+        ran.stderr
+        == "tsfc replay: reading s3://bucket/c: fsspec is not installed, which reads URLs; install tsfc[fleet]\n"
+    )

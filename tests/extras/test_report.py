@@ -58,11 +58,25 @@ def chromium() -> Generator[Browser]:
     """A headless Chromium that resolves no name, so asks nobody for anything."""
     options = ChromeOptions()
     options.binary_location = program("chromium", "chromium")
-    quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,1100", *quiet):
+    quiet = (
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+    )
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--window-size=1400,1100",
+        *quiet,
+    ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser: Browser = Chrome(options=options, service=Service(program("chromedriver", "chromium-driver")))
+    browser: Browser = Chrome(
+        options=options, service=Service(program("chromedriver", "chromium-driver"))
+    )
     try:
         yield browser
     finally:
@@ -72,12 +86,24 @@ def chromium() -> Generator[Browser]:
 def _opened(browser: Browser, path: Path, theme: str = "light") -> None:
     """Opens a report and holds it to what every report has to do: no word in the console, no request but the one for itself."""
     browser.get_log("performance")
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": theme}]})
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {"features": [{"name": "prefers-color-scheme", "value": theme}]},
+    )
     browser.get(path.as_uri())
-    wait_until(lambda: browser.execute_script("return new Promise(done => requestAnimationFrame(() => done(true)))"), "the page is drawn")
+    wait_until(
+        lambda: browser.execute_script(
+            "return new Promise(done => requestAnimationFrame(() => done(true)))"
+        ),
+        "the page is drawn",
+    )
     assert browser.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    asked = [
+        event["params"]["request"]["url"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
     assert asked == [path.as_uri()]
 
 
@@ -90,14 +116,19 @@ def _report(box: Path, *arguments: str) -> Path:
 
 def _stuck(box: Path, name: str = "nas") -> str:
     capture = box / "stuck.ndjson"
-    observations = [seen(START + 60 * number, peer(name, "derp"), peer("rpi3")) for number in range(60)]
+    observations = [
+        seen(START + 60 * number, peer(name, "derp"), peer("rpi3")) for number in range(60)
+    ]
     observations[30] = fault(START + 1800, "asking tailscaled: Connection refused")
     capture.write_text(text([*observations[:50], *observations[56:]]))
     return str(capture)
 
 
 def _tables(browser: Browser) -> list[list[str]]:
-    return [[row.text for row in table.find_elements(By.TAG_NAME, "tr")] for table in browser.find_elements(By.TAG_NAME, "table")]
+    return [
+        [row.text for row in table.find_elements(By.TAG_NAME, "tr")]
+        for table in browser.find_elements(By.TAG_NAME, "table")
+    ]
 
 
 def _said(browser: Browser) -> str:
@@ -138,8 +169,13 @@ def test_it_is_read_by_keyboard(box: Path, chromium: Browser) -> None:
 
 def _hover(browser: Browser, x: float, y: float) -> str:
     """Puts the pointer on the chart; returns what is shown there."""
-    area = browser.execute_script("const a = document.getElementById('chart').getBoundingClientRect(); return [a.left, a.top, a.width]")
-    browser.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": area[0] + x * area[2], "y": area[1] + y})
+    area = browser.execute_script(
+        "const a = document.getElementById('chart').getBoundingClientRect(); return [a.left, a.top, a.width]"
+    )
+    browser.execute_cdp_cmd(
+        "Input.dispatchMouseEvent",
+        {"type": "mouseMoved", "x": area[0] + x * area[2], "y": area[1] + y},
+    )
     tip = browser.find_element(By.ID, "tip")
     return tip.text if tip.is_displayed() else ""
 
@@ -147,7 +183,10 @@ def _hover(browser: Browser, x: float, y: float) -> str:
 def test_hovering_shows_time_path_and_reason(box: Path, chromium: Browser) -> None:
     _opened(chromium, _report(box, "replay", _stuck(box)))
     shown = _hover(chromium, 0.3, 58)
-    assert re.fullmatch(r"nas: relay \(DERP\)\nwatchdog: on relay .*\n2027-01-15 08:\d\d:00Z to 2027-01-15 08:\d\d:00Z, .*", shown)
+    assert re.fullmatch(
+        r"nas: relay \(DERP\)\nwatchdog: on relay .*\n2027-01-15 08:\d\d:00Z to 2027-01-15 08:\d\d:00Z, .*",
+        shown,
+    )
     assert _hover(chromium, 0.3, 78).startswith("rpi3: direct")
     assert any("Connection refused" in _hover(chromium, x / 400, 34) for x in range(200, 260))
     assert any("gap: no observation" in _hover(chromium, x / 400, 34) for x in range(330, 390))
@@ -173,11 +212,17 @@ def test_a_dark_page_is_dark(box: Path, chromium: Browser) -> None:
 
 def test_it_is_printed_with_all_lanes(box: Path, chromium: Browser) -> None:
     capture = box / "many.ndjson"
-    capture.write_text(text(seen(START + 60 * number, *(peer(f"peer-{one}") for one in range(200))) for number in range(3)))
+    capture.write_text(
+        text(
+            seen(START + 60 * number, *(peer(f"peer-{one}") for one in range(200)))
+            for number in range(3)
+        )
+    )
     _opened(chromium, _report(box, "replay", str(capture)))
     one_screen = chromium.execute_script(COLOURS)[DIRECT]
     chromium.execute_script(
-        PIXELS + 'addEventListener("beforeprint", () => { window.strips = [...document.querySelectorAll("#paper canvas")].map(coloured); });'
+        PIXELS
+        + 'addEventListener("beforeprint", () => { window.strips = [...document.querySelectorAll("#paper canvas")].map(coloured); });'
     )
     assert base64.b64decode(chromium.print_page()).startswith(b"%PDF")
     strips = chromium.execute_script("return window.strips")
@@ -188,7 +233,12 @@ def test_it_is_printed_with_all_lanes(box: Path, chromium: Browser) -> None:
 
 def test_names_from_hell_stay_text(box: Path, chromium: Browser) -> None:
     capture = box / f"{HELL.replace('/', '')}.ndjson"
-    capture.write_text(text(seen(START + 60 * number, peer("x", "derp", DNSName="", HostName=HELL)) for number in range(20)))
+    capture.write_text(
+        text(
+            seen(START + 60 * number, peer("x", "derp", DNSName="", HostName=HELL))
+            for number in range(20)
+        )
+    )
     _opened(chromium, _report(box, "replay", str(capture)))
     assert chromium.title.startswith("Replay of ")
     assert chromium.find_elements(By.TAG_NAME, "img") == []
@@ -196,17 +246,67 @@ def test_names_from_hell_stay_text(box: Path, chromium: Browser) -> None:
 
 
 def test_a_comparison_and_distributions_are_there(box: Path, chromium: Browser) -> None:
-    _opened(chromium, _report(box, "replay", str(TIMELINE), "--compare", "max-relay-seconds=30,600"))
-    assert [row.split()[0] for row in _tables(chromium)[0][1:]] == ["max-relay-seconds=30", "max-relay-seconds=600"]
-    _opened(chromium, _report(box, "simulate", "restart-cures", "--days", "1", "--runs", "4", "--compare", "cooldown-seconds=600,3600"))
+    _opened(
+        chromium, _report(box, "replay", str(TIMELINE), "--compare", "max-relay-seconds=30,600")
+    )
+    assert [row.split()[0] for row in _tables(chromium)[0][1:]] == [
+        "max-relay-seconds=30",
+        "max-relay-seconds=600",
+    ]
+    _opened(
+        chromium,
+        _report(
+            box,
+            "simulate",
+            "restart-cures",
+            "--days",
+            "1",
+            "--runs",
+            "4",
+            "--compare",
+            "cooldown-seconds=600,3600",
+        ),
+    )
     headings = [heading.text for heading in chromium.find_elements(By.TAG_NAME, "h3")]
-    assert headings == ["max-relay-seconds=600 cooldown-seconds=600", "max-relay-seconds=600 cooldown-seconds=3600"]
-    said = run("simulate", "restart-cures", "--days", "1", "--runs", "4", "--compare", "cooldown-seconds=600,3600").stdout
+    assert headings == [
+        "max-relay-seconds=600 cooldown-seconds=600",
+        "max-relay-seconds=600 cooldown-seconds=3600",
+    ]
+    said = run(
+        "simulate",
+        "restart-cures",
+        "--days",
+        "1",
+        "--runs",
+        "4",
+        "--compare",
+        "cooldown-seconds=600,3600",
+    ).stdout
     rows = [line.split() for line in said.splitlines() if line.startswith("restarts")]
-    assert [row.split() for table in _tables(chromium) for row in table if row.startswith("restarts")] == rows
-    assert len(chromium.find_elements(By.CSS_SELECTOR, "svg .median")) == len(chromium.find_elements(By.CSS_SELECTOR, "tbody svg")) > 20
-    _opened(chromium, _report(box, "simulate", "restart-cures", "--days", "1", "--compare", "cooldown-seconds=600,3600"))
-    assert [row.split()[1] for row in _tables(chromium)[0][1:]] == ["cooldown-seconds=600", "cooldown-seconds=3600"]
+    assert [
+        row.split() for table in _tables(chromium) for row in table if row.startswith("restarts")
+    ] == rows
+    assert (
+        len(chromium.find_elements(By.CSS_SELECTOR, "svg .median"))
+        == len(chromium.find_elements(By.CSS_SELECTOR, "tbody svg"))
+        > 20
+    )
+    _opened(
+        chromium,
+        _report(
+            box,
+            "simulate",
+            "restart-cures",
+            "--days",
+            "1",
+            "--compare",
+            "cooldown-seconds=600,3600",
+        ),
+    )
+    assert [row.split()[1] for row in _tables(chromium)[0][1:]] == [
+        "cooldown-seconds=600",
+        "cooldown-seconds=3600",
+    ]
 
 
 def test_the_report_of_a_simulation_is_the_same_each_time(box: Path) -> None:
@@ -215,7 +315,10 @@ def test_the_report_of_a_simulation_is_the_same_each_time(box: Path) -> None:
 
 
 def test_what_is_printed_is_the_same_with_a_report(box: Path) -> None:
-    assert run("replay", str(TIMELINE), "--report", str(box / "r.html")).stdout == run("replay", str(TIMELINE)).stdout
+    assert (
+        run("replay", str(TIMELINE), "--report", str(box / "r.html")).stdout
+        == run("replay", str(TIMELINE)).stdout
+    )
 
 
 def test_five_hundred_peers_over_a_month_stay_usable(box: Path, chromium: Browser) -> None:
@@ -227,14 +330,23 @@ def test_five_hundred_peers_over_a_month_stay_usable(box: Path, chromium: Browse
     for number in range(700):
         for name in chance.sample(names, 250):
             paths[name] = chance.choice(list(PATHS))
-        observation = parse(json.dumps(seen(START + 3700 * number, *(peer(name, path) for name, path in paths.items()))).encode()).unwrap()
+        observation = parse(
+            json.dumps(
+                seen(START + 3700 * number, *(peer(name, path) for name, path in paths.items()))
+            ).encode()
+        ).unwrap()
         sight = fold.seen(observation)
         ran = fold.run(tally.state, sight, now=instant(observation), policy=policy)
         count(tally, ran)
         record(timeline, ran, sight, tally)
     assert timeline.resolution > 1
     path = box / "month.html"
-    assert report.write("test", str(path), pages.of_one("A month", policy, tally, timeline, extra={}, notes=())) == 0
+    assert (
+        report.write(
+            "test", str(path), pages.of_one("A month", policy, tally, timeline, extra={}, notes=())
+        )
+        == 0
+    )
     assert path.stat().st_size < MEGABYTES * 10**6
     _opened(chromium, path)
     slowest = chromium.execute_async_script("""
@@ -260,13 +372,22 @@ def test_without_jinja_one_line_says_what_to_install(box: Path) -> None:
     (box / "jinja2.py").write_text("raise ImportError('not here')\n")
     for tool in (("replay", str(TIMELINE)), ("simulate", "healthy")):
         argv = [sys.executable, "-m", "tsfc", *tool, "--report", str(box / "r.html")]
-        ran = subprocess.run(argv, capture_output=True, text=True, env={"PYTHONPATH": str(box)}, check=False)
+        ran = subprocess.run(
+            argv, capture_output=True, text=True, env={"PYTHONPATH": str(box)}, check=False
+        )
         assert (ran.returncode, ran.stdout) == (1, "")
-        assert ran.stderr == f"tsfc {tool[0]}: --report takes Jinja, which is not installed; install tsfc[report]\n"
+        assert (
+            ran.stderr
+            == f"tsfc {tool[0]}: --report takes Jinja, which is not installed; install tsfc[report]\n"
+        )
 
 
-@pytest.mark.parametrize(("where", "why"), [("none/r.html", "No such file"), ("taken", "Is a directory")])
-def test_a_report_that_cannot_be_written_is_one_line_after_the_output(box: Path, where: str, why: str) -> None:
+@pytest.mark.parametrize(
+    ("where", "why"), [("none/r.html", "No such file"), ("taken", "Is a directory")]
+)
+def test_a_report_that_cannot_be_written_is_one_line_after_the_output(
+    box: Path, where: str, why: str
+) -> None:
     (box / "taken").mkdir()
     ran = run("replay", str(TIMELINE), "--report", str(box / where))
     assert ran.status == 1
@@ -289,7 +410,11 @@ class _Links(HTMLParser):
         self.found: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found += [f"{tag} {name}" for name, value in attrs if name in {"src", "href", "action", "data"} and value is not None]
+        self.found += [
+            f"{tag} {name}"
+            for name, value in attrs
+            if name in {"src", "href", "action", "data"} and value is not None
+        ]
 
 
 def test_a_page_refers_to_nothing_outside_itself(box: Path) -> None:
@@ -297,7 +422,9 @@ def test_a_page_refers_to_nothing_outside_itself(box: Path) -> None:
     html = _report(box, "replay", _capture(box, hectic(1))).read_text()
     links.feed(html)
     assert links.found == []
-    assert re.search(r"default-src 'none'; style-src 'sha256-[^']+'; script-src 'sha256-[^']+'\"", html)
+    assert re.search(
+        r"default-src 'none'; style-src 'sha256-[^']+'; script-src 'sha256-[^']+'\"", html
+    )
     assert not re.search(r"https?://", html)
 
 

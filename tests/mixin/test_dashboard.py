@@ -16,7 +16,9 @@ from support.mixin import MIXIN, board, expressions_of_the_dashboard, panels, pr
 
 def test_the_dashboard_is_up_to_date() -> None:
     """Else: `make dashboard`."""
-    built = subprocess.run([sys.executable, MIXIN / "dashboard.py"], capture_output=True, text=True, check=True).stdout
+    built = subprocess.run(
+        [sys.executable, MIXIN / "dashboard.py"], capture_output=True, text=True, check=True
+    ).stdout
     assert built == (MIXIN / "dashboard.json").read_text()
 
 
@@ -28,9 +30,17 @@ def test_a_panel_says_what_it_shows(panel: dict[str, Any]) -> None:
 
 
 def test_prometheus_understands_each_query(tmp_path: Path) -> None:
-    expressions = [re.sub(r"\$\w+", "5m", expression.replace("$instance", "a").replace("$peer", ".*")) for expression in expressions_of_the_dashboard()]
-    rules = [{"record": f"query:{number}:a", "expr": expression} for number, expression in enumerate(expressions)]
-    (tmp_path / "queries.yaml").write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
+    expressions = [
+        re.sub(r"\$\w+", "5m", expression.replace("$instance", "a").replace("$peer", ".*"))
+        for expression in expressions_of_the_dashboard()
+    ]
+    rules = [
+        {"record": f"query:{number}:a", "expr": expression}
+        for number, expression in enumerate(expressions)
+    ]
+    (tmp_path / "queries.yaml").write_text(
+        yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]})
+    )
     ran = promtool("check", "rules", "queries.yaml", cwd=tmp_path)
     assert (ran.status, ran.stderr) == (0, "")
     assert len(rules) > len(panels())
@@ -38,9 +48,17 @@ def test_prometheus_understands_each_query(tmp_path: Path) -> None:
 
 def test_no_query_selects_by_who_collects() -> None:
     """Alloy's `job` is another than node_exporter's."""
-    selected = {label for expression in expressions_of_the_dashboard() for label in re.findall(r"[{,](\w+)=", expression)}
+    selected = {
+        label
+        for expression in expressions_of_the_dashboard()
+        for label in re.findall(r"[{,](\w+)=", expression)
+    }
     assert selected == {"instance", "peer", "path", "file", "alertname", "alertstate"}
 
 
 def test_there_are_variables_for_source_node_and_peer() -> None:
-    assert [variable["name"] for variable in board()["templating"]["list"]] == ["datasource", "instance", "peer"]
+    assert [variable["name"] for variable in board()["templating"]["list"]] == [
+        "datasource",
+        "instance",
+        "peer",
+    ]

@@ -38,7 +38,10 @@ ENOUGH_SECONDS = 140
 "For each alert to fire, and for those that must not: an hour and a quarter of the rules' time."
 LATEST_SECONDS = 400
 PERIOD_SECONDS = 2
-MAX_RELAY, COOLDOWN = ("--max-relay-seconds", str(600 // SPEED)), ("--cooldown-seconds", str(600 // SPEED))
+MAX_RELAY, COOLDOWN = (
+    ("--max-relay-seconds", str(600 // SPEED)),
+    ("--cooldown-seconds", str(600 // SPEED)),
+)
 
 Scene = Callable[[int], dict[str, Any] | None]
 "What tailscaled says at a second of the scenario; None while it is down."
@@ -92,7 +95,11 @@ def turning(second: int, *names: str) -> list[dict[str, Any]]:
 
 def excluding(*names: str) -> tuple[str, ...]:
     """Returns the options of a watchdog that these peers do not matter to."""
-    return (*MAX_RELAY, *COOLDOWN, *(option for name in names for option in ("--exclude-peer", name)))
+    return (
+        *MAX_RELAY,
+        *COOLDOWN,
+        *(option for name in names for option in ("--exclude-peer", name)),
+    )
 
 
 FOR_USUAL = excluding("phone", "printer")
@@ -111,20 +118,51 @@ def with_key(days: float) -> dict[str, Any]:
 
 HOSTS: dict[str, Host] = {
     "healthy": Host(healthy, set(), FOR_USUAL),
-    "fresh": Host(lambda second: None if second < 4 else status(traffic(second, "derp" if second < 8 else "direct"), Self=with_key(90)), set()),
-    "down": Host(lambda second: usual(second) if second < 10 else None, {("TailscaleDown", None)}, FOR_USUAL),
-    "logged-out": Host(lambda second: usual(0) | ({"BackendState": "NeedsLogin"} if second > 9 else {}), {("TailscaleLoggedOut", None)}, FOR_USUAL),
-    "expiring": Host(lambda second: status(traffic(second), Self=with_key(3)), {("TailscaleKeyExpiresSoon", None)}),
-    "absent": Host(usual, {("TailscaleMetricsAbsent", None)}, FOR_USUAL, after=(20, "no collector")),
-    "ill": Host(lambda second: status(traffic(second), Health=["no relay"]), {("TailscaleHealth", None)}),
+    "fresh": Host(
+        lambda second: (
+            None
+            if second < 4
+            else status(traffic(second, "derp" if second < 8 else "direct"), Self=with_key(90))
+        ),
+        set(),
+    ),
+    "down": Host(
+        lambda second: usual(second) if second < 10 else None, {("TailscaleDown", None)}, FOR_USUAL
+    ),
+    "logged-out": Host(
+        lambda second: usual(0) | ({"BackendState": "NeedsLogin"} if second > 9 else {}),
+        {("TailscaleLoggedOut", None)},
+        FOR_USUAL,
+    ),
+    "expiring": Host(
+        lambda second: status(traffic(second), Self=with_key(3)),
+        {("TailscaleKeyExpiresSoon", None)},
+    ),
+    "absent": Host(
+        usual, {("TailscaleMetricsAbsent", None)}, FOR_USUAL, after=(20, "no collector")
+    ),
+    "ill": Host(
+        lambda second: status(traffic(second), Health=["no relay"]), {("TailscaleHealth", None)}
+    ),
     "no-udp": Host(
-        lambda second: status(*turning(second, "nas", "rpi3"), peer("idle", "idle")), {("TailscaleNodeOnRelay", None)}, excluding("nas", "rpi3", "idle")
+        lambda second: status(*turning(second, "nas", "rpi3"), peer("idle", "idle")),
+        {("TailscaleNodeOnRelay", None)},
+        excluding("nas", "rpi3", "idle"),
     ),
-    "relayed": Host(lambda second: status(*turning(second, "nas"), traffic(second, name="rpi3")), {("TailscalePeerOnRelay", "nas")}, excluding("nas")),
+    "relayed": Host(
+        lambda second: status(*turning(second, "nas"), traffic(second, name="rpi3")),
+        {("TailscalePeerOnRelay", "nas")},
+        excluding("nas"),
+    ),
     "flapping": Host(
-        lambda second: status(traffic(second, flapping(second, 5)), traffic(second, name="rpi3")), {("TailscalePeerFlaps", "nas")}, excluding("nas")
+        lambda second: status(traffic(second, flapping(second, 5)), traffic(second, name="rpi3")),
+        {("TailscalePeerFlaps", "nas")},
+        excluding("nas"),
     ),
-    "unanswered": Host(lambda second: status(traffic(second, RxBytes=2000 * min(second, 10))), {("TailscalePeerUnanswered", "nas")}),
+    "unanswered": Host(
+        lambda second: status(traffic(second, RxBytes=2000 * min(second, 10))),
+        {("TailscalePeerUnanswered", "nas")},
+    ),
     "restless": Host(
         lambda second: status(traffic(second, flapping(second, 7), "phone", OS="android")),
         {("TailscaleRestartsTooOften", None)},
@@ -135,25 +173,41 @@ HOSTS: dict[str, Host] = {
         {("TailscaleRestartsDoNotHelp", "nas")},
         (*MAX_RELAY, "--cooldown-seconds", str(1200 // SPEED)),
     ),
-    "masked": Host(lambda second: status(traffic(second, "derp")), {("TailscaleRestartFails", None)}, systemctl="exit 1"),
+    "masked": Host(
+        lambda second: status(traffic(second, "derp")),
+        {("TailscaleRestartFails", None)},
+        systemctl="exit 1",
+    ),
     "blind": Host(usual, {("TailscaleWatchdogBlind", None)}, FOR_USUAL, after=(10, "no socket")),
-    "silent": Host(usual, {("TailscaleWatchdogSilent", None)}, FOR_USUAL, after=(10, "no watchdog")),
+    "silent": Host(
+        usual, {("TailscaleWatchdogSilent", None)}, FOR_USUAL, after=(10, "no watchdog")
+    ),
     "stale": Host(usual, {("TailscaleTextfileStale", None)}, FOR_USUAL, after=(10, "no exporter")),
-    "refused": Host(usual, {("TailscaleTextfileRefused", None)}, FOR_USUAL, after=(10, "a bad file")),
+    "refused": Host(
+        usual, {("TailscaleTextfileRefused", None)}, FOR_USUAL, after=(10, "a bad file")
+    ),
     "slow": Host(usual, {("TailscaleJobSlow", None)}, None),
 }
 
 
 def test_there_is_a_scenario_for_each_alert() -> None:
-    assert {name for host in HOSTS.values() for name, _ in host.expected} == {rule["alert"] for rule in alerts()}
+    assert {name for host in HOSTS.values() for name, _ in host.expected} == {
+        rule["alert"] for rule in alerts()
+    }
 
 
 def compressed(text: str) -> str:
     """Returns rules that take a thirtieth of the time."""
     seconds = {"m": 60, "h": 3600, "d": 86400}
-    text = re.sub(r"(\[|for: )(\d+)([mhd])\b", lambda found: f"{found[1]}{int(found[2]) * seconds[found[3]] // SPEED}s", text)
+    text = re.sub(
+        r"(\[|for: )(\d+)([mhd])\b",
+        lambda found: f"{found[1]}{int(found[2]) * seconds[found[3]] // SPEED}s",
+        text,
+    )
     text = re.sub(r"\* 60\b", f"* {60 // SPEED}", text)
-    return re.sub(r'("", ""\) > )(\d+)', lambda found: f"{found[1]}{int(found[2]) / JOB_SPEED}", text)
+    return re.sub(
+        r'("", ""\) > )(\d+)', lambda found: f"{found[1]}{int(found[2]) / JOB_SPEED}", text
+    )
 
 
 class Site(NamedTuple):
@@ -177,8 +231,19 @@ class Site(NamedTuple):
         if different != "no exporter":
             self._job("exporter", "tailscale-peers")
         if self.host.watchdog is not None and different != "no watchdog":
-            nowhere = ("--source", "localapi", "--socket", f"{self.directory}/none") if different == "no socket" else ()
-            self._job("watchdog", "tailscale-watchdog", "--state-dir", f"{self.directory}/state", *self.host.watchdog, *nowhere)
+            nowhere = (
+                ("--source", "localapi", "--socket", f"{self.directory}/none")
+                if different == "no socket"
+                else ()
+            )
+            self._job(
+                "watchdog",
+                "tailscale-watchdog",
+                "--state-dir",
+                f"{self.directory}/state",
+                *self.host.watchdog,
+                *nowhere,
+            )
         if self.name == "healthy" or (self.name != "slow" and number % 4 == 0):
             self._job("native-metrics", "tailscale-native")
         if self.name == "healthy":
@@ -186,18 +251,35 @@ class Site(NamedTuple):
 
     def _job(self, job: str, file: str, *options: str) -> None:
         path = f"{self.directory}/files/{file}.prom"
-        self.forks.run(job, "--socket", f"{self.directory}/s", "--metrics-path", path, *options, programs=self.directory / "bin")
+        self.forks.run(
+            job,
+            "--socket",
+            f"{self.directory}/s",
+            "--metrics-path",
+            path,
+            *options,
+            programs=self.directory / "bin",
+        )
 
 
 @contextmanager
 def collecting(files: Path) -> Generator[tuple[subprocess.Popen[bytes], int]]:
     """Runs a node_exporter over a directory, on a socket that is its own from the beginning, so that its port is nobody else's."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        arguments = ["--web.systemd-socket", "--collector.disable-defaults", "--collector.textfile", f"--collector.textfile.directory={files}"]
+        arguments = [
+            "--web.systemd-socket",
+            "--collector.disable-defaults",
+            "--collector.textfile",
+            f"--collector.textfile.directory={files}",
+        ]
         descriptor = listening.fileno()
         exporter = program("prometheus-node-exporter", "prometheus-node-exporter")
         shell = f'exec 3<&{descriptor}; export LISTEN_PID=$$ LISTEN_FDS=1; exec {exporter} "$@"'
-        process = subprocess.Popen(["bash", "-c", shell, "sh", *arguments], pass_fds=[descriptor], stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            ["bash", "-c", shell, "sh", *arguments],
+            pass_fds=[descriptor],
+            stderr=subprocess.DEVNULL,
+        )
         with process:
             try:
                 yield process, listening.getsockname()[1]
@@ -220,7 +302,10 @@ def playing(name: str, host: Host, directory: Path) -> Generator[None]:
             yield
         return
     seen = [(second, host.scene(second)) for second in range(SCENARIO_SECONDS)]
-    observed = [{"captured_at": 1e9 + second, **({"fault": "down"} if shown is None else {"status": shown})} for second, shown in seen]
+    observed = [
+        {"captured_at": 1e9 + second, **({"fault": "down"} if shown is None else {"status": shown})}
+        for second, shown in seen
+    ]
     capture = directory / "capture.ndjson"
     capture.write_text("".join(json.dumps(observation) + "\n" for observation in observed))
     with started("stand-in", "--capture", str(capture), "--socket", f"{directory}/s"):
@@ -247,7 +332,8 @@ class Prometheus(NamedTuple):
 
     def asked(self, query: str) -> list[dict[str, Any]]:
         """Returns the series that it has for a query."""
-        with urlopen(f"{self.url}/api/v1/query?{urlencode({'query': query})}", timeout=30) as answer:  # noqa: S310 - of this machine
+        url = f"{self.url}/api/v1/query?{urlencode({'query': query})}"
+        with urlopen(url, timeout=30) as answer:  # noqa: S310 - of this machine
             found: list[dict[str, Any]] = json.loads(answer.read())["data"]["result"]
         return found
 
@@ -272,7 +358,10 @@ def prometheus(directory: Path, ports: dict[str, int]) -> Generator[Prometheus]:
     """Runs a Prometheus with the rules, compressed, that scrapes these ports each second."""
     for name in RULE_FILES:
         (directory / name).write_text(compressed((MIXIN / name).read_text()))
-    targets = [{"targets": [f"127.0.0.1:{port}"], "labels": {"instance": name}} for name, port in ports.items()]
+    targets = [
+        {"targets": [f"127.0.0.1:{port}"], "labels": {"instance": name}}
+        for name, port in ports.items()
+    ]
     (directory / "prometheus.yml").write_text(
         yaml.safe_dump(
             {
@@ -284,8 +373,14 @@ def prometheus(directory: Path, ports: dict[str, int]) -> Generator[Prometheus]:
     )
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-    options = [f"--config.file={directory}/prometheus.yml", f"--storage.tsdb.path={directory}/data", f"--web.listen-address=127.0.0.1:{port}"]
-    process = subprocess.Popen([program("prometheus", "prometheus"), *options], stderr=subprocess.DEVNULL)
+    options = [
+        f"--config.file={directory}/prometheus.yml",
+        f"--storage.tsdb.path={directory}/data",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    process = subprocess.Popen(
+        [program("prometheus", "prometheus"), *options], stderr=subprocess.DEVNULL
+    )
     with process:
         try:
             running = Prometheus(f"http://127.0.0.1:{port}")
@@ -310,7 +405,16 @@ def watched() -> Iterator[Prometheus]:
             script(directory / "bin", "systemctl", host.systemctl)
             collector, ports[name] = running.enter_context(collecting(directory / "files"))
             running.enter_context(playing(name, host, directory))
-            sites.append(Site(name, host, directory, servers[2] if name == "slow" else servers[number % 2], collector, time.monotonic()))
+            sites.append(
+                Site(
+                    name,
+                    host,
+                    directory,
+                    servers[2] if name == "slow" else servers[number % 2],
+                    collector,
+                    time.monotonic(),
+                )
+            )
         shared = [[site for site in sites if site.forks is server] for server in servers]
         threads = [threading.Thread(target=again_and_again, args=(some, stop)) for some in shared]
         for thread in threads:
@@ -320,17 +424,25 @@ def watched() -> Iterator[Prometheus]:
         yield running.enter_context(prometheus(root, ports))
 
 
-def test_each_alert_fires_in_its_scenario_and_in_no_other_and_the_dashboard_has_series(watched: Prometheus) -> None:
+def test_each_alert_fires_in_its_scenario_and_in_no_other_and_the_dashboard_has_series(
+    watched: Prometheus,
+) -> None:
     """One test, for what it takes is minutes. Alerts that must not fire can only be waited for; each query of the dashboard has series of some host."""
     expected = {name: host.expected for name, host in HOSTS.items()}
     begun = time.monotonic()
     while (past := time.monotonic() - begun) < ENOUGH_SECONDS or (
-        past < LATEST_SECONDS and any(expected[name] - fired for name, fired in watched.fired().items())
+        past < LATEST_SECONDS
+        and any(expected[name] - fired for name, fired in watched.fired().items())
     ):
         time.sleep(1)
     assert watched.fired() == expected
 
-    replaced = {'instance="$instance"': 'instance=~".+"', "$peer": ".*", "$__rate_interval": "30s", "[2m]": "[1h]"}
+    replaced = {
+        'instance="$instance"': 'instance=~".+"',
+        "$peer": ".*",
+        "$__rate_interval": "30s",
+        "[2m]": "[1h]",
+    }
     for expression in expressions_of_the_dashboard():
         asked = expression
         for variable, value in replaced.items():

@@ -8,7 +8,11 @@ import yaml
 
 from support.mixin import MIXIN, ROOT, emitted, expressions_of_the_dashboard, metrics_of, rules
 
-NATIVE = set(re.findall(r"^# TYPE (\w+)", (ROOT / "tests/fixtures/usermetrics.txt").read_text(), re.MULTILINE))
+NATIVE = set(
+    re.findall(
+        r"^# TYPE (\w+)", (ROOT / "tests/fixtures/usermetrics.txt").read_text(), re.MULTILINE
+    )
+)
 RECORDED = {rule["record"] for rule in rules() if "record" in rule}
 UNUSED = {
     "tailscale_version_info": "for people",

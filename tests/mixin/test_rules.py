@@ -42,7 +42,9 @@ class Mutant(NamedTuple):
 
 def wrong(rule: str) -> Iterator[tuple[str, str]]:
     """Yields a rule with an operand left out, no patience, more patience, another threshold, another window; and what that is."""
-    for line in re.findall(r"^ +(?:and|unless|or|-) .*\n?", rule, re.MULTILINE)[rule.lstrip().startswith("- ") :]:
+    for line in re.findall(r"^ +(?:and|unless|or|-) .*\n?", rule, re.MULTILINE)[
+        rule.lstrip().startswith("- ") :
+    ]:
         yield f"without {line.strip()[:60]}", rule.replace(line, "")
     for line in re.findall(r"^ +(?:for|keep_firing_for): .*\n", rule, re.MULTILINE):
         yield f"without {line.strip()}", rule.replace(line, "")
@@ -51,7 +53,10 @@ def wrong(rule: str) -> Iterator[tuple[str, str]]:
     expression = rule.partition("labels:")[0]
     for number in re.findall(r"[<>]=? ([\d.* ]*\d)", expression):
         for other in ("1e9",) if number == "0" else (f"{number} * 0.4", f"{number} * 3"):
-            yield f"{other} for {number}", re.sub(rf"([<>]=?) {re.escape(number)}(?=[\s)])", rf"\1 {other}", rule, count=1)
+            yield (
+                f"{other} for {number}",
+                re.sub(rf"([<>]=?) {re.escape(number)}(?=[\s)])", rf"\1 {other}", rule, count=1),
+            )
     for window in sorted(set(re.findall(r"\[\w+\]", expression))):
         yield f"[2m] for {window}", rule.replace(window, "[2m]")
 
@@ -60,7 +65,9 @@ def mutants() -> Iterator[Mutant]:
     """Yields all rules with one of them wrong in one thing, for each thing."""
     for file in RULE_FILES:
         text = (MIXIN / file).read_text()
-        for rule in re.findall(r"      - (?:alert|record): .*?(?=\n\n|\n      #|\Z)", text, re.DOTALL):
+        for rule in re.findall(
+            r"      - (?:alert|record): .*?(?=\n\n|\n      #|\Z)", text, re.DOTALL
+        ):
             for what, mutated in wrong(rule):
                 yield Mutant(rule.split()[2], what, file, text.replace(rule, mutated))
 
@@ -74,14 +81,20 @@ def test_the_tests_of_the_rules_bite(tmp_path: Path, mutant: Mutant) -> None:
     shutil.copytree(MIXIN, tmp_path, dirs_exist_ok=True)
     assert mutant.text != (tmp_path / mutant.file).read_text()
     (tmp_path / mutant.file).write_text(mutant.text)
-    concerned = [name for name in TESTS if mutant.file == "rules.yaml" or mutant.rule in (MIXIN / "tests" / name).read_text()]
+    concerned = [
+        name
+        for name in TESTS
+        if mutant.file == "rules.yaml" or mutant.rule in (MIXIN / "tests" / name).read_text()
+    ]
     assert any('alertname="' in faults(tmp_path, name) for name in concerned), mutant.what
 
 
 def test_each_rule_is_broken_somewhere() -> None:
     """Else the test above would be silent about one that its regular expressions miss."""
     known = {rule.get("alert") or rule["record"] for rule in rules()}
-    assert {mutant.rule for mutant in MUTANTS} == known - {"peer:tailscale_peer_mobile:info"}  # of which there is nothing to break
+    assert {mutant.rule for mutant in MUTANTS} == known - {
+        "peer:tailscale_peer_mobile:info"
+    }  # of which there is nothing to break
 
 
 @pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule["alert"])
@@ -96,8 +109,16 @@ def test_an_alert_says_who_how_bad_and_what_to_read(rule: dict[str, Any]) -> Non
     runbook = ROOT / said["runbook_url"]
     assert runbook.stem == rule["alert"]
     headings = re.findall(r"^#+ (.*)$", runbook.read_text(), re.MULTILINE)
-    assert headings == [rule["alert"], "What it means", "What to look at", "What to do", "When to ignore it"]
+    assert headings == [
+        rule["alert"],
+        "What it means",
+        "What to look at",
+        "What to do",
+        "When to ignore it",
+    ]
 
 
 def test_each_runbook_has_its_alert() -> None:
-    assert {path.stem for path in (ROOT / "docs/runbooks").glob("*.md")} == {rule["alert"] for rule in alerts()}
+    assert {path.stem for path in (ROOT / "docs/runbooks").glob("*.md")} == {
+        rule["alert"] for rule in alerts()
+    }

@@ -17,7 +17,14 @@ def nix() -> Callable[..., subprocess.CompletedProcess[str]]:
     instantiate = program("nix-instantiate", "nix-bin")
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([instantiate, "--store", "dummy://", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(
+            [instantiate, "--store", "dummy://", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
 
     return run
 

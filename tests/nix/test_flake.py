@@ -12,7 +12,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-FILES = sorted(str(path.relative_to(ROOT)) for pattern in ("*.nix", "examples/*.nix", "nix/**/*.nix", "tests/**/*.nix") for path in ROOT.glob(pattern))
+FILES = sorted(
+    str(path.relative_to(ROOT))
+    for pattern in ("*.nix", "examples/*.nix", "nix/**/*.nix", "tests/**/*.nix")
+    for path in ROOT.glob(pattern)
+)
 SYSTEMS = ["aarch64-linux", "x86_64-linux"]
 JOBS = ["capture", "exporter", "keepalive", "native-metrics", "watchdog"]
 FLAKE = """
@@ -30,7 +34,9 @@ Evaluate = Callable[[str], Any]
 @pytest.fixture
 def evaluate(nix_instantiate: Callable[..., str]) -> Evaluate:
     """What an expression about the flake is worth."""
-    return lambda expression: json.loads(nix_instantiate("--eval", "--strict", "--json", "--expr", FLAKE + expression))
+    return lambda expression: json.loads(
+        nix_instantiate("--eval", "--strict", "--json", "--expr", FLAKE + expression)
+    )
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -55,7 +61,9 @@ def test_the_flake_has_its_outputs(evaluate: Evaluate) -> None:
         return dict.fromkeys(SYSTEMS, outputs)
 
     assert evaluate(kinds) == {
-        "checks": for_each_system(dict.fromkeys(["formatting", "tsfc", "two-nodes", "units"], "derivation")),
+        "checks": for_each_system(
+            dict.fromkeys(["formatting", "tsfc", "two-nodes", "units"], "derivation")
+        ),
         "devShells": for_each_system({"default": "derivation"}),
         "formatter": for_each_system("derivation"),
         "nixosModules": dict.fromkeys(["default", *JOBS], "path"),
@@ -66,14 +74,18 @@ def test_the_flake_has_its_outputs(evaluate: Evaluate) -> None:
 
 def test_its_modules_are_there(evaluate: Evaluate) -> None:
     """A path is not looked at before somebody imports it."""
-    assert evaluate("builtins.mapAttrs (_: builtins.pathExists) outputs.nixosModules") == dict.fromkeys(["default", *JOBS], True)
+    assert evaluate(
+        "builtins.mapAttrs (_: builtins.pathExists) outputs.nixosModules"
+    ) == dict.fromkeys(["default", *JOBS], True)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_nothing_in_it_is_undefined(evaluate: Evaluate, system: str) -> None:
     """Down to the arguments of every builder."""
     per_system = "{ inherit (outputs) checks devShells formatter packages; }"
-    assert evaluate(f"builtins.deepSeq (builtins.mapAttrs (_: value: value.{system}) {per_system}) true")
+    assert evaluate(
+        f"builtins.deepSeq (builtins.mapAttrs (_: value: value.{system}) {per_system}) true"
+    )
 
 
 def test_the_check_of_the_units_has_those_of_each_job(evaluate: Evaluate) -> None:
@@ -94,7 +106,9 @@ def test_the_package_is_the_project(evaluate: Evaluate) -> None:
     assert package["pyproject"] is True
     assert package["build-system"] == names(PROJECT["build-system"]["requires"])
     assert sorted(package["dependencies"]) == names(project["dependencies"])
-    assert package["optional-dependencies"] == {extra: names(project["optional-dependencies"][extra]) for extra in ("fleet", "report")}
+    assert package["optional-dependencies"] == {
+        extra: names(project["optional-dependencies"][extra]) for extra in ("fleet", "report")
+    }
     assert package["meta"] == {
         "description": project["description"],
         "license": project["license"],
@@ -107,22 +121,39 @@ def test_the_package_has_its_sources_and_tests(evaluate: Evaluate) -> None:
     """All that the build reads, and all tests but those that need the programs of a whole machine."""
     package = evaluate("outputs.packages.x86_64-linux.tsfc")
     tests = {"conftest.py", "core", "fixtures", "offline", "shell", "support"}
-    assert set(package["src"]) == {"LICENSE", "README.md", "pyproject.toml", "src", *(f"tests/{name}" for name in tests)}
+    assert set(package["src"]) == {
+        "LICENSE",
+        "README.md",
+        "pyproject.toml",
+        "src",
+        *(f"tests/{name}" for name in tests),
+    }
     assert package["nativeCheckInputs"] == ["hypothesis", "pytest-xdist", "pytestCheckHook"]
 
 
 @pytest.mark.parametrize(
-    "other", ["outputs.packages.x86_64-linux.default", "(outputs.overlays.default pkgs { }).tsfc", "import ./default.nix { inherit pkgs; }"]
+    "other",
+    [
+        "outputs.packages.x86_64-linux.default",
+        "(outputs.overlays.default pkgs { }).tsfc",
+        "import ./default.nix { inherit pkgs; }",
+    ],
 )
 def test_there_is_one_package(evaluate: Evaluate, other: str) -> None:
     """However one comes to it."""
     assert evaluate(f"{other} == outputs.packages.x86_64-linux.tsfc")
 
 
-def test_the_script_of_the_machines_is_python_and_asks_for_metrics_that_there_are(evaluate: Evaluate) -> None:
+def test_the_script_of_the_machines_is_python_and_asks_for_metrics_that_there_are(
+    evaluate: Evaluate,
+) -> None:
     """It takes virtual machines to run it, and none to see a misspelling."""
     builders = '{ openssl = "openssl"; nftables = "nftables"; runCommand = name: _: _: name; writeText = name: _: name; }'
     machines = f"import ./nix/tests/two-nodes.nix {{ pkgs = {builders}; }}"
-    script = evaluate(f"let machines = {machines}; in builtins.deepSeq machines.nodes machines.testScript")
+    script = evaluate(
+        f"let machines = {machines}; in builtins.deepSeq machines.nodes machines.testScript"
+    )
     ast.parse(script)
-    assert set(re.findall(r"tailscale_\w+", script)) <= set(re.findall(r"tailscale_\w+", (ROOT / "docs/metrics.md").read_text()))
+    assert set(re.findall(r"tailscale_\w+", script)) <= set(
+        re.findall(r"tailscale_\w+", (ROOT / "docs/metrics.md").read_text())
+    )

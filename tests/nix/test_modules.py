@@ -26,9 +26,29 @@ Units = dict[str, dict[str, list[str]]]
 def evaluate(nix: Callable[..., subprocess.CompletedProcess[str]]) -> Evaluate:
     """What the modules make of `atro.tailscale`, given as the inside of an attribute set, on a host with tailscaled; where they refuse it, what is said."""
 
-    def config(options: str, *, module: str = "module", host: str = "./tests/nix/stub/host.nix", has_tailscaled: str = "true") -> Any:
-        everything = f"{{ services.tailscale.enable = {has_tailscaled}; atro.tailscale = {{ {options} }}; }}"
-        arguments = ("--arg", "module", f"./nix/{module}.nix", "--arg", "config", everything, "--arg", "host", host, "--attr", "config")
+    def config(
+        options: str,
+        *,
+        module: str = "module",
+        host: str = "./tests/nix/stub/host.nix",
+        has_tailscaled: str = "true",
+    ) -> Any:
+        everything = (
+            f"{{ services.tailscale.enable = {has_tailscaled}; atro.tailscale = {{ {options} }}; }}"
+        )
+        arguments = (
+            "--arg",
+            "module",
+            f"./nix/{module}.nix",
+            "--arg",
+            "config",
+            everything,
+            "--arg",
+            "host",
+            host,
+            "--attr",
+            "config",
+        )
         ran = nix("--eval", "--strict", "--json", "tests/nix/stub/eval.nix", *arguments)
         return json.loads(ran.stdout) if ran.returncode == 0 else ran.stderr
 
@@ -37,7 +57,9 @@ def evaluate(nix: Callable[..., subprocess.CompletedProcess[str]]) -> Evaluate:
 
 def failing(config: Any) -> list[str]:
     """Returns what the assertions that do not hold say."""
-    return [assertion["message"] for assertion in config["assertions"] if not assertion["assertion"]]
+    return [
+        assertion["message"] for assertion in config["assertions"] if not assertion["assertion"]
+    ]
 
 
 def _listed(value: str | list[str]) -> list[str]:
@@ -48,17 +70,22 @@ def of_nixos(config: Any) -> Units:
     """Returns the units that NixOS would write."""
 
     def lines(section: dict[str, Any]) -> list[str]:
-        return sorted(f"{name}={value}" for name, given in section.items() for value in _listed(given))
+        return sorted(
+            f"{name}={value}" for name, given in section.items() for value in _listed(given)
+        )
 
     units: Units = {}
     for kind in ("service", "timer", "socket"):
         for name, unit in config["systemd"][f"{kind}s"].items():
             parts = {
-                "Unit": {"Description": unit["description"], "After": unit.get("after", [])} | unit.get("unitConfig", {}),
+                "Unit": {"Description": unit["description"], "After": unit.get("after", [])}
+                | unit.get("unitConfig", {}),
                 kind.title(): unit[f"{kind}Config"],
                 "Install": {"WantedBy": unit["wantedBy"]},
             }
-            units[f"{name}.{kind}"] = {section: lines(part) for section, part in parts.items() if lines(part)}
+            units[f"{name}.{kind}"] = {
+                section: lines(part) for section, part in parts.items() if lines(part)
+            }
     units["tmpfiles"] = {"": sorted(config["systemd"]["tmpfiles"]["rules"])}
     return units
 
@@ -69,12 +96,16 @@ def of_tsfc(*flags: str) -> Units:
     assert (ran.status, ran.stderr) == (0, "")
     units: Units = {}
     tmpfiles: list[str] = []
-    for path, text in re.findall(r"^# (/\S+)\n(.*?)(?=^# /|\Z)", ran.stdout, re.MULTILINE | re.DOTALL):
+    for path, text in re.findall(
+        r"^# (/\S+)\n(.*?)(?=^# /|\Z)", ran.stdout, re.MULTILINE | re.DOTALL
+    ):
         if path.startswith("/etc/tmpfiles.d/"):
             tmpfiles += text.split("\n")
         else:
             sections = re.findall(r"^\[(\w+)\]\n(.*?)(?=^\[|\Z)", text, re.MULTILINE | re.DOTALL)
-            units[path.rpartition("/")[2]] = {section: sorted(filter(None, lines.split("\n"))) for section, lines in sections}
+            units[path.rpartition("/")[2]] = {
+                section: sorted(filter(None, lines.split("\n"))) for section, lines in sections
+            }
     return units | {"tmpfiles": {"": sorted(filter(None, tmpfiles))}}
 
 
@@ -85,8 +116,18 @@ def test_the_options_have_their_defaults(evaluate: Evaluate) -> None:
         "tailscalePackage": None,
         "socket": "/run/tailscale/tailscaled.sock",
         "visiblePaths": [],
-        "exporter": {"enable": False, "interval": "30s", "metricsPath": "/var/lib/alloy/tailscale-peers.prom", "extraArgs": []},
-        "native-metrics": {"enable": False, "interval": "15s", "metricsPath": "/var/lib/alloy/tailscale-native.prom", "extraArgs": []},
+        "exporter": {
+            "enable": False,
+            "interval": "30s",
+            "metricsPath": "/var/lib/alloy/tailscale-peers.prom",
+            "extraArgs": [],
+        },
+        "native-metrics": {
+            "enable": False,
+            "interval": "15s",
+            "metricsPath": "/var/lib/alloy/tailscale-native.prom",
+            "extraArgs": [],
+        },
         "keepalive": {"enable": False, "interval": "10s", "metricsPath": None, "extraArgs": []},
         "watchdog": {
             "enable": False,
@@ -99,7 +140,13 @@ def test_the_options_have_their_defaults(evaluate: Evaluate) -> None:
             "metricsPath": "/var/lib/alloy/tailscale-watchdog.prom",
             "extraArgs": [],
         },
-        "capture": {"enable": False, "interval": "1min", "output": "/var/lib/tailscale-capture/status.ndjson.zst", "redact": False, "extraArgs": []},
+        "capture": {
+            "enable": False,
+            "interval": "1min",
+            "output": "/var/lib/tailscale-capture/status.ndjson.zst",
+            "redact": False,
+            "extraArgs": [],
+        },
     }
 
 
@@ -117,7 +164,12 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
     ),
     "keepalive": (
         'keepalive = { enable = true; metricsPath = "/srv/m/k.prom"; extraArgs = [ "--count" "1" ]; };',
-        ["keepalive", "--keepalive-metrics-path=/srv/m/k.prom", "--keepalive-extra-args=--count", "--keepalive-extra-args=1"],
+        [
+            "keepalive",
+            "--keepalive-metrics-path=/srv/m/k.prom",
+            "--keepalive-extra-args=--count",
+            "--keepalive-extra-args=1",
+        ],
     ),
     "watchdog": (
         (
@@ -137,12 +189,23 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
     ),
     "capture": (
         'capture = { enable = true; interval = "10s"; output = "/srv/c/c.ndjson"; redact = true; extraArgs = [ "--redact-key=k" ]; };',
-        ["capture", "--capture-interval=10s", "--capture-output=/srv/c/c.ndjson", "--capture-redact", "--capture-extra-args=--redact-key=k"],
+        [
+            "capture",
+            "--capture-interval=10s",
+            "--capture-output=/srv/c/c.ndjson",
+            "--capture-redact",
+            "--capture-extra-args=--redact-key=k",
+        ],
     ),
     "all": (f"{QUICK_START} capture.enable = true;", [*DEFAULT_JOBS, "capture"]),
     "shared": (
         f'socket = "/srv/ts/s.sock"; visiblePaths = [ "/root/a" "/home/b" ]; {QUICK_START} native-metrics.extraArgs = [ "--timeout=3" ];',
-        ["--socket=/srv/ts/s.sock", "--visible-paths=/root/a", "--visible-paths=/home/b", "--native-metrics-extra-args=--timeout=3"],
+        [
+            "--socket=/srv/ts/s.sock",
+            "--visible-paths=/root/a",
+            "--visible-paths=/home/b",
+            "--native-metrics-extra-args=--timeout=3",
+        ],
     ),
     "the rest": (
         (
@@ -153,7 +216,12 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
         [
             *("--exporter-extra-args=", "--exporter-extra-args=\t\\", "--keepalive-interval=1.5h"),
             *("--native-metrics-interval=7", "--native-metrics-metrics-path=/srv/n/n.prom"),
-            *("--watchdog-interval=2 weeks", "--watchdog-metrics-path=/srv/.w/w.prom", "--watchdog-extra-args={value}", "--watchdog-extra-args=${HOME}%%"),
+            *(
+                "--watchdog-interval=2 weeks",
+                "--watchdog-metrics-path=/srv/.w/w.prom",
+                "--watchdog-extra-args={value}",
+                "--watchdog-extra-args=${HOME}%%",
+            ),
         ],
     ),
 }
@@ -164,11 +232,20 @@ ELSEWHERE = {"enable", "package", "tailscalePackage"}
 def test_each_option_is_in_a_setting(evaluate: Evaluate) -> None:
     """So that all of them mean the same to both."""
     tailscale = evaluate("")["atro"]["tailscale"]
-    named = {(job, option) for job in JOBS for option in tailscale[job]} | {("", option) for option in tailscale.keys() - JOBS}
-    flags = {flag.partition("=")[0].lstrip("-") for _, given in SETTINGS.values() for flag in given if flag.startswith("--")}
+    named = {(job, option) for job in JOBS for option in tailscale[job]} | {
+        ("", option) for option in tailscale.keys() - JOBS
+    }
+    flags = {
+        flag.partition("=")[0].lstrip("-")
+        for _, given in SETTINGS.values()
+        for flag in given
+        if flag.startswith("--")
+    }
 
     def flag(job: str, option: str) -> str:
-        return "-".join(filter(None, (job, re.sub("[A-Z]", lambda capital: f"-{capital[0].lower()}", option))))
+        return "-".join(
+            filter(None, (job, re.sub("[A-Z]", lambda capital: f"-{capital[0].lower()}", option)))
+        )
 
     assert {flag(job, option) for job, option in named if option not in ELSEWHERE} == flags
 
@@ -185,7 +262,9 @@ def test_the_quick_start_is_complete(evaluate: Evaluate) -> None:
     """Four services, four timers, and the watchdog's helper, which only its socket starts."""
     units = of_nixos(evaluate(QUICK_START))
     helper = {"tailscale-watchdog-restart.socket", "tailscale-watchdog-restart@.service"}
-    assert set(units) == {f"tailscale-{job}.{kind}" for job in DEFAULT_JOBS for kind in ("service", "timer")} | helper | {"tmpfiles"}
+    assert set(units) == {
+        f"tailscale-{job}.{kind}" for job in DEFAULT_JOBS for kind in ("service", "timer")
+    } | helper | {"tmpfiles"}
     assert {name: unit["Install"] for name, unit in units.items() if "Install" in unit} == {
         **{f"tailscale-{job}.timer": ["WantedBy=timers.target"] for job in DEFAULT_JOBS},
         "tailscale-watchdog-restart.socket": ["WantedBy=sockets.target"],
@@ -201,13 +280,22 @@ def test_a_job_has_a_module_of_its_own(evaluate: Evaluate, job: str) -> None:
 
 
 def test_a_package_of_tailscale_is_run_from_its_bin(evaluate: Evaluate) -> None:
-    config = evaluate('tailscalePackage = { outPath = "/nix/store/x-tailscale"; }; exporter.enable = true;')
-    assert ' "--tailscale" "/nix/store/x-tailscale/bin/tailscale" ' in config["systemd"]["services"]["tailscale-exporter"]["serviceConfig"]["ExecStart"]
+    config = evaluate(
+        'tailscalePackage = { outPath = "/nix/store/x-tailscale"; }; exporter.enable = true;'
+    )
+    assert (
+        ' "--tailscale" "/nix/store/x-tailscale/bin/tailscale" '
+        in config["systemd"]["services"]["tailscale-exporter"]["serviceConfig"]["ExecStart"]
+    )
 
 
-def test_what_evaluates_modules_and_has_no_sockets_gets_the_rest(evaluate: Evaluate, tmp_path: Path) -> None:
+def test_what_evaluates_modules_and_has_no_sockets_gets_the_rest(
+    evaluate: Evaluate, tmp_path: Path
+) -> None:
     host = tmp_path / "host.nix"
-    host.write_text((ROOT / "tests/nix/stub/host.nix").read_text().replace("systemd.sockets", "systemd.others"))
+    host.write_text(
+        (ROOT / "tests/nix/stub/host.nix").read_text().replace("systemd.sockets", "systemd.others")
+    )
     config = evaluate(QUICK_START, host=str(host))
     assert set(config["systemd"]) == {"services", "timers", "others", "tmpfiles"}
     assert f"tailscale-{JOBS[0]}" in config["systemd"]["timers"]
@@ -243,17 +331,62 @@ REFUSED_BY_TYPE = {
 
 
 @pytest.mark.parametrize("options", REFUSED_BY_TYPE)
-def test_a_wrong_value_is_refused_by_its_type_which_says_what_it_has_to_be(evaluate: Evaluate, options: str) -> None:
+def test_a_wrong_value_is_refused_by_its_type_which_says_what_it_has_to_be(
+    evaluate: Evaluate, options: str
+) -> None:
     said = evaluate(options)
     assert isinstance(said, str), said
     assert REFUSED_BY_TYPE[options] in said
 
 
-PLACES = ("?", "1?", "1?s", "1s?2", "/?/b", "/a?/b", "/a/?.prom", "/a/b?prom", "?.service", "a?service")
+PLACES = (
+    "?",
+    "1?",
+    "1?s",
+    "1s?2",
+    "/?/b",
+    "/a?/b",
+    "/a/?.prom",
+    "/a/b?prom",
+    "?.service",
+    "a?service",
+)
 CANDIDATES = [
     *(place.replace("?", chr(code)) for code in range(1, 128) for place in PLACES),
-    *("5", "1min 30s", "1min30s", "0.5s", "1d1d", "0s", "0s 1s", "1 5", "1.s", "1us", "0.1us", "0.001ms", "0.0001ms", "1000000s", "999999w"),
-    *("1usec", "1msec", "1seconds", "1second", "1sec", "1minutes", "1minute", "1min", "1hours", "1hour", "1hr", "1days", "1day", "1weeks", "1week"),
+    *(
+        "5",
+        "1min 30s",
+        "1min30s",
+        "0.5s",
+        "1d1d",
+        "0s",
+        "0s 1s",
+        "1 5",
+        "1.s",
+        "1us",
+        "0.1us",
+        "0.001ms",
+        "0.0001ms",
+        "1000000s",
+        "999999w",
+    ),
+    *(
+        "1usec",
+        "1msec",
+        "1seconds",
+        "1second",
+        "1sec",
+        "1minutes",
+        "1minute",
+        "1min",
+        "1hours",
+        "1hour",
+        "1hr",
+        "1days",
+        "1day",
+        "1weeks",
+        "1week",
+    ),
     *("1month", "1y", "1s" * 8, "1s" * 9),
     *(
         "",
@@ -276,7 +409,18 @@ CANDIDATES = [
         "/é/b.prom",
         "/run/a.sock",
     ),
-    *("tailscaled.service", "a@b.service", "a.timer", ".service", "é.service", "0", "999999999", "1000000000", "-1", "007"),
+    *(
+        "tailscaled.service",
+        "a@b.service",
+        "a.timer",
+        ".service",
+        "é.service",
+        "0",
+        "999999999",
+        "1000000000",
+        "-1",
+        "007",
+    ),
 ]
 
 
@@ -287,7 +431,14 @@ def test_a_pattern_means_the_same_to_nix_as_to_python(nix_instantiate: Callable[
     ask = f"{{ types, texts }}: builtins.mapAttrs (_: kind: builtins.filter ({accepts}) (builtins.fromJSON texts)) (builtins.fromJSON types)"
     given = ("--argstr", "types", json.dumps(table), "--argstr", "texts", json.dumps(CANDIDATES))
     taken = json.loads(nix_instantiate("--eval", "--strict", "--json", "--expr", ask, *given))
-    assert taken == {name: [text for text in CANDIDATES if all(re.fullmatch(pattern, text) for pattern in kind["patterns"])] for name, kind in table.items()}
+    assert taken == {
+        name: [
+            text
+            for text in CANDIDATES
+            if all(re.fullmatch(pattern, text) for pattern in kind["patterns"])
+        ]
+        for name, kind in table.items()
+    }
 
 
 REFUSED_BY_ASSERTION = {
@@ -300,7 +451,9 @@ REFUSED_BY_ASSERTION = {
     'capture = { enable = true; output = "/root/c.ndjson"; };': [
         "atro.tailscale.capture.output is /root/c.ndjson, but the sandbox of the units hides /root: choose another directory."
     ],
-    'socket = "/run/user/1000/s";': ["atro.tailscale.socket is /run/user/1000/s, but the sandbox of the units hides /run/user: choose another directory."],
+    'socket = "/run/user/1000/s";': [
+        "atro.tailscale.socket is /run/user/1000/s, but the sandbox of the units hides /run/user: choose another directory."
+    ],
     'native-metrics = { enable = true; metricsPath = "/a/b.prom"; }; exporter.metricsPath = "/a/b.prom";': [
         "atro.tailscale.exporter.metricsPath is /a/b.prom, but so is that of native-metrics: give each job a file of its own.",
         "atro.tailscale.native-metrics.metricsPath is /a/b.prom, but so is that of exporter: give each job a file of its own.",
@@ -309,12 +462,21 @@ REFUSED_BY_ASSERTION = {
 
 
 @pytest.mark.parametrize("options", REFUSED_BY_ASSERTION)
-def test_what_cannot_work_is_refused_by_an_assertion_which_says_what_to_do(evaluate: Evaluate, options: str) -> None:
+def test_what_cannot_work_is_refused_by_an_assertion_which_says_what_to_do(
+    evaluate: Evaluate, options: str
+) -> None:
     assert failing(evaluate(f"exporter.enable = true; {options}")) == REFUSED_BY_ASSERTION[options]
 
 
 def test_a_file_of_a_job_that_is_not_enabled_is_nobodys(evaluate: Evaluate) -> None:
-    assert failing(evaluate('exporter = { enable = true; metricsPath = "/a/b.prom"; }; watchdog.metricsPath = "/a/b.prom";')) == []
+    assert (
+        failing(
+            evaluate(
+                'exporter = { enable = true; metricsPath = "/a/b.prom"; }; watchdog.metricsPath = "/a/b.prom";'
+            )
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize("job", JOBS)

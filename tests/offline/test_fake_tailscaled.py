@@ -26,7 +26,16 @@ from tsfc.core.evaluation.observation import Observation
 from tsfc.core.faults import Down
 from tsfc.core.keepalive import Outcome, read_answer
 from tsfc.offline.capture.read import in_order
-from tsfc.offline.fake_tailscaled import Frame, Hangup, Reply, Silence, answer, frame_at, frames, usermetrics
+from tsfc.offline.fake_tailscaled import (
+    Frame,
+    Hangup,
+    Reply,
+    Silence,
+    answer,
+    frame_at,
+    frames,
+    usermetrics,
+)
 from tsfc.shell.tailscaled import localapi
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -59,7 +68,11 @@ def test_frames_count_from_the_first_observation_and_hold_its_very_bytes() -> No
     observations = (_seen(1000.5, peer("a")), _fault(1010.5), _seen(1020))
     played = frames(observations)
     assert [frame.at for frame in played] == [0, 10, 19.5]
-    assert [frame.document for frame in played] == [bytes(observations[0].status), b"", bytes(observations[2].status)]
+    assert [frame.document for frame in played] == [
+        bytes(observations[0].status),
+        b"",
+        bytes(observations[2].status),
+    ]
     assert [frame.status is None for frame in played] == [False, True, False]
 
 
@@ -111,11 +124,15 @@ def test_the_status_is_the_captures_to_the_byte() -> None:
         ("POST", "ping?type=disco", 400),
     ],
 )
-def test_what_it_does_not_do_is_refused_as_tailscaled_would(method: str, target: str, code: int) -> None:
+def test_what_it_does_not_do_is_refused_as_tailscaled_would(
+    method: str, target: str, code: int
+) -> None:
     assert _reply(_frame(peer("a")), method, target).code == code
 
 
-@pytest.mark.parametrize(("host", "code"), [(HOST, 200), ("", 200), ("localhost", 403), ("example.com", 403)])
+@pytest.mark.parametrize(
+    ("host", "code"), [(HOST, 200), ("", 200), ("localhost", 403), ("example.com", 403)]
+)
 def test_a_web_page_cannot_ask(host: str, code: int) -> None:
     replied = answer(_frame(), "GET", f"{PREFIX}status", host)
     assert isinstance(replied, Reply)
@@ -124,23 +141,41 @@ def test_a_web_page_cannot_ask(host: str, code: int) -> None:
 
 def test_a_fault_is_a_daemon_that_is_not_there() -> None:
     (frame,) = frames([_fault(0)])
-    for method, target in ("GET", "status"), ("GET", "usermetrics"), ("POST", "ping?ip=1.2.3.4&type=disco"), ("GET", "nothing"):
+    for method, target in (
+        ("GET", "status"),
+        ("GET", "usermetrics"),
+        ("POST", "ping?ip=1.2.3.4&type=disco"),
+        ("GET", "nothing"),
+    ):
         assert answer(frame, method, PREFIX + target, HOST) == Hangup()
 
 
 @pytest.mark.parametrize(
     ("path", "outcome", "latency"),
-    [("direct", Outcome.DIRECT, 0.012), ("peer_relay", Outcome.PEER_RELAY, 0.025), ("derp", Outcome.DERP, 0.048), ("idle", Outcome.DERP, 0.048)],
+    [
+        ("direct", Outcome.DIRECT, 0.012),
+        ("peer_relay", Outcome.PEER_RELAY, 0.025),
+        ("derp", Outcome.DERP, 0.048),
+        ("idle", Outcome.DERP, 0.048),
+    ],
 )
-def test_a_ping_is_answered_over_the_path_that_the_status_tells_of(path: str, outcome: Outcome, latency: float) -> None:
-    replied = _reply(_frame(peer("a", path, TailscaleIPs=["100.64.0.9"])), "POST", "ping?ip=100.64.0.9&type=disco")
+def test_a_ping_is_answered_over_the_path_that_the_status_tells_of(
+    path: str, outcome: Outcome, latency: float
+) -> None:
+    replied = _reply(
+        _frame(peer("a", path, TailscaleIPs=["100.64.0.9"])),
+        "POST",
+        "ping?ip=100.64.0.9&type=disco",
+    )
     assert replied.code == 200
     read = read_answer(replied.body).unwrap()
     assert (read.outcome, read.latency_seconds) == (outcome, latency)
     assert json.loads(replied.body)["NodeName"] == "a"
 
 
-@pytest.mark.parametrize("one", [peer("a", "offline"), peer("a", "derp", Relay="")], ids=["offline", "without a home"])
+@pytest.mark.parametrize(
+    "one", [peer("a", "offline"), peer("a", "derp", Relay="")], ids=["offline", "without a home"]
+)
 def test_a_peer_that_cannot_be_reached_never_answers(one: dict[str, Any]) -> None:
     one |= {"TailscaleIPs": ["100.64.0.9"]}
     assert answer(_frame(one), "POST", f"{PREFIX}ping?ip=100.64.0.9&type=disco", HOST) == Silence()
@@ -155,8 +190,14 @@ def test_a_peer_that_cannot_be_reached_never_answers(one: dict[str, Any]) -> Non
         ("100.64.0.8", {}, "peer's node key has expired"),
     ],
 )
-def test_a_ping_that_cannot_be_sent_is_an_error_with_status_200(ip: str, fields: dict[str, Any], says: str) -> None:
-    frame = _frame(peer("a", TailscaleIPs=["100.64.0.9"]), peer("b", TailscaleIPs=["100.64.0.8"], Expired=True), **fields)
+def test_a_ping_that_cannot_be_sent_is_an_error_with_status_200(
+    ip: str, fields: dict[str, Any], says: str
+) -> None:
+    frame = _frame(
+        peer("a", TailscaleIPs=["100.64.0.9"]),
+        peer("b", TailscaleIPs=["100.64.0.8"], Expired=True),
+        **fields,
+    )
     replied = _reply(frame, "POST", f"ping?ip={ip}&type=disco")
     assert (replied.code, json.loads(replied.body)["Err"]) == (200, says)
     assert isinstance(read_answer(replied.body), Failure)
@@ -167,11 +208,17 @@ def test_a_ping_that_cannot_be_sent_is_an_error_with_status_200(ip: str, fields:
 
 def _bytes(frame: Frame) -> dict[str, float]:
     assert frame.status
-    return {name: value for name, value in series(usermetrics(frame, frame.status)).items() if "bytes_total" in name}
+    return {
+        name: value
+        for name, value in series(usermetrics(frame, frame.status)).items()
+        if "bytes_total" in name
+    }
 
 
 def test_usermetrics_are_a_valid_exposition_that_agrees_with_the_status() -> None:
-    frame = _frame(peer("a", RxBytes=5, TxBytes=7), peer("b", "derp", RxBytes=11), Health=["x", "y"])
+    frame = _frame(
+        peer("a", RxBytes=5, TxBytes=7), peer("b", "derp", RxBytes=11), Health=["x", "y"]
+    )
     text = _reply(frame, "GET", "usermetrics").body.decode()
     assert native.checked(text.encode()).unwrap() == text
     values = series(text)
@@ -191,7 +238,13 @@ def test_usermetrics_never_go_down() -> None:
         _seen(40, peer("a", RxBytes=131)),
     ]
     played = [frame for frame in frames(observations) if frame.status is not None]
-    inbound = [[values[f'tailscaled_inbound_bytes_total{{path="{path}"}}'] for path in ("direct_ipv4", "derp")] for values in map(_bytes, played)]
+    inbound = [
+        [
+            values[f'tailscaled_inbound_bytes_total{{path="{path}"}}']
+            for path in ("direct_ipv4", "derp")
+        ]
+        for values in map(_bytes, played)
+    ]
     assert inbound[0] == [100, 50]
     assert inbound[1] == [100, 83]
     for earlier, later in pairwise(map(_bytes, played)):
@@ -208,7 +261,9 @@ def test_usermetrics_of_the_recorded_capture_never_go_down() -> None:
 
 
 @contextmanager
-def _playing(path: Path, *lines: dict[str, Any], options: tuple[str, ...] = ()) -> Generator[subprocess.Popen[bytes]]:
+def _playing(
+    path: Path, *lines: dict[str, Any], options: tuple[str, ...] = ()
+) -> Generator[subprocess.Popen[bytes]]:
     """Plays observations on a socket, from the moment the block begins."""
     file = path.with_name("capture.ndjson")
     file.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
@@ -230,7 +285,9 @@ def _names(path: Path) -> set[str]:
 def test_what_it_plays_is_said_and_the_end_is_clean(box: Path, number: signal.Signals) -> None:
     """A signal is how it is meant to end."""
     path = box / "s"
-    with _playing(path, _observed(100, peer("a")), _observed(160), options=("--speed", "2.5")) as process:
+    with _playing(
+        path, _observed(100, peer("a")), _observed(160), options=("--speed", "2.5")
+    ) as process:
         assert stat.S_ISSOCK(path.stat().st_mode)
         interrupt(process, number)
         said = f"playing {box}/capture.ndjson on {path}: 2 observations, 60 s, 2.5 times as fast\n"
@@ -239,9 +296,19 @@ def test_what_it_plays_is_said_and_the_end_is_clean(box: Path, number: signal.Si
 
 
 def test_speed_makes_the_capture_pass_and_the_last_observation_stays(box: Path) -> None:
-    with _playing(box / "s", _observed(0, peer("first")), _observed(1000, peer("last")), options=("--speed", "10000")):
+    with _playing(
+        box / "s",
+        _observed(0, peer("first")),
+        _observed(1000, peer("last")),
+        options=("--speed", "10000"),
+    ):
         wait_until(lambda: _names(box / "s") == {"last"}, "the last observation is on")
-    with _playing(box / "s", _observed(0, peer("first")), _observed(1000, peer("last")), options=("--speed", "0.001")):
+    with _playing(
+        box / "s",
+        _observed(0, peer("first")),
+        _observed(1000, peer("last")),
+        options=("--speed", "0.001"),
+    ):
         assert _names(box / "s") == {"first"}
 
 
@@ -255,8 +322,22 @@ def test_a_loop_begins_again(box: Path) -> None:
 
 def test_a_fault_is_a_daemon_that_is_down_for_every_job(box: Path) -> None:
     with _playing(box / "s", {"captured_at": 0, "fault": "it was restarting"}):
-        for job, options in {"exporter": [], "native-metrics": [], "keepalive": [], "watchdog": ["--state-dir", str(box / "state")]}.items():
-            ran = run(job, "--socket", str(box / "s"), "--source", "localapi", "--metrics-path", str(box / f"{job}.prom"), *options)
+        for job, options in {
+            "exporter": [],
+            "native-metrics": [],
+            "keepalive": [],
+            "watchdog": ["--state-dir", str(box / "state")],
+        }.items():
+            ran = run(
+                job,
+                "--socket",
+                str(box / "s"),
+                "--source",
+                "localapi",
+                "--metrics-path",
+                str(box / f"{job}.prom"),
+                *options,
+            )
             (complaint,) = complaints(job, ran)
             assert "the connection was closed without an answer" in complaint
             assert ran.status == 0
@@ -264,14 +345,24 @@ def test_a_fault_is_a_daemon_that_is_down_for_every_job(box: Path) -> None:
 
 def test_a_refusal_reaches_the_client_with_its_words(box: Path) -> None:
     with _playing(box / "s", _observed(0, peer("a"))):
-        for method, target, says in ("POST", "debug?action=rebind", "403 Forbidden: debug access denied"), ("GET", "x", "404 Not Found: 404 page not found"):
-            assert says in localapi.call(str(box / "s"), method, PREFIX + target, timeout=10).failure().detail
+        for method, target, says in (
+            ("POST", "debug?action=rebind", "403 Forbidden: debug access denied"),
+            ("GET", "x", "404 Not Found: 404 page not found"),
+        ):
+            assert (
+                says
+                in localapi.call(str(box / "s"), method, PREFIX + target, timeout=10)
+                .failure()
+                .detail
+            )
 
 
 def test_a_ping_that_nobody_answers_waits_as_long_as_the_client_does(box: Path) -> None:
     with _playing(box / "s", _observed(0, peer("a", "offline", TailscaleIPs=["100.64.0.9"]))):
         for _ in range(3):
-            fault = localapi.call(str(box / "s"), "POST", f"{PREFIX}ping?ip=100.64.0.9&type=disco", timeout=0.1).failure()
+            fault = localapi.call(
+                str(box / "s"), "POST", f"{PREFIX}ping?ip=100.64.0.9&type=disco", timeout=0.1
+            ).failure()
             assert isinstance(fault, Down)
             assert "no whole answer within 0.1 s" in fault.detail
         assert _names(box / "s") == {"a"}
@@ -280,7 +371,13 @@ def test_a_ping_that_nobody_answers_waits_as_long_as_the_client_does(box: Path) 
 def test_clients_that_misbehave_are_no_ones_harm(box: Path) -> None:
     """Garbage, nothing at all, a client that goes away in the middle: the next one is answered, and nothing is said of it."""
     with _playing(box / "s", _observed(0, peer("a"))) as process:
-        for data in (b"", b"\x00\xff\r\n\r\n", b"GET\r\n\r\n", b"BREW /pot HTTP/1.1\r\n\r\n", b"GET /localapi/v0/status HTTP/1.1\r\nHost: evil\r\n\r\n"):
+        for data in (
+            b"",
+            b"\x00\xff\r\n\r\n",
+            b"GET\r\n\r\n",
+            b"BREW /pot HTTP/1.1\r\n\r\n",
+            b"GET /localapi/v0/status HTTP/1.1\r\nHost: evil\r\n\r\n",
+        ):
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(str(box / "s"))
                 client.sendall(data)
@@ -289,7 +386,9 @@ def test_clients_that_misbehave_are_no_ones_harm(box: Path) -> None:
         assert ended(process).stderr == ""
 
 
-@pytest.mark.parametrize("content", [b"", b"[]\n", b'{"captured_at": 1, "status": {}}\n', b"\xff\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]\n", b'{"captured_at": 1, "status": {}}\n', b"\xff\n"]
+)
 def test_a_capture_that_is_none_is_one_line(box: Path, content: bytes) -> None:
     (box / "c").write_bytes(content)
     ran = run("stand-in", "--capture", str(box / "c"), "--socket", str(box / "s"))
@@ -301,7 +400,9 @@ def test_a_capture_that_is_none_is_one_line(box: Path, content: bytes) -> None:
 def test_a_socket_that_somebody_listens_on_is_left_to_him(box: Path) -> None:
     with _playing(box / "s", _observed(0, peer("mine"))):
         ran = run("stand-in", "--capture", str(box / "capture.ndjson"), "--socket", str(box / "s"))
-        assert complaints("stand-in", ran) == [f"listening on {box}/s: somebody listens there already; give another --socket"]
+        assert complaints("stand-in", ran) == [
+            f"listening on {box}/s: somebody listens there already; give another --socket"
+        ]
         assert ran.status == 1
         assert _names(box / "s") == {"mine"}
 
@@ -313,7 +414,17 @@ def test_a_socket_left_behind_is_replaced(box: Path) -> None:
         assert _names(box / "s") == {"a"}
 
 
-@pytest.mark.parametrize("kind", ["a file", "a directory", "a pipe", "a link to a file", "a directory that is not there", "a path too long"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "a file",
+        "a directory",
+        "a pipe",
+        "a link to a file",
+        "a directory that is not there",
+        "a path too long",
+    ],
+)
 def test_nothing_else_is_replaced_by_the_socket(box: Path, kind: str) -> None:
     path = box / "s"
     match kind:

@@ -32,7 +32,14 @@ class Node(NamedTuple):
 
     def job(self, name: str, *options: str) -> Ran:
         """Runs a job at that time."""
-        where = ("--socket", f"{self.box}/s", "--source", "localapi", "--metrics-path", f"{self.box}/{name}.prom")
+        where = (
+            "--socket",
+            f"{self.box}/s",
+            "--source",
+            "localapi",
+            "--metrics-path",
+            f"{self.box}/{name}.prom",
+        )
         return run(name, *where, "--now", str(self.at()), *options, programs=self.box / "bin")
 
     def minute(self) -> list[str]:
@@ -60,7 +67,15 @@ class Node(NamedTuple):
 def _node(box: Path, scenario: str) -> Generator[Node]:
     (box / "scenario.toml").write_text(f'summary = "x"\nlasts = "1d"\n{scenario}')
     (box / "bin").mkdir()
-    with started("stand-in", "--scenario", f"{box}/scenario.toml", "--socket", f"{box}/s", "--speed", str(SPEED)) as playing:
+    with started(
+        "stand-in",
+        "--scenario",
+        f"{box}/scenario.toml",
+        "--socket",
+        f"{box}/s",
+        "--speed",
+        str(SPEED),
+    ) as playing:
         begun = time.monotonic()
         program(box / "bin", "systemctl", f"kill -HUP {playing.pid}")
         wait_until((box / "s").exists, "it listens")
@@ -83,10 +98,16 @@ def test_a_restart_cures_what_it_can(box: Path) -> None:
 
 def test_a_permanent_relay_is_restarted_for_again_and_again(box: Path) -> None:
     with _node(box, PEERS + '[[peers]]\nname = "hard"\nnat = "hard"\n') as node:
-        wait_until(lambda: (node.minute(), len(calls(box / "bin", "systemctl")) == 2)[1], "there were two restarts")
+        wait_until(
+            lambda: (node.minute(), len(calls(box / "bin", "systemctl")) == 2)[1],
+            "there were two restarts",
+        )
         assert node.sample("watchdog", 'tailscale_watchdog_peer_state{peer="hard"}') == 1
         path = 'tailscale_peer_path{path="derp",peer="hard"}'
-        wait_until(lambda: (node.minute(), node.job("exporter"), node.sample("exporter", path) == 1)[-1], "it is on relay again")
+        wait_until(
+            lambda: (node.minute(), node.job("exporter"), node.sample("exporter", path) == 1)[-1],
+            "it is on relay again",
+        )
 
 
 def test_without_the_control_server_a_restart_leaves_no_peers_until_it_is_back(box: Path) -> None:
@@ -97,7 +118,10 @@ def test_without_the_control_server_a_restart_leaves_no_peers_until_it_is_back(b
         seen = node.job("exporter")
         assert seen.status == 0
         assert node.sample("exporter", "tailscale_up") == 0
-        wait_until(lambda: (node.job("exporter"), node.sample("exporter", "tailscale_up") == 1)[1], "the peers are back")
+        wait_until(
+            lambda: (node.job("exporter"), node.sample("exporter", "tailscale_up") == 1)[1],
+            "the peers are back",
+        )
 
 
 @pytest.mark.parametrize("options", [(), ("--scenario", "healthy", "--capture", "c")])
@@ -108,4 +132,6 @@ def test_it_plays_one_thing(box: Path, options: tuple[str, ...]) -> None:
 def test_a_scenario_that_is_none_is_one_line(box: Path) -> None:
     ran = run("stand-in", "--socket", f"{box}/s", "--scenario", "no-such")
     assert ran.status == 1
-    assert complaints("stand-in", ran)[0].startswith("reading the scenario no-such: No such file or directory; ")
+    assert complaints("stand-in", ran)[0].startswith(
+        "reading the scenario no-such: No such file or directory; "
+    )

@@ -19,7 +19,13 @@ def _on_terminal(*arguments: str) -> str:
     """Runs tsfc on a terminal of its own; returns all that was written there."""
     ours, theirs = pty.openpty()
     written = b""
-    with subprocess.Popen([sys.executable, "-m", "tsfc", *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=os.environ | {"TERM": "xterm"}):
+    with subprocess.Popen(
+        [sys.executable, "-m", "tsfc", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=os.environ | {"TERM": "xterm"},
+    ):
         os.close(theirs)
         try:
             while piece := os.read(ours, 65536):
@@ -40,4 +46,6 @@ def test_the_bar_is_between_the_lines_and_gone_in_the_end(box: Path) -> None:
     lines = [line for line in CONTROL.sub("", shown.replace("\r", "\n")).split("\n") if line]
     bars = [line for line in lines if line.startswith("captures ")]
     assert any(re.search(r" [123]/3 ", bar) for bar in bars)
-    assert [line for line in lines if line not in bars] == [line for line in piped.stdout.split("\n") if line]
+    assert [line for line in lines if line not in bars] == [
+        line for line in piped.stdout.split("\n") if line
+    ]

@@ -18,8 +18,27 @@ from support.processes import Forked, Ran, complaints, ended, run, series, start
 from support.programs import calls, program
 from support.statuses import peer
 
-POLICY = ("--max-relay-seconds", "100", "--cooldown-seconds", "150", "--exclude-peer", "delta", "--exclude-peer", "nas")
-KEYS = {"observations", "faults", "restarts", "detections", "recoveries", "cooldowns", "relay_seconds", "lines", "peers"}
+POLICY = (
+    "--max-relay-seconds",
+    "100",
+    "--cooldown-seconds",
+    "150",
+    "--exclude-peer",
+    "delta",
+    "--exclude-peer",
+    "nas",
+)
+KEYS = {
+    "observations",
+    "faults",
+    "restarts",
+    "detections",
+    "recoveries",
+    "cooldowns",
+    "relay_seconds",
+    "lines",
+    "peers",
+}
 WARNING = "tsfc watchdog: "
 
 
@@ -36,13 +55,17 @@ def _json(*arguments: str) -> dict[str, Any]:
 
 
 def _stuck(name: str = "nas", *, runs: int = 25, every: int = 60) -> list[dict[str, Any]]:
-    return [seen(START + every * number, peer(name, "derp"), peer("rpi3")) for number in range(runs)]
+    return [
+        seen(START + every * number, peer(name, "derp"), peer("rpi3")) for number in range(runs)
+    ]
 
 
 # The oneshots
 
 
-def _oneshots(forks: Forked, box: Path, observations: list[dict[str, Any]]) -> tuple[list[str], list[str], str]:
+def _oneshots(
+    forks: Forked, box: Path, observations: list[dict[str, Any]]
+) -> tuple[list[str], list[str], str]:
     """Returns what oneshot runs, one for each observation, say on both outputs, and the metrics of the last."""
     programs = box / "bin"
     programs.mkdir()
@@ -52,7 +75,14 @@ def _oneshots(forks: Forked, box: Path, observations: list[dict[str, Any]]) -> t
     for observation in observations:
         at = observation["captured_at"]
         (box / "status.json").write_text(json.dumps(observation["status"]))
-        where = ("--status-file", f"{box}/status.json", "--state-dir", f"{box}/state", "--metrics-path", f"{box}/oneshot.prom")
+        where = (
+            "--status-file",
+            f"{box}/status.json",
+            "--state-dir",
+            f"{box}/state",
+            "--metrics-path",
+            f"{box}/oneshot.prom",
+        )
         ran = forks.run("watchdog", "--now", str(at), *where, *POLICY, programs=programs)
         said += [f"{int(at)} {line}" for line in ran.stdout.splitlines()]
         warned += [f"{int(at)} {line}" for line in ran.stderr.splitlines()]
@@ -61,9 +91,15 @@ def _oneshots(forks: Forked, box: Path, observations: list[dict[str, Any]]) -> t
 
 
 @pytest.mark.parametrize("which", ["recorded", *range(6)])
-def test_a_replay_is_one_oneshot_for_each_observation(forks: Forked, box: Path, which: str | int) -> None:
+def test_a_replay_is_one_oneshot_for_each_observation(
+    forks: Forked, box: Path, which: str | int
+) -> None:
     """Lines, complaints and metrics, of the real recording and of captures in which everything happens."""
-    observations = [json.loads(line) for line in TIMELINE.read_text().splitlines()] if isinstance(which, str) else hectic(which)
+    observations = (
+        [json.loads(line) for line in TIMELINE.read_text().splitlines()]
+        if isinstance(which, str)
+        else hectic(which)
+    )
     said, warned, metrics = _oneshots(forks, box, observations)
     replayed = _json(_capture(box, observations), *POLICY, "--metrics-path", f"{box}/replay.prom")
     lines = [f"{said['at']} {said['line']}" for said in replayed["lines"]]
@@ -81,7 +117,18 @@ def test_the_captures_of_the_test_above_have_all_that_can_happen() -> None:
     for seed in range(6):
         ran = run("replay", "-", *POLICY, stdin=text(hectic(seed)).encode())
         lines += ran.stdout
-    assert all(f"{word}: " in lines for word in ("DETECTED", "WAITING", "RESTART", "COOLDOWN", "RECOVERED", "EXCLUDED", "watchdog"))
+    assert all(
+        f"{word}: " in lines
+        for word in (
+            "DETECTED",
+            "WAITING",
+            "RESTART",
+            "COOLDOWN",
+            "RECOVERED",
+            "EXCLUDED",
+            "watchdog",
+        )
+    )
 
 
 # What is counted
@@ -90,13 +137,29 @@ def test_the_captures_of_the_test_above_have_all_that_can_happen() -> None:
 def test_the_json_has_the_documented_keys(box: Path) -> None:
     replayed = _json(_capture(box, _stuck()))
     assert replayed.keys() >= KEYS
-    assert set(replayed["peers"]["nas"]) == {"relay_seconds", "episodes", "longest_seconds", "restarts_caused"}
+    assert set(replayed["peers"]["nas"]) == {
+        "relay_seconds",
+        "episodes",
+        "longest_seconds",
+        "restarts_caused",
+    }
 
 
 def test_a_peer_that_is_stuck_is_counted_as_the_policy_has_it(box: Path) -> None:
     """25 runs a minute apart: detected at 0, over 600 s at 660, again when the cooldown ends at 1260."""
     replayed = _json(_capture(box, _stuck()))
-    assert {key: replayed[key] for key in ("observations", "faults", "gaps", "restarts", "detections", "recoveries", "cooldowns")} == {
+    assert {
+        key: replayed[key]
+        for key in (
+            "observations",
+            "faults",
+            "gaps",
+            "restarts",
+            "detections",
+            "recoveries",
+            "cooldowns",
+        )
+    } == {
         "observations": 25,
         "faults": 0,
         "gaps": 0,
@@ -106,11 +169,19 @@ def test_a_peer_that_is_stuck_is_counted_as_the_policy_has_it(box: Path) -> None
         "cooldowns": 9 + 3,
     }
     assert replayed["peers"] == {
-        "nas": {"relay_seconds": 1440, "episodes": 1, "longest_seconds": 1440, "restarts_caused": 2},
+        "nas": {
+            "relay_seconds": 1440,
+            "episodes": 1,
+            "longest_seconds": 1440,
+            "restarts_caused": 2,
+        },
         "rpi3": {"relay_seconds": 0, "episodes": 0, "longest_seconds": 0, "restarts_caused": 0},
     }
     assert replayed["direct_seconds"] == 1440
-    assert [line["at"] - START for line in replayed["lines"] if "RESTART" in line["line"]] == [660, 1260]
+    assert [line["at"] - START for line in replayed["lines"] if "RESTART" in line["line"]] == [
+        660,
+        1260,
+    ]
 
 
 def test_an_episode_ends_with_the_run_that_sees_its_end(box: Path) -> None:
@@ -123,12 +194,19 @@ def test_an_episode_ends_with_the_run_that_sees_its_end(box: Path) -> None:
         seen(START + 200, peer("a", "derp")),
     ]
     replayed = _json(_capture(box, observations))
-    assert {name: (one["relay_seconds"], one["episodes"], one["longest_seconds"]) for name, one in replayed["peers"].items()} == {
+    assert {
+        name: (one["relay_seconds"], one["episodes"], one["longest_seconds"])
+        for name, one in replayed["peers"].items()
+    } == {
         "a": (140, 2, 120),
         "b": (120, 1, 120),
         "c": (120, 1, 120),
     }
-    assert (replayed["faults"], replayed["relay_seconds"], replayed["longest_seconds"]) == (1, 380, 120)
+    assert (replayed["faults"], replayed["relay_seconds"], replayed["longest_seconds"]) == (
+        1,
+        380,
+        120,
+    )
 
 
 def test_gaps_are_intervals_far_longer_than_the_usual(box: Path) -> None:
@@ -139,18 +217,34 @@ def test_gaps_are_intervals_far_longer_than_the_usual(box: Path) -> None:
 def test_a_step_of_the_clock_is_seen_where_the_capture_has_the_boot_clock(box: Path) -> None:
     """A Raspberry Pi learns the time a year late: nothing is restarted for it, and no year was spent on relay."""
     boot = {"id": "b", "seconds": 100}
-    observations = [seen(START + at, peer("a", "derp")) | {"boot": boot | {"seconds": 100 + at % 10**6}} for at in (0, 60, 120 + 10**7, 180 + 10**7)]
+    observations = [
+        seen(START + at, peer("a", "derp")) | {"boot": boot | {"seconds": 100 + at % 10**6}}
+        for at in (0, 60, 120 + 10**7, 180 + 10**7)
+    ]
     replayed = _json(_capture(box, observations))
     assert (replayed["restarts"], replayed["peers"]["a"]["relay_seconds"]) == (0, 180)
-    without = _json(_capture(box, [{key: value for key, value in observation.items() if key != "boot"} for observation in observations]))
+    without = _json(
+        _capture(
+            box,
+            [
+                {key: value for key, value in observation.items() if key != "boot"}
+                for observation in observations
+            ],
+        )
+    )
     assert without["restarts"] == 1
 
 
 # Windows, formats, inputs
 
 
-@pytest.mark.parametrize(("since", "until"), [(str(START + 120), str(START + 600)), ("2027-01-15T08:02:00Z", "2027-01-15T09:10:00+01:00")])
-def test_a_window_is_from_the_first_on_and_before_the_second(box: Path, since: str, until: str) -> None:
+@pytest.mark.parametrize(
+    ("since", "until"),
+    [(str(START + 120), str(START + 600)), ("2027-01-15T08:02:00Z", "2027-01-15T09:10:00+01:00")],
+)
+def test_a_window_is_from_the_first_on_and_before_the_second(
+    box: Path, since: str, until: str
+) -> None:
     replayed = _json(_capture(box, _stuck()), "--from", since, "--to", until)
     assert replayed["observations"] == 8
     assert [line["at"] - START for line in replayed["lines"]] == list(range(120, 600, 60))
@@ -164,20 +258,32 @@ def test_text_has_the_lines_with_their_times_and_then_the_summary(box: Path) -> 
     assert lines[0] == "2027-01-15T08:00:00Z DETECTED: nas transitioned to relay"
     assert lines[11] == "2027-01-15T08:11:00Z RESTART: nas on relay for 660s, restarting tailscaled"
     assert lines[13] == ""
-    assert lines[14] == "13 observations (2027-01-15T08:00:00Z to 2027-01-15T08:12:00Z, 720 s), 0 faults, 0 gaps"
+    assert (
+        lines[14]
+        == "13 observations (2027-01-15T08:00:00Z to 2027-01-15T08:12:00Z, 720 s), 0 faults, 0 gaps"
+    )
     assert lines[15] == "1 restarts, 1 detections, 0 recoveries, 1 cooldowns"
-    assert lines[-1].startswith("note: the first restart that it would have made was at 2027-01-15T08:11:00Z: ")
+    assert lines[-1].startswith(
+        "note: the first restart that it would have made was at 2027-01-15T08:11:00Z: "
+    )
 
 
-def test_several_captures_come_out_in_the_order_given_and_each_is_folded_for_itself(box: Path) -> None:
+def test_several_captures_come_out_in_the_order_given_and_each_is_folded_for_itself(
+    box: Path,
+) -> None:
     """In every order; what several processes say is what one would."""
     captures = [_capture(box, hectic(seed), f"{seed}.ndjson") for seed in range(5)]
     for order in (captures, captures[::-1]):
         together = run("replay", *order, *POLICY)
         alone = [run("replay", capture, *POLICY).stdout for capture in order]
         assert together.status == 0
-        assert together.stdout == "".join(f"== {capture}\n{said}" for capture, said in zip(order, alone, strict=True))
-    objects = [json.loads(line) for line in run("replay", *captures, "--format", "json").stdout.splitlines()]
+        assert together.stdout == "".join(
+            f"== {capture}\n{said}" for capture, said in zip(order, alone, strict=True)
+        )
+    objects = [
+        json.loads(line)
+        for line in run("replay", *captures, "--format", "json").stdout.splitlines()
+    ]
     assert [one["capture"] for one in objects] == captures
 
 
@@ -215,12 +321,19 @@ def test_a_capture_without_an_observation_is_an_error(box: Path, content: str | 
     assert ran.status == 1
     assert ran.stdout == ""
     said = complaints("replay", ran)
-    assert said[-1].startswith(f"reading {box}/c: No such file or directory; " if content is None else f"replaying {box}/c: there is no observation in it; ")
+    assert said[-1].startswith(
+        f"reading {box}/c: No such file or directory; "
+        if content is None
+        else f"replaying {box}/c: there is no observation in it; "
+    )
 
 
 def test_where_the_output_has_no_room_that_is_said(box: Path) -> None:
     ran = run("replay", _capture(box, _stuck()), around='exec "$@" > /dev/full')
-    assert (ran.status, ran.stderr) == (1, "tsfc: writing to standard output: No space left on device; see to the disk\n")
+    assert (ran.status, ran.stderr) == (
+        1,
+        "tsfc: writing to standard output: No space left on device; see to the disk\n",
+    )
 
 
 # Comparisons
@@ -228,15 +341,31 @@ def test_where_the_output_has_no_room_that_is_said(box: Path) -> None:
 
 def test_policies_are_compared_in_one_table_and_the_reader_is_warned(box: Path) -> None:
     capture = _capture(box, _stuck(runs=61))
-    ran = run("replay", capture, "--compare", "max-relay-seconds=300,600,1200", "--compare", "cooldown-seconds=600,1800")
+    ran = run(
+        "replay",
+        capture,
+        "--compare",
+        "max-relay-seconds=300,600,1200",
+        "--compare",
+        "cooldown-seconds=600,1800",
+    )
     assert ran.status == 0
     header, *rows, note = ran.stdout.splitlines()
     assert header.split()[:2] == ["policy", "restarts"]
     assert [tuple(row.split()[:3]) for row in rows] == [
         (f"max-relay-seconds={limit}", f"cooldown-seconds={cooldown}", str(restarts))
-        for (limit, cooldown), restarts in {(300, 600): 6, (300, 1800): 2, (600, 600): 5, (600, 1800): 2, (1200, 600): 4, (1200, 1800): 2}.items()
+        for (limit, cooldown), restarts in {
+            (300, 600): 6,
+            (300, 1800): 2,
+            (600, 600): 5,
+            (600, 1800): 2,
+            (1200, 600): 4,
+            (1200, 1800): 2,
+        }.items()
     ]
-    assert note.startswith("note: the first restart that it would have made was at 2027-01-15T08:06:00Z: ")
+    assert note.startswith(
+        "note: the first restart that it would have made was at 2027-01-15T08:06:00Z: "
+    )
     for limit in (300, 600, 1200):
         assert f" {_json(capture, '--max-relay-seconds', str(limit))['restarts']} " in next(
             row for row in rows if row.startswith(f"max-relay-seconds={limit} ")
@@ -245,10 +374,23 @@ def test_policies_are_compared_in_one_table_and_the_reader_is_warned(box: Path) 
 
 def test_a_comparison_as_json_has_the_policies(box: Path) -> None:
     compared = _json(_capture(box, _stuck()), "--compare", "exclude-peer=,nas")
-    assert [(row["policy"]["exclude_peers"], row["restarts"]) for row in compared["compare"]] == [([], 2), (["nas"], 0)]
+    assert [(row["policy"]["exclude_peers"], row["restarts"]) for row in compared["compare"]] == [
+        ([], 2),
+        (["nas"], 0),
+    ]
 
 
-@pytest.mark.parametrize("wanted", ["max-relay-seconds", "max-relay-seconds=", "max-relay-seconds=1,x", "max-relay-seconds=-1", "nothing=1", "unit=a"])
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "max-relay-seconds",
+        "max-relay-seconds=",
+        "max-relay-seconds=1,x",
+        "max-relay-seconds=-1",
+        "nothing=1",
+        "unit=a",
+    ],
+)
 def test_what_is_no_comparison_is_usage(box: Path, wanted: str) -> None:
     ran = run("replay", _capture(box, _stuck()), "--compare", wanted)
     assert (ran.status, ran.stdout) == (2, "")
@@ -259,7 +401,14 @@ def test_metrics_are_of_one_capture(box: Path) -> None:
     capture = _capture(box, _stuck())
     ran = run("replay", capture, capture, "--metrics-path", f"{box}/m.prom")
     assert (ran.status, ran.stdout) == (2, "")
-    assert series(run("replay", capture, "--metrics-path", "-").stdout.partition("# HELP")[2].join(("# HELP", "")))["tailscale_watchdog_restarts_total"] == 2
+    assert (
+        series(
+            run("replay", capture, "--metrics-path", "-")
+            .stdout.partition("# HELP")[2]
+            .join(("# HELP", ""))
+        )["tailscale_watchdog_restarts_total"]
+        == 2
+    )
 
 
 # Cost, and the end of it
@@ -267,8 +416,28 @@ def test_metrics_are_of_one_capture(box: Path) -> None:
 
 def test_memory_does_not_grow_with_the_length(box: Path) -> None:
     """A capture of 1 GB, made on the fly: what is held is a line or two."""
-    line = text([seen(START, *(peer(f"host{number}", "derp" if number % 10 == 0 else "direct") for number in range(300)))]).encode()
-    command = [sys.executable, "-m", "tsfc", "replay", "-", "--max-relay-seconds", "999999999", "--format", "json"]
+    line = text(
+        [
+            seen(
+                START,
+                *(
+                    peer(f"host{number}", "derp" if number % 10 == 0 else "direct")
+                    for number in range(300)
+                ),
+            )
+        ]
+    ).encode()
+    command = [
+        sys.executable,
+        "-m",
+        "tsfc",
+        "replay",
+        "-",
+        "--max-relay-seconds",
+        "999999999",
+        "--format",
+        "json",
+    ]
     out = box / "out"
     with out.open("wb") as file:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file)

@@ -23,29 +23,80 @@ def _simulated(*arguments: str) -> dict[str, Any]:
 
 EXPECTED: dict[str, tuple[dict[str, int], str]] = {
     "healthy": ({"restarts": 0, "detections": 0, "relay_seconds": 0}, "nothing happens"),
-    "permanent-relay": ({"restarts": 143, "needless_restarts": 143, "detections": 1}, "at 11 minutes, and then each 10: (1440 - 11) / 10"),
-    "restart-cures": ({"restarts": 14, "needless_restarts": 0, "detections": 14, "recoveries": 0}, "each time is cured by one, and no peer recovers by itself"),
-    "restart-cures-for-a-while": ({"restarts": 14, "needless_restarts": 0}, "in 21 hours, each 10 minutes of relay and a cure of 75 on average"),
+    "permanent-relay": (
+        {"restarts": 143, "needless_restarts": 143, "detections": 1},
+        "at 11 minutes, and then each 10: (1440 - 11) / 10",
+    ),
+    "restart-cures": (
+        {"restarts": 14, "needless_restarts": 0, "detections": 14, "recoveries": 0},
+        "each time is cured by one, and no peer recovers by itself",
+    ),
+    "restart-cures-for-a-while": (
+        {"restarts": 14, "needless_restarts": 0},
+        "in 21 hours, each 10 minutes of relay and a cure of 75 on average",
+    ),
     "restart-never-cures": (
         {"restarts": 71, "needless_restarts": 71, "recoveries": 1},
         "12 hours are 720 minutes: one at 11, and then each 10; in the end it recovers",
     ),
-    "far-side": ({"restarts": 35, "needless_restarts": 35, "recoveries": 1}, "6 hours are 360 minutes, likewise"),
-    "two-watchdogs": ({"restarts": 1, "needless_restarts": 1, "detections": 1}, "ours is for nothing, and then the other end's cures it"),
-    "nat-mapping-expiry": ({"restarts": 0, "detections": 0}, "heartbeats each 3 s keep a mapping of 30 s"),
-    "nat-mapping-expiry-without-keepalive": ({"restarts": 143, "needless_restarts": 143}, "rpi3 is never sent anything, and so never direct"),
+    "far-side": (
+        {"restarts": 35, "needless_restarts": 35, "recoveries": 1},
+        "6 hours are 360 minutes, likewise",
+    ),
+    "two-watchdogs": (
+        {"restarts": 1, "needless_restarts": 1, "detections": 1},
+        "ours is for nothing, and then the other end's cures it",
+    ),
+    "nat-mapping-expiry": (
+        {"restarts": 0, "detections": 0},
+        "heartbeats each 3 s keep a mapping of 30 s",
+    ),
+    "nat-mapping-expiry-without-keepalive": (
+        {"restarts": 143, "needless_restarts": 143},
+        "rpi3 is never sent anything, and so never direct",
+    ),
     "flapping": ({"restarts": 0, "needless_restarts": 0}, "no cut is longer than 5 minutes"),
-    "phone": ({"restarts": 0}, "it is forgotten when it goes, and direct a few seconds after it came"),
-    "derp-outage": ({"restarts": 143, "needless_restarts": 143, "detections": 1}, "as permanent-relay; the direct peer is not even detected"),
-    "control-outage": ({"restarts": 2, "needless_restarts": 1}, "the second comes when the peers do, before the path is there again"),
-    "daemon-dead": ({"restarts": 0, "faults": 60, "daemon_down_seconds": 3600}, "an hour of a run each minute"),
+    "phone": (
+        {"restarts": 0},
+        "it is forgotten when it goes, and direct a few seconds after it came",
+    ),
+    "derp-outage": (
+        {"restarts": 143, "needless_restarts": 143, "detections": 1},
+        "as permanent-relay; the direct peer is not even detected",
+    ),
+    "control-outage": (
+        {"restarts": 2, "needless_restarts": 1},
+        "the second comes when the peers do, before the path is there again",
+    ),
+    "daemon-dead": (
+        {"restarts": 0, "faults": 60, "daemon_down_seconds": 3600},
+        "an hour of a run each minute",
+    ),
     "cgnat-change": ({"restarts": 0}, "a change takes seconds"),
-    "suspend": ({"restarts": 1, "needless_restarts": 1, "gaps": 1}, "nas was on relay when it fell asleep, and eight hours count"),
-    "clock-step": ({"restarts": 0, "detections": 1, "recoveries": 1, "relay_seconds": 300}, "the boot clock shows that no year has passed"),
-    "idle-fleet": ({"restarts": 143, "needless_restarts": 143, "detections": 20}, "all twenty look as if on relay, for ever"),
-    "everything-relayed": ({"restarts": 143, "needless_restarts": 143, "detections": 10}, "likewise"),
-    "thousand-peers": ({"restarts": 143}, "the hard peers alone make as many as permanent-relay has"),
-    "udp-blocked-then-open": ({"restarts": 0, "observations": 30, "recoveries": 3}, "bravo twice, carol once; ten minutes it is not"),
+    "suspend": (
+        {"restarts": 1, "needless_restarts": 1, "gaps": 1},
+        "nas was on relay when it fell asleep, and eight hours count",
+    ),
+    "clock-step": (
+        {"restarts": 0, "detections": 1, "recoveries": 1, "relay_seconds": 300},
+        "the boot clock shows that no year has passed",
+    ),
+    "idle-fleet": (
+        {"restarts": 143, "needless_restarts": 143, "detections": 20},
+        "all twenty look as if on relay, for ever",
+    ),
+    "everything-relayed": (
+        {"restarts": 143, "needless_restarts": 143, "detections": 10},
+        "likewise",
+    ),
+    "thousand-peers": (
+        {"restarts": 143},
+        "the hard peers alone make as many as permanent-relay has",
+    ),
+    "udp-blocked-then-open": (
+        {"restarts": 0, "observations": 30, "recoveries": 3},
+        "bravo twice, carol once; ten minutes it is not",
+    ),
 }
 
 
@@ -60,13 +111,32 @@ def test_every_scenario_is_expected_to_come_to_something() -> None:
     assert set(EXPECTED) == set(scenario.builtin())
 
 
-@pytest.mark.parametrize("name", ["flapping", "control-outage", "daemon-dead", "suspend", "clock-step", "phone", "restart-cures"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "flapping",
+        "control-outage",
+        "daemon-dead",
+        "suspend",
+        "clock-step",
+        "phone",
+        "restart-cures",
+    ],
+)
 @pytest.mark.parametrize("form", ["ndjson", "ndjson.zst"])
-def test_the_capture_of_a_simulation_replays_to_its_own_result(box: Path, name: str, form: str) -> None:
-    simulated = _simulated(name, "--days", "0.5", "--capture", f"{box}/c.{form}", "--max-relay-seconds", "120")
-    replayed = json.loads(run("replay", f"{box}/c.{form}", "--format", "json", "--max-relay-seconds", "120").stdout)
+def test_the_capture_of_a_simulation_replays_to_its_own_result(
+    box: Path, name: str, form: str
+) -> None:
+    simulated = _simulated(
+        name, "--days", "0.5", "--capture", f"{box}/c.{form}", "--max-relay-seconds", "120"
+    )
+    replayed = json.loads(
+        run("replay", f"{box}/c.{form}", "--format", "json", "--max-relay-seconds", "120").stdout
+    )
     left_out = OWN | {"notes", "capture"}
-    assert {key: value for key, value in simulated.items() if key not in left_out} == {key: value for key, value in replayed.items() if key not in left_out}
+    assert {key: value for key, value in simulated.items() if key not in left_out} == {
+        key: value for key, value in replayed.items() if key not in left_out
+    }
 
 
 def test_same_seed_same_output_and_another_seed_another() -> None:
@@ -93,12 +163,26 @@ def test_runs_are_spread_over_seeds_and_their_numbers_over_the_runs() -> None:
     alone = [_simulated("restart-cures-for-a-while", "--seed", str(seed)) for seed in range(3, 8)]
     assert [one["restarts"] for one in only["runs"]] == [one["restarts"] for one in alone]
     ordered = sorted(one["relay_seconds"] for one in alone)
-    assert only["distributions"]["relay_seconds"] == {"median": ordered[2], "p5": ordered[0], "p95": ordered[4], "worst": ordered[4]}
-    assert only["distributions"]["direct_seconds"]["worst"] == min(one["direct_seconds"] for one in alone)
+    assert only["distributions"]["relay_seconds"] == {
+        "median": ordered[2],
+        "p5": ordered[0],
+        "p95": ordered[4],
+        "worst": ordered[4],
+    }
+    assert only["distributions"]["direct_seconds"]["worst"] == min(
+        one["direct_seconds"] for one in alone
+    )
 
 
 def test_policies_are_compared_over_the_same_seeds() -> None:
-    ran = run("simulate", "permanent-relay", "--compare", "max-relay-seconds=300,600", "--compare", "cooldown-seconds=600,3600")
+    ran = run(
+        "simulate",
+        "permanent-relay",
+        "--compare",
+        "max-relay-seconds=300,600",
+        "--compare",
+        "cooldown-seconds=600,3600",
+    )
     rows = ran.stdout.splitlines()[1:]
     assert [row.split()[2] for row in rows] == ["144", "24", "143", "24"]
     assert "median" in run("simulate", "permanent-relay", "--days", "0.1", "--runs", "2").stdout
@@ -110,14 +194,19 @@ def test_a_file_is_a_scenario_and_a_bad_one_is_one_line(box: Path) -> None:
     (box / "s.toml").write_text('summary = "x"\nlasts = "10min"\n[[peers]]\nname = "a"\nnat = 5\n')
     ran = run("simulate", f"{box}/s.toml")
     assert (ran.status, ran.stdout) == (1, "")
-    assert complaints("simulate", ran) == [f"reading the scenario {box}/s.toml: Expected `str`, got `int` - at `peers[0].nat`; see `tsfc simulate --schema`"]
+    assert complaints("simulate", ran) == [
+        f"reading the scenario {box}/s.toml: Expected `str`, got `int` - at `peers[0].nat`; see `tsfc simulate --schema`"
+    ]
 
 
 def test_what_cannot_be_done_is_said(box: Path) -> None:
     assert run("simulate").status == 2
     missing = run("simulate", "no-such")
     assert missing.status == 1
-    assert "No such file or directory; give a TOML file, or one of cgnat-change, " in complaints("simulate", missing)[0]
+    assert (
+        "No such file or directory; give a TOML file, or one of cgnat-change, "
+        in complaints("simulate", missing)[0]
+    )
     assert run("simulate", "healthy", "--runs", "2", "--capture", f"{box}/c").status == 2
     unwritable = run("simulate", "healthy", "--days", "0.01", "--capture", f"{box}/no/c")
     assert unwritable.status == 1
@@ -127,12 +216,16 @@ def test_what_cannot_be_done_is_said(box: Path) -> None:
 def test_the_list_and_the_schema_are_printed() -> None:
     listed = run("simulate", "--list").stdout.splitlines()
     assert [line.split()[0] for line in listed] == list(scenario.builtin())
-    assert json.loads(run("simulate", "--schema").stdout) == json.loads(json.dumps(scenario.schema()))
+    assert json.loads(run("simulate", "--schema").stdout) == json.loads(
+        json.dumps(scenario.schema())
+    )
 
 
 def test_each_of_many_seeds_is_what_it_is_alone() -> None:
     """So many that a worker is given several at once."""
-    many = _simulated("flapping", "--days", "0.1", "--runs", "130", "--seed", "5")["compare"][0]["runs"]
+    many = _simulated("flapping", "--days", "0.1", "--runs", "130", "--seed", "5")["compare"][0][
+        "runs"
+    ]
     assert len(many) == 130
     for number in (0, 1, 2, 77, 129):
         alone = _simulated("flapping", "--days", "0.1", "--seed", str(5 + number))

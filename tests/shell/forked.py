@@ -19,10 +19,21 @@ from typing import Any
 
 from tsfc.cli import main as cli
 
-for module in ("tsfc.core.metrics.exposition", *(f"tsfc.shell.jobs.{job}" for job in ("exporter", "keepalive", "native_metrics", "watchdog"))):
+for module in (
+    "tsfc.core.metrics.exposition",
+    *(f"tsfc.shell.jobs.{job}" for job in ("exporter", "keepalive", "native_metrics", "watchdog")),
+):
     importlib.import_module(module)
 
-AUDITED = {"open", "os.rename", "os.remove", "os.mkdir", "os.listdir", "fcntl.flock", "subprocess.Popen"}
+AUDITED = {
+    "open",
+    "os.rename",
+    "os.remove",
+    "os.mkdir",
+    "os.listdir",
+    "fcntl.flock",
+    "subprocess.Popen",
+}
 
 
 class Steps:
@@ -76,7 +87,11 @@ def _run(order: dict[str, Any]) -> int:
     for descriptor, path in (1, order["stdout"]), (2, order["stderr"]):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
     os.environ["PATH"] = order["path"]
-    log = None if order["log"] is None else os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    log = (
+        None
+        if order["log"] is None
+        else os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    )
     Steps(order["kill_at"], log).install()
     try:
         return cli.main(order["arguments"])

@@ -43,31 +43,73 @@ def _drip(data: bytes) -> Iterator[bytes]:
 CASES = {
     "never answers": Bad(lambda: None, DOWN, TOO_LATE),
     "one byte at a time": Bad(lambda: _drip(http(STATUS * 100)), DOWN, TOO_LATE),
-    "a head and then nothing": Bad(lambda: itertools.chain([http(STATUS)[:60]], itertools.repeat(b"")), DOWN, TOO_LATE),
+    "a head and then nothing": Bad(
+        lambda: itertools.chain([http(STATUS)[:60]], itertools.repeat(b"")), DOWN, TOO_LATE
+    ),
     "closes at once": Bad(lambda: b"", DOWN, "closed without an answer"),
     "garbage": Bad(lambda: b"\x00\xff\x1b[31mgarbage\r\n\r\n", UNUSABLE, "no valid HTTP answer"),
     "garbage without an end of line": Bad(lambda: b"x" * 200_000, UNUSABLE, "no valid HTTP answer"),
     "another protocol": Bad(lambda: b"SSH-2.0-OpenSSH_9.9\r\n", UNUSABLE, "no valid HTTP answer"),
-    "403": Bad(lambda: http(b"access denied\nno\x1b[31m", "403 Forbidden"), UNUSABLE, "403 Forbidden: access denied no"),
-    "404": Bad(lambda: http(b"404 page not found\n", "404 Not Found"), UNUSABLE, "404 Not Found: 404 page not found; this tailscaled does not know that"),
-    "500": Bad(lambda: http(b"<html>" + b"oops " * 10_000, "500 Internal Server Error"), UNUSABLE, "500 Internal Server Error: <html>oops"),
+    "403": Bad(
+        lambda: http(b"access denied\nno\x1b[31m", "403 Forbidden"),
+        UNUSABLE,
+        "403 Forbidden: access denied no",
+    ),
+    "404": Bad(
+        lambda: http(b"404 page not found\n", "404 Not Found"),
+        UNUSABLE,
+        "404 Not Found: 404 page not found; this tailscaled does not know that",
+    ),
+    "500": Bad(
+        lambda: http(b"<html>" + b"oops " * 10_000, "500 Internal Server Error"),
+        UNUSABLE,
+        "500 Internal Server Error: <html>oops",
+    ),
     "204": Bad(lambda: http(b"", "204 No Content"), UNUSABLE, "204 No Content"),
     "cut in the head": Bad(lambda: b"HTTP/1.1 200 OK\r\nContent-Le", UNUSABLE, ""),
     "cut in the body": Bad(lambda: http(STATUS)[:-10], UNUSABLE, "IncompleteRead"),
-    "cut in a chunk": Bad(lambda: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{", UNUSABLE, "IncompleteRead"),
-    "cut between chunks": Bad(lambda: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n# \r\n", UNUSABLE, "IncompleteRead"),
-    "a chunk of no size": Bad(lambda: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", UNUSABLE, "no valid HTTP answer"),
-    "a length past all bounds": Bad(lambda: b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 30 + b"\r\n\r\n{", UNUSABLE, "no valid HTTP answer"),
-    "a chunk past all bounds": Bad(lambda: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 30 + b"\r\n{", UNUSABLE, "no valid HTTP answer"),
-    "a head without end": Bad(lambda: b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1000, UNUSABLE, "no valid HTTP answer"),
+    "cut in a chunk": Bad(
+        lambda: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{",
+        UNUSABLE,
+        "IncompleteRead",
+    ),
+    "cut between chunks": Bad(
+        lambda: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n# \r\n",
+        UNUSABLE,
+        "IncompleteRead",
+    ),
+    "a chunk of no size": Bad(
+        lambda: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        UNUSABLE,
+        "no valid HTTP answer",
+    ),
+    "a length past all bounds": Bad(
+        lambda: b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 30 + b"\r\n\r\n{",
+        UNUSABLE,
+        "no valid HTTP answer",
+    ),
+    "a chunk past all bounds": Bad(
+        lambda: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 30 + b"\r\n{",
+        UNUSABLE,
+        "no valid HTTP answer",
+    ),
+    "a head without end": Bad(
+        lambda: b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1000, UNUSABLE, "no valid HTTP answer"
+    ),
     "cut JSON": Bad(lambda: http(STATUS[:-10]), UNUSABLE, "is it the output of `tailscale"),
-    "another document": Bad(lambda: http(b'{"error":"x"}'), UNUSABLE, "is it the output of `tailscale"),
+    "another document": Bad(
+        lambda: http(b'{"error":"x"}'), UNUSABLE, "is it the output of `tailscale"
+    ),
 }
 
 
 def _prepare(box: Path) -> None:
-    (box / "exporter.prom").write_text(f'tailscale_up 1\ntailscale_peer_online{{peer="a"}} 1\ntailscale_exporter_last_success_timestamp_seconds {T - 30}\n')
-    (box / "native-metrics.prom").write_text("tailscaled_approved_routes 1\ntailscale_native_metrics_up 1\n")
+    (box / "exporter.prom").write_text(
+        f'tailscale_up 1\ntailscale_peer_online{{peer="a"}} 1\ntailscale_exporter_last_success_timestamp_seconds {T - 30}\n'
+    )
+    (box / "native-metrics.prom").write_text(
+        "tailscaled_approved_routes 1\ntailscale_native_metrics_up 1\n"
+    )
     (box / "keepalive.prom").write_text('tailscale_keepalive_peers{result="direct"} 1\n')
     (box / "watchdog.prom").write_text('tailscale_watchdog_peer_state{peer="a"} 1\n')
     (box / "state").mkdir()
@@ -83,8 +125,21 @@ def _all_jobs(box: Path, socket_path: Path, says: str) -> dict[str, Ran]:
             job: stack.enter_context(
                 started(
                     job,
-                    *("--socket", str(socket_path), "--source", "localapi", "--timeout", timeout, "--now", str(T)),
-                    *("--metrics-path", str(box / f"{job}.prom"), *(["--state-dir", str(box / "state")] if job == "watchdog" else [])),
+                    *(
+                        "--socket",
+                        str(socket_path),
+                        "--source",
+                        "localapi",
+                        "--timeout",
+                        timeout,
+                        "--now",
+                        str(T),
+                    ),
+                    *(
+                        "--metrics-path",
+                        str(box / f"{job}.prom"),
+                        *(["--state-dir", str(box / "state")] if job == "watchdog" else []),
+                    ),
                 )
             )
             for job in JOBS
@@ -98,7 +153,10 @@ def _check(box: Path, ran: dict[str, Ran], status: int, says: str) -> None:
         assert says in complaint, job
         assert (ran[job].status, ran[job].stdout) == (status, ""), job
     exporter = series((box / "exporter.prom").read_text())
-    assert exporter == {"tailscale_up": 0, "tailscale_exporter_last_success_timestamp_seconds": T - 30}
+    assert exporter == {
+        "tailscale_up": 0,
+        "tailscale_exporter_last_success_timestamp_seconds": T - 30,
+    }
     assert series((box / "native-metrics.prom").read_text()) == {"tailscale_native_metrics_up": 0}
     assert series((box / "keepalive.prom").read_text()) == {}
     watchdog = series((box / "watchdog.prom").read_text())
@@ -167,13 +225,17 @@ def _directory(path: Path) -> Generator[None]:
     [
         pytest.param(_nobody_accepts, TOO_LATE, id="a socket that nobody accepts on"),
         pytest.param(_crowd_waits, TOO_LATE, id="a socket at which others wait already"),
-        pytest.param(_nobody_listens, "Connection refused; is tailscaled running?", id="a socket left behind"),
+        pytest.param(
+            _nobody_listens, "Connection refused; is tailscaled running?", id="a socket left behind"
+        ),
         pytest.param(_nothing, "No such file or directory; is tailscaled running?", id="nothing"),
         pytest.param(_file, "Connection refused; is tailscaled running?", id="a file"),
         pytest.param(_directory, "Connection refused; is tailscaled running?", id="a directory"),
     ],
 )
-def test_a_socket_at_which_nobody_answers_is_a_daemon_that_is_down(box: Path, there: type, says: str) -> None:
+def test_a_socket_at_which_nobody_answers_is_a_daemon_that_is_down(
+    box: Path, there: type, says: str
+) -> None:
     _prepare(box)
     with there(box / "s"):
         ran = _all_jobs(box, box / "s", says)
@@ -182,7 +244,10 @@ def test_a_socket_at_which_nobody_answers_is_a_daemon_that_is_down(box: Path, th
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param("x" * 200, id="a path longer than a socket's can be"), pytest.param("file/s", id="a path through a file")],
+    [
+        pytest.param("x" * 200, id="a path longer than a socket's can be"),
+        pytest.param("file/s", id="a path through a file"),
+    ],
 )
 def test_a_path_that_can_be_no_socket_cannot_be_asked(box: Path, name: str) -> None:
     _prepare(box)
@@ -192,13 +257,27 @@ def test_a_path_that_can_be_no_socket_cannot_be_asked(box: Path, name: str) -> N
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_an_answer_past_the_limit_is_not_read_on(box: Path, job: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_answer_past_the_limit_is_not_read_on(
+    box: Path, job: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """The limit is lowered here; an answer without end comes to nothing else than one that is too large."""
     monkeypatch.setattr(localapi, "ANSWER_LIMIT", 2**20)
     _prepare(box)
     options = ["--state-dir", str(box / "state")] if job == "watchdog" else []
-    with serving(box / "s", lambda _: itertools.chain([b"HTTP/1.1 200 OK\r\n\r\n"], itertools.repeat(b"# " * 2**15))):
-        status = inside(job, "--socket", str(box / "s"), "--source", "localapi", "--metrics-path", str(box / f"{job}.prom"), *options)
+    with serving(
+        box / "s",
+        lambda _: itertools.chain([b"HTTP/1.1 200 OK\r\n\r\n"], itertools.repeat(b"# " * 2**15)),
+    ):
+        status = inside(
+            job,
+            "--socket",
+            str(box / "s"),
+            "--source",
+            "localapi",
+            "--metrics-path",
+            str(box / f"{job}.prom"),
+            *options,
+        )
     said = capfd.readouterr()
     (complaint,) = complaints(job, Ran(status, said.out, said.err))
     assert "the answer is larger than 1 MiB" in complaint
@@ -208,16 +287,41 @@ def test_an_answer_past_the_limit_is_not_read_on(box: Path, job: str, monkeypatc
 def test_a_healthy_answer_after_a_fault_moves_the_last_success_on(box: Path) -> None:
     _prepare(box)
     with serving(box / "s", lambda _: http(STATUS)):
-        assert run("exporter", "--socket", str(box / "s"), "--source", "localapi", "--now", str(T), "--metrics-path", str(box / "exporter.prom")).status == 0
-    assert series((box / "exporter.prom").read_text())["tailscale_exporter_last_success_timestamp_seconds"] == T
+        assert (
+            run(
+                "exporter",
+                "--socket",
+                str(box / "s"),
+                "--source",
+                "localapi",
+                "--now",
+                str(T),
+                "--metrics-path",
+                str(box / "exporter.prom"),
+            ).status
+            == 0
+        )
+    assert (
+        series((box / "exporter.prom").read_text())[
+            "tailscale_exporter_last_success_timestamp_seconds"
+        ]
+        == T
+    )
 
 
-def test_the_last_success_survives_any_number_of_faults_and_is_absent_where_there_was_none(box: Path) -> None:
+def test_the_last_success_survives_any_number_of_faults_and_is_absent_where_there_was_none(
+    box: Path,
+) -> None:
     _prepare(box)
     options = ("--socket", str(box / "s"), "--source", "localapi", "--now", str(T))
     for _ in range(2):
         run("exporter", *options, "--metrics-path", str(box / "exporter.prom"))
-    assert series((box / "exporter.prom").read_text())["tailscale_exporter_last_success_timestamp_seconds"] == T - 30
+    assert (
+        series((box / "exporter.prom").read_text())[
+            "tailscale_exporter_last_success_timestamp_seconds"
+        ]
+        == T - 30
+    )
     run("exporter", *options, "--metrics-path", str(box / "new.prom"))
     assert series((box / "new.prom").read_text()) == {"tailscale_up": 0}
     os.truncate(box / "exporter.prom", 0)

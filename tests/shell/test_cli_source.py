@@ -8,7 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from support.processes import Ran, complaints, have_ended, inside, interrupt, noted_processes, pids_in, run, series, started, wait_until
+from support.processes import (
+    Ran,
+    complaints,
+    have_ended,
+    inside,
+    interrupt,
+    noted_processes,
+    pids_in,
+    run,
+    series,
+    started,
+    wait_until,
+)
 from support.programs import calls, program
 from support.servers import DIRECT_PONG, http, serving, tailscaled
 from support.statuses import encoded, peer
@@ -16,7 +28,11 @@ from tsfc.shell import program as programs_run
 
 STATUS = encoded(peer("a"), peer("b", "derp"))
 METRICS = "# TYPE tailscaled_approved_routes gauge\ntailscaled_approved_routes 0\n"
-ASKED = {"exporter": "status --json", "native-metrics": "metrics print", "watchdog": "status --json"}
+ASKED = {
+    "exporter": "status --json",
+    "native-metrics": "metrics print",
+    "watchdog": "status --json",
+}
 
 
 def _answering(box: Path, programs: Path) -> Path:
@@ -35,11 +51,24 @@ esac""",
 
 def _job(job: str, box: Path, programs: Path, *options: str) -> Ran:
     state = ["--state-dir", str(box / "state")] if job == "watchdog" else []
-    return run(job, "--source", "cli", "--now", "1800000000", "--metrics-path", str(box / "a.prom"), *state, *options, programs=programs)
+    return run(
+        job,
+        "--source",
+        "cli",
+        "--now",
+        "1800000000",
+        "--metrics-path",
+        str(box / "a.prom"),
+        *state,
+        *options,
+        programs=programs,
+    )
 
 
 @pytest.mark.parametrize("job", ASKED)
-def test_the_program_is_called_as_documented_and_its_standard_error_stays_out_of_the_answer(box: Path, programs: Path, job: str) -> None:
+def test_the_program_is_called_as_documented_and_its_standard_error_stays_out_of_the_answer(
+    box: Path, programs: Path, job: str
+) -> None:
     _answering(box, programs)
     ran = _job(job, box, programs)
     assert (ran.status, ran.stderr) == (0, "")
@@ -51,7 +80,9 @@ def test_the_program_is_called_as_documented_and_its_standard_error_stays_out_of
 
 
 @pytest.mark.parametrize("job", ASKED)
-def test_a_socket_that_was_given_goes_before_the_subcommand(box: Path, programs: Path, job: str) -> None:
+def test_a_socket_that_was_given_goes_before_the_subcommand(
+    box: Path, programs: Path, job: str
+) -> None:
     _answering(box, programs)
     assert _job(job, box, programs, "--socket", "/run/other.sock").status == 0
     assert calls(programs, "tailscale") == [f"--socket=/run/other.sock {ASKED[job]}"]
@@ -67,11 +98,24 @@ def test_the_program_can_be_given_by_its_path(box: Path, programs: Path) -> None
 @pytest.mark.parametrize(
     ("body", "status", "says"),
     [
-        pytest.param("echo 'bad flag:' >&2; echo '  -x' >&2; exit 2", 1, "exit status 2: bad flag: -x; run the command by hand to see more", id="complains"),
-        pytest.param("echo 'said on stdout'; exit 1", 1, "exit status 1: said on stdout; run the command", id="complains on standard output"),
+        pytest.param(
+            "echo 'bad flag:' >&2; echo '  -x' >&2; exit 2",
+            1,
+            "exit status 2: bad flag: -x; run the command by hand to see more",
+            id="complains",
+        ),
+        pytest.param(
+            "echo 'said on stdout'; exit 1",
+            1,
+            "exit status 1: said on stdout; run the command",
+            id="complains on standard output",
+        ),
         pytest.param("exit 3", 1, "exit status 3; run the command", id="says nothing"),
         pytest.param(
-            "printf '\\033[31m\\377\\nred' >&2; exit 1", 1, "exit status 1: \ufffd[31m\ufffd red; run", id="escape sequences and bytes that are no text"
+            "printf '\\033[31m\\377\\nred' >&2; exit 1",
+            1,
+            "exit status 1: \ufffd[31m\ufffd red; run",
+            id="escape sequences and bytes that are no text",
         ),
         pytest.param("kill -SEGV $$", 1, "ended by SIGSEGV; run the command", id="crashes"),
         pytest.param(
@@ -88,7 +132,9 @@ def test_the_program_can_be_given_by_its_path(box: Path, programs: Path) -> None
         ),
     ],
 )
-def test_a_program_that_fails_is_one_line_with_its_words(programs: Path, job: str, body: str, status: int, says: str) -> None:
+def test_a_program_that_fails_is_one_line_with_its_words(
+    programs: Path, job: str, body: str, status: int, says: str
+) -> None:
     program(programs, "tailscale", body)
     ran = _job(job, programs.parent, programs)
     (complaint,) = complaints(job, ran)
@@ -105,7 +151,9 @@ HANGS = {
 
 @pytest.mark.parametrize("hangs", HANGS)
 @pytest.mark.parametrize("job", ["exporter", "native-metrics"])
-def test_a_program_that_hangs_is_ended_in_time_with_all_that_it_started(box: Path, programs: Path, job: str, hangs: str) -> None:
+def test_a_program_that_hangs_is_ended_in_time_with_all_that_it_started(
+    box: Path, programs: Path, job: str, hangs: str
+) -> None:
     with noted_processes(box) as noted:
         program(programs, "tailscale", HANGS[hangs].format(pids=noted))
         ran = _job(job, box, programs, "--timeout", "0.5")
@@ -115,12 +163,26 @@ def test_a_program_that_hangs_is_ended_in_time_with_all_that_it_started(box: Pat
         wait_until(lambda: have_ended(noted), "all of them have ended")
 
 
-def test_a_program_that_prints_without_end_is_ended(box: Path, programs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_program_that_prints_without_end_is_ended(
+    box: Path, programs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """The limit is lowered here."""
     monkeypatch.setattr(programs_run, "OUTPUT_LIMIT", 2**20)
     with noted_processes(box) as noted:
-        fake = program(programs, "tailscale", f"echo $$ >> {noted}; while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done")
-        status = inside("exporter", "--source", "cli", "--tailscale", str(fake), "--metrics-path", str(box / "a.prom"))
+        fake = program(
+            programs,
+            "tailscale",
+            f"echo $$ >> {noted}; while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done",
+        )
+        status = inside(
+            "exporter",
+            "--source",
+            "cli",
+            "--tailscale",
+            str(fake),
+            "--metrics-path",
+            str(box / "a.prom"),
+        )
         said = capfd.readouterr()
         (complaint,) = complaints("exporter", Ran(status, said.out, said.err))
         assert "it printed more than 1 MiB" in complaint
@@ -163,7 +225,9 @@ def test_auto_asks_the_socket_where_somebody_listens(box: Path, programs: Path) 
 
 
 @pytest.mark.parametrize("left_behind", [False, True], ids=["no socket", "a socket left behind"])
-def test_auto_runs_the_program_where_nobody_listens(box: Path, programs: Path, *, left_behind: bool) -> None:
+def test_auto_runs_the_program_where_nobody_listens(
+    box: Path, programs: Path, *, left_behind: bool
+) -> None:
     _answering(box, programs)
     if left_behind:
         with socket.socket(socket.AF_UNIX) as listener:
@@ -184,19 +248,40 @@ def test_auto_stays_with_a_socket_that_answers_badly(box: Path, programs: Path) 
     """A refusal is tailscaled's word; to ask again another way would hide it."""
     _answering(box, programs)
     with serving(box / "s", lambda _: http(b"no", "403 Forbidden")):
-        ran = run("exporter", "--socket", str(box / "s"), "--metrics-path", str(box / "a.prom"), programs=programs)
+        ran = run(
+            "exporter",
+            "--socket",
+            str(box / "s"),
+            "--metrics-path",
+            str(box / "a.prom"),
+            programs=programs,
+        )
     assert ran.status == 1
     assert calls(programs, "tailscale") == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_program_and_all_that_it_started(box: Path, programs: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_the_program_and_all_that_it_started(
+    box: Path, programs: Path, number: signal.Signals
+) -> None:
     with noted_processes(box) as noted:
         program(programs, "tailscale", HANGS["waits for a grandchild"].format(pids=noted))
-        with started("exporter", "--source", "cli", "--timeout", "60", "--metrics-path", str(box / "a.prom"), programs=programs) as process:
+        with started(
+            "exporter",
+            "--source",
+            "cli",
+            "--timeout",
+            "60",
+            "--metrics-path",
+            str(box / "a.prom"),
+            programs=programs,
+        ) as process:
             wait_until(lambda: len(pids_in(noted)) == 2, "the program waits")
             interrupt(process, number)
             _, stderr = process.communicate(timeout=30)
-        assert (process.returncode, stderr.decode()) == (128 + number, f"tsfc: ended by {number.name} before it was done\n")
+        assert (process.returncode, stderr.decode()) == (
+            128 + number,
+            f"tsfc: ended by {number.name} before it was done\n",
+        )
         wait_until(lambda: have_ended(noted), "all of them have ended")
         assert not (box / "a.prom").exists()

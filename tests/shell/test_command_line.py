@@ -24,29 +24,92 @@ COMMANDS = ["exporter", "native-metrics", "keepalive", "watchdog", "stand-in"]
         pytest.param([], "the following arguments are required: COMMAND", id="nothing"),
         pytest.param(["reboot"], "invalid choice: 'reboot'", id="no command"),
         pytest.param(["exporter", "--what"], "unrecognized arguments: --what", id="no option"),
-        pytest.param(["exporter", "--sock", "/s"], "unrecognized arguments: --sock /s", id="an abbreviation"),
+        pytest.param(
+            ["exporter", "--sock", "/s"], "unrecognized arguments: --sock /s", id="an abbreviation"
+        ),
         pytest.param(["--vers"], "", id="an abbreviation before the command"),
         pytest.param(["exporter", "here"], "unrecognized arguments: here", id="too much"),
-        pytest.param(["exporter", "--socket"], "argument --socket: expected one argument", id="no value"),
-        pytest.param(["exporter", "--source", "http"], "argument --source: invalid choice: 'http'", id="no source"),
-        pytest.param(["exporter", "--metrics-file", "f"], "unrecognized arguments", id="an option of another job"),
-        pytest.param(["exporter", "a\nb\n\nc"], "unrecognized arguments: a b c", id="an argument of several lines"),
-        *(pytest.param(["exporter", "--timeout", text], "argument --timeout:", id=f"timeout {text}") for text in ("nan", "inf", "0", "-1", "1e9", "ten", "")),
-        *(pytest.param(["exporter", f"--now={text}"], "argument --now:", id=f"now {text}") for text in ("nan", "-1", "1e300", "yesterday")),
-        *(pytest.param(["keepalive", f"--count={text}"], "argument --count:", id=f"count {text}") for text in ("0", "-1", "1.5", "٣", "1_0", "9" * 5000, "")),
-        *(pytest.param(["keepalive", f"--ping-timeout={text}"], "argument --ping-timeout:", id=f"ping timeout {text}") for text in ("0", "nan", "x")),
-        *(pytest.param(["watchdog", f"--max-relay-seconds={text}"], "argument --max-relay-seconds:", id=f"seconds {text}") for text in ("-1", "1e3", "²")),
-        *(pytest.param(["watchdog", f"--cooldown-seconds={text}"], "argument --cooldown-seconds:", id=f"cooldown {text}") for text in ("-1", "10000000000")),
-        *(pytest.param(["watchdog", f"--unit={text}"], "argument --unit:", id=f"unit {text!r}") for text in ("", "-rf", "a b", "a\n", "a;b", "../a")),
-        pytest.param(["stand-in"], "the following arguments are required: --socket", id="a stand-in nowhere"),
-        pytest.param(["stand-in", "--socket=s"], "one of the arguments --capture --scenario is required", id="a stand-in of nothing"),
+        pytest.param(
+            ["exporter", "--socket"], "argument --socket: expected one argument", id="no value"
+        ),
+        pytest.param(
+            ["exporter", "--source", "http"],
+            "argument --source: invalid choice: 'http'",
+            id="no source",
+        ),
+        pytest.param(
+            ["exporter", "--metrics-file", "f"],
+            "unrecognized arguments",
+            id="an option of another job",
+        ),
+        pytest.param(
+            ["exporter", "a\nb\n\nc"],
+            "unrecognized arguments: a b c",
+            id="an argument of several lines",
+        ),
         *(
-            pytest.param(["stand-in", "--capture=c", "--socket=s", f"--speed={text}"], "argument --speed:", id=f"speed {text}")
+            pytest.param(
+                ["exporter", "--timeout", text], "argument --timeout:", id=f"timeout {text}"
+            )
+            for text in ("nan", "inf", "0", "-1", "1e9", "ten", "")
+        ),
+        *(
+            pytest.param(["exporter", f"--now={text}"], "argument --now:", id=f"now {text}")
+            for text in ("nan", "-1", "1e300", "yesterday")
+        ),
+        *(
+            pytest.param(["keepalive", f"--count={text}"], "argument --count:", id=f"count {text}")
+            for text in ("0", "-1", "1.5", "٣", "1_0", "9" * 5000, "")
+        ),
+        *(
+            pytest.param(
+                ["keepalive", f"--ping-timeout={text}"],
+                "argument --ping-timeout:",
+                id=f"ping timeout {text}",
+            )
+            for text in ("0", "nan", "x")
+        ),
+        *(
+            pytest.param(
+                ["watchdog", f"--max-relay-seconds={text}"],
+                "argument --max-relay-seconds:",
+                id=f"seconds {text}",
+            )
+            for text in ("-1", "1e3", "²")
+        ),
+        *(
+            pytest.param(
+                ["watchdog", f"--cooldown-seconds={text}"],
+                "argument --cooldown-seconds:",
+                id=f"cooldown {text}",
+            )
+            for text in ("-1", "10000000000")
+        ),
+        *(
+            pytest.param(["watchdog", f"--unit={text}"], "argument --unit:", id=f"unit {text!r}")
+            for text in ("", "-rf", "a b", "a\n", "a;b", "../a")
+        ),
+        pytest.param(
+            ["stand-in"], "the following arguments are required: --socket", id="a stand-in nowhere"
+        ),
+        pytest.param(
+            ["stand-in", "--socket=s"],
+            "one of the arguments --capture --scenario is required",
+            id="a stand-in of nothing",
+        ),
+        *(
+            pytest.param(
+                ["stand-in", "--capture=c", "--socket=s", f"--speed={text}"],
+                "argument --speed:",
+                id=f"speed {text}",
+            )
             for text in ("0", "-1", "nan", "inf")
         ),
     ],
 )
-def test_a_usage_error_is_one_line_and_exit_status_2(capfd: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
+def test_a_usage_error_is_one_line_and_exit_status_2(
+    capfd: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
     status = inside(*arguments)
     out, err = capfd.readouterr()
     assert (status, out) == (2, "")
@@ -55,14 +118,30 @@ def test_a_usage_error_is_one_line_and_exit_status_2(capfd: pytest.CaptureFixtur
 
 
 def test_a_usage_error_of_a_process() -> None:
-    assert run("exporter", "--socket") == (2, "", "tsfc exporter: argument --socket: expected one argument; see `tsfc exporter --help`\n")
+    assert run("exporter", "--socket") == (
+        2,
+        "",
+        "tsfc exporter: argument --socket: expected one argument; see `tsfc exporter --help`\n",
+    )
 
 
 @pytest.mark.parametrize("number", ["0", "1000000000"])
-def test_numbers_at_their_bounds_are_taken(capfd: pytest.CaptureFixture[str], box: Path, number: str) -> None:
+def test_numbers_at_their_bounds_are_taken(
+    capfd: pytest.CaptureFixture[str], box: Path, number: str
+) -> None:
     (box / "status.json").write_bytes(encoded(peer("a", "derp")))
-    given = ("--dry-run", "--status-file", str(box / "status.json"), "--state-dir", str(box / "state"), "--now", "0")
-    assert inside("watchdog", *given, "--max-relay-seconds", number, "--cooldown-seconds", number) == 0
+    given = (
+        "--dry-run",
+        "--status-file",
+        str(box / "status.json"),
+        "--state-dir",
+        str(box / "state"),
+        "--now",
+        "0",
+    )
+    assert (
+        inside("watchdog", *given, "--max-relay-seconds", number, "--cooldown-seconds", number) == 0
+    )
     assert capfd.readouterr().out == "DETECTED: a transitioned to relay\n"
 
 
@@ -71,7 +150,9 @@ def test_the_version_is_the_installed_one() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_with_its_defaults(capfd: pytest.CaptureFixture[str], command: str) -> None:
+def test_every_command_has_help_with_its_defaults(
+    capfd: pytest.CaptureFixture[str], command: str
+) -> None:
     assert inside(command, "--help") == 0
     out, err = capfd.readouterr()
     assert (out.startswith(f"usage: tsfc {command} "), err) == (True, "")
@@ -81,7 +162,12 @@ def test_every_command_has_help_with_its_defaults(capfd: pytest.CaptureFixture[s
 def test_the_watchdog_s_defaults_are_the_documented_policy() -> None:
     """They stand a second time in the command line, so that `--help` need not load the core."""
     options = cli._parse(["watchdog"])
-    assert Documented(options.max_relay_seconds, options.cooldown_seconds, frozenset(options.exclude_peer)) == Documented()
+    assert (
+        Documented(
+            options.max_relay_seconds, options.cooldown_seconds, frozenset(options.exclude_peer)
+        )
+        == Documented()
+    )
 
 
 def test_the_program_names_all_commands_in_its_help(capfd: pytest.CaptureFixture[str]) -> None:
@@ -92,7 +178,9 @@ def test_the_program_names_all_commands_in_its_help(capfd: pytest.CaptureFixture
 
 @pytest.mark.parametrize("arguments", [["--help"], ["watchdog", "--help"], ["--version"]])
 @pytest.mark.parametrize(("streams", "status"), [("> /dev/full", 1), (">&-", 0), (">&- 2>&-", 0)])
-def test_help_that_nobody_can_read_is_no_traceback(arguments: list[str], streams: str, status: int) -> None:
+def test_help_that_nobody_can_read_is_no_traceback(
+    arguments: list[str], streams: str, status: int
+) -> None:
     assert run(*arguments, around=f'exec "$@" {streams}') == (status, "", "")
 
 
@@ -103,10 +191,19 @@ def test_a_usage_error_that_nobody_can_read_is_a_status_all_the_same(streams: st
 
 
 @pytest.mark.parametrize("streams", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_job_without_standard_streams_writes_into_none_of_its_files(box: Path, streams: str) -> None:
+def test_a_job_without_standard_streams_writes_into_none_of_its_files(
+    box: Path, streams: str
+) -> None:
     """What would be standard output is not by chance the metrics file, the lock or the socket."""
     (box / "status.json").write_bytes(encoded(peer("a", "derp")))
-    given = ("--status-file", str(box / "status.json"), "--state-dir", str(box / "state"), "--metrics-path", str(box / "a.prom"))
+    given = (
+        "--status-file",
+        str(box / "status.json"),
+        "--state-dir",
+        str(box / "state"),
+        "--metrics-path",
+        str(box / "a.prom"),
+    )
     ran = run("watchdog", *given, around=f'exec "$@" {streams}')
     assert (ran.status, ran.stderr) == (0, "")
     assert ran.stdout == ("" if ">&-" in streams.split() else "DETECTED: a transitioned to relay\n")
@@ -115,20 +212,42 @@ def test_a_job_without_standard_streams_writes_into_none_of_its_files(box: Path,
 
 
 def test_a_status_from_a_standard_input_that_is_closed_is_one_line(box: Path) -> None:
-    ran = run("exporter", "--status-file", "-", "--metrics-path", str(box / "a.prom"), around='exec "$@" <&-')
+    ran = run(
+        "exporter",
+        "--status-file",
+        "-",
+        "--metrics-path",
+        str(box / "a.prom"),
+        around='exec "$@" <&-',
+    )
     assert (ran.status, len(complaints("exporter", ran))) == (1, 1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("job", ["exporter", "watchdog"])
-def test_a_signal_ends_a_hanging_job_in_one_line(box: Path, job: str, number: signal.Signals) -> None:
+def test_a_signal_ends_a_hanging_job_in_one_line(
+    box: Path, job: str, number: signal.Signals
+) -> None:
     with serving(box / "s", lambda _: None) as server:
         state = ["--state-dir", str(box / "state")] if job == "watchdog" else []
-        given = ("--socket", str(box / "s"), "--source", "localapi", "--timeout", "60", "--metrics-path", str(box / "a.prom"))
+        given = (
+            "--socket",
+            str(box / "s"),
+            "--source",
+            "localapi",
+            "--timeout",
+            "60",
+            "--metrics-path",
+            str(box / "a.prom"),
+        )
         with started(job, *given, *state) as process:
             wait_until(lambda: server.requests, "it waits for an answer")
             interrupt(process, number)
-            assert ended(process) == (128 + number, "", f"tsfc: ended by {number.name} before it was done\n")
+            assert ended(process) == (
+                128 + number,
+                "",
+                f"tsfc: ended by {number.name} before it was done\n",
+            )
     assert {path.name for path in box.rglob("*")} <= {"s", "state", ".lock"}
 
 
@@ -137,7 +256,17 @@ def test_a_signal_that_is_ignored_stays_so(box: Path) -> None:
     with (
         serving(box / "s", lambda _: None) as server,
         started(
-            *("exporter", "--socket", str(box / "s"), "--source", "localapi", "--timeout", "0.5", "--metrics-path", str(box / "a.prom")),
+            *(
+                "exporter",
+                "--socket",
+                str(box / "s"),
+                "--source",
+                "localapi",
+                "--timeout",
+                "0.5",
+                "--metrics-path",
+                str(box / "a.prom"),
+            ),
             around="trap '' HUP; exec \"$@\"",
         ) as process,
     ):

@@ -35,7 +35,11 @@ class Watchdog:
 
     def run(self, status: bytes, *, now: int | None = T, at: Path | None = None) -> Ran:
         """Does one run on a status; on what a socket says, where one is given."""
-        source = ["--status-file", str(self._status)] if at is None else ["--socket", str(at), "--source", "localapi", "--timeout", "0.3"]
+        source = (
+            ["--status-file", str(self._status)]
+            if at is None
+            else ["--socket", str(at), "--source", "localapi", "--timeout", "0.3"]
+        )
         self._status.write_bytes(status)
         clock = [] if now is None else ["--now", str(now)]
         files = ["--state-dir", str(self.state), "--metrics-path", str(self._metrics)]
@@ -43,7 +47,10 @@ class Watchdog:
 
     def exported(self) -> dict[str, float]:
         """Returns the metrics of the last run, without the prefix that they share."""
-        return {name.removeprefix("tailscale_watchdog_"): value for name, value in series(self._metrics.read_text()).items()}
+        return {
+            name.removeprefix("tailscale_watchdog_"): value
+            for name, value in series(self._metrics.read_text()).items()
+        }
 
     def restarts(self) -> int:
         """Returns how often systemctl was called."""
@@ -64,7 +71,12 @@ def test_defect_counters_lost_or_one_run_late(watchdog: Watchdog) -> None:
     assert watchdog.exported()["restarts_total"] == 1
     watchdog.run(encoded(peer("rpi3"), peer("nas", "derp")), now=T + 1300)
     watchdog.run(encoded(peer("rpi3"), peer("nas")), now=T + 1360)
-    counted = {"restarts_total": 1, "relay_detections_total": 2, "recoveries_total": 2, "restart_failures_total": 0}
+    counted = {
+        "restarts_total": 1,
+        "relay_detections_total": 2,
+        "recoveries_total": 2,
+        "restart_failures_total": 0,
+    }
     for now in (T + 1420, T + 1480):
         assert watchdog.exported() | counted == watchdog.exported()
         watchdog.run(b"no status", now=now)
@@ -92,7 +104,15 @@ def test_defect_keepalive_waits_for_nothing(box: Path) -> None:
     peers = [peer(f"p{n}", TailscaleIPs=[f"100.64.1.{n}"]) for n in (1, 2, 3)]
     with (
         serving(box / "s", tailscaled(encoded(*peers), ping)) as server,
-        started("keepalive", "--socket", str(box / "s"), "--ping-timeout", "60", "--metrics-path", str(box / "a.prom")) as process,
+        started(
+            "keepalive",
+            "--socket",
+            str(box / "s"),
+            "--ping-timeout",
+            "60",
+            "--metrics-path",
+            str(box / "a.prom"),
+        ) as process,
     ):
         wait_until(lambda: len(server.pings()) == 3, "all three are pinged")
         assert process.poll() is None
@@ -109,28 +129,47 @@ def test_defect_dead_daemon_looks_alive(watchdog: Watchdog, box: Path) -> None:
     assert watchdog.exported()["last_success_timestamp_seconds"] == T
     ran = watchdog.run(b"", now=T + 60, at=box / "nobody")
     assert ran.status == 0
-    assert (watchdog.exported()["last_run_timestamp_seconds"], watchdog.exported()["last_success_timestamp_seconds"]) == (T + 60, T)
+    assert (
+        watchdog.exported()["last_run_timestamp_seconds"],
+        watchdog.exported()["last_success_timestamp_seconds"],
+    ) == (T + 60, T)
     assert not [name for name in watchdog.exported() if "{" in name]
 
     options = ("--now", str(T + 60), "--metrics-path", str(box / "e.prom"))
     run("exporter", "--now", str(T), *options[2:], "--status-file", "-", stdin=STUCK)
     run("exporter", *options, "--socket", str(box / "nobody"), "--source", "localapi")
-    assert series((box / "e.prom").read_text()) == {"tailscale_up": 0, "tailscale_exporter_last_success_timestamp_seconds": T}
+    assert series((box / "e.prom").read_text()) == {
+        "tailscale_up": 0,
+        "tailscale_exporter_last_success_timestamp_seconds": T,
+    }
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"never\n", b"-1\n", b"\xff\n", b"1e3\n", b"9" * 30])
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"never\n", b"-1\n", b"\xff\n", b"1e3\n", b"9" * 30]
+)
 def test_defect_corrupt_state_restarts_at_once(watchdog: Watchdog, content: bytes) -> None:
     """It means: unknown, count from now. That is said once, for then the file is whole again."""
     for name in ("peer_rpi3", ".last_restart", ".restart_count"):
         (watchdog.state / name).write_bytes(content)
     ran = watchdog.run(STUCK)
-    assert [complaint.split()[0] for complaint in complaints("watchdog", ran)] == ["peer_rpi3", ".last_restart", ".restart_count"]
+    assert [complaint.split()[0] for complaint in complaints("watchdog", ran)] == [
+        "peer_rpi3",
+        ".last_restart",
+        ".restart_count",
+    ]
     assert (ran.status, ran.stdout) == (0, "WAITING: rpi3 on relay for 0s (threshold: 600s)\n")
-    assert watchdog.run(STUCK, now=T + 60) == (0, "WAITING: rpi3 on relay for 60s (threshold: 600s)\n", "")
+    assert watchdog.run(STUCK, now=T + 60) == (
+        0,
+        "WAITING: rpi3 on relay for 60s (threshold: 600s)\n",
+        "",
+    )
     assert (watchdog.restarts(), watchdog.exported()["restarts_total"]) == (0, 0)
 
 
-@pytest.mark.parametrize("meanwhile", [encoded(peer("rpi3", "offline")), encoded(), encoded(peer("rpi3", "derp", Expired=True))])
+@pytest.mark.parametrize(
+    "meanwhile",
+    [encoded(peer("rpi3", "offline")), encoded(), encoded(peer("rpi3", "derp", Expired=True))],
+)
 def test_defect_vanished_peer_returns_with_old_start(watchdog: Watchdog, meanwhile: bytes) -> None:
     watchdog.run(STUCK)
     assert watchdog.run(meanwhile, now=T + 300) == (0, "", "")
@@ -152,7 +191,11 @@ def test_defect_clock_steps(watchdog: Watchdog, step: int) -> None:
     now = clocks.instant(None)
     if now.boot is None:
         pytest.skip("this system has no boot clock")
-    then = msgspec.structs.replace(now, unix=now.unix - 60 - step, boot=msgspec.structs.replace(now.boot, seconds=now.boot.seconds - 60))
+    then = msgspec.structs.replace(
+        now,
+        unix=now.unix - 60 - step,
+        boot=msgspec.structs.replace(now.boot, seconds=now.boot.seconds - 60),
+    )
     (watchdog.state / ".last_run").write_bytes(msgspec.json.encode(LastRun(at=then)))
     (watchdog.state / "peer_rpi3").write_text(f"{then.unix - 100}\n")
     ran = watchdog.run(STUCK, now=None)
@@ -178,13 +221,38 @@ def test_defect_one_hung_call_stops_everything(watchdog: Watchdog, box: Path) ->
     begun = time.monotonic()
     with serving(box / "silent", lambda _: None):
         for job in ("exporter", "native-metrics", "keepalive"):
-            options = ("--socket", str(box / "silent"), "--source", "localapi", "--timeout", "0.3", "--metrics-path", str(box / f"{job}.prom"))
+            options = (
+                "--socket",
+                str(box / "silent"),
+                "--source",
+                "localapi",
+                "--timeout",
+                "0.3",
+                "--metrics-path",
+                str(box / f"{job}.prom"),
+            )
             ran = run(job, *options)
             assert (ran.status, len(complaints(job, ran))) == (0, 1)
         assert len(complaints("watchdog", watchdog.run(b"", at=box / "silent"))) == 1
-    peers = [peer("hung", "derp", TailscaleIPs=["100.64.1.1"]), *(peer(f"p{n}", TailscaleIPs=[f"100.64.1.{n}"]) for n in range(2, 9))]
-    with serving(box / "s", tailscaled(encoded(*peers), lambda request: None if request.ip == "100.64.1.1" else DIRECT_PONG)):
-        assert run("keepalive", "--socket", str(box / "s"), "--ping-timeout", "0.3", "--metrics-path", str(box / "a.prom")) == (0, "", "")
+    peers = [
+        peer("hung", "derp", TailscaleIPs=["100.64.1.1"]),
+        *(peer(f"p{n}", TailscaleIPs=[f"100.64.1.{n}"]) for n in range(2, 9)),
+    ]
+    with serving(
+        box / "s",
+        tailscaled(
+            encoded(*peers), lambda request: None if request.ip == "100.64.1.1" else DIRECT_PONG
+        ),
+    ):
+        assert run(
+            "keepalive",
+            "--socket",
+            str(box / "s"),
+            "--ping-timeout",
+            "0.3",
+            "--metrics-path",
+            str(box / "a.prom"),
+        ) == (0, "", "")
     exported = series((box / "a.prom").read_text())
     assert exported['tailscale_keepalive_peers{result="direct"}'] == 7
     assert exported['tailscale_keepalive_peers{result="no_reply"}'] == 1
@@ -193,14 +261,28 @@ def test_defect_one_hung_call_stops_everything(watchdog: Watchdog, box: Path) ->
 
 def test_defect_two_peers_in_one_series_share_no_file_either(watchdog: Watchdog) -> None:
     twins = encoded(peer("rpi3", "derp", ID="nA"), peer("rpi3", "derp", ID="nB"))
-    assert watchdog.run(twins).stdout.splitlines() == [f"DETECTED: rpi3#{id_} transitioned to relay" for id_ in ("nA", "nB")]
-    assert {name for name in tree(watchdog.state) if name.startswith("peer_")} == {"peer_rpi3%23nA", "peer_rpi3%23nB"}
+    assert watchdog.run(twins).stdout.splitlines() == [
+        f"DETECTED: rpi3#{id_} transitioned to relay" for id_ in ("nA", "nB")
+    ]
+    assert {name for name in tree(watchdog.state) if name.startswith("peer_")} == {
+        "peer_rpi3%23nA",
+        "peer_rpi3%23nB",
+    }
 
 
 def test_a_slow_answer_of_one_peer_keeps_no_other_waiting(box: Path) -> None:
     """Pings to a relayed peer take seconds; the others have long had theirs."""
-    peers = [peer("slow", "derp", TailscaleIPs=["100.64.1.1"]), *(peer(f"p{n}", TailscaleIPs=[f"100.64.1.{n}"]) for n in range(2, 30))]
-    with serving(box / "s", tailscaled(encoded(*peers), lambda request: DERP_PONG if request.ip == "100.64.1.1" else DIRECT_PONG)) as server:
+    peers = [
+        peer("slow", "derp", TailscaleIPs=["100.64.1.1"]),
+        *(peer(f"p{n}", TailscaleIPs=[f"100.64.1.{n}"]) for n in range(2, 30)),
+    ]
+    with serving(
+        box / "s",
+        tailscaled(
+            encoded(*peers),
+            lambda request: DERP_PONG if request.ip == "100.64.1.1" else DIRECT_PONG,
+        ),
+    ) as server:
         assert run("keepalive", "--socket", str(box / "s"), "--count", "2") == (0, "", "")
     slow = [request.at for request in server.pings() if request.ip == "100.64.1.1"]
     assert max(request.at for request in server.pings() if request.ip != "100.64.1.1") < slow[1]

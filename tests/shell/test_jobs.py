@@ -14,7 +14,14 @@ from tsfc.shell.tailscaled import source as tailscaled
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 JOBS = ["exporter", "native-metrics", "keepalive", "watchdog"]
-STATE_FILES = {".lock", ".last_run", ".restart_count", ".restart_failure_count", ".detection_count", ".recovery_count"}
+STATE_FILES = {
+    ".lock",
+    ".last_run",
+    ".restart_count",
+    ".restart_failure_count",
+    ".detection_count",
+    ".recovery_count",
+}
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +29,15 @@ def socket() -> Iterator[Path]:
     """The socket of a stand-in that plays the recording so slowly that its first observation stays on."""
     with short_directory() as directory:
         path = directory / "s"
-        with started("stand-in", "--capture", str(FIXTURES / "timeline.ndjson"), "--socket", str(path), "--speed", "0.001"):
+        with started(
+            "stand-in",
+            "--capture",
+            str(FIXTURES / "timeline.ndjson"),
+            "--socket",
+            str(path),
+            "--speed",
+            "0.001",
+        ):
             wait_until(lambda: localapi.is_reachable(str(path)), "the stand-in listens")
             yield path
 
@@ -43,13 +58,18 @@ def test_the_exporter_writes_every_peer_with_its_path(socket: Path, box: Path) -
     assert exported["tailscale_exporter_duration_seconds"] > 0
 
 
-def test_native_metrics_are_tailscaleds_to_the_byte_and_then_our_own(socket: Path, box: Path) -> None:
+def test_native_metrics_are_tailscaleds_to_the_byte_and_then_our_own(
+    socket: Path, box: Path
+) -> None:
     ran = run("native-metrics", "--socket", str(socket), "--metrics-path", str(box / "a.prom"))
     assert ran == (0, "", "")
     own = localapi.call(str(socket), "GET", tailscaled.USERMETRICS, timeout=10).unwrap()
     written = (box / "a.prom").read_bytes()
     assert written.startswith(own)
-    assert set(series(written.removeprefix(own).decode())) == {"tailscale_native_metrics_up", "tailscale_native_metrics_duration_seconds"}
+    assert set(series(written.removeprefix(own).decode())) == {
+        "tailscale_native_metrics_up",
+        "tailscale_native_metrics_duration_seconds",
+    }
     assert series(written.decode())["tailscale_native_metrics_up"] == 1
 
 
@@ -57,7 +77,16 @@ def test_native_metrics_are_tailscaleds_to_the_byte_and_then_our_own(socket: Pat
 def test_native_metrics_of_a_real_tailscaled_stay_as_they_are(given: str) -> None:
     recorded = FIXTURES / "usermetrics.txt"
     file = str(recorded) if given == "file" else "-"
-    ran = run("native-metrics", "--metrics-file", file, "--now", "1", "--metrics-path", "-", stdin=recorded.read_bytes())
+    ran = run(
+        "native-metrics",
+        "--metrics-file",
+        file,
+        "--now",
+        "1",
+        "--metrics-path",
+        "-",
+        stdin=recorded.read_bytes(),
+    )
     own = "".join(ran.stdout.partition("# HELP tailscale_native_metrics_up")[1:])
     assert (ran.status, ran.stderr) == (0, "")
     assert ran.stdout == recorded.read_text() + own
@@ -65,7 +94,9 @@ def test_native_metrics_of_a_real_tailscaled_stay_as_they_are(given: str) -> Non
 
 
 def test_keepalive_says_how_each_peer_answered(socket: Path, box: Path) -> None:
-    ran = run("keepalive", "--socket", str(socket), "--count", "1", "--metrics-path", str(box / "a.prom"))
+    ran = run(
+        "keepalive", "--socket", str(socket), "--count", "1", "--metrics-path", str(box / "a.prom")
+    )
     assert ran == (0, "", "")
     exported = series((box / "a.prom").read_text())
     assert exported['tailscale_keepalive_peers{result="direct"}'] == 1
@@ -74,34 +105,68 @@ def test_keepalive_says_how_each_peer_answered(socket: Path, box: Path) -> None:
 
 
 def test_keepalive_writes_nothing_unless_asked_to(socket: Path, box: Path) -> None:
-    assert run("keepalive", "--socket", str(socket), "--count", "1", around=f'cd {box}; exec "$@"') == (0, "", "")
+    assert run(
+        "keepalive", "--socket", str(socket), "--count", "1", around=f'cd {box}; exec "$@"'
+    ) == (0, "", "")
     assert not list(box.iterdir())
 
 
 def test_the_watchdog_detects_and_remembers(socket: Path, box: Path) -> None:
-    options = ("--socket", str(socket), "--state-dir", str(box / "state"), "--metrics-path", str(box / "a.prom"))
+    options = (
+        "--socket",
+        str(socket),
+        "--state-dir",
+        str(box / "state"),
+        "--metrics-path",
+        str(box / "a.prom"),
+    )
     ran = run("watchdog", *options)
-    assert ran == (0, "".join(f"DETECTED: {name} transitioned to relay\n" for name in ("bravo", "delta", "echo")), "")
+    assert ran == (
+        0,
+        "".join(f"DETECTED: {name} transitioned to relay\n" for name in ("bravo", "delta", "echo")),
+        "",
+    )
     exported = series((box / "a.prom").read_text())
     assert exported["tailscale_watchdog_relay_detections_total"] == 3
     assert exported['tailscale_watchdog_peer_state{peer="carol"}'] == 0
     assert exported['tailscale_watchdog_peer_state{peer="echo"}'] == 1
-    assert {path.name for path in (box / "state").iterdir()} == {*STATE_FILES, "peer_bravo", "peer_delta", "peer_echo"}
+    assert {path.name for path in (box / "state").iterdir()} == {
+        *STATE_FILES,
+        "peer_bravo",
+        "peer_delta",
+        "peer_echo",
+    }
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_standard_output_gets_the_metrics_and_nothing_else(socket: Path, box: Path, job: str) -> None:
+def test_standard_output_gets_the_metrics_and_nothing_else(
+    socket: Path, box: Path, job: str
+) -> None:
     """The watchdog's log lines then go to standard error, where they are no complaints."""
-    ran = run(job, "--socket", str(socket), "--metrics-path", "-", *_options(job, box), *(["--count", "1"] if job == "keepalive" else []))
+    ran = run(
+        job,
+        "--socket",
+        str(socket),
+        "--metrics-path",
+        "-",
+        *_options(job, box),
+        *(["--count", "1"] if job == "keepalive" else []),
+    )
     assert ran.status == 0
     assert f"tailscale_{job.replace('-', '_')}_duration_seconds" in series(ran.stdout)
-    said = [f"DETECTED: {name} transitioned to relay" for name in ("bravo", "delta", "echo")] if job == "watchdog" else []
+    said = (
+        [f"DETECTED: {name} transitioned to relay" for name in ("bravo", "delta", "echo")]
+        if job == "watchdog"
+        else []
+    )
     assert ran.stderr.splitlines() == said
 
 
 @pytest.mark.parametrize("job", JOBS)
 @pytest.mark.parametrize("umask", ["077", "000"])
-def test_metrics_are_readable_for_all_whatever_the_umask_and_nothing_is_left_beside_them(socket: Path, box: Path, job: str, umask: str) -> None:
+def test_metrics_are_readable_for_all_whatever_the_umask_and_nothing_is_left_beside_them(
+    socket: Path, box: Path, job: str, umask: str
+) -> None:
     (box / "out").mkdir()
     path = box / "out" / "a.prom"
     ran = run(
@@ -118,21 +183,44 @@ def test_metrics_are_readable_for_all_whatever_the_umask_and_nothing_is_left_bes
 
 @pytest.mark.parametrize("job", ["exporter", "watchdog"])
 def test_a_run_outside_real_time_is_the_same_to_the_byte_each_time(box: Path, job: str) -> None:
-    given = ("--status-file", str(FIXTURES / "mixed-paths.json"), "--now", "1795438491.9", "--metrics-path", "-")
-    first, second = (run(job, *given, *(["--state-dir", str(box / number)] if job == "watchdog" else [])) for number in ("one", "two"))
+    given = (
+        "--status-file",
+        str(FIXTURES / "mixed-paths.json"),
+        "--now",
+        "1795438491.9",
+        "--metrics-path",
+        "-",
+    )
+    first, second = (
+        run(job, *given, *(["--state-dir", str(box / number)] if job == "watchdog" else []))
+        for number in ("one", "two")
+    )
     assert first == second
     assert first.status == 0
     assert f"tailscale_{job}_duration_seconds" not in first.stdout
 
 
 def test_the_status_can_come_from_standard_input(box: Path) -> None:
-    ran = run("exporter", "--status-file", "-", "--metrics-path", str(box / "a.prom"), stdin=(FIXTURES / "mixed-paths.json").read_bytes())
+    ran = run(
+        "exporter",
+        "--status-file",
+        "-",
+        "--metrics-path",
+        str(box / "a.prom"),
+        stdin=(FIXTURES / "mixed-paths.json").read_bytes(),
+    )
     assert ran == (0, "", "")
     assert series((box / "a.prom").read_text())["tailscale_up"] == 1
 
 
 def test_a_stopped_tailscaled_is_up_0_without_peers(box: Path) -> None:
-    ran = run("exporter", "--status-file", str(FIXTURES / "stopped.json"), "--metrics-path", str(box / "a.prom"))
+    ran = run(
+        "exporter",
+        "--status-file",
+        str(FIXTURES / "stopped.json"),
+        "--metrics-path",
+        str(box / "a.prom"),
+    )
     assert ran == (0, "", "")
     exported = series((box / "a.prom").read_text())
     assert exported["tailscale_up"] == 0

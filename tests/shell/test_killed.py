@@ -15,7 +15,9 @@ from support.statuses import encoded, peer
 
 T = 1_800_000_000
 KILLED = -9
-OUTCOME_UNKNOWN = "the run that restarted tailscaled ended before it knew the outcome: counted as done"
+OUTCOME_UNKNOWN = (
+    "the run that restarted tailscaled ended before it knew the outcome: counted as done"
+)
 
 HISTORY = {
     "peer_slow": f"{T - 700}\n",
@@ -38,7 +40,9 @@ class Host:
         self._forks = forks
         self._systemctl = systemctl
         self._programs = box / "bin"
-        (box / "status.json").write_bytes(encoded(peer("slow", "derp"), peer("cured"), peer("fresh", "derp")))
+        (box / "status.json").write_bytes(
+            encoded(peer("slow", "derp"), peer("cured"), peer("fresh", "derp"))
+        )
 
     def reset(self, history: dict[str, str] | None) -> None:
         """Brings everything back to where it was before the first run."""
@@ -53,8 +57,19 @@ class Host:
 
     def watchdog(self, now: int, *, kill_at: int | None = None, log: Path | None = None) -> Ran:
         """Does one run."""
-        options = ("--now", str(now), "--status-file", str(self.box / "status.json"), "--state-dir", str(self.state), "--metrics-path", str(self.metrics))
-        return self._forks.run("watchdog", *options, programs=self._programs, kill_at=kill_at, log=log)
+        options = (
+            "--now",
+            str(now),
+            "--status-file",
+            str(self.box / "status.json"),
+            "--state-dir",
+            str(self.state),
+            "--metrics-path",
+            str(self.metrics),
+        )
+        return self._forks.run(
+            "watchdog", *options, programs=self._programs, kill_at=kill_at, log=log
+        )
 
     def restarts(self) -> list[str]:
         """Returns what was asked of systemctl."""
@@ -79,7 +94,9 @@ def _until_a_run_completes(killed_run: Callable[[int], Ran]) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("kills", [1, 2], ids=["once", "twice at the same step"])
-def test_a_kill_at_any_step_costs_at_most_one_restart_and_no_counter(box: Path, forks: Forked, kills: int) -> None:
+def test_a_kill_at_any_step_costs_at_most_one_restart_and_no_counter(
+    box: Path, forks: Forked, kills: int
+) -> None:
     """There is one uncertain window: killed between the durable state and the start of systemctl, nothing was restarted and one restart is counted."""
     host = Host(box, forks, "exit 0")
     unasked: list[int] = []
@@ -100,7 +117,12 @@ def test_a_kill_at_any_step_costs_at_most_one_restart_and_no_counter(box: Path, 
             unasked.append(step)
             assert host.files()[".last_restart"] != f"{T + 60}\n"
         assert set(complaints("watchdog", ran)) <= {OUTCOME_UNKNOWN}
-        assert (host.count("restart"), host.count("restart_failure"), host.count("detection"), host.count("recovery")) == (4, 0, 6, 8), step
+        assert (
+            host.count("restart"),
+            host.count("restart_failure"),
+            host.count("detection"),
+            host.count("recovery"),
+        ) == (4, 0, 6, 8), step
         assert set(host.files()) == {
             ".lock",
             ".last_restart",
@@ -121,7 +143,9 @@ def test_a_kill_at_any_step_costs_at_most_one_restart_and_no_counter(box: Path, 
     assert unasked == list(range(unasked[0], unasked[-1] + 1)), "one window"
 
 
-def test_a_kill_at_any_step_of_a_failing_restart_is_no_second_try_within_the_cooldown(box: Path, forks: Forked) -> None:
+def test_a_kill_at_any_step_of_a_failing_restart_is_no_second_try_within_the_cooldown(
+    box: Path, forks: Forked
+) -> None:
     host = Host(box, forks, "echo 'Unit not found.' >&2; exit 5")
 
     def killed_run(step: int) -> Ran:
@@ -135,7 +159,9 @@ def test_a_kill_at_any_step_of_a_failing_restart_is_no_second_try_within_the_coo
         assert (host.count("detection"), host.count("recovery")) == (6, 8), step
 
 
-def test_a_kill_at_any_step_of_the_very_first_run_leaves_a_host_where_the_next_is_the_first(box: Path, forks: Forked) -> None:
+def test_a_kill_at_any_step_of_the_very_first_run_leaves_a_host_where_the_next_is_the_first(
+    box: Path, forks: Forked
+) -> None:
     host = Host(box, forks, "exit 0")
 
     def killed_run(step: int) -> Ran:
@@ -154,7 +180,9 @@ def test_the_state_is_durable_before_anything_is_restarted(box: Path, forks: For
     host.reset(HISTORY)
     assert host.watchdog(T, log=box / "steps").status == 0
     steps = (box / "steps").read_text().splitlines()
-    before = steps[: next(number for number, step in enumerate(steps) if step.startswith("subprocess.Popen"))]
+    before = steps[
+        : next(number for number, step in enumerate(steps) if step.startswith("subprocess.Popen"))
+    ]
     renamed = [number for number, step in enumerate(before) if step.startswith("os.rename")]
     assert renamed
     for number in renamed:
@@ -171,21 +199,35 @@ def test_a_watchdog_killed_while_systemctl_runs_counts_the_restart_once(box: Pat
     for name, text in HISTORY.items():
         (state / name).write_text(text)
     program(binaries, "systemctl", 'kill -KILL "$PPID"')
-    (box / "status.json").write_bytes(encoded(peer("slow", "derp"), peer("cured"), peer("fresh", "derp")))
-    options = ("--status-file", str(box / "status.json"), "--state-dir", str(state), "--metrics-path", str(box / "watchdog.prom"))
+    (box / "status.json").write_bytes(
+        encoded(peer("slow", "derp"), peer("cured"), peer("fresh", "derp"))
+    )
+    options = (
+        "--status-file",
+        str(box / "status.json"),
+        "--state-dir",
+        str(state),
+        "--metrics-path",
+        str(box / "watchdog.prom"),
+    )
 
     assert run("watchdog", "--now", str(T), *options, programs=binaries).status == KILLED
     ran = run("watchdog", "--now", str(T + 60), *options, programs=binaries)
 
     assert complaints("watchdog", ran) == [OUTCOME_UNKNOWN]
-    assert ran.stdout == "WAITING: fresh on relay for 60s (threshold: 600s)\nCOOLDOWN: slow exceeded threshold but in cooldown (540s remaining)\n"
+    assert (
+        ran.stdout
+        == "WAITING: fresh on relay for 60s (threshold: 600s)\nCOOLDOWN: slow exceeded threshold but in cooldown (540s remaining)\n"
+    )
     assert ran.status == 0
     assert calls(binaries, "systemctl") == ["restart tailscaled.service"]
     assert series((box / "watchdog.prom").read_text())["tailscale_watchdog_restarts_total"] == 4
 
 
 @pytest.mark.parametrize("job", ["exporter", "watchdog"])
-def test_a_kill_at_any_step_leaves_the_old_metrics_or_the_new(box: Path, forks: Forked, job: str) -> None:
+def test_a_kill_at_any_step_leaves_the_old_metrics_or_the_new(
+    box: Path, forks: Forked, job: str
+) -> None:
     """What a killed run leaves beside the file is nothing that a textfile collector would read."""
     metrics, status, state = box / "out" / "a.prom", box / "status.json", box / "state"
     status.write_bytes(encoded(peer("a", "derp")))
@@ -203,7 +245,9 @@ def test_a_kill_at_any_step_leaves_the_old_metrics_or_the_new(box: Path, forks: 
 
     seen = {text for _ in _until_a_run_completes(killed_run) if (text := metrics.read_text())}
     assert seen == {old, new}
-    assert [path.name for path in metrics.parent.iterdir() if path.name.endswith(".prom")] == ["a.prom"]
+    assert [path.name for path in metrics.parent.iterdir() if path.name.endswith(".prom")] == [
+        "a.prom"
+    ]
 
 
 @pytest.mark.parametrize("job", ["exporter", "watchdog"])
@@ -211,10 +255,22 @@ def test_defect_temporary_file_on_another_file_system(box: Path, forks: Forked, 
     """Whatever is written is written in the directory of the file that it becomes: nothing else can be renamed in one step."""
     (box / "out").mkdir()
     (box / "status.json").write_bytes(encoded(peer("a", "derp")))
-    arguments = [job, "--now", str(T), "--status-file", str(box / "status.json"), "--metrics-path", str(box / "out" / "a.prom")]
+    arguments = [
+        job,
+        "--now",
+        str(T),
+        "--status-file",
+        str(box / "status.json"),
+        "--metrics-path",
+        str(box / "out" / "a.prom"),
+    ]
     if job == "watchdog":
         arguments += ["--state-dir", str(box / "state")]
     assert forks.run(*arguments, log=box / "steps").status == 0
-    written = {Path(step.split()[1]) for step in (box / "steps").read_text().splitlines() if step.startswith(("write", "os.rename"))}
+    written = {
+        Path(step.split()[1])
+        for step in (box / "steps").read_text().splitlines()
+        if step.startswith(("write", "os.rename"))
+    }
     directories = {path.parent for path in written if path.name not in {"stdout", "stderr"}}
     assert directories == {box / "out", *([box / "state"] if job == "watchdog" else [])}

@@ -12,7 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from support.processes import Forked, Ran, complaints, ended, interrupt, run, series, started, wait_until
+from support.processes import (
+    Forked,
+    Ran,
+    complaints,
+    ended,
+    interrupt,
+    run,
+    series,
+    started,
+    wait_until,
+)
 from support.programs import calls, program
 from support.statuses import encoded, peer
 from tsfc.core.watchdog.events import Failed
@@ -82,7 +92,14 @@ class Host:
         self.state.mkdir()
         (self.state / "peer_rpi3").write_text(f"{T - 650}\n")
         (box / "status.json").write_bytes(encoded(peer("rpi3", "derp")))
-        self._files = ["--status-file", str(box / "status.json"), "--state-dir", str(self.state), "--metrics-path", str(self.metrics)]
+        self._files = [
+            "--status-file",
+            str(box / "status.json"),
+            "--state-dir",
+            str(self.state),
+            "--metrics-path",
+            str(self.metrics),
+        ]
 
     def options(self, *, now: int = T) -> list[str]:
         """Returns the options of a run."""
@@ -97,7 +114,9 @@ class Host:
     def counted(self) -> tuple[float, float]:
         """Returns how many restarts were done, and how many have failed."""
         exported = series(self.metrics.read_text())
-        return exported["tailscale_watchdog_restarts_total"], exported["tailscale_watchdog_restart_failures_total"]
+        return exported["tailscale_watchdog_restarts_total"], exported[
+            "tailscale_watchdog_restart_failures_total"
+        ]
 
 
 @pytest.fixture
@@ -118,7 +137,11 @@ def test_a_restart_that_is_done_is_counted(host: Host) -> None:
     """To connect is to ask: nothing is sent. Then it cools down, and does not ask again."""
     with helping(host.path, says(b"done\n")) as helper:
         assert host.run() == (0, RESTART_LINE, "")
-        assert host.run(now=T + 60) == (0, "COOLDOWN: rpi3 exceeded threshold but in cooldown (540s remaining)\n", "")
+        assert host.run(now=T + 60) == (
+            0,
+            "COOLDOWN: rpi3 exceeded threshold but in cooldown (540s remaining)\n",
+            "",
+        )
     assert (helper.sent, host.counted()) == ([b""], (1, 0))
 
 
@@ -143,7 +166,10 @@ def test_nobody_is_asked_where_nothing_is_to_be_restarted(host: Host) -> None:
 @pytest.mark.parametrize(
     ("answer", "shown"),
     [
-        (b"Failed to restart a.service: Unit a.service not found.\n", "Failed to restart a.service: Unit a.service not found."),
+        (
+            b"Failed to restart a.service: Unit a.service not found.\n",
+            "Failed to restart a.service: Unit a.service not found.",
+        ),
         (b"warning\ndone\n", "warning done"),
         (b"don", "don"),
         (b"done", "done"),
@@ -156,7 +182,9 @@ def test_nobody_is_asked_where_nothing_is_to_be_restarted(host: Host) -> None:
     ],
     ids=ascii,
 )
-def test_any_other_answer_is_a_restart_that_failed_and_is_shown(host: Host, answer: bytes, shown: str) -> None:
+def test_any_other_answer_is_a_restart_that_failed_and_is_shown(
+    host: Host, answer: bytes, shown: str
+) -> None:
     """`done` after something else is said by who did not stop at an error."""
     with helping(host.path, says(answer)):
         assert complaint(host, host.run()) == f"{shown}{SEE}"
@@ -164,11 +192,16 @@ def test_any_other_answer_is_a_restart_that_failed_and_is_shown(host: Host, answ
 
 def test_the_unit_is_named(host: Host) -> None:
     with helping(host.path, says(b"no\n")):
-        assert complaint(host, host.run("--unit", "a@b.service"), unit="a@b.service") == "no; see `systemctl status a@b.service`"
+        assert (
+            complaint(host, host.run("--unit", "a@b.service"), unit="a@b.service")
+            == "no; see `systemctl status a@b.service`"
+        )
 
 
 @pytest.mark.parametrize("answer", [b"", b"\n", b" \t\n"])
-def test_a_connection_that_is_closed_without_an_answer_is_a_restart_that_failed(host: Host, answer: bytes) -> None:
+def test_a_connection_that_is_closed_without_an_answer_is_a_restart_that_failed(
+    host: Host, answer: bytes
+) -> None:
     with helping(host.path, says(answer)):
         assert complaint(host, host.run()) == f"the connection was closed without an answer{SEE}"
 
@@ -186,7 +219,9 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE.keys())
-def test_an_answer_from_hell_stays_on_one_printable_line_of_some_length(host: Host, answer: bytes) -> None:
+def test_an_answer_from_hell_stays_on_one_printable_line_of_some_length(
+    host: Host, answer: bytes
+) -> None:
     """That the line is printable, `complaints` holds."""
     with helping(host.path, says(answer)):
         said = complaint(host, host.run())
@@ -195,7 +230,9 @@ def test_an_answer_from_hell_stays_on_one_printable_line_of_some_length(host: Ho
 
 
 @pytest.mark.parametrize("start", [b"", b"done\n"])
-def test_an_answer_without_an_end_is_read_no_further_than_anybody_would_read_it(host: Host, start: bytes) -> None:
+def test_an_answer_without_an_end_is_read_no_further_than_anybody_would_read_it(
+    host: Host, start: bytes
+) -> None:
     """It would otherwise fill the memory, or last until the bound on the time."""
 
     def answer(connection: socket.socket) -> None:
@@ -252,11 +289,17 @@ def _a_socket_of_datagrams(path: Path) -> None:
         (_a_socket_of_datagrams, "Connection refused"),
     ],
 )
-def test_where_nobody_can_be_asked_that_is_a_restart_that_failed(host: Host, make: Callable[[Path], None], why: str) -> None:
+def test_where_nobody_can_be_asked_that_is_a_restart_that_failed(
+    host: Host, make: Callable[[Path], None], why: str
+) -> None:
     """It is counted and cools down, like any other."""
     make(host.path)
     assert complaint(host, host.run()) == f"{why}{NOBODY}"
-    assert host.run(now=T + 60) == (0, "COOLDOWN: rpi3 exceeded threshold but in cooldown (540s remaining)\n", "")
+    assert host.run(now=T + 60) == (
+        0,
+        "COOLDOWN: rpi3 exceeded threshold but in cooldown (540s remaining)\n",
+        "",
+    )
 
 
 def test_a_socket_of_datagrams_that_is_open_is_of_the_wrong_kind(host: Host) -> None:
@@ -279,7 +322,9 @@ def test_a_path_that_is_empty_is_one_line(host: Host) -> None:
 
 
 @pytest.mark.parametrize("start", [b"", b"done\n"])
-def test_a_helper_that_hangs_is_given_up(box: Path, monkeypatch: pytest.MonkeyPatch, start: bytes) -> None:
+def test_a_helper_that_hangs_is_given_up(
+    box: Path, monkeypatch: pytest.MonkeyPatch, start: bytes
+) -> None:
     """Also one that has said `done` and does not hang up: what else it may say is not known. The bound is shortened here."""
     monkeypatch.setattr(systemd, "TIMEOUT_SECONDS", 0.3)
     release = threading.Event()
@@ -292,7 +337,9 @@ def test_a_helper_that_hangs_is_given_up(box: Path, monkeypatch: pytest.MonkeyPa
         outcome = systemd.ask_for_restart(UNIT, str(box / "s"))
         release.set()
         assert helper.went.wait(60)
-    assert outcome == Failed(f"asking for a restart of {UNIT} over {box}/s: not done within 0.3 s{SEE}")
+    assert outcome == Failed(
+        f"asking for a restart of {UNIT} over {box}/s: not done within 0.3 s{SEE}"
+    )
 
 
 def test_a_helper_that_dribbles_is_given_up(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,7 +354,9 @@ def test_a_helper_that_dribbles_is_given_up(box: Path, monkeypatch: pytest.Monke
     with helping(box / "s", answer):
         outcome = systemd.ask_for_restart(UNIT, str(box / "s"))
         release.set()
-    assert outcome == Failed(f"asking for a restart of {UNIT} over {box}/s: not done within 0.3 s{SEE}")
+    assert outcome == Failed(
+        f"asking for a restart of {UNIT} over {box}/s: not done within 0.3 s{SEE}"
+    )
 
 
 def test_a_socket_at_which_all_wait_is_given_up(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,7 +367,9 @@ def test_a_socket_at_which_all_wait_is_given_up(box: Path, monkeypatch: pytest.M
         listener.listen(0)
         waiting.connect(str(box / "s"))
         outcome = systemd.ask_for_restart(UNIT, str(box / "s"))
-    assert outcome == Failed(f"asking for a restart of {UNIT} over {box}/s: not done within 0.3 s{SEE}")
+    assert outcome == Failed(
+        f"asking for a restart of {UNIT} over {box}/s: not done within 0.3 s{SEE}"
+    )
 
 
 def test_a_restart_that_takes_long_is_waited_for(host: Host) -> None:
@@ -347,7 +398,9 @@ def test_the_cooldown_is_on_the_disk_before_anybody_is_asked(host: Host) -> None
     assert '"restart_pending":true' in seen[".last_run"]
 
 
-def test_a_run_that_is_ended_while_it_waits_is_one_line_and_the_next_counts_the_restart(host: Host) -> None:
+def test_a_run_that_is_ended_while_it_waits_is_one_line_and_the_next_counts_the_restart(
+    host: Host,
+) -> None:
     """Who was asked goes on, so it counts as done."""
     asked, release = threading.Event(), threading.Event()
 
@@ -359,10 +412,16 @@ def test_a_run_that_is_ended_while_it_waits_is_one_line_and_the_next_counts_the_
         with started(*host.options(), programs=host.programs) as process:
             wait_until(asked.is_set, "it asks")
             interrupt(process, signal.SIGTERM)
-            assert ended(process) == (143, RESTART_LINE, "tsfc: ended by SIGTERM before it was done\n")
+            assert ended(process) == (
+                143,
+                RESTART_LINE,
+                "tsfc: ended by SIGTERM before it was done\n",
+            )
         release.set()
     ran = host.run(now=T + 60)
-    assert complaints("watchdog", ran) == ["the run that restarted tailscaled ended before it knew the outcome: counted as done"]
+    assert complaints("watchdog", ran) == [
+        "the run that restarted tailscaled ended before it knew the outcome: counted as done"
+    ]
     assert (ran.status, host.counted()) == (0, (1, 0))
 
 

@@ -17,7 +17,17 @@ OLD = "# the old file\n"
 
 
 def _exporter(path: str, around: str | None = None) -> Ran:
-    return run("exporter", "--status-file", "-", "--now", "1", "--metrics-path", path, stdin=encoded(peer("a")), around=around)
+    return run(
+        "exporter",
+        "--status-file",
+        "-",
+        "--now",
+        "1",
+        "--metrics-path",
+        path,
+        stdin=encoded(peer("a")),
+        around=around,
+    )
 
 
 def _pipe(path: Path) -> None:
@@ -50,7 +60,9 @@ def test_what_is_no_regular_file_is_not_replaced(box: Path, make: Callable[[Path
     make(path)
     mode, before = path.lstat().st_mode, sorted(box.iterdir())
     ran = _exporter(str(path))
-    assert complaints("exporter", ran) == [f"writing {path}: it is not a regular file; give a file for --metrics-path, or - for standard output"]
+    assert complaints("exporter", ran) == [
+        f"writing {path}: it is not a regular file; give a file for --metrics-path, or - for standard output"
+    ]
     assert (ran.status, path.lstat().st_mode, sorted(box.iterdir())) == (1, mode, before)
     if make is _link:
         assert path.read_text() == OLD
@@ -65,10 +77,14 @@ def test_the_null_device_of_the_machine_is_not_replaced() -> None:
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        pytest.param("missing/a.prom", "No such file or directory; create the directory ", id="no directory"),
+        pytest.param(
+            "missing/a.prom", "No such file or directory; create the directory ", id="no directory"
+        ),
         pytest.param("file/a.prom", "Not a directory; ", id="a file on the way"),
         pytest.param("missing/", "", id="a directory that is not there"),
-        pytest.param("x" * 255, "File name too long; ", id="a name that leaves no room for a temporary one"),
+        pytest.param(
+            "x" * 255, "File name too long; ", id="a name that leaves no room for a temporary one"
+        ),
     ],
 )
 def test_a_place_that_does_not_exist_is_one_line(box: Path, path: str, says: str) -> None:
@@ -103,14 +119,30 @@ def test_a_directory_without_the_right_to_write_is_one_line(box: Path) -> None:
 
 @pytest.mark.parametrize("blocks", [0, 1], ids=["nothing", "half of it"])
 @pytest.mark.parametrize("job", ["exporter", "native-metrics"])
-def test_a_full_disk_leaves_the_old_file_whole_and_no_temporary_one(box: Path, job: str, blocks: int) -> None:
+def test_a_full_disk_leaves_the_old_file_whole_and_no_temporary_one(
+    box: Path, job: str, blocks: int
+) -> None:
     """A process that may make no larger file is one whose disk is full; a block is 512 bytes, and the text is longer."""
     path = box / "a.prom"
     path.write_text(OLD)
     metrics = f"# {'x' * 2000}\n".encode()
-    given, stdin = ("--metrics-file", metrics) if job == "native-metrics" else ("--status-file", encoded(*(peer(f"p{n}") for n in range(9))))
-    ran = run(job, given, "-", "--metrics-path", str(path), stdin=stdin, around=f'ulimit -f {blocks}; exec "$@"')
-    assert complaints(job, ran) == [f"writing {path}: File too large; see to {box}, or give --metrics-path; the file is as it was"]
+    given, stdin = (
+        ("--metrics-file", metrics)
+        if job == "native-metrics"
+        else ("--status-file", encoded(*(peer(f"p{n}") for n in range(9))))
+    )
+    ran = run(
+        job,
+        given,
+        "-",
+        "--metrics-path",
+        str(path),
+        stdin=stdin,
+        around=f'ulimit -f {blocks}; exec "$@"',
+    )
+    assert complaints(job, ran) == [
+        f"writing {path}: File too large; see to {box}, or give --metrics-path; the file is as it was"
+    ]
     assert (ran.status, tree(box)) == (1, {"a.prom": OLD.encode()})
 
 
@@ -126,7 +158,9 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
     assert "Traceback" not in ran.stderr
 
 
-def test_a_file_that_was_there_is_replaced_whatever_its_mode_and_other_names_keep_the_old(box: Path) -> None:
+def test_a_file_that_was_there_is_replaced_whatever_its_mode_and_other_names_keep_the_old(
+    box: Path,
+) -> None:
     path, other = box / "a.prom", box / "b.prom"
     path.write_text(OLD)
     path.chmod(0o600)
@@ -141,7 +175,9 @@ def test_a_temporary_file_that_a_stranger_put_there_is_not_written_through(box: 
     """Its name holds the process id, which a stranger can guess: a shell that becomes the run makes it certain."""
     (box / "victim").write_text(OLD)
     path = box / "a.prom"
-    assert _exporter(str(path), around=f'{shutil.which("ln")} -s victim {box}/.a.prom.$$.tmp; exec "$@"') == (0, "", "")
+    assert _exporter(
+        str(path), around=f'{shutil.which("ln")} -s victim {box}/.a.prom.$$.tmp; exec "$@"'
+    ) == (0, "", "")
     assert (box / "victim").read_text() == OLD
     assert sorted(tree(box)) == ["a.prom", "victim"]
 

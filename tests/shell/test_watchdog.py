@@ -33,7 +33,12 @@ from tsfc.shell import systemd
 T = 1_800_000_000
 STUCK = {"peer_rpi3": f"{T - 650}\n"}
 RESTART_LINE = "RESTART: rpi3 on relay for 650s, restarting tailscaled\n"
-COUNTERS = {".restart_count": "0\n", ".restart_failure_count": "0\n", ".detection_count": "0\n", ".recovery_count": "0\n"}
+COUNTERS = {
+    ".restart_count": "0\n",
+    ".restart_failure_count": "0\n",
+    ".detection_count": "0\n",
+    ".recovery_count": "0\n",
+}
 
 
 class Host:
@@ -61,7 +66,14 @@ class Host:
 
     def options(self, *, now: int = T) -> list[str]:
         """Returns the options of a run."""
-        files = ["--status-file", str(self.box / "status.json"), "--state-dir", str(self.state), "--metrics-path", str(self.metrics)]
+        files = [
+            "--status-file",
+            str(self.box / "status.json"),
+            "--state-dir",
+            str(self.state),
+            "--metrics-path",
+            str(self.metrics),
+        ]
         return ["watchdog", "--now", str(now), *files]
 
     def run(self, *options: str, now: int = T, around: str | None = None) -> Ran:
@@ -76,11 +88,18 @@ class Host:
 
     def files(self) -> dict[str, str]:
         """Returns what the state directory holds, without the lock and the document that tells of the last run."""
-        return {path.name: path.read_text() for path in self.state.iterdir() if path.name not in {".lock", ".last_run"}}
+        return {
+            path.name: path.read_text()
+            for path in self.state.iterdir()
+            if path.name not in {".lock", ".last_run"}
+        }
 
     def exported(self) -> dict[str, float]:
         """Returns the metrics, without the prefix that they share."""
-        return {name.removeprefix("tailscale_watchdog_"): value for name, value in series(self.metrics.read_text()).items()}
+        return {
+            name.removeprefix("tailscale_watchdog_"): value
+            for name, value in series(self.metrics.read_text()).items()
+        }
 
 
 def test_the_whole_documented_cycle_to_the_byte(box: Path, forks: Forked) -> None:
@@ -104,7 +123,13 @@ def test_the_whole_documented_cycle_to_the_byte(box: Path, forks: Forked) -> Non
         assert (ran.status, ran.stderr) == (0, "")
         told.append((now, ran.stdout, host.files()))
 
-    nothing = {".restart_count": "0\n", ".restart_failure_count": "0\n", ".detection_count": "1\n", ".recovery_count": "0\n", "peer_rpi3": f"{T}\n"}
+    nothing = {
+        ".restart_count": "0\n",
+        ".restart_failure_count": "0\n",
+        ".detection_count": "1\n",
+        ".recovery_count": "0\n",
+        "peer_rpi3": f"{T}\n",
+    }
     restarted = nothing | {".restart_count": "1\n", ".last_restart": f"{T + 650}\n"}
     direct_again = {name: text for name, text in restarted.items() if name != "peer_rpi3"}
     assert told == [
@@ -114,8 +139,16 @@ def test_the_whole_documented_cycle_to_the_byte(box: Path, forks: Forked) -> Non
         (650, RESTART_LINE, restarted),
         (1050, "COOLDOWN: rpi3 exceeded threshold but in cooldown (200s remaining)\n", restarted),
         (1051, "RECOVERED: rpi3 back to direct\n", direct_again),
-        (2000, "DETECTED: rpi3 transitioned to relay\n", direct_again | {".detection_count": "2\n", "peer_rpi3": f"{T + 2000}\n"}),
-        (2060, "RECOVERED: rpi3 back to direct\n", direct_again | {".detection_count": "2\n", ".recovery_count": "1\n"}),
+        (
+            2000,
+            "DETECTED: rpi3 transitioned to relay\n",
+            direct_again | {".detection_count": "2\n", "peer_rpi3": f"{T + 2000}\n"},
+        ),
+        (
+            2060,
+            "RECOVERED: rpi3 back to direct\n",
+            direct_again | {".detection_count": "2\n", ".recovery_count": "1\n"},
+        ),
         (2061, "", direct_again | {".detection_count": "2\n", ".recovery_count": "1\n"}),
     ]
     assert host.restarts() == ["restart tailscaled.service"]
@@ -126,13 +159,33 @@ def test_files_as_the_shell_scripts_wrote_them_are_read_and_kept(box: Path, fork
     """With and without an end of line; a file that is none of ours stays untouched."""
     host = Host(box, forks)
     host.sees(encoded(peer("rpi3", "derp"), peer("nas", "derp")))
-    history = {"peer_nas": f"{T - 300}\n", ".last_restart": f"{T - 9000}\n", ".detection_count": "34\n", "notes.txt": "by the admin\n"}
-    host.remembers(history | {"peer_rpi3": f"{T - 200}", ".restart_count": "12", ".recovery_count": " 5 \n"})
+    history = {
+        "peer_nas": f"{T - 300}\n",
+        ".last_restart": f"{T - 9000}\n",
+        ".detection_count": "34\n",
+        "notes.txt": "by the admin\n",
+    }
+    host.remembers(
+        history | {"peer_rpi3": f"{T - 200}", ".restart_count": "12", ".recovery_count": " 5 \n"}
+    )
     ran = host.run()
-    assert ran == (0, "WAITING: nas on relay for 300s (threshold: 600s)\nWAITING: rpi3 on relay for 200s (threshold: 600s)\n", "")
-    ours = {"peer_rpi3": f"{T - 200}\n", ".restart_count": "12\n", ".recovery_count": "5\n", ".restart_failure_count": "0\n"}
+    assert ran == (
+        0,
+        "WAITING: nas on relay for 300s (threshold: 600s)\nWAITING: rpi3 on relay for 200s (threshold: 600s)\n",
+        "",
+    )
+    ours = {
+        "peer_rpi3": f"{T - 200}\n",
+        ".restart_count": "12\n",
+        ".recovery_count": "5\n",
+        ".restart_failure_count": "0\n",
+    }
     assert host.files() == history | ours
-    assert (host.exported()["restarts_total"], host.exported()["relay_detections_total"], host.exported()["recoveries_total"]) == (12, 34, 5)
+    assert (
+        host.exported()["restarts_total"],
+        host.exported()["relay_detections_total"],
+        host.exported()["recoveries_total"],
+    ) == (12, 34, 5)
 
 
 def test_the_unit_can_be_named(box: Path, forks: Forked) -> None:
@@ -157,12 +210,22 @@ def test_the_cooldown_is_on_the_disk_before_systemctl_runs(box: Path, forks: For
 @pytest.mark.parametrize(
     ("systemctl", "says"),
     [
-        pytest.param("echo 'Unit tailscaled.service not found.' >&2; exit 5", "exit status 5: Unit tailscaled.service not found.", id="complains"),
-        pytest.param("exit 1", "exit status 1; see `systemctl status tailscaled.service`, and --unit", id="says nothing"),
+        pytest.param(
+            "echo 'Unit tailscaled.service not found.' >&2; exit 5",
+            "exit status 5: Unit tailscaled.service not found.",
+            id="complains",
+        ),
+        pytest.param(
+            "exit 1",
+            "exit status 1; see `systemctl status tailscaled.service`, and --unit",
+            id="says nothing",
+        ),
         pytest.param("kill -KILL $$", "ended by SIGKILL", id="is killed"),
     ],
 )
-def test_a_restart_that_fails_is_counted_and_cools_down(box: Path, forks: Forked, systemctl: str, says: str) -> None:
+def test_a_restart_that_fails_is_counted_and_cools_down(
+    box: Path, forks: Forked, systemctl: str, says: str
+) -> None:
     host = Host(box, forks, systemctl)
     host.remembers(STUCK)
     ran = host.run()
@@ -170,7 +233,11 @@ def test_a_restart_that_fails_is_counted_and_cools_down(box: Path, forks: Forked
     assert complaint.startswith(f"restarting with `systemctl restart tailscaled.service`: {says}")
     assert (ran.status, ran.stdout) == (1, RESTART_LINE)
     assert (host.exported()["restarts_total"], host.exported()["restart_failures_total"]) == (0, 1)
-    assert host.run(now=T + 60) == (0, "COOLDOWN: rpi3 exceeded threshold but in cooldown (540s remaining)\n", "")
+    assert host.run(now=T + 60) == (
+        0,
+        "COOLDOWN: rpi3 exceeded threshold but in cooldown (540s remaining)\n",
+        "",
+    )
     assert host.restarts() == ["restart tailscaled.service"]
 
 
@@ -179,11 +246,15 @@ def test_a_host_without_systemctl_is_one_line(box: Path, forks: Forked) -> None:
     (host.programs / "systemctl").unlink()
     host.remembers(STUCK)
     ran = host.run()
-    assert complaints("watchdog", ran) == ["restarting with `systemctl restart tailscaled.service`: there is no systemctl on PATH; the watchdog needs systemd"]
+    assert complaints("watchdog", ran) == [
+        "restarting with `systemctl restart tailscaled.service`: there is no systemctl on PATH; the watchdog needs systemd"
+    ]
     assert (ran.status, host.exported()["restart_failures_total"]) == (1, 1)
 
 
-def test_a_systemctl_that_hangs_is_given_up(box: Path, forks: Forked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_systemctl_that_hangs_is_given_up(
+    box: Path, forks: Forked, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The bound is shortened here."""
     host = Host(box, forks, "sleep 300")
     monkeypatch.setenv("PATH", str(host.programs))
@@ -200,7 +271,9 @@ def test_a_restart_that_takes_long_is_waited_for(box: Path, forks: Forked) -> No
 
 
 @pytest.mark.parametrize("exists", [False, True], ids=["no state directory", "a state directory"])
-def test_a_dry_run_says_what_a_run_would_and_changes_nothing(box: Path, forks: Forked, *, exists: bool) -> None:
+def test_a_dry_run_says_what_a_run_would_and_changes_nothing(
+    box: Path, forks: Forked, *, exists: bool
+) -> None:
     host = Host(box, forks)
     if exists:
         host.remembers(STUCK)
@@ -233,14 +306,18 @@ def test_a_second_run_does_nothing_while_the_first_is_at_it(box: Path, forks: Fo
         dry = host.run("--dry-run", now=T + 1)
         (box / "go").touch()
         assert ended(first) == (0, RESTART_LINE, "")
-    assert complaints("watchdog", second) == [f"another run holds the lock in {host.state}: this one does nothing"]
+    assert complaints("watchdog", second) == [
+        f"another run holds the lock in {host.state}: this one does nothing"
+    ]
     assert (second.status, second.stdout) == (0, "")
     assert dry.status == 0
     assert host.restarts() == ["restart tailscaled.service"]
     assert host.exported()["restarts_total"] == 1
 
 
-def test_the_lock_goes_with_its_run_and_not_with_what_the_run_started(box: Path, forks: Forked) -> None:
+def test_the_lock_goes_with_its_run_and_not_with_what_the_run_started(
+    box: Path, forks: Forked
+) -> None:
     """Systemctl does not inherit the lock: what it leaves running locks nobody out."""
     host = Host(box, forks, f"sleep 300 > /dev/null 2>&1 & echo $! > {box}/pid")
     host.remembers(STUCK)
@@ -251,7 +328,9 @@ def test_the_lock_goes_with_its_run_and_not_with_what_the_run_started(box: Path,
         os.kill(int((box / "pid").read_text()), 9)
 
 
-def test_a_run_that_is_ended_while_it_restarts_is_one_line_and_the_next_counts_the_restart(box: Path, forks: Forked) -> None:
+def test_a_run_that_is_ended_while_it_restarts_is_one_line_and_the_next_counts_the_restart(
+    box: Path, forks: Forked
+) -> None:
     """Systemd finishes what it was asked for, so it counts as done."""
     with noted_processes(box) as noted:
         host = Host(box, forks, f"echo $$ > {noted}; exec sleep 300")
@@ -259,15 +338,26 @@ def test_a_run_that_is_ended_while_it_restarts_is_one_line_and_the_next_counts_t
         with started(*host.options(), programs=host.programs) as process:
             wait_until(lambda: pids_in(noted), "it restarts")
             interrupt(process, signal.SIGTERM)
-            assert ended(process) == (143, RESTART_LINE, "tsfc: ended by SIGTERM before it was done\n")
+            assert ended(process) == (
+                143,
+                RESTART_LINE,
+                "tsfc: ended by SIGTERM before it was done\n",
+            )
         assert have_ended(noted)
     ran = host.run(now=T + 60)
-    assert complaints("watchdog", ran) == ["the run that restarted tailscaled ended before it knew the outcome: counted as done"]
-    assert (ran.status, ran.stdout) == (0, "COOLDOWN: rpi3 exceeded threshold but in cooldown (540s remaining)\n")
+    assert complaints("watchdog", ran) == [
+        "the run that restarted tailscaled ended before it knew the outcome: counted as done"
+    ]
+    assert (ran.status, ran.stdout) == (
+        0,
+        "COOLDOWN: rpi3 exceeded threshold but in cooldown (540s remaining)\n",
+    )
     assert (host.exported()["restarts_total"], len(host.restarts())) == (1, 1)
 
 
-def test_log_lines_go_to_standard_error_where_standard_output_has_the_metrics(box: Path, forks: Forked) -> None:
+def test_log_lines_go_to_standard_error_where_standard_output_has_the_metrics(
+    box: Path, forks: Forked
+) -> None:
     host = Host(box, forks)
     host.remembers(STUCK)
     ran = host.run("--metrics-path", "-")
@@ -275,8 +365,12 @@ def test_log_lines_go_to_standard_error_where_standard_output_has_the_metrics(bo
     assert series(ran.stdout)["tailscale_watchdog_restarts_total"] == 1
 
 
-@pytest.mark.parametrize("streams", [">&-", ">/dev/full", ">&- 2>&-", ">/dev/full 2>/dev/full", "<&- >&- 2>&-"])
-def test_a_journal_that_cannot_be_written_prevents_no_restart(box: Path, forks: Forked, streams: str) -> None:
+@pytest.mark.parametrize(
+    "streams", [">&-", ">/dev/full", ">&- 2>&-", ">/dev/full 2>/dev/full", "<&- >&- 2>&-"]
+)
+def test_a_journal_that_cannot_be_written_prevents_no_restart(
+    box: Path, forks: Forked, streams: str
+) -> None:
     host = Host(box, forks)
     host.remembers(STUCK)
     assert host.run(around=f'exec "$@" {streams}') == (0, "", "")
@@ -307,8 +401,19 @@ def _temporary_is_a_directory(host: Host) -> None:
     (host.state / ".tmp").mkdir()
 
 
-@pytest.mark.parametrize("make", [_is_a_file, _is_a_dangling_link, _lock_is_a_link, _lock_is_a_directory, _temporary_is_a_directory])
-def test_a_state_that_cannot_be_written_is_one_line_and_nothing_is_restarted(box: Path, forks: Forked, make: Callable[[Host], None]) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [
+        _is_a_file,
+        _is_a_dangling_link,
+        _lock_is_a_link,
+        _lock_is_a_directory,
+        _temporary_is_a_directory,
+    ],
+)
+def test_a_state_that_cannot_be_written_is_one_line_and_nothing_is_restarted(
+    box: Path, forks: Forked, make: Callable[[Host], None]
+) -> None:
     host = Host(box, forks)
     make(host)
     ran = host.run()
@@ -358,7 +463,15 @@ def test_an_excluded_peer_is_exported_and_never_the_cause(box: Path, forks: Fork
     assert host.run("--exclude-peer", "nas").stdout.splitlines()[-1] == RESTART_LINE.rstrip()
 
 
-@pytest.mark.parametrize("unseen", [encoded(peer("rpi3"), BackendState="Stopped"), encoded(BackendState="NeedsLogin"), b"", b"not JSON"])
+@pytest.mark.parametrize(
+    "unseen",
+    [
+        encoded(peer("rpi3"), BackendState="Stopped"),
+        encoded(BackendState="NeedsLogin"),
+        b"",
+        b"not JSON",
+    ],
+)
 def test_where_nothing_can_be_seen_all_is_kept(box: Path, forks: Forked, unseen: bytes) -> None:
     host = Host(box, forks)
     host.remembers(STUCK | COUNTERS)
@@ -391,7 +504,12 @@ def test_files_from_hell_in_the_state_directory_harm_nothing(box: Path, forks: F
     for name in HELL:
         (host.state / name).write_text("\x1b[31mx\n")
     (host.state / os.fsdecode(b"peer_\xff")).write_text("1")
-    for name, content in {"peer_binary": b"\xff\x00", "peer_huge": b"9" * 2**17, "peer_negative": b"-5", "peer_past": b"9" * 19}.items():
+    for name, content in {
+        "peer_binary": b"\xff\x00",
+        "peer_huge": b"9" * 2**17,
+        "peer_negative": b"-5",
+        "peer_past": b"9" * 19,
+    }.items():
         (host.state / name).write_bytes(content)
     (host.state / "peer_link").symlink_to("/dev/zero")
     (host.state / "peer_dangling").symlink_to("/nonexistent")
@@ -404,11 +522,17 @@ def test_files_from_hell_in_the_state_directory_harm_nothing(box: Path, forks: F
     assert host.restarts() == ["restart tailscaled.service"]
     after = {name: content for name, content in tree(box).items() if not name.startswith("state")}
     assert set(after) == {*outside, "a.prom", "bin/systemctl.calls"}
-    assert host.run(now=T + 1) == (0, "COOLDOWN: rpi3 exceeded threshold but in cooldown (599s remaining)\n", "")
+    assert host.run(now=T + 1) == (
+        0,
+        "COOLDOWN: rpi3 exceeded threshold but in cooldown (599s remaining)\n",
+        "",
+    )
 
 
 @pytest.mark.parametrize("name", ["peer_pipe", ".journal"])
-def test_a_named_pipe_in_the_state_directory_stops_nothing(box: Path, forks: Forked, name: str) -> None:
+def test_a_named_pipe_in_the_state_directory_stops_nothing(
+    box: Path, forks: Forked, name: str
+) -> None:
     """Nobody ever writes into it: a run that waited for that would wait for ever, and with it every later one."""
     host = Host(box, forks)
     host.remembers(STUCK)
@@ -420,7 +544,9 @@ def test_a_named_pipe_in_the_state_directory_stops_nothing(box: Path, forks: For
 
 
 @pytest.mark.parametrize("name", ["peer_directory", ".last_restart", ".journal"])
-def test_a_directory_in_a_files_place_is_said_and_nothing_is_restarted_twice(box: Path, forks: Forked, name: str) -> None:
+def test_a_directory_in_a_files_place_is_said_and_nothing_is_restarted_twice(
+    box: Path, forks: Forked, name: str
+) -> None:
     host = Host(box, forks)
     host.remembers(STUCK)
     (host.state / name).mkdir()
@@ -435,7 +561,18 @@ def test_a_daemon_that_hangs_holds_up_nothing(box: Path, forks: Forked) -> None:
     host = Host(box, forks)
     host.remembers(STUCK)
     with serving(box / "s", lambda _: None):
-        options = ("--now", str(T), "--socket", str(box / "s"), "--timeout", "0.3", "--state-dir", str(host.state), "--metrics-path", str(host.metrics))
+        options = (
+            "--now",
+            str(T),
+            "--socket",
+            str(box / "s"),
+            "--timeout",
+            "0.3",
+            "--state-dir",
+            str(host.state),
+            "--metrics-path",
+            str(host.metrics),
+        )
         ran = run("watchdog", *options, programs=host.programs)
     (complaint,) = complaints("watchdog", ran)
     assert "no whole answer within 0.3 s" in complaint

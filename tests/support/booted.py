@@ -27,7 +27,17 @@ CHECKOUT = Path(__file__).parents[2]
 UNITS = "/etc/systemd/system"
 "Where a test's units belong."
 SYSTEMD = "/lib/systemd/systemd"
-PROGRAMS = ("journalctl", "mount", "nsenter", "pivot_root", "setpriv", "sh", "systemctl", "tar", "unshare")
+PROGRAMS = (
+    "journalctl",
+    "mount",
+    "nsenter",
+    "pivot_root",
+    "setpriv",
+    "sh",
+    "systemctl",
+    "tar",
+    "unshare",
+)
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 POLL_SECONDS = 0.02
 TARGET = f"{UNITS}/booted.target"
@@ -103,7 +113,15 @@ class Machine:
     def run(self, *argv: str, check: bool = True, stdin: bytes = b"") -> Ran:
         """Runs a program in it, as root, to its end; with `check` it has to succeed."""
         command = ("nsenter", "--target", str(self.pid), "--all", *argv)
-        done = subprocess.run(command, input=stdin, capture_output=True, env=ENVIRONMENT, umask=0o022, timeout=DEADLINE_SECONDS, check=False)
+        done = subprocess.run(
+            command,
+            input=stdin,
+            capture_output=True,
+            env=ENVIRONMENT,
+            umask=0o022,
+            timeout=DEADLINE_SECONDS,
+            check=False,
+        )
         ran = Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
         assert not check or ran.status == 0, f"{argv}: {ran}"
         return ran
@@ -115,7 +133,9 @@ class Machine:
         for part in (path, *path.parents):
             if part == root:
                 break
-            assert not (part.is_symlink() and part.readlink().is_absolute()), f"{part} is a link that leads out of the machine"
+            assert not (part.is_symlink() and part.readlink().is_absolute()), (
+                f"{part} is a link that leads out of the machine"
+            )
         return path
 
     def journal(self, *arguments: str) -> list[str]:
@@ -125,7 +145,9 @@ class Machine:
 
     def show(self, unit: str, name: str) -> str:
         """Returns a property of a unit, as `systemctl show` has it."""
-        return self.run("systemctl", "show", f"--property={name}", "--value", unit).stdout.removesuffix("\n")
+        return self.run(
+            "systemctl", "show", f"--property={name}", "--value", unit
+        ).stdout.removesuffix("\n")
 
     def wait_until(self, unit: str, name: str, value: str) -> None:
         """Waits until a property of a unit has a value."""
@@ -138,7 +160,9 @@ class Machine:
 
 
 @contextmanager
-def booted(*, files: Mapping[str, str] = {}, network: Path | None = None, visible: Sequence[Path] = ()) -> Generator[Machine]:
+def booted(
+    *, files: Mapping[str, str] = {}, network: Path | None = None, visible: Sequence[Path] = ()
+) -> Generator[Machine]:
     """Boots a machine and ends it with the block.
 
     It ends, too, with the thread that booted it, whatever that one died of.
@@ -148,7 +172,11 @@ def booted(*, files: Mapping[str, str] = {}, network: Path | None = None, visibl
         network: the path of the network namespace to use; without it a new one, where only the loopback is up.
         visible: directories that are there as they are outside, to be read, wherever they are.
     """
-    with _first_process(SYSTEMD, OWN_FILES | dict(files), network, visible) as (machine, process, errors):
+    with _first_process(SYSTEMD, OWN_FILES | dict(files), network, visible) as (
+        machine,
+        process,
+        errors,
+    ):
         _wait_until_up(machine, process, errors)
         yield machine
 
@@ -181,12 +209,43 @@ def _first_process(
     """Prepares a machine and starts its PID 1; gives, too, the process outside that ends with it, and what was said on standard error."""
     elsewhere = ("--net",) if network is None else ()
     inside = () if network is None else ("nsenter", f"--net={network}")
-    unshare = ("unshare", "--fork", "--kill-child", "--pid", "--mount", "--propagation=private", "--ipc", "--uts", *elsewhere)
-    with _control_group() as group, short_directory() as scratch, tempfile.TemporaryFile() as errors, _archive(files) as archive:
-        script = ("sh", "-euc", PREPARE, "sh", str(group), str(scratch), init, *_beside_the_root(visible))
+    unshare = (
+        "unshare",
+        "--fork",
+        "--kill-child",
+        "--pid",
+        "--mount",
+        "--propagation=private",
+        "--ipc",
+        "--uts",
+        *elsewhere,
+    )
+    with (
+        _control_group() as group,
+        short_directory() as scratch,
+        tempfile.TemporaryFile() as errors,
+        _archive(files) as archive,
+    ):
+        script = (
+            "sh",
+            "-euc",
+            PREPARE,
+            "sh",
+            str(group),
+            str(scratch),
+            init,
+            *_beside_the_root(visible),
+        )
         command = (*inside, "setpriv", "--pdeathsig=KILL", *unshare, *script)
         # A session of its own: the terminal's Ctrl-C is none for this PID 1, which would reboot.
-        with subprocess.Popen(command, stdin=archive, stdout=subprocess.PIPE, stderr=errors, env=ENVIRONMENT, start_new_session=True) as process:
+        with subprocess.Popen(
+            command,
+            stdin=archive,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=ENVIRONMENT,
+            start_new_session=True,
+        ) as process:
             pid = b""
             try:
                 assert process.stdout
@@ -204,12 +263,29 @@ def _first_process(
 
 def _wait_until_up(machine: Machine, process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while (state := machine.run("systemctl", "is-system-running", check=False)).stdout not in {"running\n", "degraded\n"}:
+    while (state := machine.run("systemctl", "is-system-running", check=False)).stdout not in {
+        "running\n",
+        "degraded\n",
+    }:
         if process.poll() is not None:
             raise UnbootedError(f"systemd ended with {process.returncode}: {_in_one_line(errors)}")
         if time.monotonic() > deadline:
-            seen = [machine.run(*command, check=False) for command in (("systemctl", "list-jobs"), ("systemctl", "--failed"), ("journalctl", "--lines=50"))]
-            raise UnbootedError("\n".join((f"after {DEADLINE_SECONDS} s it is {state}", *(ran.stdout + ran.stderr for ran in seen))))
+            seen = [
+                machine.run(*command, check=False)
+                for command in (
+                    ("systemctl", "list-jobs"),
+                    ("systemctl", "--failed"),
+                    ("journalctl", "--lines=50"),
+                )
+            ]
+            raise UnbootedError(
+                "\n".join(
+                    (
+                        f"after {DEADLINE_SECONDS} s it is {state}",
+                        *(ran.stdout + ran.stderr for ran in seen),
+                    )
+                )
+            )
         time.sleep(POLL_SECONDS)
 
 
@@ -221,7 +297,10 @@ def _control_group() -> Generator[Path]:
         group.chmod(0o755)
         yield group
     finally:
-        wait_until(lambda: "populated 0" in (group / "cgroup.events").read_text(), "the processes of the control group have ended")
+        wait_until(
+            lambda: "populated 0" in (group / "cgroup.events").read_text(),
+            "the processes of the control group have ended",
+        )
         for directory, _, _ in os.walk(group, topdown=False):
             os.rmdir(directory)
 
@@ -238,7 +317,11 @@ def _archive(files: Mapping[str, str]) -> Generator[IO[bytes]]:
             for path, text in files.items():
                 entry = tarfile.TarInfo(path.removeprefix("/"))
                 content = text.encode()
-                entry.size, entry.mode, entry.mtime = len(content), 0o755 if text.startswith("#!") else 0o644, int(os.stat("/").st_mtime)
+                entry.size, entry.mode, entry.mtime = (
+                    len(content),
+                    0o755 if text.startswith("#!") else 0o644,
+                    int(os.stat("/").st_mtime),
+                )
                 tar.addfile(entry, io.BytesIO(content))
         archive.seek(0)
         yield archive
@@ -247,7 +330,11 @@ def _archive(files: Mapping[str, str]) -> Generator[IO[bytes]]:
 def _beside_the_root(visible: Sequence[Path]) -> list[str]:
     """Returns what running the checkout takes, and what else is wanted, that the booted machine would not have from the overlay."""
     places = sorted({str(CHECKOUT), sys.prefix, sys.base_prefix, *map(str, visible)})
-    return [place for place in places if os.stat(place).st_dev != os.stat("/").st_dev or Path(place).parts[1] == "tmp"]
+    return [
+        place
+        for place in places
+        if os.stat(place).st_dev != os.stat("/").st_dev or Path(place).parts[1] == "tmp"
+    ]
 
 
 def _in_one_line(errors: IO[bytes]) -> str:

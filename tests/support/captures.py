@@ -46,9 +46,13 @@ def hectic(seed: int, length: int = 60) -> list[dict[str, Any]]:
             case 0:
                 observations.append({"captured_at": at, "status": {"BackendState": 5}})
             case 1:
-                observations.append(seen(at, *peers, BackendState=chance.choice(("Stopped", "Starting", "NoState"))))
+                observations.append(
+                    seen(at, *peers, BackendState=chance.choice(("Stopped", "Starting", "NoState")))
+                )
             case 2:
                 observations.append({"captured_at": at + 0.75, "status": {"Peer": None}})
             case _:
-                observations.append(seen(at, *peers, Version=chance.choice(("1.78.3", "1.102.3-t53a0d659a"))))
+                observations.append(
+                    seen(at, *peers, Version=chance.choice(("1.78.3", "1.102.3-t53a0d659a")))
+                )
     return observations

@@ -90,12 +90,17 @@ BAD_STATUSES: dict[str, bytes] = {
     "count-negative": encoded(peer("rpi3", RxBytes=-1)),
     "count-fraction": encoded(peer("rpi3", RxBytes=0.5)),
     "count-too-large": encoded(peer("rpi3", TxBytes=2**63)),
-    "count-of-5000-digits": encoded(peer("rpi3")).replace(b'"RxBytes": 0', b'"RxBytes": ' + b"1" * 5_000),
+    "count-of-5000-digits": encoded(peer("rpi3")).replace(
+        b'"RxBytes": 0', b'"RxBytes": ' + b"1" * 5_000
+    ),
     "time-number": encoded(peer("rpi3", LastHandshake=0)),
     "time-text": encoded(peer("rpi3", LastHandshake="yesterday\n")),
     "time-without-zone": encoded(peer("rpi3", LastHandshake="2026-11-23T12:00:00")),
     "nested": b'{"BackendState": "Running", "Health": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
-    "nested-in-the-unknown": b'{"BackendState": "Running", "Novelty": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "nested-in-the-unknown": b'{"BackendState": "Running", "Novelty": '
+    + b"[" * 100_000
+    + b"]" * 100_000
+    + b"}",
     "nested-objects": b'{"a": ' * 100_000 + b"1" + b"}" * 100_000,
     "nested-and-cut": b"[" * 1_000_000,
 }
@@ -105,7 +110,11 @@ BAD_STATUSES: dict[str, bytes] = {
 def names() -> SearchStrategy[str]:
     """Returns names as other people's machines may have them: harmless, hostile, and alike."""
     alike = st.sampled_from(["rpi3", "rpi3.", "rpi3#", "rpi3#nABC", "rpi3#1", "rpi3.tail2.ts.net"])
-    return alike | st.sampled_from(list(NAMES_FROM_HELL.values())) | st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+    return (
+        alike
+        | st.sampled_from(list(NAMES_FROM_HELL.values()))
+        | st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+    )
 
 
 def hostile_peers() -> SearchStrategy[dict[str, Any]]:
@@ -116,11 +125,17 @@ def hostile_peers() -> SearchStrategy[dict[str, Any]]:
         st.sampled_from(list(PATHS)),
         ID=st.sampled_from(["", "nABC", "nABC", "#"]) | names(),
         HostName=names(),
-        DNSName=st.just("") | names() | names().map(lambda name: f"{name}.{SUFFIX}.") | names().map(lambda name: f"{name}.tail2.ts.net."),
+        DNSName=st.just("")
+        | names()
+        | names().map(lambda name: f"{name}.{SUFFIX}.")
+        | names().map(lambda name: f"{name}.tail2.ts.net."),
         OS=names(),
         Relay=names(),
         UserID=st.sampled_from([0, 1, -1, 2**63]),
-        TailscaleIPs=st.none() | st.lists(st.sampled_from(["100.64.0.2", "fd7a::2", "100.64.0.1", ""]) | names(), max_size=2),
+        TailscaleIPs=st.none()
+        | st.lists(
+            st.sampled_from(["100.64.0.2", "fd7a::2", "100.64.0.1", ""]) | names(), max_size=2
+        ),
         Tags=st.none() | st.lists(names(), max_size=2),
         RxBytes=st.integers(0, 2**63 - 1),
         LastHandshake=handshakes(),
@@ -157,7 +172,12 @@ def hostile_statuses() -> SearchStrategy[dict[str, Any]]:
                 "BackendState": st.just("Running") | names().filter(bool),
                 "Health": st.none() | st.lists(names(), max_size=2),
                 "MagicDNSSuffix": st.sampled_from(["", SUFFIX, ".", "tail2.ts.net"]) | names(),
-                "User": st.none() | st.dictionaries(st.sampled_from(["0", "1"]) | names(), st.fixed_dictionaries({"LoginName": names()}), max_size=2),
+                "User": st.none()
+                | st.dictionaries(
+                    st.sampled_from(["0", "1"]) | names(),
+                    st.fixed_dictionaries({"LoginName": names()}),
+                    max_size=2,
+                ),
             },
         ),
     )
@@ -169,8 +189,18 @@ def _status_of(peers: list[dict[str, Any]], fields: dict[str, Any]) -> dict[str,
 
 def json_values() -> SearchStrategy[Any]:
     """Returns any JSON."""
-    leaves = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | names()
-    return st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names(), inner, max_size=3), max_leaves=6)
+    leaves = (
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**70), 2**70)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | names()
+    )
+    return st.recursive(
+        leaves,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names(), inner, max_size=3),
+        max_leaves=6,
+    )
 
 
 @st.composite
@@ -194,14 +224,23 @@ def damaged(draw: st.DrawFn, raw: bytes) -> bytes:
         return raw[: draw(st.integers(0, len(raw) - 1))]
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(raw) - 1))
-        new = draw(st.binary(max_size=2) | st.sampled_from([b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"\0", b"\n", b"\xff", b"-", b"e"]))
+        new = draw(
+            st.binary(max_size=2)
+            | st.sampled_from(
+                [b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"\0", b"\n", b"\xff", b"-", b"e"]
+            )
+        )
         raw = raw[:at] + new + raw[at + draw(st.integers(0, 1)) :]
     return raw or b"\0"
 
 
 def documents() -> SearchStrategy[bytes]:
     """Returns what may come in place of a status: sound, retyped, damaged, another document, no document at all."""
-    sound = status(peer("rpi3", Tags=["tag:a"]), peer("rpi4", "derp"), CurrentTailnet={"MagicDNSSuffix": SUFFIX})
+    sound = status(
+        peer("rpi3", Tags=["tag:a"]),
+        peer("rpi4", "derp"),
+        CurrentTailnet={"MagicDNSSuffix": SUFFIX},
+    )
     return (
         hostile_statuses().map(_encode)
         | retyped(sound).map(_encode)

@@ -22,7 +22,15 @@ PACKAGE = "/opt/tsfc"
 TSFC = f"{PACKAGE}/bin/tsfc"
 PYTHON = "/usr/bin/python3"
 "The one that the sandbox of the units lets them see, whatever the tests run on."
-DISTRIBUTIONS = ("tsfc", "msgspec", "returns", "prometheus_client", "typing_extensions", "zstandard", "rich")
+DISTRIBUTIONS = (
+    "tsfc",
+    "msgspec",
+    "returns",
+    "prometheus_client",
+    "typing_extensions",
+    "zstandard",
+    "rich",
+)
 SOCKET = "/run/tailscale/tailscaled.sock"
 CAPTURE = "/opt/capture.ndjson"
 TAILSCALED_UNIT = f"{UNITS}/tailscaled.service"
@@ -73,7 +81,12 @@ class Host:
 
     def failed_units(self) -> list[str]:
         """Returns the units that have failed."""
-        return [line.split()[0] for line in self.machine.run("systemctl", "list-units", "--failed", "--plain", "--no-legend").stdout.splitlines()]
+        return [
+            line.split()[0]
+            for line in self.machine.run(
+                "systemctl", "list-units", "--failed", "--plain", "--no-legend"
+            ).stdout.splitlines()
+        ]
 
     @contextmanager
     def overridden(self, unit: str, text: str) -> Generator[None]:
@@ -91,12 +104,21 @@ class Host:
 
 
 @contextmanager
-def hosting(*install: str, files: Mapping[str, str] = {}, network: Path | None = None, visible: Sequence[Path] = ()) -> Generator[Host]:
+def hosting(
+    *install: str,
+    files: Mapping[str, str] = {},
+    network: Path | None = None,
+    visible: Sequence[Path] = (),
+) -> Generator[Host]:
     """Boots a host whose units were installed with `tsfc units --install`, with these flags, and starts its stand-in; ends it with the block.
 
     The other arguments are those of `booted`; a `tailscaled.service` among the files is there instead of the stand-in.
     """
-    with booted(files={TAILSCALED_UNIT: TAILSCALED, CAPTURE: SEEN} | dict(files), network=network, visible=visible) as machine:
+    with booted(
+        files={TAILSCALED_UNIT: TAILSCALED, CAPTURE: SEEN} | dict(files),
+        network=network,
+        visible=visible,
+    ) as machine:
         machine.run("tar", "--extract", "--directory=/", stdin=_package())
         machine.run("systemctl", "start", "tailscaled.service")
         host = Host(machine)
@@ -118,16 +140,27 @@ def require_bootable() -> None:
 def _unusable_python() -> str | None:
     ours = f"{sys.version_info.major}.{sys.version_info.minor}"
     try:
-        theirs = subprocess.run([PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=True).stdout.strip()
+        theirs = subprocess.run(
+            [PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError) as error:
         return f"running {PYTHON}, which the units run on: {error}"
-    return None if theirs == ours else f"{PYTHON} is Python {theirs}; the packages of this environment are for {ours}"
+    return (
+        None
+        if theirs == ours
+        else f"{PYTHON} is Python {theirs}; the packages of this environment are for {ours}"
+    )
 
 
 @cache
 def _package() -> bytes:
     """Returns an archive of what `pip install` would have put into a virtual environment, and the compiled modules beside."""
-    site = Path(PACKAGE, f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages")
+    site = Path(
+        PACKAGE, f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+    )
     packed = io.BytesIO()
     with short_directory() as directory, tarfile.open(fileobj=packed, mode="w") as tar:
         top = directory / "tsfc"
@@ -138,7 +171,15 @@ def _package() -> bytes:
             assert spec
             assert spec.origin
             origin = Path(spec.origin)
-            subprocess.run(["cp", "-a", str(origin.parent if origin.name == "__init__.py" else origin), str(inside)], check=True)
+            subprocess.run(
+                [
+                    "cp",
+                    "-a",
+                    str(origin.parent if origin.name == "__init__.py" else origin),
+                    str(inside),
+                ],
+                check=True,
+            )
         subprocess.run([PYTHON, "-m", "compileall", "-q", str(inside)], check=True)
         (top / "bin").mkdir()
         (top / "bin/python3").symlink_to(PYTHON)

@@ -25,14 +25,27 @@ JOBS = [exporter.JOB, native_metrics.JOB, keepalive.JOB, watchdog.JOB]
 def emitted() -> frozenset[str]:
     """Returns the metrics that the jobs emit: those of the golden files, and what no golden has."""
     goldens = "".join(path.read_text() for path in (ROOT / "tests/fixtures").glob("*.prom"))
-    durations = {f"tailscale_{job.replace('-', '_')}_duration_seconds" for job in JOBS}  # come with real time, so not with goldens
+    durations = {
+        f"tailscale_{job.replace('-', '_')}_duration_seconds" for job in JOBS
+    }  # come with real time, so not with goldens
     of_a_key_that_expires = {"tailscale_key_expiry_timestamp_seconds"}  # no lab's does
-    return frozenset({*re.findall(r"^# TYPE (tailscale_\w+)", goldens, re.MULTILINE), *durations, *of_a_key_that_expires})
+    return frozenset(
+        {
+            *re.findall(r"^# TYPE (tailscale_\w+)", goldens, re.MULTILINE),
+            *durations,
+            *of_a_key_that_expires,
+        }
+    )
 
 
 def rules() -> list[dict[str, Any]]:
     """Returns all rules."""
-    return [rule for name in RULE_FILES for group in yaml.safe_load((MIXIN / name).read_text())["groups"] for rule in group["rules"]]
+    return [
+        rule
+        for name in RULE_FILES
+        for group in yaml.safe_load((MIXIN / name).read_text())["groups"]
+        for rule in group["rules"]
+    ]
 
 
 def alerts() -> list[dict[str, Any]]:
@@ -42,7 +55,13 @@ def alerts() -> list[dict[str, Any]]:
 
 def promtool(*arguments: str, cwd: Path = MIXIN) -> Ran:
     """Runs promtool to its end."""
-    ran = subprocess.run([program("promtool", "prometheus"), *arguments], capture_output=True, text=True, cwd=cwd, check=False)
+    ran = subprocess.run(
+        [program("promtool", "prometheus"), *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+    )
     return Ran(ran.returncode, ran.stdout, ran.stderr)
 
 
@@ -64,4 +83,7 @@ def panels() -> list[dict[str, Any]]:
 
 def expressions_of_the_dashboard() -> list[str]:
     """Returns all queries of the dashboard, those of its annotations included."""
-    return [*(target["expr"] for panel in panels() for target in panel["targets"]), *(annotation["expr"] for annotation in board()["annotations"]["list"])]
+    return [
+        *(target["expr"] for panel in panels() for target in panel["targets"]),
+        *(annotation["expr"] for annotation in board()["annotations"]["list"]),
+    ]

@@ -22,7 +22,11 @@ from tsfc.shell import signals
 
 DEADLINE_SECONDS = 60.0
 "For whatever ought to happen, and does at once: past it a test fails instead of hanging."
-UNPRIVILEGED = 'exec /usr/bin/setpriv --bounding-set=-dac_override,-dac_read_search "$@"' if os.geteuid() == 0 else 'exec "$@"'
+UNPRIVILEGED = (
+    'exec /usr/bin/setpriv --bounding-set=-dac_override,-dac_read_search "$@"'
+    if os.geteuid() == 0
+    else 'exec "$@"'
+)
 "Around a process: the rights of a file hold for it, also where root runs the tests."
 NO_PROGRAMS = "/nonexistent"
 "A PATH with nothing on it: no test may find the machine's own `systemctl` or `tailscale`."
@@ -36,18 +40,37 @@ class Ran(NamedTuple):
     stderr: str
 
 
-def run(*arguments: str, programs: Path | None = None, stdin: bytes = b"", around: str | None = None) -> Ran:
+def run(
+    *arguments: str, programs: Path | None = None, stdin: bytes = b"", around: str | None = None
+) -> Ran:
     """Runs tsfc to its end; `programs` is its PATH, `around` a shell's command line around it, which it is as `"$@"`."""
     command = _argv(arguments, around)
-    done = subprocess.run(command, input=stdin, capture_output=True, env=_environment(programs), timeout=DEADLINE_SECONDS, check=False, cwd="/")
+    done = subprocess.run(
+        command,
+        input=stdin,
+        capture_output=True,
+        env=_environment(programs),
+        timeout=DEADLINE_SECONDS,
+        check=False,
+        cwd="/",
+    )
     return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 @contextmanager
-def started(*arguments: str, programs: Path | None = None, around: str | None = None) -> Generator[subprocess.Popen[bytes]]:
+def started(
+    *arguments: str, programs: Path | None = None, around: str | None = None
+) -> Generator[subprocess.Popen[bytes]]:
     """Starts tsfc, and kills it where it still runs when the block is left."""
     command = _argv(arguments, around)
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_environment(programs), cwd="/")
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_environment(programs),
+        cwd="/",
+    )
     with process:
         try:
             yield process
@@ -86,7 +109,9 @@ def series(exposition: str) -> dict[str, float]:
     """Returns each series' value by the series as it is written, of a text that prometheus_client reads and that has none twice."""
     assert exposition == "" or exposition.endswith("\n")
     list(text_string_to_metric_families(exposition))
-    found = [line.rpartition(" ") for line in exposition.split("\n") if line and not line.startswith("#")]
+    found = [
+        line.rpartition(" ") for line in exposition.split("\n") if line and not line.startswith("#")
+    ]
     values = {left: float(right) for left, _, right in found}
     assert len(values) == len(found), "two samples of one series"
     return values
@@ -151,7 +176,10 @@ def short_directory() -> Generator[Path]:
 
 def tree(directory: Path) -> dict[str, bytes | None]:
     """Returns what is in a directory: each regular file's content by its path, None for whatever is no regular file."""
-    return {str(path.relative_to(directory)): path.read_bytes() if path.is_file() else None for path in sorted(directory.rglob("*"))}
+    return {
+        str(path.relative_to(directory)): path.read_bytes() if path.is_file() else None
+        for path in sorted(directory.rglob("*"))
+    }
 
 
 class Forked:
@@ -161,7 +189,13 @@ class Forked:
         self._server = server
         self._out, self._err = directory / "stdout", directory / "stderr"
 
-    def run(self, *arguments: str, programs: Path | None = None, kill_at: int | None = None, log: Path | None = None) -> Ran:
+    def run(
+        self,
+        *arguments: str,
+        programs: Path | None = None,
+        kill_at: int | None = None,
+        log: Path | None = None,
+    ) -> Ran:
         """Runs tsfc to its end, or to its kill at a step; writes its steps into `log`."""
         order = {
             "arguments": arguments,
@@ -175,14 +209,21 @@ class Forked:
         assert self._server.stdout
         self._server.stdin.write(json.dumps(order) + "\n")
         self._server.stdin.flush()
-        return Ran(int(self._server.stdout.readline()), self._out.read_text(), self._err.read_text())
+        return Ran(
+            int(self._server.stdout.readline()), self._out.read_text(), self._err.read_text()
+        )
 
 
 @contextmanager
 def forked() -> Generator[Forked]:
     """Starts the process from which runs are forked."""
     script = Path(__file__).parent.parent / "shell" / "forked.py"
-    with short_directory() as directory, subprocess.Popen([sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+    with (
+        short_directory() as directory,
+        subprocess.Popen(
+            [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as server,
+    ):
         try:
             yield Forked(server, directory)
         finally:

@@ -77,7 +77,10 @@ class Server:
     def _serve(self) -> None:
         received: dict[socket.socket, bytes] = {}
         while True:
-            ready = [key.fileobj for key, _ in self._selector.select(DRIBBLE_SECONDS if self._dribbling else None)]
+            ready = [
+                key.fileobj
+                for key, _ in self._selector.select(DRIBBLE_SECONDS if self._dribbling else None)
+            ]
             if self._woken in ready:
                 return
             for connection in ready:
@@ -105,7 +108,9 @@ class Server:
         if not received[connection].endswith(b"\r\n\r\n"):
             return
         first, *headers = received.pop(connection).decode().rstrip().split("\r\n")
-        request = Request(time.monotonic(), first.split()[0], first.split()[1], tuple(headers), connection)
+        request = Request(
+            time.monotonic(), first.split()[0], first.split()[1], tuple(headers), connection
+        )
         self.requests.append(request)
         response = self._respond(request)
         if isinstance(response, bytes):
@@ -141,12 +146,25 @@ def serving(path: Path, respond: Respond) -> Generator[Server]:
 
 def http(body: bytes, code: str = "200 OK") -> bytes:
     """Returns a whole HTTP answer."""
-    return f"HTTP/1.1 {code}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+    return (
+        f"HTTP/1.1 {code}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+        + body
+    )
 
 
 def pong(**said: Any) -> bytes:
     """Returns the answer to a ping, as tailscaled gives it."""
-    nothing = {"IP": "", "NodeIP": "", "NodeName": "", "Err": "", "LatencySeconds": 0, "Endpoint": "", "PeerRelay": "", "DERPRegionID": 0, "DERPRegionCode": ""}
+    nothing = {
+        "IP": "",
+        "NodeIP": "",
+        "NodeName": "",
+        "Err": "",
+        "LatencySeconds": 0,
+        "Endpoint": "",
+        "PeerRelay": "",
+        "DERPRegionID": 0,
+        "DERPRegionCode": "",
+    }
     return http(json.dumps(nothing | said).encode())
 
 

@@ -44,7 +44,13 @@ def status(*peers: dict[str, Any], **fields: Any) -> dict[str, Any]:
     usual: dict[str, Any] = {
         "Version": "1.102.3-t53a0d659a",
         "BackendState": "Running",
-        "Self": {"ID": "nselfCNTRL", "HostName": "self", "DNSName": f"self.{SUFFIX}.", "TailscaleIPs": ["100.64.0.1"], "Online": True},
+        "Self": {
+            "ID": "nselfCNTRL",
+            "HostName": "self",
+            "DNSName": f"self.{SUFFIX}.",
+            "TailscaleIPs": ["100.64.0.1"],
+            "Online": True,
+        },
         "Health": [],
         "MagicDNSSuffix": SUFFIX,
         "Peer": {f"nodekey:{number:064x}": peer for number, peer in enumerate(peers)},

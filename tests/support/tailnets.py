@@ -13,7 +13,9 @@ from lab.nodes import ENVIRONMENT
 from support.hosts import SOCKET, TAILSCALED_UNIT, Host, hosting, require_bootable
 from support.processes import Ran, run, series
 
-ROW = re.compile(r"^(?P<ip>[0-9a-f.:]+) +(?P<name>\S+) +(?P<owner>\S+) +(?P<os>\S+) +(?P<state>.*?) *$")
+ROW = re.compile(
+    r"^(?P<ip>[0-9a-f.:]+) +(?P<name>\S+) +(?P<owner>\S+) +(?P<os>\S+) +(?P<state>.*?) *$"
+)
 TRAFFIC = re.compile(r"(?:, )?tx (?P<tx>\d+) rx (?P<rx>\d+)$")
 PATHS = {"direct": "direct", "relay": "derp", "peer-relay": "peer_relay"}
 "The metrics' words by those of `tailscale status`."
@@ -50,7 +52,10 @@ def _row(match: re.Match[str]) -> Row:
     traffic = TRAFFIC.search(state)
     words = {part.strip() for part in TRAFFIC.sub("", state).split(";")}
     is_offline = any(word.startswith("offline") for word in words)
-    path = next((PATHS[word.split()[0]] for word in words if word.split() and word.split()[0] in PATHS), "idle")
+    path = next(
+        (PATHS[word.split()[0]] for word in words if word.split() and word.split()[0] in PATHS),
+        "idle",
+    )
     return Row(
         ip=match["ip"],
         owner=match["owner"],
@@ -90,7 +95,9 @@ class Booted:
 
     def tailscale(self, *arguments: str, check: bool = True) -> str:
         """Runs `tailscale` on it, to its end, and returns what it printed; with `check` it has to succeed."""
-        return self.host.machine.run(str(self.node.programs / "tailscale"), *arguments, check=check).stdout
+        return self.host.machine.run(
+            str(self.node.programs / "tailscale"), *arguments, check=check
+        ).stdout
 
     def path_to(self, name: str) -> str:
         """Returns the path to a peer, by `tailscale status`; nothing where there is no such peer."""
@@ -108,11 +115,16 @@ class Booted:
 
 
 @contextmanager
-def booted_node(lab: Lab, name: str, nat: NAT, *install: str, environment: Mapping[str, str] | None = None) -> Generator[Booted]:
+def booted_node(
+    lab: Lab, name: str, nat: NAT, *install: str, environment: Mapping[str, str] | None = None
+) -> Generator[Booted]:
     """Adds a node to a lab that is a booted machine, with `tsfc units --install`, with these flags; its first start has more environment."""
     require_bootable()
     node = lab.add(name, nat)
-    settings = "".join(f"Environment={key}={value}\n" for key, value in (ENVIRONMENT | {"SSL_CERT_FILE": CERTIFICATE}).items())
+    settings = "".join(
+        f"Environment={key}={value}\n"
+        for key, value in (ENVIRONMENT | {"SSL_CERT_FILE": CERTIFICATE}).items()
+    )
     unit = f"""[Unit]
 StartLimitIntervalSec=0
 
@@ -129,7 +141,9 @@ Restart=on-failure
         CERTIFICATE: node.certificate.read_text(),
         TAILSCALED_ENVIRONMENT: _assignments(environment or {}),
     }
-    with hosting(*install, files=files, network=node.place.inside.path, visible=[node.programs]) as host:
+    with hosting(
+        *install, files=files, network=node.place.inside.path, visible=[node.programs]
+    ) as host:
         node.socket = host.machine.path(SOCKET)
         booted = Booted(host, node)
         booted.tailscale(*node.up_arguments())

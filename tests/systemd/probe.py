@@ -54,13 +54,18 @@ def forked(does: Callable[[], None]) -> None:
         os._exit(0)
     _, status = os.waitpid(child, 0)
     if status:
-        raise OSError(os.waitstatus_to_exitcode(status), os.strerror(os.waitstatus_to_exitcode(status)))
+        raise OSError(
+            os.waitstatus_to_exitcode(status), os.strerror(os.waitstatus_to_exitcode(status))
+        )
 
 
 def tries(job: str, port: int, abstract: str) -> dict[str, Callable[[], None]]:
     """Returns what to try, by what it is."""
     return {
-        **{f"write in {directory}": partial(write, f"{directory}/probe.{job}") for directory in ELSEWHERE},
+        **{
+            f"write in {directory}": partial(write, f"{directory}/probe.{job}")
+            for directory in ELSEWHERE
+        },
         "write in /proc": lambda: write("/proc/self/oom_score_adj", "r+"),
         "read a password": lambda: read("/etc/shadow"),
         "read root's files": lambda: read("/root/secret"),
@@ -70,17 +75,23 @@ def tries(job: str, port: int, abstract: str) -> dict[str, Callable[[], None]]:
         "make a netlink socket": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).close(),
         "ask systemd": lambda: connect(socket.AF_UNIX, "/run/systemd/private"),
         "ask D-Bus": lambda: connect(socket.AF_UNIX, "/run/dbus/system_bus_socket"),
-        "ask for a restart": lambda: connect(socket.AF_UNIX, "/run/tailscale-watchdog/restart.sock"),
+        "ask for a restart": lambda: connect(
+            socket.AF_UNIX, "/run/tailscale-watchdog/restart.sock"
+        ),
         "use an abstract socket": lambda: connect(socket.AF_UNIX, f"\0{abstract}"),
         "trace": lambda: forked(lambda: call("ptrace", PTRACE_TRACEME, 0, 0, 0)),
         "signal a process of root's": lambda: os.kill(1, 0),
         "mount": lambda: forked(lambda: call("mount", b"/usr", b"/usr", None, MS_BIND, None)),
         "make a name space": lambda: forked(lambda: call("unshare", CLONE_NEWUSER)),
-        "run in real time": lambda: forked(lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))),
+        "run in real time": lambda: forked(
+            lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        ),
         "change its personality": lambda: forked(lambda: call("personality", ADDR_NO_RANDOMIZE)),
         "become root": lambda: os.setuid(0),
         "make a device": lambda: os.mknod(f"/dev/probe.{job}", 0o600 | 0o020000, os.makedev(1, 3)),
-        "have writable code": lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close(),
+        "have writable code": lambda: mmap.mmap(
+            -1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
+        ).close(),
     }
 
 
@@ -94,5 +105,8 @@ def outcome(does: Callable[[], None]) -> str:
 
 
 if __name__ == "__main__":
-    came_of = {name: outcome(does) for name, does in tries(sys.argv[1], int(sys.argv[2]), sys.argv[3]).items()}
+    came_of = {
+        name: outcome(does)
+        for name, does in tries(sys.argv[1], int(sys.argv[2]), sys.argv[3]).items()
+    }
     sys.stdout.write(f"{json.dumps(came_of)}\n")

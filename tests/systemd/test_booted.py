@@ -43,7 +43,9 @@ def machine() -> Iterator[Machine]:
         "fails.service": f"{BARE}ExecStart=/bin/false\n",
         "masked.service": "",
     }
-    files = {f"{UNITS}/{name}": text for name, text in units.items()} | {"/usr/local/bin/says": '#!/bin/sh\necho "I am $1"\n'}
+    files = {f"{UNITS}/{name}": text for name, text in units.items()} | {
+        "/usr/local/bin/says": '#!/bin/sh\necho "I am $1"\n'
+    }
     with booted(files=files) as machine:
         yield machine
 
@@ -101,8 +103,12 @@ def test_what_it_writes_is_its_own(machine: Machine) -> None:
 
 def test_the_kernel_beneath_is_shut(machine: Machine) -> None:
     assert machine.run("sh", "-c", "echo x >/proc/sys/kernel/hostname", check=False).status
-    status = dict(line.split(":\t") for line in machine.path("/proc/1/status").read_text().splitlines())
-    assert not int(status["CapBnd"], 16) & (1 << CAP_SYS_TIME | 1 << CAP_SYS_MODULE | 1 << CAP_SYS_RAWIO)
+    status = dict(
+        line.split(":\t") for line in machine.path("/proc/1/status").read_text().splitlines()
+    )
+    assert not int(status["CapBnd"], 16) & (
+        1 << CAP_SYS_TIME | 1 << CAP_SYS_MODULE | 1 << CAP_SYS_RAWIO
+    )
 
 
 def test_its_network_is_its_own(machine: Machine) -> None:
@@ -113,7 +119,9 @@ def test_its_network_is_its_own(machine: Machine) -> None:
 @pytest.mark.parametrize(("sandbox", "command"), SANDBOXES.items(), ids=SANDBOXES)
 def test_a_sandbox_holds_in_it(machine: Machine, sandbox: str, command: str) -> None:
     properties = [f"--property={one}" for one in sandbox.split("; ")]
-    assert machine.run("systemd-run", "--wait", "--pipe", "--quiet", *properties, "sh", "-uc", command, check=False) == (0, "", "")
+    assert machine.run(
+        "systemd-run", "--wait", "--pipe", "--quiet", *properties, "sh", "-uc", command, check=False
+    ) == (0, "", "")
 
 
 def test_its_cpu_time_is_counted(machine: Machine) -> None:
@@ -165,14 +173,21 @@ def test_nothing_is_left_of_one_whose_test_fails(error: type[BaseException]) -> 
     [
         ({"/etc/passwd/name": ""}, "etc/passwd/name: Cannot open"),
         (
-            {f"{UNITS}/ends.service": f"{BARE}ExecStart=systemctl poweroff -ff\n", f"{UNITS}/booted.target.d/ends.conf": "[Unit]\nRequires=ends.service\n"},
+            {
+                f"{UNITS}/ends.service": f"{BARE}ExecStart=systemctl poweroff -ff\n",
+                f"{UNITS}/booted.target.d/ends.conf": "[Unit]\nRequires=ends.service\n",
+            },
             "ended",
         ),
     ],
     ids=["when it is prepared", "when it boots"],
 )
-def test_one_that_does_not_come_up_says_why_and_leaves_nothing(files: dict[str, str], said: str, machine: Machine) -> None:
+def test_one_that_does_not_come_up_says_why_and_leaves_nothing(
+    files: dict[str, str], said: str, machine: Machine
+) -> None:
     with pytest.raises(UnbootedError, match=said), booted(files=files):
         pass
     mine = f"tsfc-{os.getpid()}-"
-    assert [group for group in machine.group.parent.iterdir() if group.name.startswith(mine)] == [machine.group]
+    assert [group for group in machine.group.parent.iterdir() if group.name.startswith(mine)] == [
+        machine.group
+    ]

@@ -67,7 +67,9 @@ def test_a_tailscaled_that_is_down_is_a_fault_in_it(host: Host) -> None:
 
 
 def test_verify_has_nothing_to_say_and_the_exposure_is_small(host: Host) -> None:
-    units = host.machine.run("sh", "-c", "ls /etc/systemd/system/tailscale-capture.*").stdout.split()
+    units = host.machine.run(
+        "sh", "-c", "ls /etc/systemd/system/tailscale-capture.*"
+    ).stdout.split()
     assert host.machine.run("systemd-analyze", "verify", *units) == (0, "", "")
     said = host.machine.run("systemd-analyze", "security", "--no-pager", service("capture")).stdout
     exposure = re.search(r"Overall exposure level for .*: ([0-9.]+) ", said)
@@ -79,12 +81,20 @@ def test_with_redact_the_key_is_beside_it_and_the_timer_goes_on() -> None:
     """Into a directory that was there, whose mode stays what it was."""
     require_bootable()
     files = {"/srv/captures/README": "those of our fleet"}
-    with hosting("capture", "--capture-redact", "--capture-output=/srv/captures/c.ndjson", "--capture-interval=0.3s", files=files) as host:
+    with hosting(
+        "capture",
+        "--capture-redact",
+        "--capture-output=/srv/captures/c.ndjson",
+        "--capture-interval=0.3s",
+        files=files,
+    ) as host:
         mode = host.machine.path("/srv/captures").stat().st_mode
         wait_until(lambda: _counted(host, "/srv/captures/c.ndjson")[0] > 2, "the timer has fired")
         text = host.machine.path("/srv/captures/c.ndjson").read_text()
         assert "bravo" not in text
-        assert len(set(re.findall(r'"DNSName":"([^"]*)"', text))) == 3  # the same in each observation: the key was kept
+        assert (
+            len(set(re.findall(r'"DNSName":"([^"]*)"', text))) == 3
+        )  # the same in each observation: the key was kept
         assert host.machine.path("/srv/captures/c.ndjson.key").exists()
         assert host.machine.path("/srv/captures").stat().st_mode == mode
         host.machine.run("systemctl", "stop", "tailscale-capture.timer")

@@ -16,7 +16,11 @@ from support.required import program
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = ("keepalive", "native", "peers", "watchdog")
-PROGRAMS = {"prometheus": "prometheus", "promtool": "prometheus", "prometheus-node-exporter": "prometheus-node-exporter"}
+PROGRAMS = {
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+    "prometheus-node-exporter": "prometheus-node-exporter",
+}
 "Each with the Debian package that has it."
 FETCH = "import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1]).read().decode())"
 NODE_EXPORTER, PROMETHEUS = "http://127.0.0.1:9100", "http://127.0.0.1:9090"
@@ -29,10 +33,16 @@ def collected() -> Iterator[Host]:
     for name, package in PROGRAMS.items():
         program(name, package)
     files = {
-        "/etc/default/prometheus-node-exporter": (EXAMPLES / "prometheus-node-exporter").read_text(),
-        "/etc/prometheus/prometheus.yml": (EXAMPLES / "prometheus.yml").read_text().replace("30s", "1s"),
+        "/etc/default/prometheus-node-exporter": (
+            EXAMPLES / "prometheus-node-exporter"
+        ).read_text(),
+        "/etc/prometheus/prometheus.yml": (EXAMPLES / "prometheus.yml")
+        .read_text()
+        .replace("30s", "1s"),
     }
-    with hosting(f"--keepalive-metrics-path={METRICS}/tailscale-keepalive.prom", files=files) as host:
+    with hosting(
+        f"--keepalive-metrics-path={METRICS}/tailscale-keepalive.prom", files=files
+    ) as host:
         host.without_timers()
         for job in JOBS:
             host.start(job)
@@ -50,15 +60,26 @@ def fetched(host: Host, url: str) -> str | None:
 def found(host: Host, query: str) -> list[dict[str, str]]:
     """Returns the labels of the series that Prometheus has for a query."""
     answer = fetched(host, f"{PROMETHEUS}/api/v1/query?{urlencode({'query': query})}")
-    return [] if answer is None else [result["metric"] for result in json.loads(answer)["data"]["result"]]
+    return (
+        []
+        if answer is None
+        else [result["metric"] for result in json.loads(answer)["data"]["result"]]
+    )
 
 
 def test_node_exporter_serves_what_the_files_say(collected: Host) -> None:
     served = fetched(collected, f"{NODE_EXPORTER}/metrics")
     assert served
-    values = {name.replace(" ", ""): float(value) for name, value in re.findall(r"^([a-z_]+(?:\{.*\})?) (\S+)$", served, re.MULTILINE)}
+    values = {
+        name.replace(" ", ""): float(value)
+        for name, value in re.findall(r"^([a-z_]+(?:\{.*\})?) (\S+)$", served, re.MULTILINE)
+    }
     assert values["node_textfile_scrape_error"] == 0
-    assert {name for name in FILES if f'node_textfile_mtime_seconds{{file="{METRICS}/tailscale-{name}.prom"}}' in values} == set(FILES)
+    assert {
+        name
+        for name in FILES
+        if f'node_textfile_mtime_seconds{{file="{METRICS}/tailscale-{name}.prom"}}' in values
+    } == set(FILES)
     for name in FILES:
         written = collected.exported(name)
         assert written
@@ -68,7 +89,9 @@ def test_node_exporter_serves_what_the_files_say(collected: Host) -> None:
 def test_prometheus_scrapes_them(collected: Host) -> None:
     collected.machine.run("systemctl", "start", "prometheus.service")
     wait_until(lambda: found(collected, "tailscale_up == 1"), "Prometheus has scraped")
-    assert [labels["peer"] for labels in found(collected, 'tailscale_peer_path{path="derp"} == 1')] == ["rpi3"]
+    assert [
+        labels["peer"] for labels in found(collected, 'tailscale_peer_path{path="derp"} == 1')
+    ] == ["rpi3"]
     for name in FILES:
         assert found(collected, min(collected.exported(name)))
 

@@ -8,7 +8,18 @@ import stat
 import pytest
 
 from support.booted import UNITS
-from support.hosts import FILES, JOBS, METRICS, PACKAGE, SOCKET, STATE, Host, hosting, require_bootable, service
+from support.hosts import (
+    FILES,
+    JOBS,
+    METRICS,
+    PACKAGE,
+    SOCKET,
+    STATE,
+    Host,
+    hosting,
+    require_bootable,
+    service,
+)
 from support.processes import wait_until
 from support.statuses import encoded, peer
 
@@ -85,18 +96,24 @@ def test_a_hung_tailscaled_ends_at_the_timeout_and_the_next_run_works() -> None:
     require_bootable()
     with hosting("--exporter-extra-args=--timeout=0.5") as host:
         host.without_timers()
-        host.machine.run("systemctl", "kill", "--kill-who=all", "--signal=STOP", "tailscaled.service")
+        host.machine.run(
+            "systemctl", "kill", "--kill-who=all", "--signal=STOP", "tailscaled.service"
+        )
         host.start("exporter")
         assert host.exported("peers")["tailscale_up"] == 0
         assert "no whole answer within 0.5 s" in host.said("exporter")[-1]
-        host.machine.run("systemctl", "kill", "--kill-who=all", "--signal=CONT", "tailscaled.service")
+        host.machine.run(
+            "systemctl", "kill", "--kill-who=all", "--signal=CONT", "tailscaled.service"
+        )
         host.start("exporter")
         assert host.exported("peers")["tailscale_up"] == 1
 
 
 def test_a_run_that_hangs_is_ended_by_systemd_and_the_next_one_works(host: Host) -> None:
     """`TimeoutStartSec` holds whatever the program does; shortened here by a drop-in."""
-    with host.overridden(service("exporter"), "[Service]\nTimeoutStartSec=300ms\nExecStartPre=/bin/sleep infinity\n"):
+    with host.overridden(
+        service("exporter"), "[Service]\nTimeoutStartSec=300ms\nExecStartPre=/bin/sleep infinity\n"
+    ):
         assert host.start("exporter", check=False).status == 1
         assert host.machine.show(service("exporter"), "Result") == "timeout"
     host.start("exporter")
@@ -118,7 +135,9 @@ def test_a_full_disk_leaves_the_old_file_whole_and_the_run_failed(host: Host, jo
         host.machine.path(f"{METRICS}/full").unlink()
         host.start(job)
         assert host.failed_units() == []
-        assert [entry.name for entry in host.machine.path(METRICS).iterdir()] == [f"tailscale-{FILES[job]}.prom"]
+        assert [entry.name for entry in host.machine.path(METRICS).iterdir()] == [
+            f"tailscale-{FILES[job]}.prom"
+        ]
     finally:
         host.machine.run("umount", METRICS)
 
@@ -127,7 +146,9 @@ def test_a_program_that_is_asked_runs_in_the_sandbox() -> None:
     """Where nobody listens on the socket, `tailscale` is run; a script stands for it here."""
     require_bootable()
     script = f"#!/bin/sh\necho '{encoded(peer('bravo')).decode()}'\n"
-    with hosting("--tailscale-package=/opt/tailscale", files={"/opt/tailscale/bin/tailscale": script}) as host:
+    with hosting(
+        "--tailscale-package=/opt/tailscale", files={"/opt/tailscale/bin/tailscale": script}
+    ) as host:
         host.without_timers()
         host.machine.run("systemctl", "stop", "tailscaled.service")
         host.start("exporter")
@@ -140,26 +161,36 @@ def test_a_tsfc_that_lies_where_the_sandbox_hides_all_runs_all_the_same(place: s
     require_bootable()
     with hosting() as host:
         host.without_timers()
-        host.machine.run("sh", "-c", f"mkdir -p {place} && cp -a {PACKAGE} {place}/tsfc && sed -i 's#{PACKAGE}#{place}/tsfc#' {place}/tsfc/bin/tsfc")
+        host.machine.run(
+            "sh",
+            "-c",
+            f"mkdir -p {place} && cp -a {PACKAGE} {place}/tsfc && sed -i 's#{PACKAGE}#{place}/tsfc#' {place}/tsfc/bin/tsfc",
+        )
         host.machine.run(f"{place}/tsfc/bin/tsfc", "units", "--install")
         host.without_timers()
         for job in JOBS:
             host.start(job)
         assert host.exported("peers")["tailscale_up"] == 1
-        assert f'ExecStart="{place}/tsfc/bin/tsfc"' in host.machine.run("systemctl", "cat", service("exporter")).stdout
+        assert (
+            f'ExecStart="{place}/tsfc/bin/tsfc"'
+            in host.machine.run("systemctl", "cat", service("exporter")).stdout
+        )
 
 
 def test_a_tsfc_that_only_its_owner_may_read_is_not_installed(host: Host) -> None:
     """A root's umask of 077 makes such ones, and the units are not root."""
     host.machine.run(
-        "sh", "-c", f"mkdir -p /opt/closed && cp -a {PACKAGE} /opt/closed/ && cd /opt/closed/tsfc && sed -i s#{PACKAGE}#/opt/closed/tsfc# bin/tsfc"
+        "sh",
+        "-c",
+        f"mkdir -p /opt/closed && cp -a {PACKAGE} /opt/closed/ && cd /opt/closed/tsfc && sed -i s#{PACKAGE}#/opt/closed/tsfc# bin/tsfc",
     )
     for closed in ("bin/tsfc", "."):
         host.machine.run("chmod", "go-rwx", f"/opt/closed/tsfc/{closed}")
         ran = host.machine.run("/opt/closed/tsfc/bin/tsfc", "units", "--install", check=False)
         assert (ran.status, ran.stdout) == (1, "")
         assert re.fullmatch(
-            r"tsfc units: using the tsfc in /opt/closed/tsfc: only its owner may read /opt/closed/tsfc(/bin/tsfc)?, .*chmod -R a\+rX\n", ran.stderr
+            r"tsfc units: using the tsfc in /opt/closed/tsfc: only its owner may read /opt/closed/tsfc(/bin/tsfc)?, .*chmod -R a\+rX\n",
+            ran.stderr,
         )
 
 
@@ -168,7 +199,10 @@ def test_an_installation_that_systemd_refuses_is_one_line(host: Host) -> None:
     with host.overridden("tailscale-exporter.timer", "[Unit]\nRequires=nonexistent.service\n"):
         ran = host.tsfc("units", "--install", "exporter", check=False)
         tried = "tsfc units: running `systemctl restart tailscale-exporter.timer`: exit status "
-        assert re.fullmatch(rf"{re.escape(tried)}\d+: .*nonexistent.service not found.*; run it by hand to see more\n", ran.stderr)
+        assert re.fullmatch(
+            rf"{re.escape(tried)}\d+: .*nonexistent.service not found.*; run it by hand to see more\n",
+            ran.stderr,
+        )
         assert ran.status == 1
 
 
@@ -179,8 +213,26 @@ def test_what_was_installed_can_be_uninstalled() -> None:
         host.start("watchdog")
         said = host.tsfc("units", "--uninstall").stdout
         assert f"left {METRICS}/tailscale-watchdog.prom" in said
-        assert host.machine.run("systemctl", "list-units", "--all", "--plain", "--no-legend", "tailscale-*.timer", "tailscale-*.socket").stdout == ""
-        assert host.machine.run("sh", "-c", "ls -d /etc/systemd/system/*/tailscale-* /etc/systemd/system/tailscale-* /etc/tmpfiles.d/* || true").stdout == ""
+        assert (
+            host.machine.run(
+                "systemctl",
+                "list-units",
+                "--all",
+                "--plain",
+                "--no-legend",
+                "tailscale-*.timer",
+                "tailscale-*.socket",
+            ).stdout
+            == ""
+        )
+        assert (
+            host.machine.run(
+                "sh",
+                "-c",
+                "ls -d /etc/systemd/system/*/tailscale-* /etc/systemd/system/tailscale-* /etc/tmpfiles.d/* || true",
+            ).stdout
+            == ""
+        )
         assert host.machine.path(f"{STATE}").is_symlink()
 
 
@@ -190,17 +242,26 @@ def test_timers_fire_at_their_intervals() -> None:
     note = f"[Service]\nExecStartPre=+/bin/sh -c 'cut -d \" \" -f 1 /proc/uptime >> {METRICS}/starts.%p'\n"
     intervals = {"native-metrics": 1.0, "exporter": 0.3}
     flags = [f"--{job}-interval={interval}s" for job, interval in intervals.items()]
-    with hosting(*flags, files={f"{UNITS}/{service(job)}.d/note.conf": note for job in intervals}) as host:
+    with hosting(
+        *flags, files={f"{UNITS}/{service(job)}.d/note.conf": note for job in intervals}
+    ) as host:
 
         def starts(job: str) -> list[float]:
             noted = host.machine.path(f"{METRICS}/starts.tailscale-{job}")
             return [float(line) for line in noted.read_text().split()] if noted.exists() else []
 
-        wait_until(lambda: all(len(starts(job)) > RUNS for job in intervals), "the timers have fired")
+        wait_until(
+            lambda: all(len(starts(job)) > RUNS for job in intervals), "the timers have fired"
+        )
         for job, interval in intervals.items():
             first, *_, last = at = starts(job)
             assert interval - 0.02 <= (last - first) / (len(at) - 1) < interval + 0.5, (job, at)
-        timer = host.machine.run("systemctl", "show", "--property=AccuracyUSec,TimersMonotonic", "tailscale-watchdog.timer").stdout
+        timer = host.machine.run(
+            "systemctl",
+            "show",
+            "--property=AccuracyUSec,TimersMonotonic",
+            "tailscale-watchdog.timer",
+        ).stdout
         assert "AccuracyUSec=100ms\n" in timer
         assert "OnBootUSec=1min " in timer
         assert "OnUnitActiveUSec=1min " in timer

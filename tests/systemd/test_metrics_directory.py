@@ -18,13 +18,25 @@ def test_each_job_writes_there(host: Host, made: str) -> None:
     """And again, over what it wrote, and over what a script of root's wrote; tmpfiles changes nothing about a directory that is there."""
     host.machine.run("sh", "-c", f"rm -rf {METRICS} /var/lib/private/alloy; {made}")
     before = owned(host)
-    host.machine.run("sh", "-c", f"echo old > {METRICS}/tailscale-peers.prom; chmod 0600 {METRICS}/tailscale-peers.prom")
+    host.machine.run(
+        "sh",
+        "-c",
+        f"echo old > {METRICS}/tailscale-peers.prom; chmod 0600 {METRICS}/tailscale-peers.prom",
+    )
     for _ in range(2):
         for job, name in FILES.items():
             host.start(job)
-            assert host.machine.run("stat", "--format=%a", f"{METRICS}/tailscale-{name}.prom").stdout == "644\n"
+            assert (
+                host.machine.run("stat", "--format=%a", f"{METRICS}/tailscale-{name}.prom").stdout
+                == "644\n"
+            )
     assert host.exported("peers")["tailscale_up"] == 1
-    assert [entry.name for entry in host.machine.path("/var/lib/private/alloy" if "private" in made else METRICS).iterdir()] != []
+    assert [
+        entry.name
+        for entry in host.machine.path(
+            "/var/lib/private/alloy" if "private" in made else METRICS
+        ).iterdir()
+    ] != []
     host.machine.run("systemd-tmpfiles", "--create")
     assert owned(host) == before
     assert host.failed_units() == []

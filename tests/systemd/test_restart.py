@@ -36,18 +36,28 @@ def remember(host: Host, **files: str) -> None:
 def counters(host: Host) -> tuple[float, float]:
     """Returns the restarts that were done and those that failed."""
     exported = host.exported("watchdog")
-    return exported["tailscale_watchdog_restarts_total"], exported["tailscale_watchdog_restart_failures_total"]
+    return exported["tailscale_watchdog_restarts_total"], exported[
+        "tailscale_watchdog_restart_failures_total"
+    ]
 
 
 def test_a_relayed_peer_has_tailscaled_restarted_once_on_the_timer_and_the_journal_tells() -> None:
     require_bootable()
     with hosting("--watchdog-interval=1s", "--watchdog-max-relay-seconds=1") as host:
         before = invocation(host)
-        wait_until(lambda: len([line for line in host.said("watchdog") if line.startswith("COOLDOWN")]) >= 2, "the cooldown has begun")
+        wait_until(
+            lambda: (
+                len([line for line in host.said("watchdog") if line.startswith("COOLDOWN")]) >= 2
+            ),
+            "the cooldown has begun",
+        )
         host.machine.run("systemctl", "stop", "tailscale-watchdog.timer")
         said = "\n".join(host.said("watchdog")) + "\n"
         assert re.fullmatch(LINES.removeprefix("\n"), said), said
-        assert host.machine.run("journalctl", "-t", "tailscale-watchdog", "--output=cat").stdout == said
+        assert (
+            host.machine.run("journalctl", "-t", "tailscale-watchdog", "--output=cat").stdout
+            == said
+        )
         assert invocation(host) != before
         assert host.machine.show("tailscaled.service", "ActiveState") == "active"
         assert counters(host) == (1, 0)
@@ -61,7 +71,11 @@ def test_a_restart_that_fails_fails_the_run_and_starts_the_cooldown(host: Host) 
             host.machine.run("systemctl", "start", WATCHDOG, check=False)
             assert host.machine.show(WATCHDOG, "Result") == "exit-code"
             assert counters(host) == (0, 1)
-            (complaint,) = [line for line in host.said("watchdog") if line.startswith("tsfc watchdog: asking for a restart")]
+            (complaint,) = [
+                line
+                for line in host.said("watchdog")
+                if line.startswith("tsfc watchdog: asking for a restart")
+            ]
             assert "Job for tailscaled.service failed" in complaint
     finally:
         host.machine.run("systemctl", "restart", "tailscaled.service")
@@ -76,7 +90,9 @@ def test_without_its_helper_a_run_fails_and_says_what_to_look_at(host: Host) -> 
     host.machine.run("systemctl", "stop", "tailscale-watchdog-restart.socket")
     try:
         assert host.start("watchdog", check=False).status == 1
-        assert "see `systemctl status tailscale-watchdog-restart.socket`" in host.said("watchdog")[-1]
+        assert (
+            "see `systemctl status tailscale-watchdog-restart.socket`" in host.said("watchdog")[-1]
+        )
         assert (invocation(host), counters(host)) == (before, (0, 1))
     finally:
         host.machine.run("systemctl", "start", "tailscale-watchdog-restart.socket")
@@ -100,14 +116,26 @@ def test_a_run_that_is_killed_amid_a_restart_restarts_once() -> None:
         assert after != before
         host.start("watchdog")
         assert host.said("watchdog")[-1].startswith("COOLDOWN: rpi3 ")
-        assert "the run that restarted tailscaled ended before it knew the outcome: counted as done" in "\n".join(host.said("watchdog"))
+        assert (
+            "the run that restarted tailscaled ended before it knew the outcome: counted as done"
+            in "\n".join(host.said("watchdog"))
+        )
         assert (invocation(host), counters(host)) == (after, (1, 0))
 
 
 def test_the_helper_restarts_its_unit_and_only_root_may_ask(host: Host) -> None:
     """To connect is all there is to ask; what is sent is not read."""
     ask = "import socket, sys; c = socket.socket(socket.AF_UNIX); c.connect('/run/tailscale-watchdog/restart.sock'); c.send(b'; reboot'); print(c.recv(99))"
-    refused = host.machine.run("setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-all", "python3", "-c", ask, check=False)
+    refused = host.machine.run(
+        "setpriv",
+        "--reuid=65534",
+        "--clear-groups",
+        "--bounding-set=-all",
+        "python3",
+        "-c",
+        ask,
+        check=False,
+    )
     assert "PermissionError" in refused.stderr
     before = invocation(host)
     assert host.machine.run("python3", "-c", ask).stdout == "b'done\\n'\n"
@@ -117,14 +145,26 @@ def test_the_helper_restarts_its_unit_and_only_root_may_ask(host: Host) -> None:
 @pytest.mark.parametrize("owner", ["root", "daemon"])
 def test_the_state_of_the_shell_scripts_is_taken_over(host: Host, owner: str) -> None:
     """They ran as root and made a plain directory; systemd moves it, and leaves a link by the same name."""
-    host.machine.run("sh", "-c", f"rm -rf /var/lib/private/tailscale-watchdog {STATE}; install -d -o {owner} {STATE}")
-    for name, text in {".restart_count": "7\n", ".detection_count": "11\n", "peer_bravo": STUCK, ".last_restart": "1000000000\n"}.items():
+    host.machine.run(
+        "sh",
+        "-c",
+        f"rm -rf /var/lib/private/tailscale-watchdog {STATE}; install -d -o {owner} {STATE}",
+    )
+    for name, text in {
+        ".restart_count": "7\n",
+        ".detection_count": "11\n",
+        "peer_bravo": STUCK,
+        ".last_restart": "1000000000\n",
+    }.items():
         host.machine.run("tee", f"{STATE}/{name}", stdin=text.encode())
     host.start("watchdog")
     exported = host.exported("watchdog")
     assert exported["tailscale_watchdog_restarts_total"] == 7
     assert exported["tailscale_watchdog_relay_detections_total"] == 12
-    assert host.said("watchdog")[-2:] == ["RECOVERED: bravo back to direct", "DETECTED: rpi3 transitioned to relay"]
+    assert host.said("watchdog")[-2:] == [
+        "RECOVERED: bravo back to direct",
+        "DETECTED: rpi3 transitioned to relay",
+    ]
     assert host.machine.run("cat", f"{STATE}/.detection_count").stdout == "12\n"
 
 

@@ -35,7 +35,9 @@ def probed() -> Iterator[Host]:
     """A host whose jobs are the probe."""
     require_bootable()
     probe = f"[Service]\nExecStart=\nExecStart={PACKAGE}/bin/python3 /opt/probe.py"
-    drop_ins = {f"{UNITS}/{service(job)}.d/probe.conf": f"{probe} {job} {PORT} {ABSTRACT}\n" for job in JOBS}
+    drop_ins = {
+        f"{UNITS}/{service(job)}.d/probe.conf": f"{probe} {job} {PORT} {ABSTRACT}\n" for job in JOBS
+    }
     secrets = {"/root/secret": "x", "/var/lib/tailscale/tailscaled.state": "x"}
     listener = {"/opt/listener.py": LISTENER, f"{UNITS}/listens.service": LISTENS}
     with hosting(files={"/opt/probe.py": PROBE} | drop_ins | listener | secrets) as host:
@@ -46,7 +48,9 @@ def probed() -> Iterator[Host]:
 
 def test_outside_of_a_sandbox_all_of_it_can_be_done(probed: Host) -> None:
     """Or else that it is refused inside would prove nothing."""
-    outcomes = json.loads(probed.machine.run("python3", "/opt/probe.py", "outside", PORT, ABSTRACT).stdout)
+    outcomes = json.loads(
+        probed.machine.run("python3", "/opt/probe.py", "outside", PORT, ABSTRACT).stdout
+    )
     assert {name: outcome for name, outcome in outcomes.items() if outcome != "done"} == {}
 
 
@@ -57,13 +61,23 @@ def test_in_the_sandbox_of_a_job_none_of_it_can(probed: Host, job: str) -> None:
     outcomes = json.loads(probed.said(job)[-1])
     allowed = {"ask for a restart"} if job == "watchdog" else set[str]()
     assert {name for name, outcome in outcomes.items() if outcome == "done"} - PRIVATE == allowed
-    assert probed.machine.run("sh", "-c", f"find / -xdev -name 'probe.{job}'; find /tmp /run /dev -name 'probe.{job}'").stdout == ""
+    assert (
+        probed.machine.run(
+            "sh", "-c", f"find / -xdev -name 'probe.{job}'; find /tmp /run /dev -name 'probe.{job}'"
+        ).stdout
+        == ""
+    )
 
 
 @pytest.mark.parametrize("job", JOBS)
 def test_a_job_is_not_root_and_has_no_right_but_to_write_its_file(probed: Host, job: str) -> None:
     """Tailscaled lets root change anything over the very socket that the jobs ask (`ipn/ipnserver/server.go`)."""
-    shown = probed.machine.run("systemctl", "show", "--property=DynamicUser,CapabilityBoundingSet,BindPaths", service(job)).stdout
+    shown = probed.machine.run(
+        "systemctl", "show", "--property=DynamicUser,CapabilityBoundingSet,BindPaths", service(job)
+    ).stdout
     assert "DynamicUser=yes\n" in shown
     writes = job != "keepalive"
-    assert ("CapabilityBoundingSet=cap_dac_override\n" in shown, f"BindPaths=-{METRICS}:{METRICS}" in shown) == (writes, writes)
+    assert (
+        "CapabilityBoundingSet=cap_dac_override\n" in shown,
+        f"BindPaths=-{METRICS}:{METRICS}" in shown,
+    ) == (writes, writes)

@@ -37,7 +37,9 @@ def root(box: Path) -> Path:
 
 
 def units(act: str, root: Path, *arguments: str, around: str | None = None) -> Ran:
-    return run("units", f"--{act}", "--root", str(root), "--package", PACKAGE, *arguments, around=around)
+    return run(
+        "units", f"--{act}", "--root", str(root), "--package", PACKAGE, *arguments, around=around
+    )
 
 
 def install(root: Path, *arguments: str) -> None:
@@ -50,13 +52,18 @@ def paths(*jobs: str) -> list[str]:
     """The files that there are for jobs for which nothing was chosen."""
     names = [f"tailscale-{job}.{kind}" for job in jobs for kind in ("service", "timer")]
     helpers = HELPERS if "watchdog" in jobs else ()
-    return [*(f"{UNITS}/{name}" for name in (*names, *helpers)), *(f"{TMPFILES}/tailscale-{job}.conf" for job in jobs if job != "keepalive")]
+    return [
+        *(f"{UNITS}/{name}" for name in (*names, *helpers)),
+        *(f"{TMPFILES}/tailscale-{job}.conf" for job in jobs if job != "keepalive"),
+    ]
 
 
 def links(*jobs: str) -> dict[str, str]:
     """The links that there are for jobs, and where they lead."""
     timers = {f"{TIMERS}/tailscale-{job}.timer": f"/{UNITS}/tailscale-{job}.timer" for job in jobs}
-    return timers | ({f"{SOCKETS}/{HELPERS[0]}": f"/{UNITS}/{HELPERS[0]}"} if "watchdog" in jobs else {})
+    return timers | (
+        {f"{SOCKETS}/{HELPERS[0]}": f"/{UNITS}/{HELPERS[0]}"} if "watchdog" in jobs else {}
+    )
 
 
 def there(root: Path) -> dict[str, tuple[int, str]]:
@@ -66,7 +73,9 @@ def there(root: Path) -> dict[str, tuple[int, str]]:
         mode = path.lstat().st_mode
         if stat.S_ISLNK(mode):
             return mode, str(path.readlink())
-        return mode, path.read_bytes().decode(errors="surrogateescape") if stat.S_ISREG(mode) else ""
+        return mode, path.read_bytes().decode(errors="surrogateescape") if stat.S_ISREG(
+            mode
+        ) else ""
 
     return {str(path.relative_to(root)): seen(path) for path in sorted(root.rglob("*"))}
 
@@ -91,25 +100,44 @@ def files(root: Path) -> dict[str, tuple[int, str]]:
 
 def test_what_is_printed_is_what_is_installed(root: Path) -> None:
     """Under its path each file, without the line that says who wrote it; the units' names and texts are those of the core's tests."""
-    options = ("--keepalive-metrics-path", "/srv/pings.prom", "--watchdog-exclude-peers", "a %n\n$b", "--exporter-extra-args", "# /etc/x")
+    options = (
+        "--keepalive-metrics-path",
+        "/srv/pings.prom",
+        "--watchdog-exclude-peers",
+        "a %n\n$b",
+        "--exporter-extra-args",
+        "# /etc/x",
+    )
     printed = units("print", root, *options)
     assert there(root).keys() == {UNITS, "etc", "etc/systemd", *DIRECTORIES}
     install(root, *options)
     _, *parts = re.split(r"(?m)^# /(etc/.*)\n", printed.stdout)
     written = {path: text for path, (_, text) in files(root).items() if path not in links(*JOBS)}
     assert (printed.status, printed.stderr) == (0, "")
-    assert {path: f"{MARK}{text.rstrip()}\n" for path, text in zip(parts[::2], parts[1::2], strict=True)} == written
+    assert {
+        path: f"{MARK}{text.rstrip()}\n" for path, text in zip(parts[::2], parts[1::2], strict=True)
+    } == written
     assert set(written) == {*paths(*JOBS), f"{TMPFILES}/tailscale-keepalive.conf"}
 
 
 @pytest.mark.parametrize("around", ['umask 0; exec "$@"', 'umask 077; exec "$@"'])
-def test_all_may_read_what_is_installed_and_only_its_owner_write_it(root: Path, around: str) -> None:
+def test_all_may_read_what_is_installed_and_only_its_owner_write_it(
+    root: Path, around: str
+) -> None:
     """Whatever the umask. What enables a unit is a link, as systemctl makes it."""
     ran = units("install", root, around=around)
-    assert ran == (0, "".join(f"wrote {root}/{path}\n" for path in (*installed_order(ran), *links(*JOBS))), "")
+    assert ran == (
+        0,
+        "".join(f"wrote {root}/{path}\n" for path in (*installed_order(ran), *links(*JOBS))),
+        "",
+    )
     written = files(root)
-    assert {path: target for path, (mode, target) in written.items() if stat.S_ISLNK(mode)} == links(*JOBS)
-    assert {path: oct(stat.S_IMODE(mode)) for path, (mode, _) in written.items() if stat.S_ISREG(mode)} == dict.fromkeys(paths(*JOBS), "0o644")
+    assert {
+        path: target for path, (mode, target) in written.items() if stat.S_ISLNK(mode)
+    } == links(*JOBS)
+    assert {
+        path: oct(stat.S_IMODE(mode)) for path, (mode, _) in written.items() if stat.S_ISREG(mode)
+    } == dict.fromkeys(paths(*JOBS), "0o644")
 
 
 def installed_order(ran: Ran) -> list[str]:
@@ -132,13 +160,20 @@ def test_an_installation_replaces_the_one_before_and_leaves_other_jobs_alone(roo
     before = there(root)
     install(root, "exporter", "--exporter-interval", "7min")
     after = there(root)
-    assert {path for path in after if after[path] != before.get(path)} == {f"{UNITS}/tailscale-exporter.timer"}
+    assert {path for path in after if after[path] != before.get(path)} == {
+        f"{UNITS}/tailscale-exporter.timer"
+    }
     assert "OnUnitActiveSec=7min\n" in after[f"{UNITS}/tailscale-exporter.timer"][1]
     assert before.keys() == after.keys()
 
 
-@pytest.mark.parametrize("jobs", [(job,) for job in (*JOBS, "capture")] + [("watchdog", "exporter"), ("keepalive", "keepalive")])
-def test_only_the_units_of_the_jobs_that_are_named_are_installed(root: Path, jobs: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "jobs",
+    [(job,) for job in (*JOBS, "capture")] + [("watchdog", "exporter"), ("keepalive", "keepalive")],
+)
+def test_only_the_units_of_the_jobs_that_are_named_are_installed(
+    root: Path, jobs: tuple[str, ...]
+) -> None:
     """And removed; what the others have is left."""
     install(root, *jobs)
     assert set(files(root)) == {*paths(*jobs), *links(*jobs)}
@@ -187,37 +222,66 @@ def _a_directory(path: Path) -> None:
     path.mkdir()
 
 
-STRANGE = [_a_file_of_somebody_else, _an_empty_file, _a_file_that_is_almost_ours, _a_mask, _a_link_to_a_file_of_ours, _a_dangling_link, _a_directory]
+STRANGE = [
+    _a_file_of_somebody_else,
+    _an_empty_file,
+    _a_file_that_is_almost_ours,
+    _a_mask,
+    _a_link_to_a_file_of_ours,
+    _a_dangling_link,
+    _a_directory,
+]
 
 
 @pytest.mark.parametrize("name", ["tailscale-watchdog.service", HELPERS[1]])
 @pytest.mark.parametrize("make", STRANGE)
-def test_a_unit_that_is_not_ours_is_not_replaced_and_nothing_else_is_written(root: Path, make: Callable[[Path], None], name: str) -> None:
+def test_a_unit_that_is_not_ours_is_not_replaced_and_nothing_else_is_written(
+    root: Path, make: Callable[[Path], None], name: str
+) -> None:
     """It is not removed either."""
     path = root / UNITS / name
     make(path)
     before = there(root)
     ran = units("install", root)
-    assert complaints("units", ran) == [f"installing {path}: it is there, and tsfc did not write it{KEPT}"]
+    assert complaints("units", ran) == [
+        f"installing {path}: it is there, and tsfc did not write it{KEPT}"
+    ]
     assert (ran.status, ran.stdout, there(root)) == (1, "", before)
     ran = units("uninstall", root)
-    assert complaints("units", ran) == [f"removing {path}: tsfc did not write it; see what it is, and remove it by hand. Nothing was changed"]
+    assert complaints("units", ran) == [
+        f"removing {path}: tsfc did not write it; see what it is, and remove it by hand. Nothing was changed"
+    ]
     assert (ran.status, ran.stdout, there(root)) == (1, "", before)
 
 
-@pytest.mark.parametrize("place", [f"{TMPFILES}/tailscale-exporter.conf", f"{TIMERS}/tailscale-exporter.timer", f"{SOCKETS}/{HELPERS[0]}"])
-@pytest.mark.parametrize("make", [_a_file_of_somebody_else, _a_mask, _a_dangling_link, _a_directory])
-def test_what_is_not_ours_in_the_place_of_another_file_is_not_replaced(root: Path, make: Callable[[Path], None], place: str) -> None:
+@pytest.mark.parametrize(
+    "place",
+    [
+        f"{TMPFILES}/tailscale-exporter.conf",
+        f"{TIMERS}/tailscale-exporter.timer",
+        f"{SOCKETS}/{HELPERS[0]}",
+    ],
+)
+@pytest.mark.parametrize(
+    "make", [_a_file_of_somebody_else, _a_mask, _a_dangling_link, _a_directory]
+)
+def test_what_is_not_ours_in_the_place_of_another_file_is_not_replaced(
+    root: Path, make: Callable[[Path], None], place: str
+) -> None:
     """Neither the one that makes the directory, nor a link that enables."""
     make(root / place)
     before = there(root)
     ran = units("install", root)
-    assert complaints("units", ran) == [f"installing {root / place}: it is there, and tsfc did not write it{KEPT}"]
+    assert complaints("units", ran) == [
+        f"installing {root / place}: it is there, and tsfc did not write it{KEPT}"
+    ]
     assert (ran.status, ran.stdout, there(root)) == (1, "", before)
 
 
 @pytest.mark.parametrize("place", [UNITS, TMPFILES, TIMERS, SOCKETS])
-def test_a_file_in_the_place_of_a_directory_is_one_line_and_nothing_is_written(box: Path, place: str) -> None:
+def test_a_file_in_the_place_of_a_directory_is_one_line_and_nothing_is_written(
+    box: Path, place: str
+) -> None:
     path = box / "root" / place
     path.parent.mkdir(parents=True)
     path.write_text("")
@@ -250,7 +314,9 @@ def test_a_disk_that_fills_up_is_one_line_and_all_stays_as_it_was(root: Path) ->
 
 
 @pytest.mark.parametrize("directory", [".", UNITS, TMPFILES, TIMERS, SOCKETS])
-def test_a_directory_without_the_right_to_write_it_is_one_line_and_all_stays_as_it_was(root: Path, directory: str) -> None:
+def test_a_directory_without_the_right_to_write_it_is_one_line_and_all_stays_as_it_was(
+    root: Path, directory: str
+) -> None:
     """The units are there as a whole or not at all, also where the last of their directories is another's."""
     if directory == ".":
         (root / TMPFILES).rmdir()
@@ -267,7 +333,11 @@ def test_a_directory_without_the_right_to_write_it_is_one_line_and_all_stays_as_
 
 def test_what_was_installed_is_removed_and_nothing_else(root: Path) -> None:
     """Which metrics are left is said, as they were chosen when the units were installed; the state is not the units'."""
-    others = {f"{UNITS}/other.service": "[Unit]\n", f"{UNITS}/tailscale-other.timer": MARK, f"{TMPFILES}/alloy.conf": "d /a\n"}
+    others = {
+        f"{UNITS}/other.service": "[Unit]\n",
+        f"{UNITS}/tailscale-other.timer": MARK,
+        f"{TMPFILES}/alloy.conf": "d /a\n",
+    }
     for path, text in others.items():
         (root / path).write_text(text)
     drop_in = root / UNITS / "tailscale-exporter.service.d" / "a.conf"
@@ -277,13 +347,24 @@ def test_what_was_installed_is_removed_and_nothing_else(root: Path) -> None:
     metrics.parent.mkdir(parents=True)
     metrics.write_text("tailscale_up 1\n")
     before = there(root)
-    install(root, "--watchdog-metrics-path", "/srv/w.prom", "--keepalive-metrics-path", "/srv/k.prom")
+    install(
+        root, "--watchdog-metrics-path", "/srv/w.prom", "--keepalive-metrics-path", "/srv/k.prom"
+    )
     ran = units("uninstall", root)
     assert (ran.status, ran.stderr, there(root)) == (0, "", before)
-    removed = {line.removeprefix(f"removed {root}/") for line in ran.stdout.splitlines() if line.startswith("removed ")}
+    removed = {
+        line.removeprefix(f"removed {root}/")
+        for line in ran.stdout.splitlines()
+        if line.startswith("removed ")
+    }
     assert removed == {*paths(*JOBS), *links(*JOBS), f"{TMPFILES}/tailscale-keepalive.conf"}
     left = [line for line in ran.stdout.splitlines() if not line.startswith("removed ")]
-    known = ("/srv/k.prom", "/srv/w.prom", "/var/lib/alloy/tailscale-native.prom", "/var/lib/alloy/tailscale-peers.prom")
+    known = (
+        "/srv/k.prom",
+        "/srv/w.prom",
+        "/var/lib/alloy/tailscale-native.prom",
+        "/var/lib/alloy/tailscale-peers.prom",
+    )
     assert left == [f"left {root}{path}: remove it, or its last numbers stay" for path in known]
 
 
@@ -376,29 +457,82 @@ NOT_UTF_8 = os.fsdecode(b"\xff")
         (["exporter"], "one of the arguments --print --install --uninstall is required"),
         (["--print", "--install"], "not allowed with argument --print"),
         (["--install", "--uninstall"], "not allowed with argument --install"),
-        (["--install", "exporters"], "'exporters' is no job; the jobs are exporter, native-metrics, keepalive, watchdog"),
+        (
+            ["--install", "exporters"],
+            "'exporters' is no job; the jobs are exporter, native-metrics, keepalive, watchdog",
+        ),
         (["--install", "--interval=5s"], "unrecognized arguments"),
         (["--install", "--exporter-inter=5s"], "unrecognized arguments"),
         (["--install", "--keepalive-unit=a.service"], "unrecognized arguments"),
-        (["--install", "--exporter-interval"], "argument --exporter-interval: expected one argument"),
-        (["--install", "--exporter-interval", "0s"], "argument --exporter-interval: '0s' is not a systemd time span longer than 0"),
-        (["--install", "--exporter-interval", "5s\nOnCalendar=daily"], r"argument --exporter-interval: '5s\nOnCalendar=daily' is not a systemd time span"),
-        (["--install", "--watchdog-metrics-path", "a.prom"], "argument --watchdog-metrics-path: 'a.prom' is not the absolute path of a file"),
-        (["--install", "--watchdog-metrics-path", "/home/a.prom"], "'/home/a.prom' is in /home, which the sandbox of the units hides; choose another place"),
-        (["--install", "--socket", "tailscaled.sock"], "argument --socket: 'tailscaled.sock' is not the absolute path of a socket"),
+        (
+            ["--install", "--exporter-interval"],
+            "argument --exporter-interval: expected one argument",
+        ),
+        (
+            ["--install", "--exporter-interval", "0s"],
+            "argument --exporter-interval: '0s' is not a systemd time span longer than 0",
+        ),
+        (
+            ["--install", "--exporter-interval", "5s\nOnCalendar=daily"],
+            r"argument --exporter-interval: '5s\nOnCalendar=daily' is not a systemd time span",
+        ),
+        (
+            ["--install", "--watchdog-metrics-path", "a.prom"],
+            "argument --watchdog-metrics-path: 'a.prom' is not the absolute path of a file",
+        ),
+        (
+            ["--install", "--watchdog-metrics-path", "/home/a.prom"],
+            "'/home/a.prom' is in /home, which the sandbox of the units hides; choose another place",
+        ),
+        (
+            ["--install", "--socket", "tailscaled.sock"],
+            "argument --socket: 'tailscaled.sock' is not the absolute path of a socket",
+        ),
         (["--install", "--package", "tsfc"], "argument --package: 'tsfc' is not an absolute path"),
-        (["--install", "--tailscale-package", "/a b"], "argument --tailscale-package: '/a b' is not an absolute path"),
-        (["--install", "--visible-paths", "%h"], "argument --visible-paths: '%h' is not an absolute path"),
-        (["--install", "--watchdog-max-relay-seconds", "-1"], "argument --watchdog-max-relay-seconds: "),
-        (["--install", "--watchdog-cooldown-seconds", "1.5"], "'1.5' is not a whole number of seconds from 0 to 999999999"),
-        (["--install", "--watchdog-unit", "tailscaled"], "'tailscaled' is not the name of a service"),
-        (["--install", "--watchdog-dry-run=yes"], "argument --watchdog-dry-run: ignored explicit argument 'yes'"),
-        (["--install", "--exporter-metrics-path", "/srv/a.prom", "--watchdog-metrics-path", "/srv/a.prom"], "exporter and watchdog both write /srv/a.prom; "),
+        (
+            ["--install", "--tailscale-package", "/a b"],
+            "argument --tailscale-package: '/a b' is not an absolute path",
+        ),
+        (
+            ["--install", "--visible-paths", "%h"],
+            "argument --visible-paths: '%h' is not an absolute path",
+        ),
+        (
+            ["--install", "--watchdog-max-relay-seconds", "-1"],
+            "argument --watchdog-max-relay-seconds: ",
+        ),
+        (
+            ["--install", "--watchdog-cooldown-seconds", "1.5"],
+            "'1.5' is not a whole number of seconds from 0 to 999999999",
+        ),
+        (
+            ["--install", "--watchdog-unit", "tailscaled"],
+            "'tailscaled' is not the name of a service",
+        ),
+        (
+            ["--install", "--watchdog-dry-run=yes"],
+            "argument --watchdog-dry-run: ignored explicit argument 'yes'",
+        ),
+        (
+            [
+                "--install",
+                "--exporter-metrics-path",
+                "/srv/a.prom",
+                "--watchdog-metrics-path",
+                "/srv/a.prom",
+            ],
+            "exporter and watchdog both write /srv/a.prom; ",
+        ),
         (["--install", "--keepalive-extra-args", NOT_UTF_8], "argument --keepalive-extra-args: "),
-        (["--install", "--watchdog-exclude-peers", f"a{NOT_UTF_8}b"], "argument --watchdog-exclude-peers: "),
+        (
+            ["--install", "--watchdog-exclude-peers", f"a{NOT_UTF_8}b"],
+            "argument --watchdog-exclude-peers: ",
+        ),
     ],
 )
-def test_a_bad_command_line_is_one_line_and_nothing_is_written(root: Path, arguments: list[str], says: str) -> None:
+def test_a_bad_command_line_is_one_line_and_nothing_is_written(
+    root: Path, arguments: list[str], says: str
+) -> None:
     before = there(root)
     ran = run("units", "--root", str(root), "--package", PACKAGE, *arguments)
     (complaint,) = complaints("units", ran)
@@ -411,16 +545,28 @@ def test_two_jobs_may_have_one_file_where_only_one_of_them_is_meant(root: Path) 
 
 
 @pytest.mark.parametrize("name", ["venv", ".hidden/venv"])
-def test_where_no_package_is_given_it_is_the_tsfc_that_runs_and_the_jobs_may_see_it(box: Path, root: Path, name: str) -> None:
+def test_where_no_package_is_given_it_is_the_tsfc_that_runs_and_the_jobs_may_see_it(
+    box: Path, root: Path, name: str
+) -> None:
     """Wherever that is: this one is in `/tmp`, which the sandbox hides; and so may be the Python that it was made of."""
     venv = environment(box / name)
     (venv / "bin/tsfc").symlink_to("/bin/true")
-    ran = from_environment(venv, "--install", "--root", str(root), "exporter", "--visible-paths", "/opt/a")
+    ran = from_environment(
+        venv, "--install", "--root", str(root), "exporter", "--visible-paths", "/opt/a"
+    )
     assert (ran.status, ran.stderr) == (0, "")
     text = (root / UNITS / "tailscale-exporter.service").read_text()
     assert f'ExecStart="{venv}/bin/tsfc" "exporter" ' in text
-    visible = [line.removeprefix("BindReadOnlyPaths=-") for line in text.splitlines() if line.startswith("BindReadOnlyPaths=")]
-    others = [place for place in (sys.base_prefix, str(Path(tsfc.__file__).parents[1])) if not f"{place}/".startswith("/usr/")]
+    visible = [
+        line.removeprefix("BindReadOnlyPaths=-")
+        for line in text.splitlines()
+        if line.startswith("BindReadOnlyPaths=")
+    ]
+    others = [
+        place
+        for place in (sys.base_prefix, str(Path(tsfc.__file__).parents[1]))
+        if not f"{place}/".startswith("/usr/")
+    ]
     assert visible == ["/etc/ld.so.cache", "/run/tailscale", str(venv), *others, "/opt/a"]
 
 
@@ -432,14 +578,18 @@ def test_a_tsfc_that_no_unit_can_name_is_one_line(box: Path, root: Path) -> None
         f"using the tsfc in {venv}: a unit cannot name the path {venv}; install it elsewhere, say in /opt/tsfc, or give --package"
     ]
     assert (ran.status, files(root)) == (1, {})
-    assert from_environment(venv, "--install", "--root", str(root), "--package", PACKAGE).status == 0
+    assert (
+        from_environment(venv, "--install", "--root", str(root), "--package", PACKAGE).status == 0
+    )
 
 
 def test_a_tsfc_that_is_run_without_its_program_is_one_line(box: Path, root: Path) -> None:
     """As with `python -m tsfc` from a checkout."""
     venv = environment(box / "venv")
     ran = from_environment(venv, "--install", "--root", str(root))
-    assert complaints("units", ran) == [f"looking for {venv}/bin/tsfc: there is no such program; give --package the prefix that tsfc is installed in"]
+    assert complaints("units", ran) == [
+        f"looking for {venv}/bin/tsfc: there is no such program; give --package the prefix that tsfc is installed in"
+    ]
     assert (ran.status, files(root)) == (1, {})
 
 
@@ -454,4 +604,6 @@ def environment(path: Path) -> Path:
 def from_environment(venv: Path, *arguments: str) -> Ran:
     """Runs the tsfc under test with the Python of this environment."""
     imports = ":".join(place for place in sys.path if place)
-    return run("units", *arguments, around=f'shift; PYTHONPATH="{imports}" exec "{venv}/bin/python" "$@"')
+    return run(
+        "units", *arguments, around=f'shift; PYTHONPATH="{imports}" exec "{venv}/bin/python" "$@"'
+    )

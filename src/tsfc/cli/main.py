@@ -55,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         start: Callable[[argparse.Namespace], int] = options.start
         return start(options)
     except signals.Ended as ended:
-        os.write(2, f"tsfc: ended by {signal.Signals(ended.number).name} before it was done\n".encode())
+        os.write(
+            2, f"tsfc: ended by {signal.Signals(ended.number).name} before it was done\n".encode()
+        )
         return 128 + ended.number
     finally:
         signals.uninstall()
@@ -74,7 +76,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     """Reads the command line. Only the command that was asked for gets a parser: to make all of them takes as long as a small job."""
     if argv and argv[0] in COMMANDS:
         return _command_parser(argv[0]).parse_args(argv[1:])
-    parser = _Parser(prog="tsfc", description="See, and keep alive, the peer-to-peer paths of a Tailscale node.", allow_abbrev=False)
+    parser = _Parser(
+        prog="tsfc",
+        description="See, and keep alive, the peer-to-peer paths of a Tailscale node.",
+        allow_abbrev=False,
+    )
     parser.add_argument("--version", action=_Version, help="print the version and exit")
     commands = parser.add_subparsers(title="jobs and tools", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
@@ -98,23 +104,50 @@ def _add_exporter(parser: argparse.ArgumentParser) -> None:
 
 def _add_native_metrics(parser: argparse.ArgumentParser) -> None:
     _add_common(parser, metrics_path=defaults.NATIVE_METRICS_PATH)
-    parser.add_argument("--metrics-file", metavar="FILE", help="read tailscaled's metrics from FILE (- for standard input) instead of asking")
+    parser.add_argument(
+        "--metrics-file",
+        metavar="FILE",
+        help="read tailscaled's metrics from FILE (- for standard input) instead of asking",
+    )
 
 
 def _add_keepalive(parser: argparse.ArgumentParser) -> None:
     _add_common(parser, metrics_path=None)
     _add_status_file(parser)
-    parser.add_argument("--count", type=_positive_int, default=3, metavar="N", help="pings to one peer at most (%(default)s)")
-    parser.add_argument("--ping-timeout", type=_seconds, default=5.0, metavar="SECONDS", help="how long to wait for one answer (%(default)g)")
+    parser.add_argument(
+        "--count",
+        type=_positive_int,
+        default=3,
+        metavar="N",
+        help="pings to one peer at most (%(default)s)",
+    )
+    parser.add_argument(
+        "--ping-timeout",
+        type=_seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="how long to wait for one answer (%(default)g)",
+    )
 
 
 def _add_watchdog(parser: argparse.ArgumentParser) -> None:
     _add_common(parser, metrics_path=defaults.WATCHDOG_PATH)
     _add_status_file(parser)
-    parser.add_argument("--state-dir", default=defaults.STATE_DIR, metavar="DIR", help="where the state is kept (%(default)s)")
+    parser.add_argument(
+        "--state-dir",
+        default=defaults.STATE_DIR,
+        metavar="DIR",
+        help="where the state is kept (%(default)s)",
+    )
     _add_policy(parser)
-    parser.add_argument("--unit", type=_unit, default="tailscaled.service", help="what to restart (%(default)s)")
-    parser.add_argument("--restart-socket", metavar="PATH", help="have it restarted by who listens there, a helper with the right to, instead of by systemctl")
+    parser.add_argument(
+        "--unit", type=_unit, default="tailscaled.service", help="what to restart (%(default)s)"
+    )
+    parser.add_argument(
+        "--restart-socket",
+        metavar="PATH",
+        help="have it restarted by who listens there, a helper with the right to, instead of by systemctl",
+    )
     dry_run = "decide and say, but keep no state, restart nothing, and write metrics only to a --metrics-path that was given"
     parser.add_argument("--dry-run", action="store_true", help=dry_run)
 
@@ -123,49 +156,131 @@ def _add_capture(parser: argparse.ArgumentParser) -> None:
     _add_source(parser)
     _add_status_file(parser)
     parser.add_argument(
-        "--output", required=True, metavar="FILE", help="the capture that is appended to: .ndjson, .ndjson.gz or .ndjson.zst; - for standard output"
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="the capture that is appended to: .ndjson, .ndjson.gz or .ndjson.zst; - for standard output",
     )
-    parser.add_argument("--interval", type=_span, metavar="SPAN", help="look again and again, so often: 10s, 1min")
-    parser.add_argument("--duration", type=_span, metavar="SPAN", help="and for so long: 1h, 7d (until it is ended)")
-    parser.add_argument("--redact", action="store_true", help="put pseudonyms in the place of names, keys, addresses, users, tags and domains")
-    parser.add_argument("--redact-key", metavar="KEY", help="same key, same pseudonyms (a random one, kept in FILE.key)")
-    parser.add_argument("--max-size", type=_size, metavar="SIZE", help="begin a new file where this one would become larger: 100M (never)")
-    parser.add_argument("--keep", type=_int, default=5, metavar="N", help="how many files that were full are kept, as FILE.1 and so on (%(default)s)")
+    parser.add_argument(
+        "--interval", type=_span, metavar="SPAN", help="look again and again, so often: 10s, 1min"
+    )
+    parser.add_argument(
+        "--duration", type=_span, metavar="SPAN", help="and for so long: 1h, 7d (until it is ended)"
+    )
+    parser.add_argument(
+        "--redact",
+        action="store_true",
+        help="put pseudonyms in the place of names, keys, addresses, users, tags and domains",
+    )
+    parser.add_argument(
+        "--redact-key",
+        metavar="KEY",
+        help="same key, same pseudonyms (a random one, kept in FILE.key)",
+    )
+    parser.add_argument(
+        "--max-size",
+        type=_size,
+        metavar="SIZE",
+        help="begin a new file where this one would become larger: 100M (never)",
+    )
+    parser.add_argument(
+        "--keep",
+        type=_int,
+        default=5,
+        metavar="N",
+        help="how many files that were full are kept, as FILE.1 and so on (%(default)s)",
+    )
 
 
 def _add_policy(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--max-relay-seconds", type=_int, default=600, metavar="N", help="on relay for more than this is too long (%(default)s)")
-    parser.add_argument("--cooldown-seconds", type=_int, default=600, metavar="N", help="after a restart there is no other for this long (%(default)s)")
-    parser.add_argument("--exclude-peer", action="append", default=[], metavar="NAME", help="never restart because of this peer; can be given again")
+    parser.add_argument(
+        "--max-relay-seconds",
+        type=_int,
+        default=600,
+        metavar="N",
+        help="on relay for more than this is too long (%(default)s)",
+    )
+    parser.add_argument(
+        "--cooldown-seconds",
+        type=_int,
+        default=600,
+        metavar="N",
+        help="after a restart there is no other for this long (%(default)s)",
+    )
+    parser.add_argument(
+        "--exclude-peer",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="never restart because of this peer; can be given again",
+    )
 
 
 def _add_comparison(parser: argparse.ArgumentParser) -> None:
     _add_policy(parser)
     compare = "do it under each of these values of a policy option, and print one table; given again: the product"
-    parser.add_argument("--compare", action="append", default=[], metavar="OPTION=VALUE,…", help=compare)
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="what to print (%(default)s)")
-    parser.add_argument("--report", metavar="FILE.html", help="write a page to look at; takes tsfc[report]")
-    parser.add_argument("--cluster", metavar="tcp://HOST:PORT", help="have a Dask cluster do it, by the address of its scheduler")
+    parser.add_argument(
+        "--compare", action="append", default=[], metavar="OPTION=VALUE,…", help=compare
+    )
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text", help="what to print (%(default)s)"
+    )
+    parser.add_argument(
+        "--report", metavar="FILE.html", help="write a page to look at; takes tsfc[report]"
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="tcp://HOST:PORT",
+        help="have a Dask cluster do it, by the address of its scheduler",
+    )
 
 
 def _add_replay(parser: argparse.ArgumentParser) -> None:
     source = "NDJSON, plain, gzip or zstd; a directory of statuses (*.json); - for standard input"
     parser.add_argument("captures", nargs="+", metavar="CAPTURE", help=source)
     _add_comparison(parser)
-    parser.add_argument("--from", dest="since", type=_moment, default=0.0, metavar="T", help="observations from then on: Unix time or ISO 8601")
-    parser.add_argument("--to", dest="until", type=_moment, default=math.inf, metavar="T", help="observations before then")
-    parser.add_argument("--metrics-path", metavar="PATH", help="write the watchdog's metrics as they stood at the end; - for standard output")
+    parser.add_argument(
+        "--from",
+        dest="since",
+        type=_moment,
+        default=0.0,
+        metavar="T",
+        help="observations from then on: Unix time or ISO 8601",
+    )
+    parser.add_argument(
+        "--to",
+        dest="until",
+        type=_moment,
+        default=math.inf,
+        metavar="T",
+        help="observations before then",
+    )
+    parser.add_argument(
+        "--metrics-path",
+        metavar="PATH",
+        help="write the watchdog's metrics as they stood at the end; - for standard output",
+    )
 
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("scenario", nargs="?", metavar="SCENARIO", help="a built-in one, or a TOML file")
+    parser.add_argument(
+        "scenario", nargs="?", metavar="SCENARIO", help="a built-in one, or a TOML file"
+    )
     _add_comparison(parser)
-    parser.add_argument("--list", action="store_true", help="name the built-in scenarios, and what each shows")
+    parser.add_argument(
+        "--list", action="store_true", help="name the built-in scenarios, and what each shows"
+    )
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of scenarios")
     parser.add_argument("--days", type=_days, metavar="N", help="how long (what the scenario says)")
-    parser.add_argument("--seed", type=_int, default=0, metavar="N", help="same seed, same result (%(default)s)")
     parser.add_argument(
-        "--runs", type=_positive_int, default=1, metavar="N", help="so many seeds, from --seed on, and how the results are spread (%(default)s)"
+        "--seed", type=_int, default=0, metavar="N", help="same seed, same result (%(default)s)"
+    )
+    parser.add_argument(
+        "--runs",
+        type=_positive_int,
+        default=1,
+        metavar="N",
+        help="so many seeds, from --seed on, and how the results are spread (%(default)s)",
     )
     parser.add_argument("--capture", metavar="FILE", help="write what was observed as a capture")
 
@@ -174,16 +289,36 @@ def _add_view(parser: argparse.ArgumentParser) -> None:
     _add_source(parser)
     _add_status_file(parser)
     parser.add_argument(
-        "--watchdog-metrics", default=defaults.WATCHDOG_PATH, metavar="PATH", help="the metrics of the watchdog, which say what it remembers (%(default)s)"
+        "--watchdog-metrics",
+        default=defaults.WATCHDOG_PATH,
+        metavar="PATH",
+        help="the metrics of the watchdog, which say what it remembers (%(default)s)",
     )
 
 
 def _add_peers(parser: argparse.ArgumentParser) -> None:
     _add_view(parser)
-    parser.add_argument("--ping", action="store_true", help="ping each peer once, and show how long that took")
-    parser.add_argument("--ping-timeout", type=_seconds, default=5.0, metavar="SECONDS", help="bound on a ping (%(default)g)")
-    parser.add_argument("--watch", nargs="?", type=_seconds, const=2.0, metavar="SECONDS", help="draw it again and again, so often (%(const)g)")
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="what to print (%(default)s)")
+    parser.add_argument(
+        "--ping", action="store_true", help="ping each peer once, and show how long that took"
+    )
+    parser.add_argument(
+        "--ping-timeout",
+        type=_seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="bound on a ping (%(default)g)",
+    )
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=_seconds,
+        const=2.0,
+        metavar="SECONDS",
+        help="draw it again and again, so often (%(const)g)",
+    )
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text", help="what to print (%(default)s)"
+    )
 
 
 def _add_explain(parser: argparse.ArgumentParser) -> None:
@@ -193,11 +328,27 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
 
 def _add_stand_in(parser: argparse.ArgumentParser) -> None:
     played = parser.add_mutually_exclusive_group(required=True)
-    played.add_argument("--capture", metavar="FILE", help="play a capture: NDJSON, one observation a line")
-    played.add_argument("--scenario", metavar="SCENARIO", help="play an imagined tailnet, a built-in one or a TOML file; SIGHUP restarts its tailscaled")
+    played.add_argument(
+        "--capture", metavar="FILE", help="play a capture: NDJSON, one observation a line"
+    )
+    played.add_argument(
+        "--scenario",
+        metavar="SCENARIO",
+        help="play an imagined tailnet, a built-in one or a TOML file; SIGHUP restarts its tailscaled",
+    )
     parser.add_argument("--socket", required=True, metavar="PATH", help="where to listen")
-    parser.add_argument("--speed", type=_speed, default=1.0, metavar="N", help="seconds of the capture per second (%(default)g)")
-    parser.add_argument("--loop", action="store_true", help="begin again after the last observation, instead of staying at it")
+    parser.add_argument(
+        "--speed",
+        type=_speed,
+        default=1.0,
+        metavar="N",
+        help="seconds of the capture per second (%(default)g)",
+    )
+    parser.add_argument(
+        "--loop",
+        action="store_true",
+        help="begin again after the last observation, instead of staying at it",
+    )
 
 
 def _add_units(parser: argparse.ArgumentParser) -> None:
@@ -222,23 +373,44 @@ class _Version(argparse.Action):
 def _add_common(parser: argparse.ArgumentParser, *, metrics_path: str | None) -> None:
     where = "not written" if metrics_path is None else metrics_path
     _add_source(parser)
-    parser.add_argument("--metrics-path", metavar="PATH", help=f"where the metrics go, - for standard output ({where})")
+    parser.add_argument(
+        "--metrics-path",
+        metavar="PATH",
+        help=f"where the metrics go, - for standard output ({where})",
+    )
     parser.set_defaults(default_metrics_path=metrics_path)
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--socket", metavar="PATH", help=f"tailscaled's LocalAPI socket ({defaults.SOCKET})")
     parser.add_argument(
-        "--source", choices=("auto", "localapi", "cli"), default="auto", help="ask over the socket, or run `tailscale`; auto: the socket, else the program"
+        "--socket", metavar="PATH", help=f"tailscaled's LocalAPI socket ({defaults.SOCKET})"
+    )
+    parser.add_argument(
+        "--source",
+        choices=("auto", "localapi", "cli"),
+        default="auto",
+        help="ask over the socket, or run `tailscale`; auto: the socket, else the program",
     )
     parser.add_argument("--tailscale", metavar="PATH", help="the program to run (from PATH)")
-    parser.add_argument("--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="bound on one call to tailscaled (%(default)g)")
-    parser.add_argument("--now", type=_unix_time, metavar="SECONDS", help="Unix time to use instead of the clock")
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="bound on one call to tailscaled (%(default)g)",
+    )
+    parser.add_argument(
+        "--now", type=_unix_time, metavar="SECONDS", help="Unix time to use instead of the clock"
+    )
     parser.set_defaults(status_file=None, metrics_path=None, default_metrics_path=None)
 
 
 def _add_status_file(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--status-file", metavar="FILE", help="read the status from FILE (- for standard input) instead of asking")
+    parser.add_argument(
+        "--status-file",
+        metavar="FILE",
+        help="read the status from FILE (- for standard input) instead of asking",
+    )
 
 
 def _exporter(options: argparse.Namespace) -> int:
@@ -262,7 +434,12 @@ def _keepalive(options: argparse.Namespace) -> int:
 def _watchdog(options: argparse.Namespace) -> int:
     from tsfc.shell.jobs import watchdog
 
-    told = watchdog.Options(policy=_policy(options), state_dir=options.state_dir, unit=options.unit, restart_socket=options.restart_socket)
+    told = watchdog.Options(
+        policy=_policy(options),
+        state_dir=options.state_dir,
+        unit=options.unit,
+        restart_socket=options.restart_socket,
+    )
     if options.dry_run:
         options.default_metrics_path = None
         return watchdog.dry_run(_common(options), told)
@@ -328,7 +505,13 @@ def _peers(options: argparse.Namespace) -> int:
     from tsfc.view import command as peers
 
     gc.enable()  # with --watch it stays
-    told = peers.Options(options.watchdog_metrics, options.ping, options.ping_timeout, options.watch, options.format == "json")
+    told = peers.Options(
+        options.watchdog_metrics,
+        options.ping,
+        options.ping_timeout,
+        options.watch,
+        options.format == "json",
+    )
     return peers.run(_common(options), told)
 
 
@@ -341,7 +524,9 @@ def _explain(options: argparse.Namespace) -> int:
 def _policy(options: argparse.Namespace) -> Documented:
     from tsfc.core.watchdog.policy import Documented
 
-    return Documented(options.max_relay_seconds, options.cooldown_seconds, frozenset(options.exclude_peer))
+    return Documented(
+        options.max_relay_seconds, options.cooldown_seconds, frozenset(options.exclude_peer)
+    )
 
 
 def _stand_in(options: argparse.Namespace) -> int:
@@ -350,7 +535,9 @@ def _stand_in(options: argparse.Namespace) -> int:
     gc.enable()  # this one stays
     if options.scenario is not None:
         return stand_in.play_scenario(options.scenario, options.socket, speed=options.speed)
-    return stand_in.play_capture(options.capture, options.socket, speed=options.speed, loop=options.loop)
+    return stand_in.play_capture(
+        options.capture, options.socket, speed=options.speed, loop=options.loop
+    )
 
 
 def _units(options: argparse.Namespace) -> int:
@@ -369,7 +556,9 @@ def _common(options: argparse.Namespace) -> Common:
         timeout=options.timeout,
         status_file=options.status_file,
         now=options.now,
-        metrics_path=options.default_metrics_path if options.metrics_path is None else options.metrics_path,
+        metrics_path=options.default_metrics_path
+        if options.metrics_path is None
+        else options.metrics_path,
     )
 
 
@@ -397,7 +586,9 @@ def _moment(text: str) -> float:
     try:
         given = datetime.fromisoformat(text)
     except ValueError:
-        return _number(text, 0, 253402300799, "a Unix time in seconds, or a time such as 2026-11-25T06:30:00Z")
+        return _number(
+            text, 0, 253402300799, "a Unix time in seconds, or a time such as 2026-11-25T06:30:00Z"
+        )
     return (given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp()
 
 
@@ -449,15 +640,31 @@ class _Command(NamedTuple):
 
 
 COMMANDS = {
-    "exporter": _Command("write per-peer metrics from tailscaled's status", _exporter, _add_exporter),
-    "native-metrics": _Command("write tailscaled's own metrics", _native_metrics, _add_native_metrics),
-    "keepalive": _Command("ping all online peers, so that NAT mappings stay open", _keepalive, _add_keepalive),
-    "watchdog": _Command("restart tailscaled when a peer is stuck on relay", _watchdog, _add_watchdog),
-    "peers": _Command("show who is on which path, and what the watchdog makes of it", _peers, _add_peers),
+    "exporter": _Command(
+        "write per-peer metrics from tailscaled's status", _exporter, _add_exporter
+    ),
+    "native-metrics": _Command(
+        "write tailscaled's own metrics", _native_metrics, _add_native_metrics
+    ),
+    "keepalive": _Command(
+        "ping all online peers, so that NAT mappings stay open", _keepalive, _add_keepalive
+    ),
+    "watchdog": _Command(
+        "restart tailscaled when a peer is stuck on relay", _watchdog, _add_watchdog
+    ),
+    "peers": _Command(
+        "show who is on which path, and what the watchdog makes of it", _peers, _add_peers
+    ),
     "explain": _Command("explain one peer in sentences", _explain, _add_explain),
     "units": _Command("print, install or remove the systemd units of the jobs", _units, _add_units),
     "capture": _Command("append what is seen of tailscaled to a capture", _capture, _add_capture),
-    "replay": _Command("replay a capture: what the watchdog would have said and done", _replay, _add_replay),
-    "simulate": _Command("imagine a tailnet, and what the watchdog would do there", _simulate, _add_simulate),
-    "stand-in": _Command("play a capture on a socket, as a small LocalAPI server", _stand_in, _add_stand_in),
+    "replay": _Command(
+        "replay a capture: what the watchdog would have said and done", _replay, _add_replay
+    ),
+    "simulate": _Command(
+        "imagine a tailnet, and what the watchdog would do there", _simulate, _add_simulate
+    ),
+    "stand-in": _Command(
+        "play a capture on a socket, as a small LocalAPI server", _stand_in, _add_stand_in
+    ),
 }

@@ -14,7 +14,16 @@ from returns.result import Failure
 import tsfc
 from tsfc.shell.console import complain
 from tsfc.units import install as units
-from tsfc.units.table import Choice, Table, Value, checked, choices, clash, default_jobs, installation
+from tsfc.units.table import (
+    Choice,
+    Table,
+    Value,
+    checked,
+    choices,
+    clash,
+    default_jobs,
+    installation,
+)
 
 _ACTS: dict[str, str] = {
     "print": "print the units",
@@ -33,7 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     usual = ", ".join(default_jobs(table))
     named = f"whose units: {', '.join(table.jobs)}; where none is named, {usual}, and with --uninstall all"
     parser.add_argument("jobs", nargs="*", metavar="JOB", type=_one_of(table), help=named)
-    parser.add_argument("--root", type=_directory, default="/", metavar="DIR", help="the file system to change, by its top (%(default)s)")
+    parser.add_argument(
+        "--root",
+        type=_directory,
+        default="/",
+        metavar="DIR",
+        help="the file system to change, by its top (%(default)s)",
+    )
     for choice in table.shared:
         _add_option(parser, table, choice, None)
     for job, own in table.jobs.items():
@@ -80,21 +95,43 @@ def _at_home(table: Table, options: argparse.Namespace) -> str | None:
     options.package = sys.prefix
     if options.act == "uninstall":
         return None
-    places = dict.fromkeys((sys.prefix, sys.base_prefix, os.path.dirname(os.path.dirname(os.path.abspath(tsfc.__file__)))))
-    own = [place for place in places if not f"{place}/".startswith("/usr/") and (place == sys.prefix or not place.startswith(f"{sys.prefix}/"))]
+    places = dict.fromkeys(
+        (
+            sys.prefix,
+            sys.base_prefix,
+            os.path.dirname(os.path.dirname(os.path.abspath(tsfc.__file__))),
+        )
+    )
+    own = [
+        place
+        for place in places
+        if not f"{place}/".startswith("/usr/")
+        and (place == sys.prefix or not place.startswith(f"{sys.prefix}/"))
+    ]
     options.visiblePaths = [*own, *(options.visiblePaths or ())]
-    bad = next((place for place in own if isinstance(checked(table, "package", place), Failure)), None)
+    bad = next(
+        (place for place in own if isinstance(checked(table, "package", place), Failure)), None
+    )
     if bad is not None:
         return f"using the tsfc in {sys.prefix}: a unit cannot name the path {bad}; install it elsewhere, say in /opt/tsfc, or give --package"
     if not os.access(f"{sys.prefix}/bin/tsfc", os.X_OK):
         return f"looking for {sys.prefix}/bin/tsfc: there is no such program; give --package the prefix that tsfc is installed in"
-    closed = next((place for place in (*own, f"{sys.prefix}/bin/tsfc", tsfc.__file__) if not os.stat(place).st_mode & stat.S_IROTH), None)
+    closed = next(
+        (
+            place
+            for place in (*own, f"{sys.prefix}/bin/tsfc", tsfc.__file__)
+            if not os.stat(place).st_mode & stat.S_IROTH
+        ),
+        None,
+    )
     if closed is not None and options.act == "install" and os.path.realpath(options.root) == "/":
         return f"using the tsfc in {sys.prefix}: only its owner may read {closed}, and the units are not root; see that others may: chmod -R a+rX"
     return None
 
 
-def _add_option(parser: argparse.ArgumentParser, table: Table, choice: Choice, job: str | None) -> None:
+def _add_option(
+    parser: argparse.ArgumentParser, table: Table, choice: Choice, job: str | None
+) -> None:
     option = table.options[choice.name]
     name = flag(job, choice.name)
     dest = _dest(job, choice.name)
@@ -103,16 +140,37 @@ def _add_option(parser: argparse.ArgumentParser, table: Table, choice: Choice, j
         case bool():
             parser.add_argument(name, dest=dest, action="store_true", help=help_text)
         case tuple():
-            parser.add_argument(name, dest=dest, action="append", type=_checked(table, choice.name), metavar="TEXT", help=f"{help_text}; can be given again")
+            parser.add_argument(
+                name,
+                dest=dest,
+                action="append",
+                type=_checked(table, choice.name),
+                metavar="TEXT",
+                help=f"{help_text}; can be given again",
+            )
         case default:
             shown = "" if default is None else f" ({default})"
-            parser.add_argument(name, dest=dest, type=_checked(table, choice.name), default=default, metavar="VALUE", help=f"{help_text}{shown}")
+            parser.add_argument(
+                name,
+                dest=dest,
+                type=_checked(table, choice.name),
+                default=default,
+                metavar="VALUE",
+                help=f"{help_text}{shown}",
+            )
 
 
 def _values(table: Table, job: str, options: argparse.Namespace) -> dict[str, Value]:
-    dests = {choice.name: _dest(None, choice.name) for choice in table.shared} | {choice.name: _dest(job, choice.name) for choice in table.jobs[job].options}
+    dests = {choice.name: _dest(None, choice.name) for choice in table.shared} | {
+        choice.name: _dest(job, choice.name) for choice in table.jobs[job].options
+    }
     given = {name: getattr(options, dest) for name, dest in dests.items()}
-    return {choice.name: tuple(given[choice.name] or ()) if isinstance(choice.default, tuple) else given[choice.name] for choice in choices(table, job)}
+    return {
+        choice.name: tuple(given[choice.name] or ())
+        if isinstance(choice.default, tuple)
+        else given[choice.name]
+        for choice in choices(table, job)
+    }
 
 
 def _dest(job: str | None, name: str) -> str:
@@ -122,7 +180,9 @@ def _dest(job: str | None, name: str) -> str:
 def _one_of(table: Table) -> Callable[[str], str]:
     def job(text: str) -> str:
         if text not in table.jobs:
-            raise argparse.ArgumentTypeError(f"{text!r} is no job; the jobs are {', '.join(table.jobs)}")
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is no job; the jobs are {', '.join(table.jobs)}"
+            )
         return text
 
     return job

@@ -19,7 +19,9 @@ LABEL_LIMIT = 1000
 _NOBODY = UserProfile()
 
 
-def families(status: Status | None, *, now: float, last_success: float | None) -> tuple[Family, ...]:
+def families(
+    status: Status | None, *, now: float, last_success: float | None
+) -> tuple[Family, ...]:
     """Returns the metrics of one run.
 
     `status` is None where there was none to be had; `now` is Unix time in seconds; `last_success` is the Unix time of
@@ -36,13 +38,21 @@ def families(status: Status | None, *, now: float, last_success: float | None) -
 
 
 def _up(value: int) -> Family:
-    return gauge("tailscale_up", "Whether tailscaled answers and its backend state is Running (1) or not (0).", value)
+    return gauge(
+        "tailscale_up",
+        "Whether tailscaled answers and its backend state is Running (1) or not (0).",
+        value,
+    )
 
 
 def _last_success(at: float | None) -> tuple[Family, ...]:
     if at is None:
         return ()
-    return (gauge(LAST_SUCCESS, "Unix time of the last run that could read the status of tailscaled.", at),)
+    return (
+        gauge(
+            LAST_SUCCESS, "Unix time of the last run that could read the status of tailscaled.", at
+        ),
+    )
 
 
 def _node(status: Status) -> tuple[Family, ...]:
@@ -61,10 +71,25 @@ def _node(status: Status) -> tuple[Family, ...]:
         *(
             ()
             if expiry is None
-            else (gauge("tailscale_key_expiry_timestamp_seconds", "Unix time at which the key of this node expires; absent if never.", expiry),)
+            else (
+                gauge(
+                    "tailscale_key_expiry_timestamp_seconds",
+                    "Unix time at which the key of this node expires; absent if never.",
+                    expiry,
+                ),
+            )
         ),
-        gauge("tailscale_health_issues", "Number of health messages of tailscaled.", len(status.health or ())),
-        Family("tailscale_version_info", Kind.GAUGE, "Version of tailscaled, always 1.", (Sample(labels, 1),)),
+        gauge(
+            "tailscale_health_issues",
+            "Number of health messages of tailscaled.",
+            len(status.health or ()),
+        ),
+        Family(
+            "tailscale_version_info",
+            Kind.GAUGE,
+            "Version of tailscaled, always 1.",
+            (Sample(labels, 1),),
+        ),
     )
 
 
@@ -73,16 +98,53 @@ def _peer_families(peers: tuple[Peer, ...], status: Status, now: float) -> tuple
     labelled = [(label, peer.status) for label, peer in zip(labels, peers, strict=True)]
 
     def per_peer(name: str, kind: Kind, text: str, value: Callable[[PeerStatus], float]) -> Family:
-        return Family(name, kind, text, tuple(Sample(label, value(peer)) for label, peer in labelled))
+        return Family(
+            name, kind, text, tuple(Sample(label, value(peer)) for label, peer in labelled)
+        )
 
     return (
-        per_peer("tailscale_peer_online", Kind.GAUGE, "Whether the control server says that the peer is online.", lambda peer: peer.online),
-        per_peer("tailscale_peer_direct", Kind.GAUGE, "Whether the peer has a direct address (CurAddr); an idle peer has none.", has_direct_address),
-        per_peer("tailscale_peer_active", Kind.GAUGE, "Whether something was sent to the peer in the last 45 seconds.", lambda peer: peer.active),
-        Family("tailscale_peer_path", Kind.GAUGE, "How packets travel to the peer: 1 for its path, 0 for the others.", tuple(_path_samples(peers))),
-        per_peer("tailscale_peer_exit_node", Kind.GAUGE, "Whether the peer is the exit node in use.", lambda peer: peer.exit_node),
-        per_peer("tailscale_peer_rx_bytes_total", Kind.COUNTER, "WireGuard bytes received from the peer.", lambda peer: peer.rx_bytes),
-        per_peer("tailscale_peer_tx_bytes_total", Kind.COUNTER, "WireGuard bytes transmitted to the peer.", lambda peer: peer.tx_bytes),
+        per_peer(
+            "tailscale_peer_online",
+            Kind.GAUGE,
+            "Whether the control server says that the peer is online.",
+            lambda peer: peer.online,
+        ),
+        per_peer(
+            "tailscale_peer_direct",
+            Kind.GAUGE,
+            "Whether the peer has a direct address (CurAddr); an idle peer has none.",
+            has_direct_address,
+        ),
+        per_peer(
+            "tailscale_peer_active",
+            Kind.GAUGE,
+            "Whether something was sent to the peer in the last 45 seconds.",
+            lambda peer: peer.active,
+        ),
+        Family(
+            "tailscale_peer_path",
+            Kind.GAUGE,
+            "How packets travel to the peer: 1 for its path, 0 for the others.",
+            tuple(_path_samples(peers)),
+        ),
+        per_peer(
+            "tailscale_peer_exit_node",
+            Kind.GAUGE,
+            "Whether the peer is the exit node in use.",
+            lambda peer: peer.exit_node,
+        ),
+        per_peer(
+            "tailscale_peer_rx_bytes_total",
+            Kind.COUNTER,
+            "WireGuard bytes received from the peer.",
+            lambda peer: peer.rx_bytes,
+        ),
+        per_peer(
+            "tailscale_peer_tx_bytes_total",
+            Kind.COUNTER,
+            "WireGuard bytes transmitted to the peer.",
+            lambda peer: peer.tx_bytes,
+        ),
         Family(
             "tailscale_peer_last_handshake_seconds_ago",
             Kind.GAUGE,

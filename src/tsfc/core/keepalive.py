@@ -73,7 +73,11 @@ def pings(status: Status) -> tuple[Ping, ...]:
     if not statuses.is_running(status):
         return ()
     own = status.self_.tailscale_ips or ()
-    return tuple(Ping(peer.name, ip) for peer in named(status) if is_watched(peer.status) and (ip := address(peer.status)) is not None and ip not in own)
+    return tuple(
+        Ping(peer.name, ip)
+        for peer in named(status)
+        if is_watched(peer.status) and (ip := address(peer.status)) is not None and ip not in own
+    )
 
 
 def next_ping(answers: tuple[Answer, ...], count: int) -> float | None:
@@ -99,7 +103,13 @@ def read_answer(raw: bytes) -> Result[Answer, Unusable]:
         return Failure(Unusable(f"reading tailscaled's answer to a ping: {one_line(str(error))}"))
     if result.err:
         return Failure(Unusable(f"tailscaled says: {one_line(result.err)}"))
-    outcome = Outcome.DIRECT if result.endpoint else Outcome.PEER_RELAY if result.peer_relay else Outcome.DERP
+    outcome = (
+        Outcome.DIRECT
+        if result.endpoint
+        else Outcome.PEER_RELAY
+        if result.peer_relay
+        else Outcome.DERP
+    )
     return Success(Answer(outcome, max(0.0, result.latency_seconds)))
 
 
@@ -115,13 +125,20 @@ def families(answers: Mapping[str, tuple[Answer, ...]] | None) -> tuple[Family, 
         return ()
     results = {name: result_of(got) for name, got in sorted(answers.items())}
     return (
-        Family("tailscale_keepalive_peers", Kind.GAUGE, "Peers pinged in the last round, by what came of it.", tuple(_counts(results.values()))),
+        Family(
+            "tailscale_keepalive_peers",
+            Kind.GAUGE,
+            "Peers pinged in the last round, by what came of it.",
+            tuple(_counts(results.values())),
+        ),
         Family(
             "tailscale_keepalive_peer_latency_seconds",
             Kind.GAUGE,
             "Round trip of the peer's last answer in the last round, and the path that it took.",
             tuple(
-                Sample({"peer": name, "path": result.outcome.value}, round(result.latency_seconds, 6))
+                Sample(
+                    {"peer": name, "path": result.outcome.value}, round(result.latency_seconds, 6)
+                )
                 for name, result in results.items()
                 if result.latency_seconds is not None
             ),

@@ -94,9 +94,15 @@ def play_capture(capture_path: str, socket_path: str, *, speed: float, loop: boo
     started = time.monotonic()
 
     def answers(method: str, target: str, host: str) -> Answer:
-        return answer(frame_at(played, (time.monotonic() - started) * speed, loop=loop), method, target, host)
+        return answer(
+            frame_at(played, (time.monotonic() - started) * speed, loop=loop), method, target, host
+        )
 
-    return _serve(socket_path, answers, f"{capture_path} on {socket_path}: {len(played)} observations, {played[-1].at:g} s, {speed:g} times as fast")
+    return _serve(
+        socket_path,
+        answers,
+        f"{capture_path} on {socket_path}: {len(played)} observations, {played[-1].at:g} s, {speed:g} times as fast",
+    )
 
 
 def play_scenario(name: str, socket_path: str, *, speed: float) -> int:
@@ -124,13 +130,21 @@ def play_scenario(name: str, socket_path: str, *, speed: float) -> int:
             world.restart()
 
     signal.signal(signal.SIGHUP, restart)
-    return _serve(socket_path, answers, f"{name} on {socket_path}, {speed:g} times as fast; SIGHUP restarts its tailscaled")
+    return _serve(
+        socket_path,
+        answers,
+        f"{name} on {socket_path}, {speed:g} times as fast; SIGHUP restarts its tailscaled",
+    )
 
 
 def answer_of_world(world: World, method: str, target: str, host: str) -> Answer:
     """Returns what tailscaled would answer now; a ping is one, with all that it has as consequences."""
     url = urlsplit(target)
-    pinged = parse_qs(url.query).get("ip", [""])[0] if (method, url.path) == ("POST", PREFIX + "ping") else ""
+    pinged = (
+        parse_qs(url.query).get("ip", [""])[0]
+        if (method, url.path) == ("POST", PREFIX + "ping")
+        else ""
+    )
     answered = world.ping(pinged) if pinged else None
     frame = _frame_of(world)
     if answered is None and pinged in frame.peers:
@@ -167,16 +181,31 @@ def _serve(socket_path: str, answers: Answers, what: str) -> int:
 
 def frames(observations: Sequence[Observation]) -> tuple[Frame, ...]:
     """Returns what is played, from observations in the order of their times."""
-    statuses = [decode(bytes(seen.status)).unwrap() if seen.fault is None else None for seen in observations]
-    traffic = list(accumulate(_traffic(before, after) for before, after in zip([None, *statuses], statuses, strict=False)))
+    statuses = [
+        decode(bytes(seen.status)).unwrap() if seen.fault is None else None for seen in observations
+    ]
+    traffic = list(
+        accumulate(
+            _traffic(before, after)
+            for before, after in zip([None, *statuses], statuses, strict=False)
+        )
+    )
     return tuple(
         Frame(
             at=seen.captured_at - observations[0].captured_at,
             document=bytes(seen.status),
             status=status,
-            peers={ip: peer for peer in ((status.peer if status else None) or {}).values() for ip in peer.tailscale_ips or ()},
-            received=Counter({path: size for (direction, path), size in counted.items() if direction == "rx"}),
-            sent=Counter({path: size for (direction, path), size in counted.items() if direction == "tx"}),
+            peers={
+                ip: peer
+                for peer in ((status.peer if status else None) or {}).values()
+                for ip in peer.tailscale_ips or ()
+            },
+            received=Counter(
+                {path: size for (direction, path), size in counted.items() if direction == "rx"}
+            ),
+            sent=Counter(
+                {path: size for (direction, path), size in counted.items() if direction == "tx"}
+            ),
         )
         for seen, status, counted in zip(observations, statuses, traffic, strict=True)
     )
@@ -186,7 +215,11 @@ def frame_at(played: Sequence[Frame], seconds: float, *, loop: bool) -> Frame:
     """Returns the frame that is on at `seconds` of the capture's time; after the last, it stays, or all begins again."""
     if loop and played[-1].at > 0:
         seconds %= played[-1].at
-    return max((frame for frame in played if frame.at <= seconds), key=lambda frame: frame.at, default=played[0])
+    return max(
+        (frame for frame in played if frame.at <= seconds),
+        key=lambda frame: frame.at,
+        default=played[0],
+    )
 
 
 def answer(frame: Frame, method: str, target: str, host: str) -> Answer:
@@ -201,7 +234,11 @@ def answer(frame: Frame, method: str, target: str, host: str) -> Answer:
         case "GET", "status":
             return Reply(200, frame.document)
         case "GET", "usermetrics":
-            return Reply(200, usermetrics(frame, frame.status).encode(), "text/plain;version=0.0.4;charset=utf-8")
+            return Reply(
+                200,
+                usermetrics(frame, frame.status).encode(),
+                "text/plain;version=0.0.4;charset=utf-8",
+            )
         case "POST", "ping":
             return _ping(frame, frame.status, query.get("ip", ""), query.get("type", ""))
         case _, "ping":
@@ -216,15 +253,37 @@ def usermetrics(frame: Frame, status: Status) -> str:
     """Returns metrics of tailscaled's own that agree with the frame: health messages, and bytes by path, counted from the capture's beginning."""
 
     def by_path(name: str, text: str, counted: Counter[str]) -> Family:
-        return Family(name, Kind.COUNTER, text, tuple(Sample({"path": path}, counted[path]) for path in PATH_LABELS.values()))
+        return Family(
+            name,
+            Kind.COUNTER,
+            text,
+            tuple(Sample({"path": path}, counted[path]) for path in PATH_LABELS.values()),
+        )
 
     warnings = Sample({"type": "warning"}, len(status.health or ()))
     return render(
         (
-            gauge("tailscaled_advertised_routes", "Number of advertised network routes (e.g. by a subnet router)", 0),
-            Family("tailscaled_health_messages", Kind.GAUGE, "Number of health messages broken down by type.", (warnings,)),
-            by_path("tailscaled_inbound_bytes_total", "Counts the number of bytes received from other peers", frame.received),
-            by_path("tailscaled_outbound_bytes_total", "Counts the number of bytes sent to other peers", frame.sent),
+            gauge(
+                "tailscaled_advertised_routes",
+                "Number of advertised network routes (e.g. by a subnet router)",
+                0,
+            ),
+            Family(
+                "tailscaled_health_messages",
+                Kind.GAUGE,
+                "Number of health messages broken down by type.",
+                (warnings,),
+            ),
+            by_path(
+                "tailscaled_inbound_bytes_total",
+                "Counts the number of bytes received from other peers",
+                frame.received,
+            ),
+            by_path(
+                "tailscaled_outbound_bytes_total",
+                "Counts the number of bytes sent to other peers",
+                frame.sent,
+            ),
         )
     )
 
@@ -236,8 +295,12 @@ def _traffic(before: Status | None, after: Status | None) -> Counter[tuple[str, 
     for key, peer in ((after.peer if after else None) or {}).items():
         label = PATH_LABELS.get(classify(peer), PATH_LABELS[Path.DERP])
         then = earlier.get(key, PeerStatus())
-        counted["rx", label] += peer.rx_bytes - (then.rx_bytes if then.rx_bytes <= peer.rx_bytes else 0)
-        counted["tx", label] += peer.tx_bytes - (then.tx_bytes if then.tx_bytes <= peer.tx_bytes else 0)
+        counted["rx", label] += peer.rx_bytes - (
+            then.rx_bytes if then.rx_bytes <= peer.rx_bytes else 0
+        )
+        counted["tx", label] += peer.tx_bytes - (
+            then.tx_bytes if then.tx_bytes <= peer.tx_bytes else 0
+        )
     return counted
 
 
@@ -259,15 +322,31 @@ def _ping(frame: Frame, status: Status, ip: str, kind: str) -> Answer:
     if peer.cur_addr:
         return _pong(ip, NodeName=name, LatencySeconds=DIRECT_SECONDS, Endpoint=peer.cur_addr)
     if peer.peer_relay:
-        return _pong(ip, NodeName=name, LatencySeconds=PEER_RELAY_SECONDS, PeerRelay=peer.peer_relay)
+        return _pong(
+            ip, NodeName=name, LatencySeconds=PEER_RELAY_SECONDS, PeerRelay=peer.peer_relay
+        )
     if peer.relay:
-        return _pong(ip, NodeName=name, LatencySeconds=DERP_SECONDS, DERPRegionID=1, DERPRegionCode=peer.relay)
+        return _pong(
+            ip,
+            NodeName=name,
+            LatencySeconds=DERP_SECONDS,
+            DERPRegionID=1,
+            DERPRegionCode=peer.relay,
+        )
     return Silence()
 
 
 def _pong(ip: str, **said: object) -> Reply:
     """Returns an `ipnstate.PingResult`: an error is one too, with the status 200."""
-    nothing = {"NodeName": "", "Err": "", "LatencySeconds": 0, "Endpoint": "", "PeerRelay": "", "DERPRegionID": 0, "DERPRegionCode": ""}
+    nothing = {
+        "NodeName": "",
+        "Err": "",
+        "LatencySeconds": 0,
+        "Endpoint": "",
+        "PeerRelay": "",
+        "DERPRegionID": 0,
+        "DERPRegionCode": "",
+    }
     return Reply(200, msgspec.json.encode({"IP": ip, "NodeIP": ip} | nothing | said))
 
 

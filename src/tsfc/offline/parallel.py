@@ -29,7 +29,11 @@ def spread(function: Callable[[T], R], tasks: Sequence[T], *, cluster: str | Non
 
     When the caller ends early, by a signal too, so does the work.
     """
-    return _on_this_machine(function, tasks) if cluster is None else _on_cluster(function, tasks, cluster)
+    return (
+        _on_this_machine(function, tasks)
+        if cluster is None
+        else _on_cluster(function, tasks, cluster)
+    )
 
 
 def _on_this_machine(function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
@@ -45,21 +49,31 @@ def _on_this_machine(function: Callable[[T], R], tasks: Sequence[T]) -> Iterator
                 child.terminate()
             pool.shutdown(wait=True, cancel_futures=True)
             if isinstance(error, BrokenProcessPool):
-                raise Unspread("working in several processes: one of them was killed; is there enough memory?") from error
+                raise Unspread(
+                    "working in several processes: one of them was killed; is there enough memory?"
+                ) from error
             raise
 
 
 def _on_cluster(function: Callable[[T], R], tasks: Sequence[T], cluster: str) -> Iterator[R]:
     """Has a Dask cluster do it. A worker that dies costs its task once more: the scheduler gives it to another."""
     try:
-        distributed: Any = import_module("distributed")  # it is optional, slow to import, and has no types
+        distributed: Any = import_module(
+            "distributed"
+        )  # it is optional, slow to import, and has no types
     except ImportError as error:
-        raise Unspread(f"working on {cluster}: Dask is not installed; install tsfc[fleet]") from error
-    logging.getLogger("distributed.client").setLevel(logging.ERROR)  # it warns of workers that died, whose tasks are done again
+        raise Unspread(
+            f"working on {cluster}: Dask is not installed; install tsfc[fleet]"
+        ) from error
+    logging.getLogger("distributed.client").setLevel(
+        logging.ERROR
+    )  # it warns of workers that died, whose tasks are done again
     try:
         client = distributed.Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise Unspread(f"working on {cluster}: {type(error).__name__}: no Dask scheduler answers there; see that it runs, and give its address") from error
+        raise Unspread(
+            f"working on {cluster}: {type(error).__name__}: no Dask scheduler answers there; see that it runs, and give its address"
+        ) from error
     with client:
         futures = client.map(function, tasks, pure=False)
         try:
@@ -67,6 +81,8 @@ def _on_cluster(function: Callable[[T], R], tasks: Sequence[T], cluster: str) ->
                 yield future.result()
                 future.release()
         except distributed.KilledWorker as error:
-            raise Unspread(f"working on {cluster}: a task's workers died one after the other; is there enough memory?") from error
+            raise Unspread(
+                f"working on {cluster}: a task's workers died one after the other; is there enough memory?"
+            ) from error
         finally:
             client.cancel(futures, force=True)

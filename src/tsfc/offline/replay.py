@@ -98,12 +98,26 @@ def run(options: Options) -> int:
         return 2
     several = len(options.sources) > 1
     if (several or options.cluster is not None) and (options.metrics_path or options.report):
-        complain(TOOL, "--metrics-path and --report are of one capture on this machine; give one, and no --cluster")
+        complain(
+            TOOL,
+            "--metrics-path and --report are of one capture on this machine; give one, and no --cluster",
+        )
         return 2
     if options.report is not None and (missing := report.missing()) is not None:
         complain(TOOL, missing)
         return 1
-    tasks = [Task(source, policies.unwrap(), options.since, options.until, options.is_json, bool(options.comparisons), several) for source in options.sources]
+    tasks = [
+        Task(
+            source,
+            policies.unwrap(),
+            options.since,
+            options.until,
+            options.is_json,
+            bool(options.comparisons),
+            several,
+        )
+        for source in options.sources
+    ]
     if several or options.cluster is not None:
         return _spread(tasks, options.cluster)
     timeline = None if options.report is None else Timeline()
@@ -123,7 +137,9 @@ def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Folded
     verdicts: tuple[Verdict, ...] | None = None
     is_first = True
     if not task.is_comparison:
-        write(output.opening("capture", task.source, is_json=task.is_json, has_header=task.has_header))
+        write(
+            output.opening("capture", task.source, is_json=task.is_json, has_header=task.has_header)
+        )
     for observation in _observed(task, troubles):
         sight, now = fold.seen(observation), instant(observation)
         for tally, policy in zip(tallies[1:], task.policies[1:], strict=True):
@@ -146,21 +162,35 @@ def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Folded
 
 def notes(tally: Tally) -> tuple[str, ...]:
     """Returns what has to be known to read the numbers rightly."""
-    return () if tally.first_restart is None else (NOT_IN_IT.format(at=summary.utc(tally.first_restart)),)
+    return (
+        ()
+        if tally.first_restart is None
+        else (NOT_IN_IT.format(at=summary.utc(tally.first_restart)),)
+    )
 
 
 def comparison(task: Task, tallies: Sequence[Tally]) -> str:
     """Returns the policies side by side, as a table or as an object of JSON."""
-    first = min((tally.first_restart for tally in tallies if tally.first_restart is not None), default=None)
+    first = min(
+        (tally.first_restart for tally in tallies if tally.first_restart is not None), default=None
+    )
     note = None if first is None else NOT_IN_IT.format(at=summary.utc(first))
     if task.is_json:
-        rows = [{"policy": summary.policy_object(policy), **summary.counts(tally)} for policy, tally in zip(task.policies, tallies, strict=True)]
-        return msgspec.json.encode({"capture": task.source, "compare": rows, "note": note}).decode() + "\n"
+        rows = [
+            {"policy": summary.policy_object(policy), **summary.counts(tally)}
+            for policy, tally in zip(task.policies, tallies, strict=True)
+        ]
+        return (
+            msgspec.json.encode({"capture": task.source, "compare": rows, "note": note}).decode()
+            + "\n"
+        )
     header = f"== {task.source}\n" if task.has_header else ""
     return header + summary.table(*_compared(task, tallies)) + (f"note: {note}\n" if note else "")
 
 
-def _compared(task: Task, tallies: Sequence[Tally]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def _compared(
+    task: Task, tallies: Sequence[Tally]
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     return compare.table(task.policies, [summary.counts(tally) for tally in tallies])
 
 
@@ -180,13 +210,22 @@ def _complaints(task: Task, troubles: Troubles, tally: Tally) -> tuple[str, ...]
     unsaid = troubles.number - len(troubles.lines)
     more = (f"reading {task.source}: and {unsaid} more such lines",) if unsaid else ()
     nothing = f"replaying {task.source}: there is no observation in it; give a capture, and a --from and a --to that it reaches into"
-    return (*troubles.lines, *more, *(() if tally.observations or not troubles.is_whole else (nothing,)))
+    return (
+        *troubles.lines,
+        *more,
+        *(() if tally.observations or not troubles.is_whole else (nothing,)),
+    )
 
 
 def _spread(tasks: Sequence[Task], cluster: str | None) -> int:
     """Replays many captures at once; what they say comes out in their order."""
     try:
-        return max(_unpacked(packed, folded) for packed, folded in shown(spread(_packed, tasks, cluster=cluster), len(tasks), "captures"))
+        return max(
+            _unpacked(packed, folded)
+            for packed, folded in shown(
+                spread(_packed, tasks, cluster=cluster), len(tasks), "captures"
+            )
+        )
     except Unspread as problem:
         complain(TOOL, str(problem))
         return 1
@@ -221,7 +260,9 @@ def _write_metrics(path: str, task: Task, folded: Folded) -> int:
     state = folded.tallies[0].state
     if state.last_run is None:
         return 1
-    written = textfile.write(path, render(families(state, folded.verdicts, now=state.last_run, policy=task.policies[0])))
+    written = textfile.write(
+        path, render(families(state, folded.verdicts, now=state.last_run, policy=task.policies[0]))
+    )
     if isinstance(written, Failure):
         complain(TOOL, written.failure())
         return 1
@@ -231,5 +272,13 @@ def _write_metrics(path: str, task: Task, folded: Folded) -> int:
 def _write_report(path: str, task: Task, folded: Folded, timeline: Timeline) -> int:
     comparison = report.Table(*_compared(task, folded.tallies)) if task.is_comparison else None
     said = [*notes(folded.tallies[0]), *folded.complaints]
-    document = pages.of_one(f"Replay of {task.source}", task.policies[0], folded.tallies[0], timeline, extra={}, notes=said, comparison=comparison)
+    document = pages.of_one(
+        f"Replay of {task.source}",
+        task.policies[0],
+        folded.tallies[0],
+        timeline,
+        extra={},
+        notes=said,
+        comparison=comparison,
+    )
     return report.write(TOOL, path, document)

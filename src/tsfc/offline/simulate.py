@@ -43,7 +43,13 @@ BLOCK = 16
 "Seeds at most that a worker is given at once: it learns the scenario with each block, and each takes it a second or so."
 ENOUGH_BLOCKS = 64
 "Where there are fewer than so many, a block is a single seed."
-SPREAD_COLUMNS = ("restarts", "needless_restarts", "relay_seconds", "unserved_relay_seconds", "daemon_down_seconds")
+SPREAD_COLUMNS = (
+    "restarts",
+    "needless_restarts",
+    "relay_seconds",
+    "unserved_relay_seconds",
+    "daemon_down_seconds",
+)
 "Of what is counted, what a comparison over many seeds shows."
 
 
@@ -87,7 +93,10 @@ class Options(Struct, frozen=True):
 def run(options: Options) -> int:
     """Simulates, and returns the exit status."""
     if options.scenario is None:
-        complain(TOOL, "there is no scenario: give a built-in one (`tsfc simulate --list`) or a TOML file")
+        complain(
+            TOOL,
+            "there is no scenario: give a built-in one (`tsfc simulate --list`) or a TOML file",
+        )
         return 2
     found = scenario.find(options.scenario)
     if isinstance(found, Failure):
@@ -101,11 +110,16 @@ def run(options: Options) -> int:
         complain(TOOL, missing)
         return 1
     wanted = found.unwrap()
-    seconds = scenario.duration_seconds(wanted) if options.days is None else options.days * DAY_SECONDS
+    seconds = (
+        scenario.duration_seconds(wanted) if options.days is None else options.days * DAY_SECONDS
+    )
     if options.runs == 1 and not options.comparisons and options.cluster is None:
         return _one(options, Task(wanted, options.policy, options.seed, seconds))
     if options.capture is not None:
-        complain(TOOL, "--capture is of one run under one policy on this machine; leave --runs, --compare and --cluster out")
+        complain(
+            TOOL,
+            "--capture is of one run under one policy on this machine; leave --runs, --compare and --cluster out",
+        )
         return 2
     return _many(options, policies.unwrap(), wanted, seconds)
 
@@ -146,7 +160,11 @@ def simulate(
         world.advance(at)
         unserved += (at - before) * curable
         shows, now = world.observe(), world.instant()
-        observation = Observation(now.unix, now.boot, fault=shows) if isinstance(shows, str) else Observation(now.unix, now.boot, status=Raw(shows))
+        observation = (
+            Observation(now.unix, now.boot, fault=shows)
+            if isinstance(shows, str)
+            else Observation(now.unix, now.boot, status=Raw(shows))
+        )
         if keep is not None:
             keep(observation)
         sight = fold.seen(observation)
@@ -156,11 +174,18 @@ def simulate(
             record(timeline, ran, sight, tally)
         if ran.lines:
             write(now.unix, ran.lines)
-        curable = sum(world.curable(verdict.peer) for verdict in ran.verdicts or () if verdict.reason not in DIRECT)
+        curable = sum(
+            world.curable(verdict.peer)
+            for verdict in ran.verdicts or ()
+            if verdict.reason not in DIRECT
+        )
         before = at
     world.advance(task.seconds)
     seconds = {"daemon_down_seconds": world.daemon_down_seconds, "unserved_relay_seconds": unserved}
-    return Simulated(tally, {"needless_restarts": needless} | {name: round(value) for name, value in seconds.items()})
+    return Simulated(
+        tally,
+        {"needless_restarts": needless} | {name: round(value) for name, value in seconds.items()},
+    )
 
 
 def _one(options: Options, task: Task) -> int:
@@ -172,7 +197,9 @@ def _one(options: Options, task: Task) -> int:
         write_out(output.said(unix, lines, is_json=options.is_json, is_first=is_first))
         is_first = False
 
-    write_out(output.opening("scenario", str(options.scenario), is_json=options.is_json, has_header=False))
+    write_out(
+        output.opening("scenario", str(options.scenario), is_json=options.is_json, has_header=False)
+    )
     timeline = None if options.report is None else Timeline()
     if options.capture is None:
         simulated = simulate(task, write, timeline=timeline)
@@ -181,10 +208,17 @@ def _one(options: Options, task: Task) -> int:
             with _capture(options.capture) as keep:
                 simulated = simulate(task, write, keep=keep, timeline=timeline)
         except OSError as error:
-            complain(TOOL, f"writing {options.capture}: {error.strerror}; give a --capture that can be written, on a disk with room")
+            complain(
+                TOOL,
+                f"writing {options.capture}: {error.strerror}; give a --capture that can be written, on a disk with room",
+            )
             return 1
     write_out(output.closing(simulated.tally, simulated.extra, (), is_json=options.is_json))
-    return 0 if options.report is None or timeline is None else report.write(TOOL, options.report, _document(options, task, simulated, timeline))
+    return (
+        0
+        if options.report is None or timeline is None
+        else report.write(TOOL, options.report, _document(options, task, simulated, timeline))
+    )
 
 
 def _many(options: Options, policies: Sequence[Policy], wanted: Scenario, seconds: float) -> int:
@@ -193,11 +227,19 @@ def _many(options: Options, policies: Sequence[Policy], wanted: Scenario, second
     tasks = [Task(wanted, policy, seed, seconds) for policy in policies for seed in seeds]
     blocks = _blocks(tasks)
     try:
-        numbers = [number for block in shown(spread(_numbers, blocks, cluster=options.cluster), len(blocks), "blocks of seeds") for number in block]
+        numbers = [
+            number
+            for block in shown(
+                spread(_numbers, blocks, cluster=options.cluster), len(blocks), "blocks of seeds"
+            )
+            for number in block
+        ]
     except Unspread as problem:
         complain(TOOL, str(problem))
         return 1
-    counted = [numbers[first : first + options.runs] for first in range(0, len(numbers), options.runs)]
+    counted = [
+        numbers[first : first + options.runs] for first in range(0, len(numbers), options.runs)
+    ]
     if options.is_json:
         write_out(_json(options, policies, counted))
     else:
@@ -205,11 +247,22 @@ def _many(options: Options, policies: Sequence[Policy], wanted: Scenario, second
     if options.report is None:
         return 0
     timeline = Timeline()
-    first = _document(options, tasks[0], simulate(tasks[0], lambda _unix, _lines: None, timeline=timeline), timeline)
+    first = _document(
+        options,
+        tasks[0],
+        simulate(tasks[0], lambda _unix, _lines: None, timeline=timeline),
+        timeline,
+    )
     if options.runs == 1:
         columns, rows = _compared(policies, counted)
-        return report.write(TOOL, options.report, replace(first, comparison=report.Table(columns, rows)))
-    return report.write(TOOL, options.report, pages.of_many(first, options.runs, policies, [_spreads(runs) for runs in counted]))
+        return report.write(
+            TOOL, options.report, replace(first, comparison=report.Table(columns, rows))
+        )
+    return report.write(
+        TOOL,
+        options.report,
+        pages.of_many(first, options.runs, policies, [_spreads(runs) for runs in counted]),
+    )
 
 
 def spread_of(values: Sequence[int], *, is_better_more: bool) -> dict[str, int]:
@@ -219,16 +272,32 @@ def spread_of(values: Sequence[int], *, is_better_more: bool) -> dict[str, int]:
     def rank(percent: int) -> int:
         return ordered[max(0, -(-percent * len(ordered) // 100) - 1)]
 
-    return {"median": rank(50), "p5": rank(5), "p95": rank(95), "worst": ordered[0] if is_better_more else ordered[-1]}
+    return {
+        "median": rank(50),
+        "p5": rank(5),
+        "p95": rank(95),
+        "worst": ordered[0] if is_better_more else ordered[-1],
+    }
 
 
 def _spreads(runs: Sequence[Mapping[str, int]]) -> dict[str, dict[str, int]]:
-    return {name: spread_of([numbers[name] for numbers in runs], is_better_more=name in BETTER_MORE) for name in runs[0]}
+    return {
+        name: spread_of([numbers[name] for numbers in runs], is_better_more=name in BETTER_MORE)
+        for name in runs[0]
+    }
 
 
-def _json(options: Options, policies: Sequence[Policy], counted: Sequence[Sequence[Mapping[str, int]]]) -> bytes:
-    rows = [{"policy": summary.policy_object(policy), "distributions": _spreads(runs), "runs": runs} for policy, runs in zip(policies, counted, strict=True)]
-    return msgspec.json.encode({"scenario": options.scenario, "seed": options.seed, "compare": rows}) + b"\n"
+def _json(
+    options: Options, policies: Sequence[Policy], counted: Sequence[Sequence[Mapping[str, int]]]
+) -> bytes:
+    rows = [
+        {"policy": summary.policy_object(policy), "distributions": _spreads(runs), "runs": runs}
+        for policy, runs in zip(policies, counted, strict=True)
+    ]
+    return (
+        msgspec.json.encode({"scenario": options.scenario, "seed": options.seed, "compare": rows})
+        + b"\n"
+    )
 
 
 def _text(policies: Sequence[Policy], counted: Sequence[Sequence[Mapping[str, int]]]) -> str:
@@ -236,20 +305,40 @@ def _text(policies: Sequence[Policy], counted: Sequence[Sequence[Mapping[str, in
         return summary.table(*_compared(policies, counted))
     tables: list[str] = []
     for policy, runs in zip(policies, counted, strict=True):
-        rows = [(name.replace("_", " "), *(str(value) for value in spread.values())) for name, spread in _spreads(runs).items()]
-        tables.append(f"{summary.policy_text(policy)}, {len(runs)} runs\n" + summary.table(("", "median", "p5", "p95", "worst"), rows))
+        rows = [
+            (name.replace("_", " "), *(str(value) for value in spread.values()))
+            for name, spread in _spreads(runs).items()
+        ]
+        tables.append(
+            f"{summary.policy_text(policy)}, {len(runs)} runs\n"
+            + summary.table(("", "median", "p5", "p95", "worst"), rows)
+        )
     return "\n".join(tables)
 
 
-def _compared(policies: Sequence[Policy], counted: Sequence[Sequence[Mapping[str, int]]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def _compared(
+    policies: Sequence[Policy], counted: Sequence[Sequence[Mapping[str, int]]]
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Returns the columns and the rows of a comparison of one run under each policy."""
-    rows = [(summary.policy_text(policy), *(str(runs[0][name]) for name in SPREAD_COLUMNS)) for policy, runs in zip(policies, counted, strict=True)]
+    rows = [
+        (summary.policy_text(policy), *(str(runs[0][name]) for name in SPREAD_COLUMNS))
+        for policy, runs in zip(policies, counted, strict=True)
+    ]
     return ("policy", *(name.replace("_", " ") for name in SPREAD_COLUMNS)), rows
 
 
-def _document(options: Options, task: Task, simulated: Simulated, timeline: Timeline) -> report.Document:
+def _document(
+    options: Options, task: Task, simulated: Simulated, timeline: Timeline
+) -> report.Document:
     title = f"Simulation of {options.scenario}"
-    return pages.of_one(title, task.policy, simulated.tally, timeline, extra=simulated.extra | {"seed": task.seed}, notes=(task.scenario.summary,))
+    return pages.of_one(
+        title,
+        task.policy,
+        simulated.tally,
+        timeline,
+        extra=simulated.extra | {"seed": task.seed},
+        notes=(task.scenario.summary,),
+    )
 
 
 def _blocks(tasks: Sequence[Task]) -> list[Sequence[Task]]:
@@ -265,7 +354,11 @@ def _numbers(block: Sequence[Task]) -> list[dict[str, int]]:
 @contextmanager
 def _capture(path: str) -> Generator[Callable[[Observation], None]]:
     """Gives a function that writes an observation into a new capture; the file is there when all is in it."""
-    with staged(path, f"{path}.tmp", 0o644) as descriptor, open(descriptor, "wb", closefd=False) as file, _packed(path, file) as packed:
+    with (
+        staged(path, f"{path}.tmp", 0o644) as descriptor,
+        open(descriptor, "wb", closefd=False) as file,
+        _packed(path, file) as packed,
+    ):
 
         def keep(observation: Observation) -> None:
             packed.write(line(observation))

@@ -32,8 +32,14 @@ class Completed(Struct, frozen=True):
 
     def complaint(self) -> str:
         """Returns how it ended and what it said of it, as one line."""
-        ended = f"exit status {self.status}" if self.status >= 0 else f"ended by {signal.Signals(-self.status).name}"
-        said = one_line((self.stderr.strip() or self.stdout.strip())[:1200].decode(errors="replace"))
+        ended = (
+            f"exit status {self.status}"
+            if self.status >= 0
+            else f"ended by {signal.Signals(-self.status).name}"
+        )
+        said = one_line(
+            (self.stderr.strip() or self.stdout.strip())[:1200].decode(errors="replace")
+        )
         return f"{ended}: {said}" if said else ended
 
 
@@ -58,28 +64,41 @@ def run(argv: Sequence[str], *, timeout: float) -> Result[Completed, TooSlow | U
             child = start(argv, children, stderr=subprocess.PIPE)
         except OSError as error:
             return Failure(Unstartable(error.strerror or str(error)))
-        outputs, unfinished = collect([stream.fileno() for stream in (child.stdout, child.stderr) if stream], deadline=deadline)
+        outputs, unfinished = collect(
+            [stream.fileno() for stream in (child.stdout, child.stderr) if stream],
+            deadline=deadline,
+        )
         stdout, stderr = outputs.values()
         if len(stdout) + len(stderr) > OUTPUT_LIMIT:
             return Failure(Unstartable(f"it printed more than {OUTPUT_LIMIT // 2**20} MiB"))
         if unfinished:
             return Failure(TooSlow(timeout))
-        return Success(Completed(child.wait(max(0.0, deadline - time.monotonic())), bytes(stdout), bytes(stderr)))
+        return Success(
+            Completed(
+                child.wait(max(0.0, deadline - time.monotonic())), bytes(stdout), bytes(stderr)
+            )
+        )
     except subprocess.TimeoutExpired:
         return Failure(TooSlow(timeout))
     finally:
         end_all(children)
 
 
-def start(argv: Sequence[str], children: list[subprocess.Popen[bytes]], *, stderr: int) -> subprocess.Popen[bytes]:
+def start(
+    argv: Sequence[str], children: list[subprocess.Popen[bytes]], *, stderr: int
+) -> subprocess.Popen[bytes]:
     """Starts a program in a process group of its own and notes it in `children`, both or neither, whatever signal comes."""
     with held_back():
-        child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, process_group=0)
+        child = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, process_group=0
+        )
         children.append(child)
     return child
 
 
-def collect(descriptors: Sequence[int], *, deadline: float) -> tuple[dict[int, bytearray], set[int]]:
+def collect(
+    descriptors: Sequence[int], *, deadline: float
+) -> tuple[dict[int, bytearray], set[int]]:
     """Reads from all at once, each to its end. Returns what each gave, and which had not ended by `deadline` (or at `OUTPUT_LIMIT`)."""
     outputs = {descriptor: bytearray() for descriptor in descriptors}
     total = 0
@@ -87,7 +106,9 @@ def collect(descriptors: Sequence[int], *, deadline: float) -> tuple[dict[int, b
         for descriptor in descriptors:
             selector.register(descriptor, selectors.EVENT_READ)
         unfinished = set(descriptors)
-        while unfinished and total <= OUTPUT_LIMIT and (remaining := deadline - time.monotonic()) > 0:
+        while (
+            unfinished and total <= OUTPUT_LIMIT and (remaining := deadline - time.monotonic()) > 0
+        ):
             for key, _ in selector.select(min(remaining, LONGEST_WAIT_SECONDS)):
                 piece = os.read(key.fd, _PIECE)
                 outputs[key.fd] += piece

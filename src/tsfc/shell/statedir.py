@@ -47,24 +47,36 @@ def lock(directory: str) -> Result[Lock, Busy | str]:
     """Makes the directory where there is none, and takes its lock, or tells at once that another run has it."""
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        descriptor = os.open(os.path.join(directory, LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(
+            os.path.join(directory, LOCK),
+            os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC,
+            0o600,
+        )
     except OSError as error:
         return Failure(_complaint("locking", directory, error))
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
-        return Failure(Busy() if isinstance(error, BlockingIOError) else _complaint("locking", directory, error))
+        return Failure(
+            Busy()
+            if isinstance(error, BlockingIOError)
+            else _complaint("locking", directory, error)
+        )
     return Success(Lock(descriptor))
 
 
-def load(directory: str, is_state_file: Callable[[str], bool]) -> Result[dict[str, bytes | None], str]:
+def load(
+    directory: str, is_state_file: Callable[[str], bool]
+) -> Result[dict[str, bytes | None], str]:
     """Returns the content of each state file by its name, None for one that cannot be read. Changes nothing.
 
     A change that was journalled counts as made. A directory that does not exist is empty.
     """
     try:
-        names = [name for name in os.listdir(directory) if is_state_file(name) and name.isprintable()]
+        names = [
+            name for name in os.listdir(directory) if is_state_file(name) and name.isprintable()
+        ]
     except FileNotFoundError:
         return Success({})
     except OSError as error:
@@ -78,13 +90,19 @@ def load(directory: str, is_state_file: Callable[[str], bool]) -> Result[dict[st
     return Success(files)
 
 
-def commit(directory: str, before: Mapping[str, bytes | None], after: Mapping[str, str]) -> Result[None, str]:
+def commit(
+    directory: str, before: Mapping[str, bytes | None], after: Mapping[str, str]
+) -> Result[None, str]:
     """Makes the files that were loaded as `before` into `after`; durable when it returns. The lock must be held.
 
     A file that a journal was to change is written in any case, since `before` says what it should hold, not what it does.
     """
     unsettled = _journalled(directory)
-    changes: dict[str, str | None] = {name: text for name, text in after.items() if name in unsettled or before.get(name) != text.encode()}
+    changes: dict[str, str | None] = {
+        name: text
+        for name, text in after.items()
+        if name in unsettled or before.get(name) != text.encode()
+    }
     changes |= {name: None for name in (*before, *unsettled) if name not in after}
     try:
         if len(changes) > 1:
@@ -116,7 +134,9 @@ def _journalled(directory: str) -> Mapping[str, str | None]:
 
 def _read(path: str, limit: int | None = _READ_LIMIT) -> bytes | None:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a named pipe would wait for a writer
+        descriptor = os.open(
+            path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        )  # a named pipe would wait for a writer
         with open(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return None
@@ -126,7 +146,9 @@ def _read(path: str, limit: int | None = _READ_LIMIT) -> bytes | None:
 
 
 def _write(directory: str, name: str, data: bytes) -> None:
-    with staged(os.path.join(directory, name), os.path.join(directory, TEMPORARY), 0o644) as descriptor:
+    with staged(
+        os.path.join(directory, name), os.path.join(directory, TEMPORARY), 0o644
+    ) as descriptor:
         write_all(descriptor, data)
         os.fsync(descriptor)
 

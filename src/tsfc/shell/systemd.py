@@ -27,7 +27,12 @@ def restart(unit: str) -> Outcome:
     tried = f"restarting with `systemctl restart {unit}`"
     if shutil.which("systemctl") is None:
         return Failed(f"{tried}: there is no systemctl on PATH; the watchdog needs systemd")
-    done = perform(("systemctl", "restart", unit), tried=tried, advice=f"see `systemctl status {unit}`, and --unit", timeout=TIMEOUT_SECONDS)
+    done = perform(
+        ("systemctl", "restart", unit),
+        tried=tried,
+        advice=f"see `systemctl status {unit}`, and --unit",
+        timeout=TIMEOUT_SECONDS,
+    )
     return Failed(done.failure()) if isinstance(done, Failure) else Done()
 
 
@@ -42,7 +47,11 @@ def perform(argv: Sequence[str], *, tried: str, advice: str, timeout: float) -> 
             case program.Unstartable(detail=detail):
                 return Failure(f"{tried}: {detail}; {advice}")
     completed = ran.unwrap()
-    return Success(None) if completed.status == 0 else Failure(f"{tried}: {completed.complaint()}; {advice}")
+    return (
+        Success(None)
+        if completed.status == 0
+        else Failure(f"{tried}: {completed.complaint()}; {advice}")
+    )
 
 
 def ask_for_restart(unit: str, path: str) -> Outcome:
@@ -60,9 +69,15 @@ def ask_for_restart(unit: str, path: str) -> Outcome:
             while len(said) < _ANSWER_LIMIT and (piece := receive(connection, deadline)):
                 said += piece
     except TimeoutError:
-        return Failed(f"{tried}: not done within {TIMEOUT_SECONDS:g} s; see `systemctl status {unit}`")
+        return Failed(
+            f"{tried}: not done within {TIMEOUT_SECONDS:g} s; see `systemctl status {unit}`"
+        )
     except OSError as error:
-        return Failed(f"{tried}: {error.strerror or error}; see `systemctl status tailscale-watchdog-restart.socket`, and --restart-socket")
+        return Failed(
+            f"{tried}: {error.strerror or error}; see `systemctl status tailscale-watchdog-restart.socket`, and --restart-socket"
+        )
     if bytes(said) == DONE:
         return Done()
-    return Failed(f"{tried}: {one_line(said.decode(errors='replace')) or 'the connection was closed without an answer'}; see `systemctl status {unit}`")
+    return Failed(
+        f"{tried}: {one_line(said.decode(errors='replace')) or 'the connection was closed without an answer'}; see `systemctl status {unit}`"
+    )

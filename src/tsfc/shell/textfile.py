@@ -27,8 +27,12 @@ def write(path: str, text: str) -> Result[None, str]:
     directory, name = os.path.split(os.path.abspath(path))
     try:
         if not _may_be_replaced(path):
-            return Failure(f"writing {path}: it is not a regular file; give a file for --metrics-path, or - for standard output")
-        with staged(path, os.path.join(directory, f".{name}.{os.getpid()}.tmp"), 0o644) as descriptor:
+            return Failure(
+                f"writing {path}: it is not a regular file; give a file for --metrics-path, or - for standard output"
+            )
+        with staged(
+            path, os.path.join(directory, f".{name}.{os.getpid()}.tmp"), 0o644
+        ) as descriptor:
             write_all(descriptor, text.encode())
         _remove_abandoned(directory, name)
     except OSError as error:
@@ -67,7 +71,11 @@ def _remove_abandoned(directory: str, name: str) -> None:
     oldest = unix_time(None) - ABANDONED_SECONDS
     with suppress(OSError), os.scandir(directory) as entries:
         for entry in entries:
-            if entry.name.startswith(f".{name}.") and entry.name.endswith(".tmp") and entry.stat(follow_symlinks=False).st_mtime < oldest:
+            if (
+                entry.name.startswith(f".{name}.")
+                and entry.name.endswith(".tmp")
+                and entry.stat(follow_symlinks=False).st_mtime < oldest
+            ):
                 os.unlink(entry.path)
 
 

@@ -35,7 +35,9 @@ def table() -> Table:
 
 def show(wanted: Installations) -> int:
     """Prints the files, each under its path, as `systemctl cat` does."""
-    say(STDOUT, "\n".join(f"# {path}\n{text}" for path, text in _files(wanted).items()).rstrip("\n"))
+    say(
+        STDOUT, "\n".join(f"# {path}\n{text}" for path, text in _files(wanted).items()).rstrip("\n")
+    )
     return 0
 
 
@@ -43,35 +45,61 @@ def install(wanted: Installations, root: str) -> int:
     """Writes the files below `root`, all of them or none, and enables the units; starts them where `root` is the running system's."""
     texts = {_below(root, path): MARK + text for path, text in _files(wanted).items()}
     links = {_below(root, path): unit for path, unit in _links(wanted).items()}
-    strange = [*filter(_is_strange, texts), *(path for path, unit in links.items() if os.path.lexists(path) and not _leads_to(path, unit))]
+    strange = [
+        *filter(_is_strange, texts),
+        *(
+            path
+            for path, unit in links.items()
+            if os.path.lexists(path) and not _leads_to(path, unit)
+        ),
+    ]
     if strange:
-        complain(TOOL, f"installing {strange[0]}: it is there, and tsfc did not write it; see what it is, and move it away. Nothing was changed")
+        complain(
+            TOOL,
+            f"installing {strange[0]}: it is there, and tsfc did not write it; see what it is, and move it away. Nothing was changed",
+        )
         return 1
     try:
         _write(texts, links)
     except OSError as error:
-        complain(TOOL, f"installing the units in {_below(root, UNITS)}: {error.strerror}; run it as root, or give --root a directory that you may write in")
+        complain(
+            TOOL,
+            f"installing the units in {_below(root, UNITS)}: {error.strerror}; run it as root, or give --root a directory that you may write in",
+        )
         return 1
     for path in (*texts, *links):
         say(STDOUT, f"wrote {path}")
     directories = [["systemd-tmpfiles", "--create", path] for path in filter(_is_tmpfiles, texts)]
     started = [name for job in wanted.values() for name in job.wants]
-    return _perform(root, [*directories, ["systemctl", "daemon-reload"], ["systemctl", "restart", *started]])
+    return _perform(
+        root, [*directories, ["systemctl", "daemon-reload"], ["systemctl", "restart", *started]]
+    )
 
 
 def uninstall(wanted: Installations, root: str) -> int:
     """Stops the units where `root` is the running system's, and removes the files. What the jobs have written, metrics and state, stays."""
     possible = dict.fromkeys((*_files(wanted), *map(_tmpfiles, wanted)))
     paths = [path for path in (_below(root, path) for path in possible) if os.path.lexists(path)]
-    links = [_below(root, path) for path, unit in _links(wanted).items() if _leads_to(_below(root, path), unit)]
+    links = [
+        _below(root, path)
+        for path, unit in _links(wanted).items()
+        if _leads_to(_below(root, path), unit)
+    ]
     strange = [*filter(_is_strange, paths)]
     if strange:
-        complain(TOOL, f"removing {strange[0]}: tsfc did not write it; see what it is, and remove it by hand. Nothing was changed")
+        complain(
+            TOOL,
+            f"removing {strange[0]}: tsfc did not write it; see what it is, and remove it by hand. Nothing was changed",
+        )
         return 1
     if not paths and not links:
         say(STDOUT, "there is nothing to remove")
         return 0
-    stopped = [name for path in paths if "@" not in (name := os.path.basename(path)) and not _is_tmpfiles(path)]
+    stopped = [
+        name
+        for path in paths
+        if "@" not in (name := os.path.basename(path)) and not _is_tmpfiles(path)
+    ]
     if stopped and (status := _perform(root, [["systemctl", "stop", *stopped]])):
         return status
     left = {_below(root, found) for path in paths for found in _metrics_paths(path)}
@@ -89,7 +117,11 @@ def uninstall(wanted: Installations, root: str) -> int:
 
 def _files(wanted: Installations) -> dict[str, str]:
     units = {f"{UNITS}/{name}": text for job in wanted.values() for name, text in job.units.items()}
-    return units | {_tmpfiles(name): "".join(f"{line}\n" for line in job.tmpfiles) for name, job in wanted.items() if job.tmpfiles}
+    return units | {
+        _tmpfiles(name): "".join(f"{line}\n" for line in job.tmpfiles)
+        for name, job in wanted.items()
+        if job.tmpfiles
+    }
 
 
 def _tmpfiles(job: str) -> str:
@@ -98,7 +130,11 @@ def _tmpfiles(job: str) -> str:
 
 def _links(wanted: Installations) -> dict[str, str]:
     """Returns the links that enable units, and what they lead to: those that `systemctl enable` makes."""
-    return {f"{UNITS}/{target}.wants/{name}": f"{UNITS}/{name}" for job in wanted.values() for name, target in job.wants.items()}
+    return {
+        f"{UNITS}/{target}.wants/{name}": f"{UNITS}/{name}"
+        for job in wanted.values()
+        for name, target in job.wants.items()
+    }
 
 
 def _below(root: str, path: str) -> str:
@@ -140,7 +176,12 @@ def _write(texts: Mapping[str, str], links: Mapping[str, str]) -> None:
         for path, text in texts.items():
             directory, name = os.path.split(path)
             os.makedirs(directory, exist_ok=True)
-            write_all(whole.enter_context(staged(path, os.path.join(directory, f".{name}.{os.getpid()}.tmp"), 0o644)), text.encode())
+            write_all(
+                whole.enter_context(
+                    staged(path, os.path.join(directory, f".{name}.{os.getpid()}.tmp"), 0o644)
+                ),
+                text.encode(),
+            )
         for path, unit in links.items():
             whole.enter_context(_linked(path, unit))
 
@@ -168,7 +209,12 @@ def _perform(root: str, commands: Sequence[Sequence[str]]) -> int:
         say(STDOUT, "systemd does not run here, so nothing was started or stopped")
         return 0
     for command in commands:
-        done = systemd.perform(command, tried=f"running `{' '.join(command)}`", advice="run it by hand to see more", timeout=TIMEOUT_SECONDS)
+        done = systemd.perform(
+            command,
+            tried=f"running `{' '.join(command)}`",
+            advice="run it by hand to see more",
+            timeout=TIMEOUT_SECONDS,
+        )
         if isinstance(done, Failure):
             complain(TOOL, done.failure())
             return 1

@@ -117,9 +117,13 @@ def checked(table: Table, name: str, text: str) -> Result[str, str]:
     kind = table.types[table.options[name].type]
     if _is_bytes(text) or not all(re.fullmatch(pattern, text) for pattern in kind.patterns):
         return Failure(f"{text!r} is not {kind.is_}")
-    hidden = next((directory for directory in kind.hidden if f"{text}/".startswith(f"{directory}/")), None)
+    hidden = next(
+        (directory for directory in kind.hidden if f"{text}/".startswith(f"{directory}/")), None
+    )
     if hidden is not None:
-        return Failure(f"{text!r} is in {hidden}, which the sandbox of the units hides; choose another place")
+        return Failure(
+            f"{text!r} is in {hidden}, which the sandbox of the units hides; choose another place"
+        )
     return Success(text)
 
 
@@ -143,15 +147,31 @@ def installation(table: Table, job: str, values: Mapping[str, Value]) -> Install
     """Returns the units of a job, all of whose options have a value here."""
     own = table.jobs[job]
     names = {"job": job} | {name: str(value) for name, value in values.items()}
-    chosen = [(table.options[choice.name], names | _value_names(text)) for choice in choices(table, job) for text in _texts(values[choice.name])]
-    sections = reduce(_merged, (_filled(table.directives, names), _filled(own.directives, names), *(_contributed(*choice) for choice in chosen)))
+    chosen = [
+        (table.options[choice.name], names | _value_names(text))
+        for choice in choices(table, job)
+        for text in _texts(values[choice.name])
+    ]
+    sections = reduce(
+        _merged,
+        (
+            _filled(table.directives, names),
+            _filled(own.directives, names),
+            *(_contributed(*choice) for choice in chosen),
+        ),
+    )
     units = {
         f"tailscale-{job}.service": {section: sections[section] for section in ("Unit", "Service")},
-        f"tailscale-{job}.timer": {"Unit": {"Description": sections["Unit"]["Description"]}} | {section: sections[section] for section in ("Timer", "Install")},
+        f"tailscale-{job}.timer": {"Unit": {"Description": sections["Unit"]["Description"]}}
+        | {section: sections[section] for section in ("Timer", "Install")},
     } | {name: _filled(helper, names) for name, helper in own.helpers.items()}
     return Installation(
         units={name: _text(unit) for name, unit in units.items()},
-        wants={name: str(unit["Install"]["WantedBy"]) for name, unit in units.items() if "Install" in unit},
+        wants={
+            name: str(unit["Install"]["WantedBy"])
+            for name, unit in units.items()
+            if "Install" in unit
+        },
         tmpfiles=tuple(_fill(line, names) for option, names in chosen for line in option.tmpfiles),
     )
 
@@ -171,22 +191,37 @@ def _contributed(option: Option, names: Mapping[str, str]) -> Sections:
 
 
 def _merged(first: Sections, second: Sections) -> Sections:
-    return {**first, **{section: _merged_section(first.get(section, {}), directives) for section, directives in second.items()}}
+    return {
+        **first,
+        **{
+            section: _merged_section(first.get(section, {}), directives)
+            for section, directives in second.items()
+        },
+    }
 
 
 def _merged_section(first: Section, second: Section) -> Section:
     def grown(name: str, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         before = first.get(name)
-        return (*before, *value) if isinstance(before, tuple) and isinstance(value, tuple) else value
+        return (
+            (*before, *value) if isinstance(before, tuple) and isinstance(value, tuple) else value
+        )
 
     return {**first, **{name: grown(name, value) for name, value in second.items()}}
 
 
 def _filled(sections: Sections, names: Mapping[str, str]) -> Sections:
     def filled(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        return _fill(value, names) if isinstance(value, str) else tuple(_fill(text, names) for text in value)
+        return (
+            _fill(value, names)
+            if isinstance(value, str)
+            else tuple(_fill(text, names) for text in value)
+        )
 
-    return {section: {name: filled(value) for name, value in directives.items()} for section, directives in sections.items()}
+    return {
+        section: {name: filled(value) for name, value in directives.items()}
+        for section, directives in sections.items()
+    }
 
 
 def _fill(text: str, names: Mapping[str, str]) -> str:
@@ -195,7 +230,12 @@ def _fill(text: str, names: Mapping[str, str]) -> str:
 
 
 def _text(unit: Sections) -> str:
-    return "\n\n".join("\n".join((f"[{section}]", *_lines(directives))) for section, directives in unit.items()) + "\n"
+    return (
+        "\n\n".join(
+            "\n".join((f"[{section}]", *_lines(directives))) for section, directives in unit.items()
+        )
+        + "\n"
+    )
 
 
 def _lines(directives: Section) -> Iterable[str]:
@@ -203,7 +243,9 @@ def _lines(directives: Section) -> Iterable[str]:
         if name == "ExecStart":
             yield f"{name}={' '.join(_escaped(argument) for argument in value)}"
         else:
-            yield from (f"{name}={text}" for text in ((value,) if isinstance(value, str) else value))
+            yield from (
+                f"{name}={text}" for text in ((value,) if isinstance(value, str) else value)
+            )
 
 
 def _escaped(argument: str) -> str:

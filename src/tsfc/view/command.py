@@ -50,7 +50,11 @@ def run(common: Common, options: Options) -> int:
                 return 1
         else:
             shown = looked.unwrap()
-            write_out(document.encoded(shown) if options.is_json else _drawn(shown, is_again=options.watch is not None))
+            write_out(
+                document.encoded(shown)
+                if options.is_json
+                else _drawn(shown, is_again=options.watch is not None)
+            )
         if options.watch is None:
             return 0
         time.sleep(options.watch)
@@ -79,20 +83,38 @@ def _look(tool: str, common: Common, options: Options) -> Result[View, str]:
     latencies = _latencies(tool, common, status, options.ping_timeout) if options.is_pinging else {}
     unread = (memory.failure(),) if isinstance(memory, Failure) else ()
     known = None if isinstance(memory, Failure) else memory.unwrap()
-    return Success(view(status, known, now=Instant(int(unix_time(common.now))), latencies=latencies, unread=unread))
+    return Success(
+        view(
+            status,
+            known,
+            now=Instant(int(unix_time(common.now))),
+            latencies=latencies,
+            unread=unread,
+        )
+    )
 
 
 def _memory(path: str) -> Result[Memory, str]:
     """Reads what the watchdog remembers from its metrics, which everybody may."""
-    advice = "so what the watchdog makes of the peers is unknown; run it, or give its --watchdog-metrics"
+    advice = (
+        "so what the watchdog makes of the peers is unknown; run it, or give its --watchdog-metrics"
+    )
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(LIMIT)
     except (OSError, UnicodeDecodeError) as error:
-        return Failure(f"reading {path}: {getattr(error, 'strerror', None) or 'it is no text'}, {advice}")
+        return Failure(
+            f"reading {path}: {getattr(error, 'strerror', None) or 'it is no text'}, {advice}"
+        )
     samples = read(text)
-    memory = Failure(samples.failure()) if isinstance(samples, Failure) else remembered(samples.unwrap())
-    return Failure(f"reading {path}: {one_line(memory.failure())}, {advice}") if isinstance(memory, Failure) else memory
+    memory = (
+        Failure(samples.failure()) if isinstance(samples, Failure) else remembered(samples.unwrap())
+    )
+    return (
+        Failure(f"reading {path}: {one_line(memory.failure())}, {advice}")
+        if isinstance(memory, Failure)
+        else memory
+    )
 
 
 def _latencies(tool: str, common: Common, status: Status, timeout: float) -> dict[str, Answer]:
@@ -108,4 +130,8 @@ def _latencies(tool: str, common: Common, status: Status, timeout: float) -> dic
 def _drawn(shown: View, *, is_again: bool) -> str:
     if not os.isatty(STDOUT):
         return table.drawn(shown, is_terminal=False)
-    return CLEAR + table.drawn(shown, is_terminal=True, height=os.get_terminal_size(STDOUT).lines) if is_again else table.drawn(shown, is_terminal=True)
+    return (
+        CLEAR + table.drawn(shown, is_terminal=True, height=os.get_terminal_size(STDOUT).lines)
+        if is_again
+        else table.drawn(shown, is_terminal=True)
+    )

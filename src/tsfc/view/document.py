@@ -30,7 +30,9 @@ def encoded(view: View) -> str:
             "max_relay_seconds": memory.policy.max_relay_seconds,
             "cooldown_seconds": memory.policy.cooldown_seconds,
             "cooldown_remaining_seconds": None if ahead is None else ahead.cooldown_seconds,
-            "next_restart": None if ahead is None or ahead.restart_seconds is None else {"in_seconds": ahead.restart_seconds, "peer": ahead.restart_peer},
+            "next_restart": None
+            if ahead is None or ahead.restart_seconds is None
+            else {"in_seconds": ahead.restart_seconds, "peer": ahead.restart_peer},
         },
         "peers": [_peer(row) for row in view.rows],
         "unread": view.unread,
@@ -51,5 +53,7 @@ def _peer(row: Row) -> dict[str, object]:
         "last_seen": row.last_seen,
         "verdict": None if row.verdict is None else row.verdict.value,
         "next": row.next,
-        "ping": None if row.latency is None else {"result": row.latency.outcome.value, "latency_seconds": row.latency.latency_seconds},
+        "ping": None
+        if row.latency is None
+        else {"result": row.latency.outcome.value, "latency_seconds": row.latency.latency_seconds},
     }

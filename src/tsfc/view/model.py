@@ -66,14 +66,28 @@ class View(Struct, frozen=True):
     "What could not be read, one line each."
 
 
-def view(status: Status, memory: Memory | None, *, now: Instant, latencies: Mapping[str, Answer], unread: tuple[str, ...] = ()) -> View:
+def view(
+    status: Status,
+    memory: Memory | None,
+    *,
+    now: Instant,
+    latencies: Mapping[str, Answer],
+    unread: tuple[str, ...] = (),
+) -> View:
     """Returns what there is to see; `latencies` are by the names of the peers."""
     ahead = None if memory is None else outlook(memory.state, status, now=now, policy=memory.policy)
     verdicts = {verdict.peer: verdict for verdict in (ahead.verdicts if ahead else None) or ()}
     peers = named(status) if statuses.is_running(status) else ()
-    rows = [_row(peer, memory, ahead, verdicts.get(peer.name), now=now, latency=latencies.get(peer.name)) for peer in peers]
+    rows = [
+        _row(
+            peer, memory, ahead, verdicts.get(peer.name), now=now, latency=latencies.get(peer.name)
+        )
+        for peer in peers
+    ]
     own = status.self_.dns_name.partition(".")[0] or status.self_.host_name
-    return View(now.unix, printable(own, 200), status, memory, ahead, tuple(sorted(rows, key=_rank)), unread)
+    return View(
+        now.unix, printable(own, 200), status, memory, ahead, tuple(sorted(rows, key=_rank)), unread
+    )
 
 
 def counts(shown: View) -> dict[Path, int]:
@@ -117,17 +131,31 @@ def quantity(number: int) -> str:
     return f"{size:.1f} PiB"
 
 
-def _row(peer: Peer, memory: Memory | None, ahead: Outlook | None, verdict: Verdict | None, *, now: Instant, latency: Answer | None) -> Row:
+def _row(
+    peer: Peer,
+    memory: Memory | None,
+    ahead: Outlook | None,
+    verdict: Verdict | None,
+    *,
+    now: Instant,
+    latency: Answer | None,
+) -> Row:
     status = peer.status
     path = classify(status)
-    via = {Path.DIRECT: status.cur_addr, Path.PEER_RELAY: status.peer_relay, Path.DERP: status.relay}.get(path, "")
+    via = {
+        Path.DIRECT: status.cur_addr,
+        Path.PEER_RELAY: status.peer_relay,
+        Path.DERP: status.relay,
+    }.get(path, "")
     handshake, seen = statuses.handshake(status), statuses.last_seen(status)
     is_on_relay = verdict is not None and verdict.reason not in DIRECT
     return Row(
         peer=peer.name,
         path=path,
         via=printable(via, 100),
-        relay_since=memory.state.relay_since.get(peer.name) if memory is not None and is_on_relay else None,
+        relay_since=memory.state.relay_since.get(peer.name)
+        if memory is not None and is_on_relay
+        else None,
         relay_seconds=verdict.relay_seconds if verdict is not None and is_on_relay else None,
         handshake_seconds_ago=None if handshake is None else max(0, int(now.unix - handshake)),
         rx_bytes=status.rx_bytes,
@@ -147,10 +175,14 @@ def _next(verdict: Verdict | None, memory: Memory | None, ahead: Outlook | None)
             return "restart at its next run"
         case Reason.COOLDOWN:
             return f"cooling down, {span(ahead.cooldown_seconds)} left"
-        case Reason.WAITING if verdict.peer == ahead.restart_peer and ahead.restart_seconds is not None:
+        case Reason.WAITING if (
+            verdict.peer == ahead.restart_peer and ahead.restart_seconds is not None
+        ):
             return f"restart in {span(ahead.restart_seconds)}"
         case Reason.WAITING:
-            return f"waiting, {span(verdict.relay_seconds)} of {span(memory.policy.max_relay_seconds)}"
+            return (
+                f"waiting, {span(verdict.relay_seconds)} of {span(memory.policy.max_relay_seconds)}"
+            )
         case Reason.DETECTED:
             return "just detected"
         case Reason.EXCLUDED:

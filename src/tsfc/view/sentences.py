@@ -50,7 +50,9 @@ def explained(view: View, name: str) -> Result[tuple[str, ...], str]:
     """Returns the sentences, one a line; fails, in one line, where there is no such peer."""
     if not statuses.is_running(view.status):
         state = one_line(view.status.backend_state, 40)
-        return Failure(f"explaining {one_line(name)}: tailscaled is {state}, not Running, so it shows no peers; bring it up")
+        return Failure(
+            f"explaining {one_line(name)}: tailscaled is {state}, not Running, so it shows no peers; bring it up"
+        )
     row = next((row for row in view.rows if row.peer == name), None)
     if row is None:
         names = [row.peer for row in view.rows]
@@ -58,7 +60,14 @@ def explained(view: View, name: str) -> Result[tuple[str, ...], str]:
         hint = f"did you mean {near[0]}?" if near else "`tsfc peers` lists them"
         return Failure(f"explaining {one_line(name)}: there is no such peer; {hint}")
     peer = next(peer.status for peer in named(view.status) if peer.name == name)
-    return Success((f"{row.peer}: {_seen(view, row)}.", *_traffic(row), *_verdict(view, row, peer), *view.unread))
+    return Success(
+        (
+            f"{row.peer}: {_seen(view, row)}.",
+            *_traffic(row),
+            *_verdict(view, row, peer),
+            *view.unread,
+        )
+    )
 
 
 def _seen(view: View, row: Row) -> str:
@@ -73,33 +82,54 @@ def _traffic(row: Row) -> tuple[str, ...]:
         if row.handshake_seconds_ago is None
         else f"The last WireGuard handshake was {span(row.handshake_seconds_ago)} ago"
     )
-    return (f"{handshake}; since tailscaled knows it, {row.rx_bytes} bytes were received and {row.tx_bytes} sent.",)
+    return (
+        f"{handshake}; since tailscaled knows it, {row.rx_bytes} bytes were received and {row.tx_bytes} sent.",
+    )
 
 
 def _verdict(view: View, row: Row, peer: PeerStatus) -> tuple[str, ...]:
     if not is_watched(peer):
-        why = "expired" if peer.expired else "offline" if not peer.online else "one that something of yours is shared to, or a Mullvad exit node"
+        why = (
+            "expired"
+            if peer.expired
+            else "offline"
+            if not peer.online
+            else "one that something of yours is shared to, or a Mullvad exit node"
+        )
         return (f"The watchdog does not watch it: it is {why}.",)
     memory, ahead = view.memory, view.outlook
     if memory is None or ahead is None or row.verdict is None:
         return ("What the watchdog makes of it is unknown.",)
     policy = memory.policy
     rule = RULES[row.verdict].format(
-        relay=span(row.relay_seconds or 0), threshold=span(policy.max_relay_seconds), cooldown=span(policy.cooldown_seconds), left=span(ahead.cooldown_seconds)
+        relay=span(row.relay_seconds or 0),
+        threshold=span(policy.max_relay_seconds),
+        cooldown=span(policy.cooldown_seconds),
+        left=span(ahead.cooldown_seconds),
     )
     others = what_ifs(memory.state, view.status, row.peer, now=Instant(view.at), policy=policy)
-    return (f"Watchdog: {rule}.", *_ahead(row, ahead, memory), *(_what_if(other) for other in others))
+    return (
+        f"Watchdog: {rule}.",
+        *_ahead(row, ahead, memory),
+        *(_what_if(other) for other in others),
+    )
 
 
 def _ahead(row: Row, ahead: Outlook, memory: Memory) -> tuple[str, ...]:
     if row.verdict is Reason.DIRECT:
-        return (f"Should it lose its address, it would be {span(memory.policy.max_relay_seconds)} until that is too long.",)
+        return (
+            f"Should it lose its address, it would be {span(memory.policy.max_relay_seconds)} until that is too long.",
+        )
     if ahead.restart_seconds is None or ahead.restart_seconds == 0:
         return ()
     cause = "it" if ahead.restart_peer == row.peer else str(ahead.restart_peer)
-    return (f"If nothing changes, tailscaled is restarted in {span(ahead.restart_seconds)}, because of {cause}.",)
+    return (
+        f"If nothing changes, tailscaled is restarted in {span(ahead.restart_seconds)}, because of {cause}.",
+    )
 
 
 def _what_if(other: WhatIf) -> str:
-    condition = f"With {other.option}" if other.option.startswith("--") else other.option.capitalize()
+    condition = (
+        f"With {other.option}" if other.option.startswith("--") else other.option.capitalize()
+    )
     return f"{condition} {OUTCOMES[other.reason]}."

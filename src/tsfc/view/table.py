@@ -16,7 +16,13 @@ from tsfc.core.watchdog.step import Reason
 from tsfc.shell.console import STDOUT
 from tsfc.view.model import SILENT_SECONDS, Row, View, counts, health, quantity, span, via_text
 
-STYLES = {Path.DIRECT: "green", Path.PEER_RELAY: "yellow", Path.DERP: "red", Path.IDLE: "cyan", Path.OFFLINE: "dim"}
+STYLES = {
+    Path.DIRECT: "green",
+    Path.PEER_RELAY: "yellow",
+    Path.DERP: "red",
+    Path.IDLE: "cyan",
+    Path.OFFLINE: "dim",
+}
 BAD = frozenset({Reason.RESTART, Reason.COOLDOWN})
 UNBOUNDED = 100_000
 "Columns, where nobody looks at them on a terminal: nothing is cut."
@@ -33,7 +39,15 @@ def drawn(view: View, *, is_terminal: bool, height: int | None = None) -> str:
     """
     written = StringIO()
     width = _columns() if is_terminal else UNBOUNDED
-    console = Console(file=written, force_terminal=is_terminal, width=width, highlight=False, markup=False, emoji=False, legacy_windows=False)
+    console = Console(
+        file=written,
+        force_terminal=is_terminal,
+        width=width,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        legacy_windows=False,
+    )
     for line in header_lines(view):
         console.print(Text(line), overflow="fold")
     room = len(view.rows) if height is None else max(1, height - written.getvalue().count("\n") - 3)
@@ -47,7 +61,9 @@ def drawn(view: View, *, is_terminal: bool, height: int | None = None) -> str:
 def header_lines(view: View) -> list[str]:
     """Returns what is said of the node itself, of the watchdog, and of what could not be read."""
     status = view.status
-    by_path = ", ".join(f"{number} {path.value.replace('_', '-')}" for path, number in counts(view).items())
+    by_path = ", ".join(
+        f"{number} {path.value.replace('_', '-')}" for path, number in counts(view).items()
+    )
     peers = f": {len(view.rows)} peers ({by_path})" if view.rows else ""
     state = one_line(status.backend_state, 40)
     return [
@@ -64,11 +80,23 @@ def _watchdog_lines(view: View) -> list[str]:
         return []
     state = memory.state
     ran = view.at - (state.last_run.unix if state.last_run else 0)
-    last = "no restart" if state.last_restart is None else f"last restart {span(view.at - state.last_restart)} ago"
-    silent = " (it is silent: does its timer run?)" if ran > SILENT_SECONDS else "" if memory.saw_peers else " (and could not see the peers)"
+    last = (
+        "no restart"
+        if state.last_restart is None
+        else f"last restart {span(view.at - state.last_restart)} ago"
+    )
+    silent = (
+        " (it is silent: does its timer run?)"
+        if ran > SILENT_SECONDS
+        else ""
+        if memory.saw_peers
+        else " (and could not see the peers)"
+    )
     lines = [f"watchdog: last run {span(ran)} ago{silent}; {last}, {state.restarts} in all"]
     if ahead is not None and ahead.restart_seconds is not None:
-        when = "at its next run" if ahead.restart_seconds == 0 else f"in {span(ahead.restart_seconds)}"
+        when = (
+            "at its next run" if ahead.restart_seconds == 0 else f"in {span(ahead.restart_seconds)}"
+        )
         lines.append(f"watchdog: next restart {when}, because of {ahead.restart_peer}")
     return lines
 
@@ -76,7 +104,12 @@ def _watchdog_lines(view: View) -> list[str]:
 def _table(view: View, rows: tuple[Row, ...], width: int, *, is_terminal: bool) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     is_pinged = any(row.latency is not None for row in view.rows)
-    table.add_column("peer", no_wrap=True, overflow="ellipsis", max_width=min(NAME_WIDTH, width // 3) if is_terminal else None)
+    table.add_column(
+        "peer",
+        no_wrap=True,
+        overflow="ellipsis",
+        max_width=min(NAME_WIDTH, width // 3) if is_terminal else None,
+    )
     table.add_column("path", no_wrap=True, overflow="ellipsis")
     table.add_column("since", no_wrap=True)
     if width >= NARROW:
@@ -86,11 +119,24 @@ def _table(view: View, rows: tuple[Row, ...], width: int, *, is_terminal: bool) 
         table.add_column("sent", no_wrap=True, justify="right")
     if is_pinged:
         table.add_column("ping", no_wrap=True, justify="right")
-    table.add_column("watchdog", no_wrap=True, overflow="ellipsis", min_width=min(width // 4, max((len(row.next) for row in rows), default=0)))
+    table.add_column(
+        "watchdog",
+        no_wrap=True,
+        overflow="ellipsis",
+        min_width=min(width // 4, max((len(row.next) for row in rows), default=0)),
+    )
     for row in rows:
-        cells = [Text(row.peer), Text(_path(view, row), STYLES[row.path]), Text("" if row.relay_since is None else f"{span(view.at - row.relay_since)}")]
+        cells = [
+            Text(row.peer),
+            Text(_path(view, row), STYLES[row.path]),
+            Text("" if row.relay_since is None else f"{span(view.at - row.relay_since)}"),
+        ]
         if width >= NARROW:
-            cells.append(Text("-" if row.handshake_seconds_ago is None else span(row.handshake_seconds_ago, 1)))
+            cells.append(
+                Text(
+                    "-" if row.handshake_seconds_ago is None else span(row.handshake_seconds_ago, 1)
+                )
+            )
         if width >= MIDDLE:
             cells += [Text(quantity(row.rx_bytes)), Text(quantity(row.tx_bytes))]
         if is_pinged:

@@ -16,7 +16,16 @@ from tsfc.core.evaluation import run as fold
 from tsfc.core.evaluation import timeline
 from tsfc.core.evaluation.observation import Observation, instant
 from tsfc.core.evaluation.statistics import Tally, count
-from tsfc.core.evaluation.timeline import PATHS, REASONS, SHIFT, SIGHTS, UNSEEN, Lane, Timeline, record
+from tsfc.core.evaluation.timeline import (
+    PATHS,
+    REASONS,
+    SHIFT,
+    SIGHTS,
+    UNSEEN,
+    Lane,
+    Timeline,
+    record,
+)
 from tsfc.core.tailscale.paths import Path, classify
 from tsfc.core.tailscale.peers import named
 from tsfc.core.tailscale.status import Status
@@ -32,7 +41,12 @@ def _recorded(observations: Iterable[dict[str, Any]]) -> tuple[Timeline, Tally, 
     drawn, tally = Timeline(), Tally()
     saw: Seen = []
     for made in observations:
-        observation = Observation(made["captured_at"], None, Raw(json.encode(made["status"])) if "status" in made else Raw(), made.get("fault"))
+        observation = Observation(
+            made["captured_at"],
+            None,
+            Raw(json.encode(made["status"])) if "status" in made else Raw(),
+            made.get("fault"),
+        )
         sight = fold.seen(observation)
         run = fold.run(tally.state, sight, now=instant(observation), policy=POLICY)
         count(tally, run)
@@ -43,7 +57,9 @@ def _recorded(observations: Iterable[dict[str, Any]]) -> tuple[Timeline, Tally, 
 
 
 def _at(lane: Lane, unix: int) -> int:
-    return [value for start, value in zip(lane.starts, lane.values, strict=True) if start <= unix][-1]
+    return [value for start, value in zip(lane.starts, lane.values, strict=True) if start <= unix][
+        -1
+    ]
 
 
 def _path(lane: Lane, unix: int) -> str:
@@ -63,20 +79,37 @@ def test_each_moment_of_each_lane_is_what_was_seen_then(seed: int) -> None:
     drawn, _, saw = _recorded(_rising(seed, 300))
     assert drawn.resolution == 1
     for unix, paths in saw:
-        assert {name: _path(lane, unix) for name, lane in drawn.peers.items() if lane.starts[0] <= unix and _path(lane, unix) != UNSEEN} == paths
+        assert {
+            name: _path(lane, unix)
+            for name, lane in drawn.peers.items()
+            if lane.starts[0] <= unix and _path(lane, unix) != UNSEEN
+        } == paths
 
 
 def test_only_changes_are_kept() -> None:
-    drawn, _, _ = _recorded(seen(START + 60 * number, peer("nas"), peer("rpi3")) for number in range(100))
+    drawn, _, _ = _recorded(
+        seen(START + 60 * number, peer("nas"), peer("rpi3")) for number in range(100)
+    )
     assert drawn.segments == 3  # two peers and the node
-    assert drawn.peers["nas"] == Lane([START], [PATHS.index(Path.DIRECT) * SHIFT + REASONS.index(Reason.DIRECT)])
+    assert drawn.peers["nas"] == Lane(
+        [START], [PATHS.index(Path.DIRECT) * SHIFT + REASONS.index(Reason.DIRECT)]
+    )
 
 
 def test_a_lane_has_the_verdicts_of_its_peer() -> None:
     paths = ["direct", *["derp"] * 4, "direct"]
-    drawn, _, _ = _recorded(seen(START + 60 * number, peer("nas", path)) for number, path in enumerate(paths))
+    drawn, _, _ = _recorded(
+        seen(START + 60 * number, peer("nas", path)) for number, path in enumerate(paths)
+    )
     reasons = [REASONS[value % SHIFT] for value in drawn.peers["nas"].values]
-    assert reasons == [Reason.DIRECT, Reason.DETECTED, Reason.WAITING, Reason.RESTART, Reason.COOLDOWN, Reason.RESTORED]
+    assert reasons == [
+        Reason.DIRECT,
+        Reason.DETECTED,
+        Reason.WAITING,
+        Reason.RESTART,
+        Reason.COOLDOWN,
+        Reason.RESTORED,
+    ]
 
 
 def test_the_node_s_lane_has_faults_with_their_text_and_gaps() -> None:
@@ -84,7 +117,13 @@ def test_the_node_s_lane_has_faults_with_their_text_and_gaps() -> None:
     capture = [seen(START + at, peer("nas")) for at in times]
     capture[2] = fault(START + 120, "asking tailscaled: Connection refused")
     drawn, tally, _ = _recorded(capture)
-    node = list(zip(drawn.node.starts, [(SIGHTS[value // SHIFT], drawn.texts[value % SHIFT]) for value in drawn.node.values], strict=True))
+    node = list(
+        zip(
+            drawn.node.starts,
+            [(SIGHTS[value // SHIFT], drawn.texts[value % SHIFT]) for value in drawn.node.values],
+            strict=True,
+        )
+    )
     refused = f"{fold.WARNING}asking tailscaled: Connection refused"
     assert node == [
         (START, ("seen", "")),
@@ -112,14 +151,26 @@ def test_a_clock_that_runs_backwards_leaves_lanes_that_rise() -> None:
         assert lane.starts == sorted(set(lane.starts))
 
 
-def test_where_there_are_too_many_changes_each_span_shows_the_worst_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_are_too_many_changes_each_span_shows_the_worst_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(timeline, "SEGMENTS", 600)
     chance = random.Random("worst")  # noqa: S311 - no secret
     names = [f"peer-{number}" for number in range(20)]
-    capture = [seen(START + 10 * number, *(peer(name, chance.choice([*["direct"] * 6, *SEEN_PATHS])) for name in names)) for number in range(800)]
+    capture = [
+        seen(
+            START + 10 * number,
+            *(peer(name, chance.choice([*["direct"] * 6, *SEEN_PATHS])) for name in names),
+        )
+        for number in range(800)
+    ]
     drawn, _, saw = _recorded(capture)
     assert drawn.resolution >= timeline.COARSE_SECONDS
-    assert drawn.segments == len(drawn.node.starts) + sum(len(lane.starts) for lane in drawn.peers.values()) <= 600
+    assert (
+        drawn.segments
+        == len(drawn.node.starts) + sum(len(lane.starts) for lane in drawn.peers.values())
+        <= 600
+    )
     for name, lane in drawn.peers.items():
         spans = zip(lane.starts, [*lane.starts[1:], saw[-1][0] + 1], lane.values, strict=True)
         for start, stop, value in spans:
@@ -127,10 +178,15 @@ def test_where_there_are_too_many_changes_each_span_shows_the_worst_of_it(monkey
             assert PATHS[value // SHIFT] == max(within, key=PATHS.index)
 
 
-def test_what_is_long_survives_what_is_short_when_they_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_long_survives_what_is_short_when_they_are_merged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A blink of relay is shown as long as the resolution, and not as long as the direct path behind it."""
     blink = {3: "derp"}
-    capture = [seen(START + 10 * number, peer("nas", blink.get(number, "direct"))) for number in range(1000)]
+    capture = [
+        seen(START + 10 * number, peer("nas", blink.get(number, "direct")))
+        for number in range(1000)
+    ]
     drawn, _, _ = _recorded(capture)
     monkeypatch.setattr(timeline, "SEGMENTS", 8)
     timeline._coarsen(drawn)
@@ -141,8 +197,16 @@ def test_what_is_long_survives_what_is_short_when_they_are_merged(monkeypatch: p
 
 def test_the_counters_end_at_what_was_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timeline, "POINTS", 20)
-    drawn, tally, _ = _recorded(seen(START + 60 * number, peer("nas", "derp"), peer("rpi3", "derp")) for number in range(500))
+    drawn, tally, _ = _recorded(
+        seen(START + 60 * number, peer("nas", "derp"), peer("rpi3", "derp"))
+        for number in range(500)
+    )
     assert len(drawn.counters) <= 20
     assert [point[0] for point in drawn.counters] == sorted({point[0] for point in drawn.counters})
-    assert drawn.counters[-1][1:] == (tally.state.restarts, tally.state.detections, tally.state.recoveries, tally.cooldowns)
+    assert drawn.counters[-1][1:] == (
+        tally.state.restarts,
+        tally.state.detections,
+        tally.state.recoveries,
+        tally.cooldowns,
+    )
     assert tally.state.restarts > 20 < tally.cooldowns

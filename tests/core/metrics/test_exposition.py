@@ -22,7 +22,15 @@ PARSE_ERROR = 1
 
 def test_families_are_rendered_in_their_order() -> None:
     """One block each, HELP and TYPE first; labels in the order of their names; a line feed at the end."""
-    said = [gauge("b", "Second.", 1), Family("a_total", Kind.COUNTER, "First.", (Sample({"z": "1", "y": 'q"\\\n'}, 2.5), Sample({"z": "2", "y": ""}, 0)))]
+    said = [
+        gauge("b", "Second.", 1),
+        Family(
+            "a_total",
+            Kind.COUNTER,
+            "First.",
+            (Sample({"z": "1", "y": 'q"\\\n'}, 2.5), Sample({"z": "2", "y": ""}, 0)),
+        ),
+    ]
     assert render(said) == (
         '# HELP b Second.\n# TYPE b gauge\nb 1.0\n# HELP a_total First.\n# TYPE a_total counter\na_total{y="q\\"\\\\\\n",z="1"} 2.5\na_total{y="",z="2"} 0.0\n'
     )
@@ -66,12 +74,22 @@ def a_family() -> st.SearchStrategy[Family]:
     text = names() | st.text(st.characters(exclude_categories=["Cs"]))
     series = st.dictionaries(text, st.floats(allow_nan=False), max_size=4)
     names_of_metrics = st.sampled_from(["a", "b_total", "c_seconds", "d_count", "e_bytes", "f_sum"])
-    return st.builds(of_labels, names_of_metrics, st.sampled_from(["Text.", 'A "quoted" text.', "back\\slash"]), series)
+    return st.builds(
+        of_labels,
+        names_of_metrics,
+        st.sampled_from(["Text.", 'A "quoted" text.', "back\\slash"]),
+        series,
+    )
 
 
 def of_labels(name: str, text: str, values: dict[str, float]) -> Family:
     kind = Kind.COUNTER if name.endswith("_total") else Kind.GAUGE
-    return Family(name, kind, text, tuple(Sample({"peer": label, "path": "x"}, value) for label, value in values.items()))
+    return Family(
+        name,
+        kind,
+        text,
+        tuple(Sample({"peer": label, "path": "x"}, value) for label, value in values.items()),
+    )
 
 
 def some_families() -> st.SearchStrategy[list[Family]]:
@@ -83,14 +101,22 @@ def test_what_is_rendered_passes_the_check_and_is_read_back(said: list[Family]) 
     """Whatever the labels hold: the check accepts it, and prometheus_client reads back just these samples."""
     text = render(said)
     assert check(text).unwrap() == tuple(sorted(family.name for family in said))
-    read = [(sample.name, sample.labels, sample.value) for metric in text_string_to_metric_families(text) for sample in metric.samples]
-    assert read == [(family.name, sample.labels, sample.value) for family in said for sample in family.samples]
+    read = [
+        (sample.name, sample.labels, sample.value)
+        for metric in text_string_to_metric_families(text)
+        for sample in metric.samples
+    ]
+    assert read == [
+        (family.name, sample.labels, sample.value) for family in said for sample in family.samples
+    ]
 
 
 def test_promtool_reads_every_name_from_hell(promtool: Callable[[str], tuple[int, str]]) -> None:
     """The text format can hold anything in a label that is UTF-8."""
     labels = [{"peer": name} for name in NAMES_FROM_HELL.values()]
-    assert promtool(render([Family("a", Kind.GAUGE, "Text.", tuple(Sample(label, 1) for label in labels))])) == (0, "")
+    assert promtool(
+        render([Family("a", Kind.GAUGE, "Text.", tuple(Sample(label, 1) for label in labels))])
+    ) == (0, "")
 
 
 ACCEPTED: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -108,15 +134,24 @@ ACCEPTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "escapes": ('a{b="\\"\\\\\\n"} 1\n', ("a",)),
     "utf-8": ('a{b="café \U0001f369"} 1\n', ("a",)),
     "colons": (":a:b_9 1\n", (":a:b_9",)),
-    "numbers": ("a +1\nb -1\nc .5\nd 5.\ne 1e9\nf 1.5E-3\ng +Inf\nh -Inf\ni Inf\nj NaN\n", tuple("abcdefghij")),
+    "numbers": (
+        "a +1\nb -1\nc .5\nd 5.\ne 1e9\nf 1.5E-3\ng +Inf\nh -Inf\ni Inf\nj NaN\n",
+        tuple("abcdefghij"),
+    ),
     "no-text": ("# HELP a\n# TYPE a gauge\na 1\n", ("a",)),
     "type-first": ("# TYPE a gauge\n# HELP a Text, \\\\ and \\n.\na 1\n", ("a",)),
-    "counter-and-gauge": ("# TYPE a_total counter\na_total 1\n# TYPE a gauge\na 1\n", ("a", "a_total")),
+    "counter-and-gauge": (
+        "# TYPE a_total counter\na_total 1\n# TYPE a gauge\na 1\n",
+        ("a", "a_total"),
+    ),
     "histogram": (
         '# TYPE a histogram\na_bucket{le="1"} 1\na_bucket{le="+Inf"} 2\na_sum 3\na_count 2\n',
         ("a", "a_bucket", "a_count", "a_sum"),
     ),
-    "summary": ('# TYPE a summary\na{quantile="0.5"} 1\na_sum 3\na_count 2\n', ("a", "a_count", "a_sum")),
+    "summary": (
+        '# TYPE a summary\na{quantile="0.5"} 1\na_sum 3\na_count 2\n',
+        ("a", "a_count", "a_sum"),
+    ),
     "untyped": ("# TYPE a untyped\na 1\n", ("a",)),
     "no-samples": ("# TYPE a gauge\n# TYPE b gauge\nb 1\n", ("a", "b")),
 }
@@ -210,12 +245,18 @@ LINES = [
 "Lines that are each sound, and depend on what came before: which description belongs to which metric, and whether it is too late."
 
 
-def test_no_short_exposition_is_accepted_that_promtool_refuses(promtool: Callable[[str], tuple[int, str]]) -> None:
+def test_no_short_exposition_is_accepted_that_promtool_refuses(
+    promtool: Callable[[str], tuple[int, str]],
+) -> None:
     """All texts of up to three of the lines above, each about a metric of its own; one call of promtool takes all that were accepted."""
-    texts = ("".join(lines) for length in range(1, 4) for lines in itertools.permutations(LINES, length))
+    texts = (
+        "".join(lines) for length in range(1, 4) for lines in itertools.permutations(LINES, length)
+    )
     accepted = [text for text in texts if not isinstance(check(text), Failure)]
     assert len(accepted) > 500
-    status, said = promtool("".join(text.replace("M", f"m{number}") for number, text in enumerate(accepted)))
+    status, said = promtool(
+        "".join(text.replace("M", f"m{number}") for number, text in enumerate(accepted))
+    )
     assert status != PARSE_ERROR, said
 
 
@@ -251,11 +292,15 @@ def mutated(draw: st.DrawFn) -> str:
     """Returns a valid exposition after a few slips: pieces put in, dropped or exchanged, lines moved."""
     lines = VALID.splitlines(keepends=True)
     for _ in range(draw(st.integers(0, 2))):
-        lines.insert(draw(st.integers(0, len(lines))), lines.pop(draw(st.integers(0, len(lines) - 1))))
+        lines.insert(
+            draw(st.integers(0, len(lines))), lines.pop(draw(st.integers(0, len(lines) - 1)))
+        )
     text = "".join(lines)
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(text)))
-        text = text[:at] + draw(st.sampled_from(["", *PIECES])) + text[at + draw(st.integers(0, 3)) :]
+        text = (
+            text[:at] + draw(st.sampled_from(["", *PIECES])) + text[at + draw(st.integers(0, 3)) :]
+        )
     return text
 
 
@@ -269,14 +314,20 @@ def test_the_check_comes_to_an_end_in_one_line(text: str) -> None:
         assert checked.failure().isprintable()
         assert len(checked.failure()) < 400
         return
-    read = Counter((sample.name, frozenset(sample.labels.items())) for metric in text_string_to_metric_families(text) for sample in metric.samples)
+    read = Counter(
+        (sample.name, frozenset(sample.labels.items()))
+        for metric in text_string_to_metric_families(text)
+        for sample in metric.samples
+    )
     assert set(read.values()) <= {1}
     assert {name for name, _ in read} <= set(checked.unwrap())
 
 
 @given(mutated().filter(lambda text: not isinstance(check(text), Failure)))
 @settings(max_examples=80, suppress_health_check=[HealthCheck.filter_too_much])
-def test_no_exposition_is_accepted_that_promtool_refuses(promtool: Callable[[str], tuple[int, str]], text: str) -> None:
+def test_no_exposition_is_accepted_that_promtool_refuses(
+    promtool: Callable[[str], tuple[int, str]], text: str
+) -> None:
     """The check is as strict as Prometheus' own parser: what passes it cannot spoil a whole file."""
     status, said = promtool(text)
     assert status != PARSE_ERROR, said

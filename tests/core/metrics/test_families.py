@@ -8,12 +8,16 @@ from tsfc.core.metrics.families import Family, Kind, Sample, counter, duration, 
 
 def test_a_gauge_is_one_sample_without_labels() -> None:
     """The plain metric of a job."""
-    assert gauge("tailscale_up", "Text.", 1) == Family("tailscale_up", Kind.GAUGE, "Text.", (Sample({}, 1),))
+    assert gauge("tailscale_up", "Text.", 1) == Family(
+        "tailscale_up", Kind.GAUGE, "Text.", (Sample({}, 1),)
+    )
 
 
 def test_a_counter_is_one_sample_without_labels() -> None:
     """The plain counter of a job."""
-    assert counter("tailscale_x_total", "Text.", 2) == Family("tailscale_x_total", Kind.COUNTER, "Text.", (Sample({}, 2),))
+    assert counter("tailscale_x_total", "Text.", 2) == Family(
+        "tailscale_x_total", Kind.COUNTER, "Text.", (Sample({}, 2),)
+    )
 
 
 @pytest.mark.parametrize(
@@ -27,10 +31,16 @@ def test_a_counter_is_one_sample_without_labels() -> None:
 )
 def test_each_job_says_how_long_it_took(job: str, name: str) -> None:
     """To the microsecond, under a name that a metric may have."""
-    assert duration(job, 0.0123456789) == Family(name, Kind.GAUGE, f"Duration of the last {job} run in seconds.", (Sample({}, 0.012346),))
+    assert duration(job, 0.0123456789) == Family(
+        name, Kind.GAUGE, f"Duration of the last {job} run in seconds.", (Sample({}, 0.012346),)
+    )
 
 
-@pytest.mark.parametrize(("fault", "status"), [(None, 0), (Down("down"), 0), (Unusable("garbage"), 1)], ids=["none", "down", "unusable"])
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [(None, 0), (Down("down"), 0), (Unusable("garbage"), 1)],
+    ids=["none", "down", "unusable"],
+)
 def test_a_daemon_that_is_down_is_a_finding(fault: Fault | None, status: int) -> None:
     """To find tailscaled down is the job done; an answer that cannot be used is not."""
     assert exit_status(fault) == status

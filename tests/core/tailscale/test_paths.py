@@ -9,7 +9,9 @@ from tsfc.core.tailscale.paths import Path, classify, has_direct_address
 from tsfc.core.tailscale.status import PeerStatus
 
 DIRECT, PEER_RELAY, HOME = "192.0.2.7:41641", "192.0.2.9:7777:vni:1", "fra"
-COMBINATIONS = list(product([False, True], [False, True], ["", DIRECT], ["", PEER_RELAY], ["", HOME]))
+COMBINATIONS = list(
+    product([False, True], [False, True], ["", DIRECT], ["", PEER_RELAY], ["", HOME])
+)
 
 
 def status_column(peer: PeerStatus) -> str:
@@ -39,9 +41,13 @@ WORDS = {
 
 
 @pytest.mark.parametrize(("online", "active", "cur_addr", "peer_relay", "relay"), COMBINATIONS)
-def test_the_path_is_the_one_that_tailscale_status_names(*, online: bool, active: bool, cur_addr: str, peer_relay: str, relay: str) -> None:
+def test_the_path_is_the_one_that_tailscale_status_names(
+    *, online: bool, active: bool, cur_addr: str, peer_relay: str, relay: str
+) -> None:
     """For every combination of what the path depends on, it is what `tailscale status` says."""
-    peer = PeerStatus(online=online, active=active, cur_addr=cur_addr, peer_relay=peer_relay, relay=relay)
+    peer = PeerStatus(
+        online=online, active=active, cur_addr=cur_addr, peer_relay=peer_relay, relay=relay
+    )
     assert classify(peer) is WORDS[status_column(peer).split("; ")[-1]]
 
 
@@ -66,10 +72,14 @@ TABLE = {
 
 
 @pytest.mark.parametrize(("online", "active", "cur_addr", "peer_relay", "relay"), COMBINATIONS)
-def test_the_path_is_that_of_its_row(*, online: bool, active: bool, cur_addr: str, peer_relay: str, relay: str) -> None:
+def test_the_path_is_that_of_its_row(
+    *, online: bool, active: bool, cur_addr: str, peer_relay: str, relay: str
+) -> None:
     """The whole table, row by row."""
     row = "".join("x" if field else "-" for field in (cur_addr, peer_relay, relay))
-    peer = PeerStatus(online=online, active=active, cur_addr=cur_addr, peer_relay=peer_relay, relay=relay)
+    peer = PeerStatus(
+        online=online, active=active, cur_addr=cur_addr, peer_relay=peer_relay, relay=relay
+    )
     assert classify(peer) is TABLE[online, active][row]
 
 
@@ -86,6 +96,12 @@ def test_every_path_has_its_word() -> None:
 
 
 @pytest.mark.parametrize(("online", "active", "cur_addr", "peer_relay", "relay"), COMBINATIONS)
-def test_a_direct_address_is_one_whatever_else_holds(*, online: bool, active: bool, cur_addr: str, peer_relay: str, relay: str) -> None:
+def test_a_direct_address_is_one_whatever_else_holds(
+    *, online: bool, active: bool, cur_addr: str, peer_relay: str, relay: str
+) -> None:
     """`tailscale_peer_direct` asks for `CurAddr`, and for nothing else."""
-    assert has_direct_address(PeerStatus(online=online, active=active, cur_addr=cur_addr, peer_relay=peer_relay, relay=relay)) is bool(cur_addr)
+    assert has_direct_address(
+        PeerStatus(
+            online=online, active=active, cur_addr=cur_addr, peer_relay=peer_relay, relay=relay
+        )
+    ) is bool(cur_addr)

@@ -64,9 +64,29 @@ def test_a_peer_is_called(of: dict[str, Any], name: str) -> None:
         ({"MagicDNSSuffix": "tail1.ts.net"}, "rpi3"),
         ({"MagicDNSSuffix": ".tail1.ts.net."}, "rpi3"),
         ({"MagicDNSSuffix": "", "CurrentTailnet": {"MagicDNSSuffix": "tail1.ts.net"}}, "rpi3"),
-        ({"MagicDNSSuffix": "tail2.ts.net", "CurrentTailnet": {"MagicDNSSuffix": "tail1.ts.net"}}, "rpi3.tail1.ts.net"),
-        ({"MagicDNSSuffix": "", "CurrentTailnet": None, "Self": {"DNSName": "alpha.tail1.ts.net."}}, "rpi3"),
-        ({"MagicDNSSuffix": "", "CurrentTailnet": {}, "Self": {"DNSName": "alpha.tail2.ts.net."}}, "rpi3.tail1.ts.net"),
+        (
+            {
+                "MagicDNSSuffix": "tail2.ts.net",
+                "CurrentTailnet": {"MagicDNSSuffix": "tail1.ts.net"},
+            },
+            "rpi3.tail1.ts.net",
+        ),
+        (
+            {
+                "MagicDNSSuffix": "",
+                "CurrentTailnet": None,
+                "Self": {"DNSName": "alpha.tail1.ts.net."},
+            },
+            "rpi3",
+        ),
+        (
+            {
+                "MagicDNSSuffix": "",
+                "CurrentTailnet": {},
+                "Self": {"DNSName": "alpha.tail2.ts.net."},
+            },
+            "rpi3.tail1.ts.net",
+        ),
         ({"MagicDNSSuffix": "", "CurrentTailnet": None, "Self": {"DNSName": "alpha"}}, "rpi3"),
         ({"MagicDNSSuffix": "", "CurrentTailnet": None, "Self": {}}, "rpi3"),
     ],
@@ -82,16 +102,37 @@ def test_our_tailnet_is_known_by(fields: dict[str, Any], name: str) -> None:
         ([], []),
         ([node("b.tail1.ts.net."), node("a.tail1.ts.net.")], ["a", "b"]),
         ([node("", "pi", "nA"), node("", "pi", "nB")], ["pi#nA", "pi#nB"]),
-        ([node("pi.tail1.ts.net.", "", "nA"), node("", "pi", "nB"), node("", "other", "nC")], ["other", "pi#nA", "pi#nB"]),
-        ([node("pi.tail1.ts.net.", "", "nA"), node("pi.tail2.ts.net.", "", "nB")], ["pi", "pi.tail2.ts.net"]),
+        (
+            [node("pi.tail1.ts.net.", "", "nA"), node("", "pi", "nB"), node("", "other", "nC")],
+            ["other", "pi#nA", "pi#nB"],
+        ),
+        (
+            [node("pi.tail1.ts.net.", "", "nA"), node("pi.tail2.ts.net.", "", "nB")],
+            ["pi", "pi.tail2.ts.net"],
+        ),
         ([node("", "pi", "nA"), node("", "pi", "nA")], ["pi#nA#1", "pi#nA#2"]),
         ([node("", "pi", ""), node("", "pi", "")], ["pi##1", "pi##2"]),
         ([node("", "pi", ""), node("", "pi", "nA")], ["pi#", "pi#nA"]),
-        ([node("", "pi", "nA"), node("", "pi", "nB"), node("", "pi#nA", "nC")], ["pi#nA", "pi#nB", "pi\N{REPLACEMENT CHARACTER}nA"]),
-        ([node("", "pi", "n#\n"), node("", "pi", "nB")], ["pi#nB", "pi#n\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}"]),
-        ([node("", "a\nb", "nA"), node("", "a\rb", "nB")], ["a\N{REPLACEMENT CHARACTER}b#nA", "a\N{REPLACEMENT CHARACTER}b#nB"]),
-        ([node("", "n" * 200, "nA"), node("", "n" * 201, "nB")], ["n" * 160 + "#nA", "n" * 160 + "#nB"]),
-        ([node("", "pi", "n" * 99), node("", "pi", "n" * 98 + "m")], ["pi#" + "n" * 60 + "#1", "pi#" + "n" * 60 + "#2"]),
+        (
+            [node("", "pi", "nA"), node("", "pi", "nB"), node("", "pi#nA", "nC")],
+            ["pi#nA", "pi#nB", "pi\N{REPLACEMENT CHARACTER}nA"],
+        ),
+        (
+            [node("", "pi", "n#\n"), node("", "pi", "nB")],
+            ["pi#nB", "pi#n\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}"],
+        ),
+        (
+            [node("", "a\nb", "nA"), node("", "a\rb", "nB")],
+            ["a\N{REPLACEMENT CHARACTER}b#nA", "a\N{REPLACEMENT CHARACTER}b#nB"],
+        ),
+        (
+            [node("", "n" * 200, "nA"), node("", "n" * 201, "nB")],
+            ["n" * 160 + "#nA", "n" * 160 + "#nB"],
+        ),
+        (
+            [node("", "pi", "n" * 99), node("", "pi", "n" * 98 + "m")],
+            ["pi#" + "n" * 60 + "#1", "pi#" + "n" * 60 + "#2"],
+        ),
     ],
     ids=[
         "none",
@@ -109,7 +150,9 @@ def test_our_tailnet_is_known_by(fields: dict[str, Any], name: str) -> None:
         "ids-cut",
     ],
 )
-def test_names_that_collide_are_told_apart(peers: list[dict[str, Any]], expected: list[str]) -> None:
+def test_names_that_collide_are_told_apart(
+    peers: list[dict[str, Any]], expected: list[str]
+) -> None:
     """By the ID behind a `#`, and where that is not enough by the rank, behind a second one."""
     assert names(*peers) == expected
 
@@ -153,7 +196,11 @@ def test_twins_of_one_id_keep_their_names_in_any_order() -> None:
     """The rank is that of the node key, so a name stays with its peer from run to run, however the map is ordered."""
     twins = {f"nodekey:{key}": peer("twin", ID="nABC", OS=key) for key in "abc"}
     backwards = dict(reversed(twins.items()))
-    assert [(found.name, found.status.os) for found in named(decoded(Peer=twins))] == [("twin#nABC#1", "a"), ("twin#nABC#2", "b"), ("twin#nABC#3", "c")]
+    assert [(found.name, found.status.os) for found in named(decoded(Peer=twins))] == [
+        ("twin#nABC#1", "a"),
+        ("twin#nABC#2", "b"),
+        ("twin#nABC#3", "c"),
+    ]
     assert named(decoded(Peer=backwards)) == named(decoded(Peer=twins))
 
 
@@ -161,7 +208,13 @@ def test_twins_of_one_id_keep_their_names_in_any_order() -> None:
 def test_a_name_from_hell_is_tamed_wherever_it_stands(name: str) -> None:
     """As a DNS name, a host name or an ID, alone or twice."""
     evil = NAMES_FROM_HELL[name]
-    found = names(node(f"{evil}.{SUFFIX}."), node(evil), node("", evil), node("", evil, evil), node("", "", evil))
+    found = names(
+        node(f"{evil}.{SUFFIX}."),
+        node(evil),
+        node("", evil),
+        node("", evil, evil),
+        node("", "", evil),
+    )
     assert len(set(found)) == 5
     assert all(found)
     assert "".join(found).isprintable()
@@ -170,7 +223,12 @@ def test_a_name_from_hell_is_tamed_wherever_it_stands(name: str) -> None:
 @pytest.mark.parametrize("name", ["rpi3", "rpi3.tail2.ts.net", "pi", "x"])
 def test_a_name_without_a_suffix_is_its_own_base(name: str) -> None:
     """Nothing is taken off a name that was told apart from none."""
-    assert [base_name(name), base_name(f"{name}#nABC"), base_name(f"{name}#nABC#7"), base_name(f"{name}##7")] == [name] * 4
+    assert [
+        base_name(name),
+        base_name(f"{name}#nABC"),
+        base_name(f"{name}#nABC#7"),
+        base_name(f"{name}##7"),
+    ] == [name] * 4
 
 
 @pytest.mark.parametrize(
@@ -221,10 +279,25 @@ def test_watched_is(of: PeerStatus, *, watched: bool) -> None:
         (("",), None),
         (("", "100.64.0.2"), "100.64.0.2"),
         (("-c", "100.64.0.2"), "100.64.0.2"),
-        (("100.64.0.2 ", "100.64.0.2\n", "100.64.0.2/32", "rpi3", "\u0661\u0660\u0660.64.0.2"), None),
+        (
+            ("100.64.0.2 ", "100.64.0.2\n", "100.64.0.2/32", "rpi3", "\u0661\u0660\u0660.64.0.2"),
+            None,
+        ),
         (("100.64.0.2&type=TSMP",), None),
     ],
-    ids=["null", "none", "one", "first", "v6", "shortest", "empty", "skips-empty", "skips-option", "not-one", "query"],
+    ids=[
+        "null",
+        "none",
+        "one",
+        "first",
+        "v6",
+        "shortest",
+        "empty",
+        "skips-empty",
+        "skips-option",
+        "not-one",
+        "query",
+    ],
 )
 def test_the_address_is_the_first_that_is_one(ips: tuple[str, ...] | None, ip: str | None) -> None:
     """It becomes an argument and a part of a URL, so nothing else will do."""

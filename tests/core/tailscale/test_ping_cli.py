@@ -13,11 +13,20 @@ from tsfc.core.tailscale.ping_cli import read_output
     ("line", "answer"),
     [
         ("pong from host (100.64.0.2) via 192.0.2.7:41641 in 12ms", Answer(Outcome.DIRECT, 0.012)),
-        ("pong from host (fd7a:115c:a1e0::2) via [2001:db8::7]:41641 in 12ms", Answer(Outcome.DIRECT, 0.012)),
+        (
+            "pong from host (fd7a:115c:a1e0::2) via [2001:db8::7]:41641 in 12ms",
+            Answer(Outcome.DIRECT, 0.012),
+        ),
         ("pong from host (100.64.0.2) via DERP(fra) in 1.007s", Answer(Outcome.DERP, 1.007)),
-        ("pong from host (100.64.0.2) via peer-relay(1.2.3.4:5678:vni:7) in 0s", Answer(Outcome.PEER_RELAY, 0.0)),
+        (
+            "pong from host (100.64.0.2) via peer-relay(1.2.3.4:5678:vni:7) in 0s",
+            Answer(Outcome.PEER_RELAY, 0.0),
+        ),
         ("pong from my phone (100.64.0.2) via DERP(fra) in 12ms", Answer(Outcome.DERP, 0.012)),
-        ("pong from a (b) via c in 1s (100.64.0.2) via DERP(fra) in 12ms", Answer(Outcome.DERP, 0.012)),
+        (
+            "pong from a (b) via c in 1s (100.64.0.2) via DERP(fra) in 12ms",
+            Answer(Outcome.DERP, 0.012),
+        ),
         ('ping "100.64.0.2" timed out', NO_REPLY),
         ("no reply", NO_REPLY),
         ("100.64.0.1 is local Tailscale IP", ERROR),
@@ -28,7 +37,10 @@ from tsfc.core.tailscale.ping_cli import read_output
         ("ping size too big", ERROR),
         ('error looking up IP of "x": no such host', ERROR),
         ("usage: tailscale ping <hostname-or-IP>", ERROR),
-        ("failed to connect to local tailscaled; it doesn't appear to be running (sudo systemctl start tailscaled ?)", ERROR),
+        (
+            "failed to connect to local tailscaled; it doesn't appear to be running (sudo systemctl start tailscaled ?)",
+            ERROR,
+        ),
         ("Tailscale is stopped.", ERROR),
         ("", ERROR),
         ("pong from host (100.64.0.2) via DERP(fra) in ", ERROR),
@@ -69,10 +81,16 @@ RELAYED = "pong from host (100.64.0.2) via DERP(fra) in 48ms\n"
     ("output", "answers"),
     [
         (RELAYED * 3 + "direct connection not established\n", (Answer(Outcome.DERP, 0.048),) * 3),
-        (RELAYED + "pong from host (100.64.0.2) via 192.0.2.7:41641 in 12ms\n", (Answer(Outcome.DERP, 0.048), Answer(Outcome.DIRECT, 0.012))),
+        (
+            RELAYED + "pong from host (100.64.0.2) via 192.0.2.7:41641 in 12ms\n",
+            (Answer(Outcome.DERP, 0.048), Answer(Outcome.DIRECT, 0.012)),
+        ),
         ('ping "100.64.0.2" timed out\n' * 3 + "no reply\n", (NO_REPLY,)),
         (RELAYED + 'ping "100.64.0.2" timed out\n' * 2, (NO_REPLY, Answer(Outcome.DERP, 0.048))),
-        ('Warning: client version "1" != tailscaled server version "2"\n' + RELAYED, (Answer(Outcome.DERP, 0.048),)),
+        (
+            'Warning: client version "1" != tailscaled server version "2"\n' + RELAYED,
+            (Answer(Outcome.DERP, 0.048),),
+        ),
         ("direct connection not established\n", (ERROR,)),
     ],
     ids=["relayed", "found-a-way", "silent", "fell-silent", "warned", "cut"],
@@ -91,9 +109,22 @@ def test_a_name_from_hell_does_not_hide_a_pong(name: str) -> None:
 
 
 @given(
-    st.lists(names() | st.sampled_from(["pong from ", " (100.64.0.2)", " via DERP(fra)", " in 1.", "2ms", "\n", "no reply", 'ping "', '" timed out'])).map(
-        "".join
-    )
+    st.lists(
+        names()
+        | st.sampled_from(
+            [
+                "pong from ",
+                " (100.64.0.2)",
+                " via DERP(fra)",
+                " in 1.",
+                "2ms",
+                "\n",
+                "no reply",
+                'ping "',
+                '" timed out',
+            ]
+        )
+    ).map("".join)
 )
 def test_no_output_is_too_strange(output: str) -> None:
     """Whatever is printed comes to at least one answer, and to no negative latency."""

@@ -13,7 +13,18 @@ from returns.result import Failure
 from support.corpus import BAD_STATUSES, FIXTURES
 from support.statuses import decoded, encoded, peer, status
 from tsfc.core.tailscale.paths import classify
-from tsfc.core.tailscale.status import ZERO_TIME, PeerStatus, Status, TailnetStatus, UserProfile, decode, handshake, is_running, key_expiry, last_seen
+from tsfc.core.tailscale.status import (
+    ZERO_TIME,
+    PeerStatus,
+    Status,
+    TailnetStatus,
+    UserProfile,
+    decode,
+    handshake,
+    is_running,
+    key_expiry,
+    last_seen,
+)
 
 IGNORED: dict[type[Struct], dict[str, str]] = {
     Status: {
@@ -57,15 +68,24 @@ IGNORED: dict[type[Struct], dict[str, str]] = {
 
 
 def captured() -> list[dict[str, Any]]:
-    documents = [json.loads((FIXTURES / name).read_bytes()) for name in ("mixed-paths.json", "stopped.json")]
-    return documents + [json.loads(line)["status"] for line in (FIXTURES / "timeline.ndjson").read_bytes().splitlines()]
+    documents = [
+        json.loads((FIXTURES / name).read_bytes()) for name in ("mixed-paths.json", "stopped.json")
+    ]
+    return documents + [
+        json.loads(line)["status"]
+        for line in (FIXTURES / "timeline.ndjson").read_bytes().splitlines()
+    ]
 
 
 def keys_of(kind: type[Struct]) -> set[str]:
     """The keys of all objects of a kind in all statuses that a real tailscaled gave."""
     objects: dict[type[Struct], list[dict[str, Any]]] = {
         Status: captured(),
-        PeerStatus: [node for document in captured() for node in (document["Self"], *document["Peer"].values())],
+        PeerStatus: [
+            node
+            for document in captured()
+            for node in (document["Self"], *document["Peer"].values())
+        ],
         TailnetStatus: [document["CurrentTailnet"] for document in captured()],
         UserProfile: [user for document in captured() for user in document["User"].values()],
     }
@@ -82,7 +102,9 @@ def test_every_captured_key_is_read_or_ignored_for_a_reason(kind: type[Struct]) 
     assert keys_of(kind) - mirrored(kind) == set(IGNORED[kind])
 
 
-@pytest.mark.parametrize(("kind", "rare"), [(Status, ()), (PeerStatus, ()), (TailnetStatus, ()), (UserProfile, ())])
+@pytest.mark.parametrize(
+    ("kind", "rare"), [(Status, ()), (PeerStatus, ()), (TailnetStatus, ()), (UserProfile, ())]
+)
 def test_every_field_is_in_a_capture(kind: type[Struct], rare: tuple[str, ...]) -> None:
     """No field is read under a name that tailscaled does not use; what Go leaves out when empty may be in no capture."""
     assert mirrored(kind) - keys_of(kind) == set(rare)
@@ -92,11 +114,28 @@ def test_a_real_status_is_read() -> None:
     """What a real tailscaled v1.102.3 says of its peers, field by field; what was measured is as it stands in the file."""
     raw = (FIXTURES / "mixed-paths.json").read_bytes()
     status, document = decode(raw).unwrap(), json.loads(raw)
-    assert (status.version, status.backend_state, status.magic_dns_suffix) == ("1.102.3-ERR-BuildInfo", "Running", "lab.ts.net")
-    assert (status.health, status.current_tailnet, status.self_.host_name) == ((), TailnetStatus(magic_dns_suffix="lab.ts.net"), "alpha")
+    assert (status.version, status.backend_state, status.magic_dns_suffix) == (
+        "1.102.3-ERR-BuildInfo",
+        "Running",
+        "lab.ts.net",
+    )
+    assert (status.health, status.current_tailnet, status.self_.host_name) == (
+        (),
+        TailnetStatus(magic_dns_suffix="lab.ts.net"),
+        "alpha",
+    )
     assert status.user == {"123": UserProfile(login_name="user-123@fake-control.example.net")}
     by_name = {peer.host_name: peer for peer in (status.peer or {}).values()}
-    assert sorted(by_name) == ["bravo", "carol", "delta", "echo", "foxtrot", "golf", "hotel", "india"]
+    assert sorted(by_name) == [
+        "bravo",
+        "carol",
+        "delta",
+        "echo",
+        "foxtrot",
+        "golf",
+        "hotel",
+        "india",
+    ]
     (measured,) = [peer for peer in document["Peer"].values() if peer["HostName"] == "carol"]
     assert measured["RxBytes"] > 0 < measured["TxBytes"]
     assert by_name["carol"] == PeerStatus(
@@ -116,7 +155,9 @@ def test_a_real_status_is_read() -> None:
         active=True,
         exit_node=True,
     )
-    assert abs(by_name["carol"].last_handshake - datetime.fromisoformat(measured["LastHandshake"])) <= timedelta(microseconds=1)
+    assert abs(
+        by_name["carol"].last_handshake - datetime.fromisoformat(measured["LastHandshake"])
+    ) <= timedelta(microseconds=1)
     assert {name: classify(peer).value for name, peer in by_name.items()} == {
         "bravo": "direct",
         "carol": "direct",
@@ -127,13 +168,20 @@ def test_a_real_status_is_read() -> None:
         "hotel": "idle",
         "india": "idle",
     }
-    assert [peer.host_name for peer in by_name.values() if peer.expired or peer.sharee_node] == ["hotel", "india"]
+    assert [peer.host_name for peer in by_name.values() if peer.expired or peer.sharee_node] == [
+        "hotel",
+        "india",
+    ]
 
 
 def test_a_real_stopped_status_is_read_and_not_running() -> None:
     """A stopped tailscaled still tells of its peers; what it tells does not hold."""
     status = decode((FIXTURES / "stopped.json").read_bytes()).unwrap()
-    assert (status.backend_state, status.health, len(status.peer or {})) == ("Stopped", ("Tailscale is stopped.",), 8)
+    assert (status.backend_state, status.health, len(status.peer or {})) == (
+        "Stopped",
+        ("Tailscale is stopped.",),
+        8,
+    )
     assert not is_running(status)
 
 
@@ -158,7 +206,9 @@ def test_only_running_is_running(state: str, *, running: bool) -> None:
 
 def test_all_but_the_state_has_a_default() -> None:
     """A document with nothing but a state is a status: fields come and go between releases."""
-    nothing = decode(b'{"BackendState": "Running", "Self": {}, "Peer": {"nodekey:1": {}}, "CurrentTailnet": {}, "User": {"1": {}}}').unwrap()
+    nothing = decode(
+        b'{"BackendState": "Running", "Self": {}, "Peer": {"nodekey:1": {}}, "CurrentTailnet": {}, "User": {"1": {}}}'
+    ).unwrap()
     assert nothing == Status(
         version="",
         backend_state="Running",
@@ -234,7 +284,16 @@ def test_the_full_peer_is_full() -> None:
     assert set(FULL) == mirrored(PeerStatus)
 
 
-@pytest.mark.parametrize(("key", "attribute"), [("Health", "health"), ("Peer", "peer"), ("User", "user"), ("CurrentTailnet", "current_tailnet")], ids=str)
+@pytest.mark.parametrize(
+    ("key", "attribute"),
+    [
+        ("Health", "health"),
+        ("Peer", "peer"),
+        ("User", "user"),
+        ("CurrentTailnet", "current_tailnet"),
+    ],
+    ids=str,
+)
 def test_null_is_nothing_in_a_status(key: str, attribute: str) -> None:
     """Go prints an empty slice, map or pointer as null."""
     assert getattr(decoded(**{key: None}), attribute) is None
@@ -243,14 +302,27 @@ def test_null_is_nothing_in_a_status(key: str, attribute: str) -> None:
 @pytest.mark.parametrize("key", ["TailscaleIPs", "Tags"])
 def test_null_is_nothing_in_a_peer(key: str) -> None:
     """Go prints an empty slice as null."""
-    assert read(FULL | {key: None}) == read({name: value for name, value in FULL.items() if name != key})
+    assert read(FULL | {key: None}) == read(
+        {name: value for name, value in FULL.items() if name != key}
+    )
 
 
 def test_what_is_unknown_is_ignored() -> None:
     """A newer tailscaled may say more, of any type, anywhere."""
     known = status(peer("rpi3"))
-    more: dict[str, Any] = {"Novelty": {"a": [1, None, "x"]}, "online": 7, "sshHostKeys": ["ssh-ed25519 AAAA"]}
-    grown = known | more | {"Peer": {key: value | more for key, value in known["Peer"].items()}, "Self": known["Self"] | more}
+    more: dict[str, Any] = {
+        "Novelty": {"a": [1, None, "x"]},
+        "online": 7,
+        "sshHostKeys": ["ssh-ed25519 AAAA"],
+    }
+    grown = (
+        known
+        | more
+        | {
+            "Peer": {key: value | more for key, value in known["Peer"].items()},
+            "Self": known["Self"] | more,
+        }
+    )
     assert decode(json.dumps(grown).encode()) == decode(json.dumps(known).encode())
 
 
@@ -317,7 +389,9 @@ def test_a_handshake_compares_in_any_zone() -> None:
     """The same instant is the same Unix time in every zone."""
     zones = [timezone(timedelta(hours=hours)) for hours in range(-12, 15)]
     instant = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-    assert {handshake(PeerStatus(last_handshake=instant.astimezone(zone))) for zone in zones} == {instant.timestamp()}
+    assert {handshake(PeerStatus(last_handshake=instant.astimezone(zone))) for zone in zones} == {
+        instant.timestamp()
+    }
 
 
 def test_a_status_cannot_be_changed() -> None:
@@ -338,4 +412,8 @@ def test_a_time_that_is_none_is_none(at: str) -> None:
 
 def test_a_time_is_unix_time() -> None:
     node = read(FULL)
-    assert [handshake(node), last_seen(node), key_expiry(node)] == [1795438431, 1795438432, 1795438433]
+    assert [handshake(node), last_seen(node), key_expiry(node)] == [
+        1795438431,
+        1795438432,
+        1795438433,
+    ]

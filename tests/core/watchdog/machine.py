@@ -49,7 +49,9 @@ OUTCOMES = st.sampled_from([Done(), Failed("systemctl: no"), None])
 
 def node(name: str, path: str, away: str | None) -> dict[str, Any]:
     """Returns the node as the status has it."""
-    return peer(NODES[name], path, ID=name.partition("#")[2] or f"n{name}") | (AWAY[away] if away else {})
+    return peer(NODES[name], path, ID=name.partition("#")[2] or f"n{name}") | (
+        AWAY[away] if away else {}
+    )
 
 
 class Ledger:
@@ -61,13 +63,17 @@ class Ledger:
 
     def settle(self, clock_step: int, now: int) -> None:
         """Moves all instants with the clock, and none into the future."""
-        self.relay_since = {name: min(since + clock_step, now) for name, since in self.relay_since.items()}
+        self.relay_since = {
+            name: min(since + clock_step, now) for name, since in self.relay_since.items()
+        }
         if self.restarted is not None:
             self.restarted = min(self.restarted + clock_step, now)
 
     def recovered(self, direct: frozenset[str], now: int, cooldown: int) -> list[str]:
         """Returns who was on relay and is direct, and not because of a restart."""
-        cure = self.restarted if self.restarted is not None and now - self.restarted < cooldown else -1
+        cure = (
+            self.restarted if self.restarted is not None and now - self.restarted < cooldown else -1
+        )
         return [name for name, since in self.relay_since.items() if name in direct and since > cure]
 
     def see(self, on_relay: frozenset[str], now: int) -> None:
@@ -119,7 +125,11 @@ class Tailnet(RuleBasedStateMachine):
     def leaves_or_joins(self, name: str) -> None:
         self.gone ^= {name}
 
-    @rule(seconds=st.sampled_from(DURATIONS), threshold=st.sampled_from([0, 60, 600]), cooldown=st.sampled_from([0, 60, 600]))
+    @rule(
+        seconds=st.sampled_from(DURATIONS),
+        threshold=st.sampled_from([0, 60, 600]),
+        cooldown=st.sampled_from([0, 60, 600]),
+    )
     def operator_changes_their_mind(self, seconds: int, threshold: int, cooldown: int) -> None:
         self.passes(seconds)
         self.policy = replace(self.policy, max_relay_seconds=threshold, cooldown_seconds=cooldown)
@@ -146,7 +156,11 @@ class Tailnet(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from(DURATIONS), outcome=OUTCOMES)
     def timer_fires(self, seconds: int, outcome: Outcome | None) -> None:
         self.passes(seconds)
-        present = [node(name, path, self.away[name]) for name, path in self.paths.items() if name not in self.gone]
+        present = [
+            node(name, path, self.away[name])
+            for name, path in self.paths.items()
+            if name not in self.gone
+        ]
         self.runs(seen(*present), outcome)
 
     @rule(name=NAMES, seconds=st.sampled_from(DURATIONS), outcome=OUTCOMES)
@@ -173,11 +187,20 @@ class Tailnet(RuleBasedStateMachine):
 
     def runs(self, event: Event, outcome: Outcome | None) -> None:
         """Does one run as the job does it: from the files, through `step`, into the files, and checks what must hold."""
-        now = Instant(self.unix, Boot(f"boot {self.boot}", self.uptime) if self.has_boot_clock else None)
-        before, complaints = from_files({name: text.encode() for name, text in to_files(self.state).items()}, now=now)
+        now = Instant(
+            self.unix, Boot(f"boot {self.boot}", self.uptime) if self.has_boot_clock else None
+        )
+        before, complaints = from_files(
+            {name: text.encode() for name, text in to_files(self.state).items()}, now=now
+        )
         assert before == self.state, "the state comes back from its files as it was"
         assert complaints == (), "the state comes back from its files without a complaint"
-        self.ledger.settle(self.was_set if self.compares and self.has_boot_clock and abs(self.was_set) > STEP_SECONDS else 0, now.unix)
+        self.ledger.settle(
+            self.was_set
+            if self.compares and self.has_boot_clock and abs(self.was_set) > STEP_SECONDS
+            else 0,
+            now.unix,
+        )
         self.was_set, self.compares = 0, self.has_boot_clock
 
         transition = self.decide(before, event, now=now, policy=self.policy)
@@ -191,9 +214,18 @@ class Tailnet(RuleBasedStateMachine):
         self.state = transition.state
         for effect in restarts(transition):
             if outcome is not None:
-                performed = self.decide(self.state, Performed(effect, outcome), now=now, policy=self.policy).state
-                check_counted(self.state, performed, done=int(isinstance(outcome, Done)), failed=int(isinstance(outcome, Failed)))
-                assert replace(performed, restarts=0, restart_failures=0, restart_pending=True) == replace(self.state, restarts=0, restart_failures=0), (
+                performed = self.decide(
+                    self.state, Performed(effect, outcome), now=now, policy=self.policy
+                ).state
+                check_counted(
+                    self.state,
+                    performed,
+                    done=int(isinstance(outcome, Done)),
+                    failed=int(isinstance(outcome, Failed)),
+                )
+                assert replace(
+                    performed, restarts=0, restart_failures=0, restart_pending=True
+                ) == replace(self.state, restarts=0, restart_failures=0), (
                     "an outcome changes nothing but what is known of the restart"
                 )
                 self.state = performed
@@ -201,35 +233,65 @@ class Tailnet(RuleBasedStateMachine):
     def check_observed(self, before: State, transition: Transition, now: int) -> None:
         """Checks what must hold of a run that saw the peers."""
         after, said = transition.state, lines(transition)
-        watched = {name: path for name, path in self.paths.items() if name not in self.gone and self.away[name] is None}
-        recovered = self.ledger.recovered(frozenset(name for name, path in watched.items() if path == "direct"), now, self.policy.cooldown_seconds)
+        watched = {
+            name: path
+            for name, path in self.paths.items()
+            if name not in self.gone and self.away[name] is None
+        }
+        recovered = self.ledger.recovered(
+            frozenset(name for name, path in watched.items() if path == "direct"),
+            now,
+            self.policy.cooldown_seconds,
+        )
         self.ledger.see(frozenset(name for name, path in watched.items() if path != "direct"), now)
         asked = restarts(transition)
         assert len(asked) <= 1, "one restart at most"
         for effect in asked:
             self.check_restart(effect, watched, now)
-        assert after.relay_since == self.ledger.relay_since, "remembered is who is on relay, and since when without a gap"
+        assert after.relay_since == self.ledger.relay_since, (
+            "remembered is who is on relay, and since when without a gap"
+        )
         assert after.last_success == now, "a run that saw the peers is a success"
-        assert after.restart_pending == bool(asked), "a restart is pending from when it is asked for"
-        assert after.detections == before.detections + sum(text.startswith("DETECTED") for text in said), "a detection is counted for each DETECTED"
-        assert after.recoveries == before.recoveries + len(recovered), "a recovery is counted for each peer that is back by itself"
+        assert after.restart_pending == bool(asked), (
+            "a restart is pending from when it is asked for"
+        )
+        assert after.detections == before.detections + sum(
+            text.startswith("DETECTED") for text in said
+        ), "a detection is counted for each DETECTED"
+        assert after.recoveries == before.recoveries + len(recovered), (
+            "a recovery is counted for each peer that is back by itself"
+        )
         subjects = [text.split(": ")[1].split(" ")[0] for text in said]
-        assert subjects == sorted(set(subjects)), "one line at most for each peer, in the order of the names"
+        assert subjects == sorted(set(subjects)), (
+            "one line at most for each peer, in the order of the names"
+        )
         assert set(subjects) <= watched.keys(), "nothing is said of who is not watched"
 
-    def check_restart(self, effect: RestartTailscaled, watched: Mapping[str, str], now: int) -> None:
+    def check_restart(
+        self, effect: RestartTailscaled, watched: Mapping[str, str], now: int
+    ) -> None:
         """Checks that this restart, now, is right; and takes it down."""
         ledger, policy = self.ledger, self.policy
         cause = effect.peer
-        assert ledger.restarted is None or now - ledger.restarted >= policy.cooldown_seconds, "no restart within the cooldown"
+        assert ledger.restarted is None or now - ledger.restarted >= policy.cooldown_seconds, (
+            "no restart within the cooldown"
+        )
         assert cause in watched, "the cause of a restart is watched and online"
         assert watched[cause] != "direct", "the cause of a restart is on relay at that very instant"
-        assert now - ledger.relay_since[cause] > policy.max_relay_seconds, "the cause of a restart is on relay for longer than the threshold"
-        assert effect.relay_seconds == now - ledger.relay_since[cause], "the cause of a restart is on relay for as long as is said"
+        assert now - ledger.relay_since[cause] > policy.max_relay_seconds, (
+            "the cause of a restart is on relay for longer than the threshold"
+        )
+        assert effect.relay_seconds == now - ledger.relay_since[cause], (
+            "the cause of a restart is on relay for as long as is said"
+        )
         covered = {name for name in NODES if {name, NODES[name]} & policy.excluded}
         assert cause not in covered, "the cause of a restart is not excluded"
-        longest = min((since, name) for name, since in ledger.relay_since.items() if name not in covered)
-        assert cause == longest[1], "the cause of a restart is the longest on relay, and of equals the first by name"
+        longest = min(
+            (since, name) for name, since in ledger.relay_since.items() if name not in covered
+        )
+        assert cause == longest[1], (
+            "the cause of a restart is the longest on relay, and of equals the first by name"
+        )
         ledger.restarted = now
 
 
@@ -237,8 +299,12 @@ def check_counted(before: State, after: State, *, done: int, failed: int) -> Non
     """Checks that no counter goes down, and that those of restarts go up by these outcomes."""
     assert after.detections >= before.detections, "counters never go down"
     assert after.recoveries >= before.recoveries, "counters never go down"
-    assert after.restarts == before.restarts + done, "each restart that was done, or may have been, is counted once"
-    assert after.restart_failures == before.restart_failures + failed, "each restart that failed is counted once"
+    assert after.restarts == before.restarts + done, (
+        "each restart that was done, or may have been, is counted once"
+    )
+    assert after.restart_failures == before.restart_failures + failed, (
+        "each restart that failed is counted once"
+    )
 
 
 def check_nothing_seen(before: State, transition: Transition, ledger: Ledger) -> None:
@@ -249,4 +315,6 @@ def check_nothing_seen(before: State, transition: Transition, ledger: Ledger) ->
     assert lines(transition) == (), "no observation says nothing of a peer"
     assert restarts(transition) == (), "no observation restarts nothing"
     assert transition.verdicts is None, "no observation judges no peer"
-    assert (after.last_success is None) == (before.last_success is None), "no observation is no success"
+    assert (after.last_success is None) == (before.last_success is None), (
+        "no observation is no success"
+    )

@@ -37,7 +37,11 @@ HOSTILE = [
 ]
 TEXT = st.sampled_from(HOSTILE) | st.text(st.characters(), max_size=20)
 "Anything that a string may hold, lone surrogates included."
-INTEGERS = st.sampled_from([0, -1, 1, 2**31, 2**53, 2**63, -(2**63), 10**40]) | st.integers() | st.integers(T0 - 700, T0 + 700)
+INTEGERS = (
+    st.sampled_from([0, -1, 1, 2**31, 2**53, 2**63, -(2**63), 10**40])
+    | st.integers()
+    | st.integers(T0 - 700, T0 + 700)
+)
 ADDRESSES = st.sampled_from(["", "", "192.0.2.7:41641"])
 
 WILD_PEERS = st.builds(
@@ -56,7 +60,9 @@ WILD_STATUSES = st.builds(
     magic_dns_suffix=st.sampled_from([SUFFIX, ""]),
     peer=st.none() | st.dictionaries(TEXT, WILD_PEERS, max_size=6),
 )
-WILD_INSTANTS = st.builds(Instant, INTEGERS, st.none() | st.builds(Boot, st.sampled_from(["b1", "b2"]), INTEGERS))
+WILD_INSTANTS = st.builds(
+    Instant, INTEGERS, st.none() | st.builds(Boot, st.sampled_from(["b1", "b2"]), INTEGERS)
+)
 WILD_STATES = st.builds(
     State,
     relay_since=st.dictionaries(TEXT, INTEGERS, max_size=6),
@@ -73,12 +79,20 @@ WILD_POLICIES = st.builds(Documented, INTEGERS, INTEGERS, st.frozensets(TEXT, ma
 WILD_EVENTS = (
     st.builds(Observed, WILD_STATUSES)
     | st.builds(Unobservable, st.builds(Down, TEXT) | st.builds(Unusable, TEXT))
-    | st.builds(Performed, st.builds(RestartTailscaled, TEXT, INTEGERS), st.builds(Done) | st.builds(Failed, TEXT))
+    | st.builds(
+        Performed,
+        st.builds(RestartTailscaled, TEXT, INTEGERS),
+        st.builds(Done) | st.builds(Failed, TEXT),
+    )
 )
 
 NAMES = ["a", "b", "c", "d", "e"]
 TIMES = st.integers(T0 - 1500, T0 + 20) | st.sampled_from([T0 - 601, T0 - 600, T0 - 599])
-INSTANTS = st.builds(Instant, st.just(T0), st.none() | st.builds(Boot, st.sampled_from(["b1", "b2"]), st.integers(1000, 1020)))
+INSTANTS = st.builds(
+    Instant,
+    st.just(T0),
+    st.none() | st.builds(Boot, st.sampled_from(["b1", "b2"]), st.integers(1000, 1020)),
+)
 STATES = st.builds(
     State,
     relay_since=st.dictionaries(st.sampled_from(NAMES), TIMES),
@@ -89,24 +103,45 @@ STATES = st.builds(
     recoveries=st.integers(0, 9),
     restart_pending=st.booleans(),
     last_success=st.none() | TIMES,
-    last_run=st.none() | st.builds(Instant, TIMES, st.none() | st.builds(Boot, st.sampled_from(["b1", "b2"]), st.integers(0, 1000))),
+    last_run=st.none()
+    | st.builds(
+        Instant,
+        TIMES,
+        st.none() | st.builds(Boot, st.sampled_from(["b1", "b2"]), st.integers(0, 1000)),
+    ),
 )
 
 
 def _peer(name: str, address: str, *, online: bool) -> PeerStatus:
-    return PeerStatus(id=f"n{name}", host_name=name, dns_name=f"{name}.{SUFFIX}.", cur_addr=address, online=online)
+    return PeerStatus(
+        id=f"n{name}", host_name=name, dns_name=f"{name}.{SUFFIX}.", cur_addr=address, online=online
+    )
 
 
-PEERS = st.builds(_peer, st.sampled_from(NAMES), ADDRESSES, online=st.sampled_from([True, True, True, False]))
-STATUSES = st.lists(PEERS, unique_by=lambda peer: peer.host_name).map(
-    lambda peers: Status(backend_state="Running", magic_dns_suffix=SUFFIX, peer={f"nodekey:{peer.host_name}": peer for peer in peers}),
+PEERS = st.builds(
+    _peer, st.sampled_from(NAMES), ADDRESSES, online=st.sampled_from([True, True, True, False])
 )
-POLICIES = st.builds(Documented, st.sampled_from([0, 60, 600]), st.sampled_from([0, 60, 600]), st.frozensets(st.sampled_from(NAMES), max_size=2))
+STATUSES = st.lists(PEERS, unique_by=lambda peer: peer.host_name).map(
+    lambda peers: Status(
+        backend_state="Running",
+        magic_dns_suffix=SUFFIX,
+        peer={f"nodekey:{peer.host_name}": peer for peer in peers},
+    ),
+)
+POLICIES = st.builds(
+    Documented,
+    st.sampled_from([0, 60, 600]),
+    st.sampled_from([0, 60, 600]),
+    st.frozensets(st.sampled_from(NAMES), max_size=2),
+)
 
 NUMBERS = st.integers(0, MAX_NUMBER)
 KEPT_STATES = st.builds(
     State,
-    relay_since=st.dictionaries(st.text(max_size=40) | st.sampled_from([name for name in HOSTILE if name != "\ud800"]), NUMBERS),
+    relay_since=st.dictionaries(
+        st.text(max_size=40) | st.sampled_from([name for name in HOSTILE if name != "\ud800"]),
+        NUMBERS,
+    ),
     last_restart=st.none() | NUMBERS,
     restarts=NUMBERS,
     restart_failures=NUMBERS,
@@ -114,6 +149,7 @@ KEPT_STATES = st.builds(
     recoveries=NUMBERS,
     restart_pending=st.booleans(),
     last_success=st.none() | NUMBERS,
-    last_run=st.none() | st.builds(Instant, NUMBERS, st.none() | st.builds(Boot, st.text(), NUMBERS)),
+    last_run=st.none()
+    | st.builds(Instant, NUMBERS, st.none() | st.builds(Boot, st.text(), NUMBERS)),
 )
 "States that files can hold."

@@ -25,7 +25,20 @@ BEFORE = Instant(10_000, Boot("b1", 500))
         (BEFORE, Instant(13_660), 0),
         (Instant(10_000), Instant(13_660, Boot("b1", 560)), 0),
     ],
-    ids=["first run", "same reading", "alike", "5 s", "-5 s", "6 s", "-6 s", "forward", "back", "another boot", "no boot clock", "no boot clock before"],
+    ids=[
+        "first run",
+        "same reading",
+        "alike",
+        "5 s",
+        "-5 s",
+        "6 s",
+        "-6 s",
+        "forward",
+        "back",
+        "another boot",
+        "no boot clock",
+        "no boot clock before",
+    ],
 )
 def test_step_between(before: Instant | None, now: Instant, expected: int) -> None:
     """A step is what the wall clock gained on the boot clock, if it is more than 5 s and the same boot."""

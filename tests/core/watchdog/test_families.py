@@ -11,12 +11,22 @@ from tsfc.core.watchdog.step import Reason, Verdict, step
 
 from .worlds import DOWN, NOW, POLICY, T0, relayed, seen
 
-COUNTED = State(restarts=1, restart_failures=2, detections=3, recoveries=4, last_success=T0 - 5, last_restart=T0 - 50)
+COUNTED = State(
+    restarts=1,
+    restart_failures=2,
+    detections=3,
+    recoveries=4,
+    last_success=T0 - 5,
+    last_restart=T0 - 50,
+)
 
 
 def values(said: tuple[Family, ...]) -> dict[str, list[tuple[dict[str, str], float]]]:
     """Returns the samples of each family by its name."""
-    return {family.name: [(dict(sample.labels), sample.value) for sample in family.samples] for family in said}
+    return {
+        family.name: [(dict(sample.labels), sample.value) for sample in family.samples]
+        for family in said
+    }
 
 
 def test_families_of_a_run_that_saw_peers() -> None:
@@ -31,29 +41,93 @@ def test_families_of_a_run_that_saw_peers() -> None:
     said = families(COUNTED, verdicts, now=NOW, policy=Documented(7, 8, frozenset({"b", "gone"})))
     assert [(family.name, family.kind, family.help) for family in said] == [
         ("tailscale_watchdog_restarts_total", Kind.COUNTER, "Times tailscaled was restarted."),
-        ("tailscale_watchdog_restart_failures_total", Kind.COUNTER, "Times a restart of tailscaled failed."),
-        ("tailscale_watchdog_relay_detections_total", Kind.COUNTER, "Times peers were detected on relay."),
-        ("tailscale_watchdog_recoveries_total", Kind.COUNTER, "Times peers recovered naturally: not by a restart, not by going offline."),
-        ("tailscale_watchdog_peer_state", Kind.GAUGE, "Whether the peer is direct (0) or on relay (1)."),
-        ("tailscale_watchdog_peer_relay_duration_seconds", Kind.GAUGE, "Seconds that the peer has been on relay, 0 when direct."),
-        ("tailscale_watchdog_peer_excluded", Kind.GAUGE, "Whether the peer is never the cause of a restart (1)."),
-        ("tailscale_watchdog_peers", Kind.GAUGE, "Watched peers by the reason of the verdict on them in the last run."),
-        ("tailscale_watchdog_max_relay_seconds", Kind.GAUGE, "A peer on relay for more than this has tailscaled restarted."),
-        ("tailscale_watchdog_cooldown_seconds", Kind.GAUGE, "After a restart there is no other for this long."),
-        ("tailscale_watchdog_last_restart_timestamp_seconds", Kind.GAUGE, "Unix time of the last restart, whatever came of it."),
+        (
+            "tailscale_watchdog_restart_failures_total",
+            Kind.COUNTER,
+            "Times a restart of tailscaled failed.",
+        ),
+        (
+            "tailscale_watchdog_relay_detections_total",
+            Kind.COUNTER,
+            "Times peers were detected on relay.",
+        ),
+        (
+            "tailscale_watchdog_recoveries_total",
+            Kind.COUNTER,
+            "Times peers recovered naturally: not by a restart, not by going offline.",
+        ),
+        (
+            "tailscale_watchdog_peer_state",
+            Kind.GAUGE,
+            "Whether the peer is direct (0) or on relay (1).",
+        ),
+        (
+            "tailscale_watchdog_peer_relay_duration_seconds",
+            Kind.GAUGE,
+            "Seconds that the peer has been on relay, 0 when direct.",
+        ),
+        (
+            "tailscale_watchdog_peer_excluded",
+            Kind.GAUGE,
+            "Whether the peer is never the cause of a restart (1).",
+        ),
+        (
+            "tailscale_watchdog_peers",
+            Kind.GAUGE,
+            "Watched peers by the reason of the verdict on them in the last run.",
+        ),
+        (
+            "tailscale_watchdog_max_relay_seconds",
+            Kind.GAUGE,
+            "A peer on relay for more than this has tailscaled restarted.",
+        ),
+        (
+            "tailscale_watchdog_cooldown_seconds",
+            Kind.GAUGE,
+            "After a restart there is no other for this long.",
+        ),
+        (
+            "tailscale_watchdog_last_restart_timestamp_seconds",
+            Kind.GAUGE,
+            "Unix time of the last restart, whatever came of it.",
+        ),
         ("tailscale_watchdog_last_run_timestamp_seconds", Kind.GAUGE, "Unix time of the last run."),
-        ("tailscale_watchdog_last_success_timestamp_seconds", Kind.GAUGE, "Unix time of the last run that could see tailscaled."),
+        (
+            "tailscale_watchdog_last_success_timestamp_seconds",
+            Kind.GAUGE,
+            "Unix time of the last run that could see tailscaled.",
+        ),
     ]
-    counts = {"direct": 1, "detected": 1, "waiting": 2, "excluded": 0, "cooldown": 0, "restart": 1, "recovered": 0, "restored": 0}
+    counts = {
+        "direct": 1,
+        "detected": 1,
+        "waiting": 2,
+        "excluded": 0,
+        "cooldown": 0,
+        "restart": 1,
+        "recovered": 0,
+        "restored": 0,
+    }
     assert values(said) == {
         "tailscale_watchdog_restarts_total": [({}, 1)],
         "tailscale_watchdog_restart_failures_total": [({}, 2)],
         "tailscale_watchdog_relay_detections_total": [({}, 3)],
         "tailscale_watchdog_recoveries_total": [({}, 4)],
-        "tailscale_watchdog_peer_state": [({"peer": name}, value) for name, value in [("a", 1), ("b", 0), ("c", 1), ("d", 1), ("e", 1)]],
-        "tailscale_watchdog_peer_relay_duration_seconds": [({"peer": name}, value) for name, value in [("a", 30), ("b", 0), ("c", 0), ("d", 601), ("e", 40)]],
-        "tailscale_watchdog_peer_excluded": [({"peer": name}, value) for name, value in [("a", 0), ("b", 1), ("c", 0), ("d", 0), ("e", 0)]],
-        "tailscale_watchdog_peers": [({"reason": reason}, count) for reason, count in counts.items()],
+        "tailscale_watchdog_peer_state": [
+            ({"peer": name}, value)
+            for name, value in [("a", 1), ("b", 0), ("c", 1), ("d", 1), ("e", 1)]
+        ],
+        "tailscale_watchdog_peer_relay_duration_seconds": [
+            ({"peer": name}, value)
+            for name, value in [("a", 30), ("b", 0), ("c", 0), ("d", 601), ("e", 40)]
+        ],
+        "tailscale_watchdog_peer_excluded": [
+            ({"peer": name}, value)
+            for name, value in [("a", 0), ("b", 1), ("c", 0), ("d", 0), ("e", 0)]
+        ],
+        "tailscale_watchdog_peers": [
+            ({"reason": reason}, count) for reason, count in counts.items()
+        ],
         "tailscale_watchdog_max_relay_seconds": [({}, 7)],
         "tailscale_watchdog_cooldown_seconds": [({}, 8)],
         "tailscale_watchdog_last_restart_timestamp_seconds": [({}, T0 - 50)],
@@ -64,8 +138,14 @@ def test_families_of_a_run_that_saw_peers() -> None:
 
 def test_a_peer_is_on_relay_unless_its_reason_says_that_it_is_direct() -> None:
     """Whoever recovered is direct, whoever was just detected or is not to be restarted for is on relay."""
-    said = values(families(State(), tuple(Verdict(reason, reason) for reason in Reason), now=NOW, policy=POLICY))
-    direct = [labels["peer"] for labels, value in said["tailscale_watchdog_peer_state"] if value == 0]
+    said = values(
+        families(
+            State(), tuple(Verdict(reason, reason) for reason in Reason), now=NOW, policy=POLICY
+        )
+    )
+    direct = [
+        labels["peer"] for labels, value in said["tailscale_watchdog_peer_state"] if value == 0
+    ]
     assert direct == ["direct", "recovered", "restored"]
 
 
@@ -105,14 +185,25 @@ def test_no_success_and_no_restart_yet_are_no_samples() -> None:
 def test_a_dead_daemon_that_looks_alive() -> None:
     """`last_run` moves on with every run, `last_success` only with one that could see tailscaled."""
     state = State(last_success=T0 - 300)
-    blind, seeing = (values(families(step(state, event, now=NOW, policy=POLICY).state, None, now=NOW, policy=POLICY)) for event in (DOWN, seen(peer("rpi3"))))
-    assert blind["tailscale_watchdog_last_run_timestamp_seconds"] == seeing["tailscale_watchdog_last_run_timestamp_seconds"] == [({}, T0)]
+    blind, seeing = (
+        values(
+            families(step(state, event, now=NOW, policy=POLICY).state, None, now=NOW, policy=POLICY)
+        )
+        for event in (DOWN, seen(peer("rpi3")))
+    )
+    assert (
+        blind["tailscale_watchdog_last_run_timestamp_seconds"]
+        == seeing["tailscale_watchdog_last_run_timestamp_seconds"]
+        == [({}, T0)]
+    )
     assert blind["tailscale_watchdog_last_success_timestamp_seconds"] == [({}, T0 - 300)]
     assert seeing["tailscale_watchdog_last_success_timestamp_seconds"] == [({}, T0)]
 
 
 def test_two_peers_of_one_name_are_two_series() -> None:
     """Whoever shares a name has its ID behind it, in the label too."""
-    transition = step(State(), seen(relayed("rpi3", ID="nA"), relayed("rpi3", ID="nB")), now=NOW, policy=POLICY)
+    transition = step(
+        State(), seen(relayed("rpi3", ID="nA"), relayed("rpi3", ID="nB")), now=NOW, policy=POLICY
+    )
     states = families(transition.state, transition.verdicts, now=NOW, policy=POLICY)[4]
     assert states.samples == (Sample({"peer": "rpi3#nA"}, 1), Sample({"peer": "rpi3#nB"}, 1))

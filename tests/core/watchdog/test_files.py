@@ -41,7 +41,9 @@ def test_to_files() -> None:
 
 def test_to_files_of_nothing() -> None:
     """What is not known has no file; counters begin at 0."""
-    zeros = dict.fromkeys([".restart_count", ".restart_failure_count", ".detection_count", ".recovery_count"], "0\n")
+    zeros = dict.fromkeys(
+        [".restart_count", ".restart_failure_count", ".detection_count", ".recovery_count"], "0\n"
+    )
     assert to_files(State()) == zeros | {".last_run": "{}\n"}
 
 
@@ -65,7 +67,12 @@ def test_the_files_of_the_shell_scripts() -> None:
     state, complaints = from_files(files, now=NOW)
     assert complaints == ()
     assert state == State(
-        {"rpi3": 1700000000, "my phone": 1699999999, "nas": 1699999998}, last_restart=1699999000, restarts=3, restart_failures=0, detections=17, recoveries=9
+        {"rpi3": 1700000000, "my phone": 1699999999, "nas": 1699999998},
+        last_restart=1699999000,
+        restarts=3,
+        restart_failures=0,
+        detections=17,
+        recoveries=9,
     )
 
 
@@ -76,7 +83,9 @@ def test_no_files_are_no_history() -> None:
 
 def test_other_files_are_not_read() -> None:
     """What is not part of the state says nothing."""
-    assert from_files({".lock": b"", "peer": b"7\n", ".peer_a": b"7\n", "restart_count": b"7\n"}, now=NOW) == (State(), ())
+    assert from_files(
+        {".lock": b"", "peer": b"7\n", ".peer_a": b"7\n", "restart_count": b"7\n"}, now=NOW
+    ) == (State(), ())
 
 
 UNKNOWN: list[tuple[bytes | None, str]] = [
@@ -112,7 +121,9 @@ UNKNOWN: list[tuple[bytes | None, str]] = [
         (".recovery_count", State(), "counting from 0"),
     ],
 )
-def test_a_number_that_is_unknown_is_counted_from_now(name: str, expected: State, instead: str, raw: bytes | None, problem: str) -> None:
+def test_a_number_that_is_unknown_is_counted_from_now(
+    name: str, expected: State, instead: str, raw: bytes | None, problem: str
+) -> None:
     """Relay began now, the cooldown begins now, a counter begins at 0; and it is said once, in one line."""
     state, complaints = from_files({name: raw}, now=NOW)
     assert state == expected
@@ -121,17 +132,37 @@ def test_a_number_that_is_unknown_is_counted_from_now(name: str, expected: State
 
 def test_the_largest_number() -> None:
     """Numbers count up to where a sample stops counting by ones."""
-    state, complaints = from_files({".restart_count": b"9007199254740992\n", "peer_a": b"9007199254740992"}, now=NOW)
+    state, complaints = from_files(
+        {".restart_count": b"9007199254740992\n", "peer_a": b"9007199254740992"}, now=NOW
+    )
     assert (state, complaints) == (State({"a": 2**53}, restarts=2**53), ())
 
 
 def test_all_files_unknown() -> None:
     """One complaint for each, in an order that does not depend on the directory."""
-    names = ["peer_b", "peer_a", ".last_run", ".recovery_count", ".detection_count", ".restart_failure_count", ".restart_count", ".last_restart"]
+    names = [
+        "peer_b",
+        "peer_a",
+        ".last_run",
+        ".recovery_count",
+        ".detection_count",
+        ".restart_failure_count",
+        ".restart_count",
+        ".last_restart",
+    ]
     state, complaints = from_files(dict.fromkeys(names), now=NOW)
     assert state == State({"a": T0, "b": T0}, last_restart=T0)
     subjects = [complaint.split(" ")[0] for complaint in complaints]
-    assert subjects == ["peer_a", "peer_b", ".last_restart", ".restart_count", ".restart_failure_count", ".detection_count", ".recovery_count", ".last_run"]
+    assert subjects == [
+        "peer_a",
+        "peer_b",
+        ".last_restart",
+        ".restart_count",
+        ".restart_failure_count",
+        ".detection_count",
+        ".recovery_count",
+        ".last_run",
+    ]
     assert complaints[-1] == ".last_run in the state directory cannot be read: going on without"
 
 
@@ -165,29 +196,51 @@ def test_a_last_run_that_is_unknown_is_done_without(raw: bytes) -> None:
 def test_a_complaint_is_short() -> None:
     """What is wrong with the document is said in 80 characters."""
     _, complaints = from_files({".last_run": b'{"' + 200 * b"x" + b'":1}'}, now=NOW)
-    assert complaints == (f".last_run in the state directory cannot be read (Object contains unknown field `{49 * 'x'}…): going on without",)
+    assert complaints == (
+        f".last_run in the state directory cannot be read (Object contains unknown field `{49 * 'x'}…): going on without",
+    )
 
 
 def test_a_last_run_of_an_older_version() -> None:
     """What the document does not name is as it is by default."""
     assert from_files({".last_run": b'{"success":7}'}, now=NOW) == (State(last_success=7), ())
-    assert from_files({".last_run": b'{"at":{"unix":7}}'}, now=NOW) == (State(last_run=Instant(7)), ())
+    assert from_files({".last_run": b'{"at":{"unix":7}}'}, now=NOW) == (
+        State(last_run=Instant(7)),
+        (),
+    )
 
 
 @pytest.mark.parametrize("raw", [b"", b"garbage", None])
 def test_an_empty_or_corrupt_state_file_does_not_restart_at_once(raw: bytes | None) -> None:
     """Whatever cannot be read, the next run has no reason to restart anything."""
-    files = dict.fromkeys(["peer_rpi3", ".last_restart", ".restart_count", ".detection_count", ".recovery_count", ".last_run"], raw)
+    files = dict.fromkeys(
+        [
+            "peer_rpi3",
+            ".last_restart",
+            ".restart_count",
+            ".detection_count",
+            ".recovery_count",
+            ".last_run",
+        ],
+        raw,
+    )
     state, _ = from_files(files, now=NOW)
-    assert step(state, seen(relayed("rpi3")), now=NOW, policy=POLICY).verdicts == (Verdict("rpi3", Reason.WAITING, 0),)
+    assert step(state, seen(relayed("rpi3")), now=NOW, policy=POLICY).verdicts == (
+        Verdict("rpi3", Reason.WAITING, 0),
+    )
 
 
 def test_an_empty_state_file_does_not_restart_at_once_though_the_clock_was_set_back() -> None:
     """What is unknown is counted from now, and now is by the clock as it is, not as it was."""
     now = Instant(T0, Boot("b1", 1060))
-    files = {"peer_rpi3": b"", ".last_run": b'{"at":{"unix":%d,"boot":{"id":"b1","seconds":1000}}}' % (T0 + 3600)}
+    files = {
+        "peer_rpi3": b"",
+        ".last_run": b'{"at":{"unix":%d,"boot":{"id":"b1","seconds":1000}}}' % (T0 + 3600),
+    }
     state, _ = from_files(files, now=now)
-    assert step(state, seen(relayed("rpi3")), now=now, policy=POLICY).verdicts == (Verdict("rpi3", Reason.WAITING, 0),)
+    assert step(state, seen(relayed("rpi3")), now=now, policy=POLICY).verdicts == (
+        Verdict("rpi3", Reason.WAITING, 0),
+    )
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,12 @@ from .strategies import (
 )
 from .worlds import NOW, POLICY, T0, lines, restarts
 
-WILD_RUNS = {"state": WILD_STATES, "event": WILD_EVENTS, "now": WILD_INSTANTS, "policy": WILD_POLICIES}
+WILD_RUNS = {
+    "state": WILD_STATES,
+    "event": WILD_EVENTS,
+    "now": WILD_INSTANTS,
+    "policy": WILD_POLICIES,
+}
 RUNS = {"state": STATES, "status": STATUSES, "now": INSTANTS, "policy": POLICIES}
 
 
@@ -46,11 +51,15 @@ def test_step_is_total(state: State, event: Event, now: Instant, policy: Policy)
     if transition.verdicts is not None:
         judged = [verdict.peer for verdict in transition.verdicts]
         assert judged == sorted(set(judged))
-        assert transition.state.relay_since.keys() == {verdict.peer for verdict in transition.verdicts if verdict.reason not in DIRECT}
+        assert transition.state.relay_since.keys() == {
+            verdict.peer for verdict in transition.verdicts if verdict.reason not in DIRECT
+        }
 
 
 @given(**WILD_RUNS)
-def test_step_is_deterministic_and_leaves_its_arguments_alone(state: State, event: Event, now: Instant, policy: Policy) -> None:
+def test_step_is_deterministic_and_leaves_its_arguments_alone(
+    state: State, event: Event, now: Instant, policy: Policy
+) -> None:
     """The same arguments give the same decision, and are the same after it."""
     copies = deepcopy((state, event, now, policy))
     first = step(state, event, now=now, policy=policy)
@@ -63,26 +72,45 @@ def reordered(mapping: Mapping[str, Any], data: st.DataObject) -> dict[str, Any]
     return dict(data.draw(st.permutations(list(mapping.items()))))
 
 
-@given(state=WILD_STATES, status=WILD_STATUSES, now=WILD_INSTANTS, policy=WILD_POLICIES, data=st.data())
-def test_the_order_of_the_peers_changes_nothing(state: State, status: Status, now: Instant, policy: Policy, data: st.DataObject) -> None:
+@given(
+    state=WILD_STATES, status=WILD_STATUSES, now=WILD_INSTANTS, policy=WILD_POLICIES, data=st.data()
+)
+def test_the_order_of_the_peers_changes_nothing(
+    state: State, status: Status, now: Instant, policy: Policy, data: st.DataObject
+) -> None:
     """Peers come in whatever order JSON has them, and are remembered in whatever order the directory has them."""
     expected = step(state, Observed(status), now=now, policy=policy)
     other = replace(status, peer=None if status.peer is None else reordered(status.peer, data))
-    assert step(replace(state, relay_since=reordered(state.relay_since, data)), Observed(other), now=now, policy=policy) == expected
+    assert (
+        step(
+            replace(state, relay_since=reordered(state.relay_since, data)),
+            Observed(other),
+            now=now,
+            policy=policy,
+        )
+        == expected
+    )
 
 
 @given(**RUNS, data=st.data())
-def test_the_node_keys_change_nothing(state: State, status: Status, now: Instant, policy: Policy, data: st.DataObject) -> None:
+def test_the_node_keys_change_nothing(
+    state: State, status: Status, now: Instant, policy: Policy, data: st.DataObject
+) -> None:
     """Peers with names of their own are judged by these, whatever their keys."""
     peers = status.peer or {}
-    other: dict[str, PeerStatus] = dict(zip(peers, data.draw(st.permutations(list(peers.values()))), strict=True))
+    other: dict[str, PeerStatus] = dict(
+        zip(peers, data.draw(st.permutations(list(peers.values()))), strict=True)
+    )
     expected = step(state, Observed(status), now=now, policy=policy)
     assert step(state, Observed(replace(status, peer=other)), now=now, policy=policy) == expected
 
 
 def instant_later(instant: Instant, seconds: int, uptime: int) -> Instant:
     """Returns the instant, later by each clock."""
-    return Instant(instant.unix + seconds, instant.boot and replace(instant.boot, seconds=instant.boot.seconds + uptime))
+    return Instant(
+        instant.unix + seconds,
+        instant.boot and replace(instant.boot, seconds=instant.boot.seconds + uptime),
+    )
 
 
 def state_later(state: State, seconds: int, uptime: int) -> State:
@@ -97,20 +125,28 @@ def state_later(state: State, seconds: int, uptime: int) -> State:
 
 
 @given(**RUNS, shift=st.tuples(st.integers(-T0 // 2, T0), st.integers(0, T0)))
-def test_the_date_changes_nothing_but_times(state: State, status: Status, now: Instant, policy: Policy, shift: tuple[int, int]) -> None:
+def test_the_date_changes_nothing_but_times(
+    state: State, status: Status, now: Instant, policy: Policy, shift: tuple[int, int]
+) -> None:
     """What is decided depends on durations alone: another zero of either clock moves the instants that are remembered, and nothing else."""
     transition = step(state, Observed(status), now=now, policy=policy)
-    later = step(state_later(state, *shift), Observed(status), now=instant_later(now, *shift), policy=policy)
+    later = step(
+        state_later(state, *shift), Observed(status), now=instant_later(now, *shift), policy=policy
+    )
     assert later == replace(transition, state=state_later(transition.state, *shift))
 
 
 @given(**RUNS)
-def test_a_second_look_at_the_same_second_sees_nothing_new(state: State, status: Status, now: Instant, policy: Policy) -> None:
+def test_a_second_look_at_the_same_second_sees_nothing_new(
+    state: State, status: Status, now: Instant, policy: Policy
+) -> None:
     """Nobody is detected or recovers twice, and nothing that was remembered moves."""
     first = step(state, Observed(status), now=now, policy=policy)
     second = step(first.state, Observed(status), now=now, policy=policy)
     assert second.state.relay_since == first.state.relay_since
-    assert {verdict.reason for verdict in second.verdicts or ()}.isdisjoint({Reason.DETECTED, Reason.RECOVERED, Reason.RESTORED})
+    assert {verdict.reason for verdict in second.verdicts or ()}.isdisjoint(
+        {Reason.DETECTED, Reason.RECOVERED, Reason.RESTORED}
+    )
     assert restarts(second) == () or policy.cooldown_seconds == 0 or not restarts(first)
 
 
@@ -126,19 +162,30 @@ def test_files_hold_every_state(state: State) -> None:
 
 
 @given(state=STATES, status=WILD_STATUSES, policy=WILD_POLICIES, unix=st.integers(0, 2**53))
-def test_files_hold_what_step_decides(state: State, status: Status, policy: Policy, unix: int) -> None:
+def test_files_hold_what_step_decides(
+    state: State, status: Status, policy: Policy, unix: int
+) -> None:
     """Names from hell in, and the state that they lead to is read back as it is."""
     after = step(state, Observed(status), now=Instant(unix), policy=policy).state
     assert kept(after, NOW) == (after, ())
 
 
-LONG = st.builds(str.__mul__, st.sampled_from(["x", "é", "\U0001f9e6", "%", "#", "/", ".", "x\0"]), st.sampled_from([1, 60, 200, 10_000]))
+LONG = st.builds(
+    str.__mul__,
+    st.sampled_from(["x", "é", "\U0001f9e6", "%", "#", "/", ".", "x\0"]),
+    st.sampled_from([1, 60, 200, 10_000]),
+)
 
 
 @given(
     peers=st.dictionaries(
         st.integers(0, 99).map(str),
-        st.builds(PeerStatus, id=LONG | st.sampled_from(HOSTILE), host_name=LONG | st.sampled_from(HOSTILE), online=st.just(value=True)),
+        st.builds(
+            PeerStatus,
+            id=LONG | st.sampled_from(HOSTILE),
+            host_name=LONG | st.sampled_from(HOSTILE),
+            online=st.just(value=True),
+        ),
         max_size=12,
     )
 )
@@ -146,7 +193,11 @@ def test_file_names_are_safe(peers: dict[str, PeerStatus]) -> None:
     """No name leaves its directory, is too long for it, or is another's; each is a file of the state."""
     status = Status(backend_state="Running", peer=peers)
     files = to_files(step(State(), Observed(status), now=NOW, policy=POLICY).state)
-    assert len([name for name in files if name.startswith(PEER_PREFIX)]) == len(peers) == len(named(status))
+    assert (
+        len([name for name in files if name.startswith(PEER_PREFIX)])
+        == len(peers)
+        == len(named(status))
+    )
     for name in files:
         assert is_state_file(name)
         assert name.isascii()

@@ -21,9 +21,10 @@ from .worlds import NOW, POLICY, T0, relayed, seen
 
 NAMES = ["a", "b", "c"]
 SMALL = st.integers(0, 30)
-STATUSES = st.lists(st.sampled_from([*[relayed(name) for name in NAMES], *[peer(name) for name in NAMES]]), max_size=4).map(
-    lambda peers: seen(*{str(one["HostName"]): one for one in peers}.values()).status
-)
+STATUSES = st.lists(
+    st.sampled_from([*[relayed(name) for name in NAMES], *[peer(name) for name in NAMES]]),
+    max_size=4,
+).map(lambda peers: seen(*{str(one["HostName"]): one for one in peers}.values()).status)
 STATES = st.builds(
     State,
     relay_since=st.dictionaries(st.sampled_from(NAMES), st.integers(T0 - 40, T0), max_size=3),
@@ -42,25 +43,38 @@ def _restart_at(state: State, status: Status, unix: int, policy: Documented) -> 
 
 
 @given(STATES, STATUSES, POLICIES)
-def test_the_next_restart_is_at_the_first_second_at_which_a_run_makes_one(state: State, status: Status, policy: Documented) -> None:
+def test_the_next_restart_is_at_the_first_second_at_which_a_run_makes_one(
+    state: State, status: Status, policy: Documented
+) -> None:
     ahead = outlook(state, status, now=NOW, policy=policy)
     kept = step(state, Observed(status), now=NOW, policy=policy)
     assert ahead.verdicts == kept.verdicts
     first = _restart_at(state, status, T0, policy)
-    later = ((seconds, _restart_at(kept.state, status, T0 + seconds, policy)) for seconds in range(1, 200))
-    expected = (0, first) if first else next(((seconds, cause) for seconds, cause in later if cause), (None, None))
+    later = (
+        (seconds, _restart_at(kept.state, status, T0 + seconds, policy))
+        for seconds in range(1, 200)
+    )
+    expected = (
+        (0, first)
+        if first
+        else next(((seconds, cause) for seconds, cause in later if cause), (None, None))
+    )
     assert (ahead.restart_seconds, ahead.restart_peer) == expected
 
 
 @given(STATES, STATUSES, POLICIES, SMALL, SMALL)
-def test_a_restart_that_is_due_stays_due(state: State, status: Status, policy: Documented, early: int, more: int) -> None:
+def test_a_restart_that_is_due_stays_due(
+    state: State, status: Status, policy: Documented, early: int, more: int
+) -> None:
     """What the halving takes for granted."""
     if _restart_at(state, status, T0 + early, policy):
         assert _restart_at(state, status, T0 + early + more, policy)
 
 
 @given(WILD_STATES, WILD_STATUSES, WILD_INSTANTS, WILD_POLICIES)
-def test_there_is_an_outlook_for_everything(state: State, status: Status, now: Instant, policy: Documented) -> None:
+def test_there_is_an_outlook_for_everything(
+    state: State, status: Status, now: Instant, policy: Documented
+) -> None:
     ahead = outlook(state, status, now=now, policy=policy)
     for verdict in ahead.verdicts or ():
         what_ifs(state, status, verdict.peer, now=now, policy=policy)
@@ -75,22 +89,30 @@ def test_the_cooldown_that_is_left_is_that_of_the_line() -> None:
 def test_a_restart_that_is_due_begins_the_cooldown_of_the_others() -> None:
     state = State(relay_since={"a": T0 - 700, "b": T0 - 800})
     ahead = outlook(state, _status(relayed("a"), relayed("b")), now=NOW, policy=POLICY)
-    assert ahead == Outlook((Verdict("a", Reason.COOLDOWN, 700), Verdict("b", Reason.RESTART, 800)), 600, 0, "b")
+    assert ahead == Outlook(
+        (Verdict("a", Reason.COOLDOWN, 700), Verdict("b", Reason.RESTART, 800)), 600, 0, "b"
+    )
 
 
 def test_where_nobody_is_on_relay_no_restart_comes() -> None:
-    assert outlook(State(), _status(peer("a")), now=NOW, policy=POLICY) == Outlook((Verdict("a", Reason.DIRECT),), 0, None, None)
+    assert outlook(State(), _status(peer("a")), now=NOW, policy=POLICY) == Outlook(
+        (Verdict("a", Reason.DIRECT),), 0, None, None
+    )
 
 
 def test_one_that_is_excluded_never_causes_a_restart() -> None:
     policy = replace(POLICY, excluded=frozenset({"a"}))
-    ahead = outlook(State(relay_since={"a": T0 - 50}), _status(relayed("a")), now=NOW, policy=policy)
+    ahead = outlook(
+        State(relay_since={"a": T0 - 50}), _status(relayed("a")), now=NOW, policy=policy
+    )
     assert (ahead.restart_seconds, ahead.restart_peer) == (None, None)
 
 
 def test_where_no_peer_can_be_judged_nothing_is_foretold() -> None:
     status = replace(_status(relayed("a")), backend_state="Stopped")
-    assert outlook(State(last_restart=T0 - 100), status, now=NOW, policy=POLICY) == Outlook(None, 500, None, None)
+    assert outlook(State(last_restart=T0 - 100), status, now=NOW, policy=POLICY) == Outlook(
+        None, 500, None, None
+    )
 
 
 def test_the_horizon_is_behind_every_threshold() -> None:
@@ -101,13 +123,23 @@ def test_the_horizon_is_behind_every_threshold() -> None:
 
 
 @given(STATES, STATUSES, POLICIES)
-def test_under_another_policy_that_is_named_the_verdict_is_the_one_that_is_said(state: State, status: Status, policy: Documented) -> None:
+def test_under_another_policy_that_is_named_the_verdict_is_the_one_that_is_said(
+    state: State, status: Status, policy: Documented
+) -> None:
     verdicts = step(state, Observed(status), now=NOW, policy=policy).verdicts or ()
     for verdict in verdicts:
         for other in what_ifs(state, status, verdict.peer, now=NOW, policy=policy):
             assert other.reason is not verdict.reason
-            changed = step(state, Observed(status), now=NOW, policy=_applied(policy, other.option)).verdicts or ()
-            assert next(found.reason for found in changed if found.peer == verdict.peer) is other.reason
+            changed = (
+                step(
+                    state, Observed(status), now=NOW, policy=_applied(policy, other.option)
+                ).verdicts
+                or ()
+            )
+            assert (
+                next(found.reason for found in changed if found.peer == verdict.peer)
+                is other.reason
+            )
 
 
 def _applied(policy: Documented, option: str) -> Documented:
@@ -128,15 +160,33 @@ def test_the_values_are_the_nearest_that_change_something() -> None:
     status = _status(relayed("a"))
     waiting = what_ifs(State(relay_since={"a": T0 - 300}), status, "a", now=NOW, policy=POLICY)
     assert waiting == (WhatIf("--max-relay-seconds 299", Reason.RESTART),)
-    due = what_ifs(State(relay_since={"a": T0 - 700}, last_restart=T0 - 650), status, "a", now=NOW, policy=POLICY)
+    due = what_ifs(
+        State(relay_since={"a": T0 - 700}, last_restart=T0 - 650),
+        status,
+        "a",
+        now=NOW,
+        policy=POLICY,
+    )
     assert due == (
         WhatIf("--max-relay-seconds 700", Reason.WAITING),
         WhatIf("--cooldown-seconds 651", Reason.COOLDOWN),
         WhatIf("--exclude-peer a", Reason.EXCLUDED),
     )
-    cooling = what_ifs(State(relay_since={"a": T0 - 700}, last_restart=T0 - 400), status, "a", now=NOW, policy=POLICY)
+    cooling = what_ifs(
+        State(relay_since={"a": T0 - 700}, last_restart=T0 - 400),
+        status,
+        "a",
+        now=NOW,
+        policy=POLICY,
+    )
     assert WhatIf("--cooldown-seconds 400", Reason.RESTART) in cooling
-    excluded = what_ifs(State(relay_since={"a": T0 - 700}), status, "a", now=NOW, policy=replace(POLICY, excluded=frozenset({"a"})))
+    excluded = what_ifs(
+        State(relay_since={"a": T0 - 700}),
+        status,
+        "a",
+        now=NOW,
+        policy=replace(POLICY, excluded=frozenset({"a"})),
+    )
     assert WhatIf("without --exclude-peer a", Reason.RESTART) in excluded
 
 

@@ -57,7 +57,9 @@ def cooling(at: int, instants: list[int], cooldown: int) -> int:
     return max([earlier + cooldown - at for earlier in instants if earlier < at] + [0])
 
 
-def biography(name: str, life: list[Sighting], done: list[Restart], policy: Documented) -> tuple[list[Told], int, int | None]:
+def biography(
+    name: str, life: list[Sighting], done: list[Restart], policy: Documented
+) -> tuple[list[Told], int, int | None]:
     """Returns all that is said of a peer, how often it recovered by itself, and since when it is on relay at the end."""
     instants = [restart.at for restart in done]
     told: list[Told] = []
@@ -65,11 +67,15 @@ def biography(name: str, life: list[Sighting], done: list[Restart], policy: Docu
     for kind, times in spells(life):
         if kind == "direct" and start is not None:
             told.append(Told(times[0], f"RECOVERED: {name} back to direct"))
-            recoveries += not any(start <= at < times[0] < at + policy.cooldown_seconds for at in instants)
+            recoveries += not any(
+                start <= at < times[0] < at + policy.cooldown_seconds for at in instants
+            )
         start = times[0] if kind == "relay" else None
         if kind == "relay":
             told.append(Told(times[0], f"DETECTED: {name} transitioned to relay"))
-            told += [Told(at, relayed_for(name, at, at - times[0], done, policy)) for at in times[1:]]
+            told += [
+                Told(at, relayed_for(name, at, at - times[0], done, policy)) for at in times[1:]
+            ]
     return told, recoveries, start
 
 
@@ -82,17 +88,26 @@ def relayed_for(name: str, at: int, seconds: int, done: list[Restart], policy: D
     if Restart(at, name) in done:
         return f"RESTART: {name} on relay for {seconds}s, restarting tailscaled"
     is_for_another = any(restart.at == at for restart in done)
-    remaining = policy.cooldown_seconds if is_for_another else cooling(at, [restart.at for restart in done], policy.cooldown_seconds)
+    remaining = (
+        policy.cooldown_seconds
+        if is_for_another
+        else cooling(at, [restart.at for restart in done], policy.cooldown_seconds)
+    )
     return f"COOLDOWN: {name} exceeded threshold but in cooldown ({remaining}s remaining)"
 
 
-def due(lives: dict[str, list[Sighting]], at: int, earlier: list[int], policy: Documented) -> str | None:
+def due(
+    lives: dict[str, list[Sighting]], at: int, earlier: list[int], policy: Documented
+) -> str | None:
     """Returns the peer for which tailscaled is to be restarted at this instant, after these restarts."""
     if cooling(at, earlier, policy.cooldown_seconds):
         return None
     begins: dict[str, int] = {}
     for name in lives.keys() - policy.excluded:
-        *_, (kind, times) = [("away", [at]), *spells([sighting for sighting in lives[name] if sighting.at <= at])]
+        *_, (kind, times) = [
+            ("away", [at]),
+            *spells([sighting for sighting in lives[name] if sighting.at <= at]),
+        ]
         if kind == "relay" and times[-1] == at and at - times[0] > policy.max_relay_seconds:
             begins[name] = times[0]
     return min(begins, key=lambda name: (begins[name], name), default=None)
@@ -109,8 +124,12 @@ class Run(NamedTuple):
 NAMES = ["a", "b", "c"]
 RUNS = 24
 KINDS = {"direct": "direct", "relay": "derp", "away": "offline"}
-STRETCHES = st.lists(st.tuples(st.sampled_from([*KINDS, "relay"]), st.integers(1, 12)), min_size=RUNS, max_size=RUNS)
-LIVES = STRETCHES.map(lambda stretches: [kind for kind, length in stretches for _ in range(length)][:RUNS])
+STRETCHES = st.lists(
+    st.tuples(st.sampled_from([*KINDS, "relay"]), st.integers(1, 12)), min_size=RUNS, max_size=RUNS
+)
+LIVES = STRETCHES.map(
+    lambda stretches: [kind for kind, length in stretches for _ in range(length)][:RUNS]
+)
 HISTORIES = st.lists(
     st.builds(
         Run,
@@ -131,7 +150,9 @@ POLICIES = st.builds(
 
 @settings(max_examples=300)
 @given(history=HISTORIES, kinds=st.fixed_dictionaries(dict.fromkeys(NAMES, LIVES)), policy=POLICIES)
-def test_step_agrees_with_the_reference(history: list[Run], kinds: dict[str, list[str]], policy: Documented) -> None:
+def test_step_agrees_with_the_reference(
+    history: list[Run], kinds: dict[str, list[str]], policy: Documented
+) -> None:
     """The lines, the counters, the restarts and what is remembered are those of the table as it is told here."""
     state, at = State(), T0
     told: dict[int, list[str]] = {}
@@ -140,9 +161,13 @@ def test_step_agrees_with_the_reference(history: list[Run], kinds: dict[str, lis
     lives: dict[str, list[Sighting]] = {name: [] for name in NAMES}
     for index, run in enumerate(history):
         at += run.after
-        event = seen(*(peer(name, KINDS[kinds[name][index]]) for name in NAMES)) if run.sees else DOWN
+        event = (
+            seen(*(peer(name, KINDS[kinds[name][index]]) for name in NAMES)) if run.sees else DOWN
+        )
         if run.sees:
-            lives = {name: [*life, Sighting(at, kinds[name][index])] for name, life in lives.items()}
+            lives = {
+                name: [*life, Sighting(at, kinds[name][index])] for name, life in lives.items()
+            }
         transition = step(state, event, now=Instant(at), policy=policy)
         told[at] = list(lines(transition))
         state = transition.state
@@ -150,17 +175,30 @@ def test_step_agrees_with_the_reference(history: list[Run], kinds: dict[str, lis
             done.append(Restart(at, effect.peer))
             outcomes.append(run.outcome)
             if run.outcome is not None:
-                state = step(state, Performed(effect, run.outcome), now=Instant(at), policy=policy).state
+                state = step(
+                    state, Performed(effect, run.outcome), now=Instant(at), policy=policy
+                ).state
 
     biographies = {name: biography(name, life, done, policy) for name, life in lives.items()}
-    expected = {instant: [text for name in NAMES for when, text in biographies[name][0] if when == instant] for instant in told}
+    expected = {
+        instant: [text for name in NAMES for when, text in biographies[name][0] if when == instant]
+        for instant in told
+    }
     assert told == expected
-    causes = [(instant, due(lives, instant, [restart.at for restart in done if restart.at < instant], policy)) for instant in told]
+    causes = [
+        (
+            instant,
+            due(lives, instant, [restart.at for restart in done if restart.at < instant], policy),
+        )
+        for instant in told
+    ]
     assert done == [Restart(instant, cause) for instant, cause in causes if cause is not None]
     failures = sum(isinstance(outcome, Failed) for outcome in outcomes)
     settled = step(state, DOWN, now=Instant(at), policy=policy).state
     assert replace(settled, last_run=None, last_success=None) == State(
-        relay_since={name: since for name, (_, _, since) in biographies.items() if since is not None},
+        relay_since={
+            name: since for name, (_, _, since) in biographies.items() if since is not None
+        },
         last_restart=done[-1].at if done else None,
         restarts=len(outcomes) - failures,
         restart_failures=failures,

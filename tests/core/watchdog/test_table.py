@@ -20,8 +20,18 @@ from tsfc.core.watchdog.step import Reason, Verdict, line, step
 
 from .worlds import DOWN, NOW, ROWS, STOPPED, T0, relayed, rows, seen
 
-DIRECT, DETECTED, WAITING, EXCLUDED = Reason.DIRECT, Reason.DETECTED, Reason.WAITING, Reason.EXCLUDED
-COOLDOWN, RESTART, RECOVERED, RESTORED = Reason.COOLDOWN, Reason.RESTART, Reason.RECOVERED, Reason.RESTORED
+DIRECT, DETECTED, WAITING, EXCLUDED = (
+    Reason.DIRECT,
+    Reason.DETECTED,
+    Reason.WAITING,
+    Reason.EXCLUDED,
+)
+COOLDOWN, RESTART, RECOVERED, RESTORED = (
+    Reason.COOLDOWN,
+    Reason.RESTART,
+    Reason.RECOVERED,
+    Reason.RESTORED,
+)
 
 
 class Row(Struct, frozen=True):
@@ -44,7 +54,10 @@ def said(*texts: str) -> tuple[Log, ...]:
 
 def on_relay(*, last_restart: int | None = None, **seconds: int) -> State:
     """Returns a state in which these peers are on relay for so long."""
-    return State({name: T0 - d for name, d in seconds.items()}, last_restart=None if last_restart is None else T0 - last_restart)
+    return State(
+        {name: T0 - d for name, d in seconds.items()},
+        last_restart=None if last_restart is None else T0 - last_restart,
+    )
 
 
 ONE_DETECTED = (Verdict("rpi3", DETECTED),)
@@ -61,14 +74,54 @@ ONE_PEER = [
     Row("direct", State(), seen(peer("rpi3")), (Verdict("rpi3", DIRECT),)),
     # on relay | nothing -> remember now; "on relay" is to have no direct address, whatever else there is
     Row("derp", State(), seen(relayed("rpi3")), ONE_DETECTED, DETECTED_RPI3, REMEMBERED),
-    Row("peer relay", State(), seen(peer("rpi3", "peer_relay")), ONE_DETECTED, DETECTED_RPI3, REMEMBERED),
+    Row(
+        "peer relay",
+        State(),
+        seen(peer("rpi3", "peer_relay")),
+        ONE_DETECTED,
+        DETECTED_RPI3,
+        REMEMBERED,
+    ),
     Row("idle", State(), seen(peer("rpi3", "idle")), ONE_DETECTED, DETECTED_RPI3, REMEMBERED),
-    Row("without an IP", State(), seen(relayed("rpi3", TailscaleIPs=None)), ONE_DETECTED, DETECTED_RPI3, REMEMBERED),
-    Row("excluded, detected", State(), seen(relayed("rpi3")), ONE_DETECTED, DETECTED_RPI3, REMEMBERED, WITHOUT_RPI3),
+    Row(
+        "without an IP",
+        State(),
+        seen(relayed("rpi3", TailscaleIPs=None)),
+        ONE_DETECTED,
+        DETECTED_RPI3,
+        REMEMBERED,
+    ),
+    Row(
+        "excluded, detected",
+        State(),
+        seen(relayed("rpi3")),
+        ONE_DETECTED,
+        DETECTED_RPI3,
+        REMEMBERED,
+        WITHOUT_RPI3,
+    ),
     # on relay | since, d <= max -> keep
-    Row("same second", on_relay(rpi3=0), seen(relayed("rpi3")), (Verdict("rpi3", WAITING, 0),), said("WAITING: rpi3 on relay for 0s (threshold: 600s)")),
-    Row("below", on_relay(rpi3=300), seen(relayed("rpi3")), (Verdict("rpi3", WAITING, 300),), said("WAITING: rpi3 on relay for 300s (threshold: 600s)")),
-    Row("d == max", on_relay(rpi3=600), seen(relayed("rpi3")), (Verdict("rpi3", WAITING, 600),), said("WAITING: rpi3 on relay for 600s (threshold: 600s)")),
+    Row(
+        "same second",
+        on_relay(rpi3=0),
+        seen(relayed("rpi3")),
+        (Verdict("rpi3", WAITING, 0),),
+        said("WAITING: rpi3 on relay for 0s (threshold: 600s)"),
+    ),
+    Row(
+        "below",
+        on_relay(rpi3=300),
+        seen(relayed("rpi3")),
+        (Verdict("rpi3", WAITING, 300),),
+        said("WAITING: rpi3 on relay for 300s (threshold: 600s)"),
+    ),
+    Row(
+        "d == max",
+        on_relay(rpi3=600),
+        seen(relayed("rpi3")),
+        (Verdict("rpi3", WAITING, 600),),
+        said("WAITING: rpi3 on relay for 600s (threshold: 600s)"),
+    ),
     Row(
         "excluded, below",
         on_relay(rpi3=600),
@@ -107,7 +160,10 @@ ONE_PEER = [
         on_relay(rpi3=1, last_restart=0),
         seen(relayed("rpi3")),
         (Verdict("rpi3", RESTART, 1),),
-        (*said("RESTART: rpi3 on relay for 1s, restarting tailscaled"), RestartTailscaled("rpi3", 1)),
+        (
+            *said("RESTART: rpi3 on relay for 1s, restarting tailscaled"),
+            RestartTailscaled("rpi3", 1),
+        ),
         RESTARTED,
         Documented(max_relay_seconds=0, cooldown_seconds=0),
     ),
@@ -144,7 +200,14 @@ ONE_PEER = [
         policy=WITHOUT_RPI3,
     ),
     # direct | since -> forget; a recovery, unless the restart did it
-    Row("recovered", on_relay(rpi3=30), seen(peer("rpi3")), (Verdict("rpi3", RECOVERED),), RECOVERED_RPI3, {"relay_since": {}, "recoveries": 1}),
+    Row(
+        "recovered",
+        on_relay(rpi3=30),
+        seen(peer("rpi3")),
+        (Verdict("rpi3", RECOVERED),),
+        RECOVERED_RPI3,
+        {"relay_since": {}, "recoveries": 1},
+    ),
     Row(
         "excluded, recovered",
         on_relay(rpi3=900),
@@ -189,13 +252,53 @@ ONE_PEER = [
     # offline, gone or not watched | since -> forget
     Row("offline", on_relay(rpi3=900), seen(peer("rpi3", "offline")), (), (), {"relay_since": {}}),
     Row("gone", on_relay(rpi3=900), seen(), (), (), {"relay_since": {}}),
-    Row("gone, and the map is null", on_relay(rpi3=900), Observed(decoded(Peer=None)), (), (), {"relay_since": {}}),
-    Row("expired", on_relay(rpi3=900), seen(relayed("rpi3", Expired=True)), (), (), {"relay_since": {}}),
-    Row("sharee", on_relay(rpi3=900), seen(relayed("rpi3", ShareeNode=True)), (), (), {"relay_since": {}}),
-    Row("Mullvad", on_relay(rpi3=900), seen(relayed("rpi3", DNSName="rpi3.mullvad.ts.net.")), (), (), {"relay_since": {}}),
+    Row(
+        "gone, and the map is null",
+        on_relay(rpi3=900),
+        Observed(decoded(Peer=None)),
+        (),
+        (),
+        {"relay_since": {}},
+    ),
+    Row(
+        "expired",
+        on_relay(rpi3=900),
+        seen(relayed("rpi3", Expired=True)),
+        (),
+        (),
+        {"relay_since": {}},
+    ),
+    Row(
+        "sharee",
+        on_relay(rpi3=900),
+        seen(relayed("rpi3", ShareeNode=True)),
+        (),
+        (),
+        {"relay_since": {}},
+    ),
+    Row(
+        "Mullvad",
+        on_relay(rpi3=900),
+        seen(relayed("rpi3", DNSName="rpi3.mullvad.ts.net.")),
+        (),
+        (),
+        {"relay_since": {}},
+    ),
     # nothing could be seen | anything -> keep all
-    Row("down", on_relay(rpi3=900), DOWN, None, (Warn("asking tailscaled: connection refused; is it running?"),)),
-    Row("unreadable", on_relay(rpi3=900, last_restart=700), Unobservable(Unusable("not JSON")), None, (Warn("not JSON"),)),
+    Row(
+        "down",
+        on_relay(rpi3=900),
+        DOWN,
+        None,
+        (Warn("asking tailscaled: connection refused; is it running?"),),
+    ),
+    Row(
+        "unreadable",
+        on_relay(rpi3=900, last_restart=700),
+        Unobservable(Unusable("not JSON")),
+        None,
+        (Warn("not JSON"),),
+    ),
     Row(
         "not Running",
         on_relay(rpi3=900),
@@ -208,7 +311,11 @@ ONE_PEER = [
         State(),
         Observed(decoded(BackendState="a\n" + 60 * "b")),
         None,
-        (Warn(f"tailscaled is a {38 * 'b'}…, not Running: no peer can be judged, all is kept as it was"),),
+        (
+            Warn(
+                f"tailscaled is a {38 * 'b'}…, not Running: no peer can be judged, all is kept as it was"
+            ),
+        ),
     ),
 ]
 
@@ -217,7 +324,13 @@ SEVERAL_PEERS = [
         "in the order of the names, one line each",
         on_relay(a=900, c=10, d=20, e=30, last_restart=100),
         seen(*map(relayed, "cba"), *map(peer, "ed")),
-        (Verdict("a", COOLDOWN, 900), Verdict("b", DETECTED), Verdict("c", WAITING, 10), Verdict("d", RECOVERED), Verdict("e", RECOVERED)),
+        (
+            Verdict("a", COOLDOWN, 900),
+            Verdict("b", DETECTED),
+            Verdict("c", WAITING, 10),
+            Verdict("d", RECOVERED),
+            Verdict("e", RECOVERED),
+        ),
         said(
             "COOLDOWN: a exceeded threshold but in cooldown (500s remaining)",
             "DETECTED: b transitioned to relay",
@@ -280,7 +393,12 @@ SEVERAL_PEERS = [
             ),
             RestartTailscaled("b", 601),
         ),
-        RESTARTED | {"relay_since": {"a": T0 - 900, "b": T0 - 601, "c": T0 - 600, "f": T0}, "detections": 1, "recoveries": 1},
+        RESTARTED
+        | {
+            "relay_since": {"a": T0 - 900, "b": T0 - 601, "c": T0 - 600, "f": T0},
+            "detections": 1,
+            "recoveries": 1,
+        },
         Documented(excluded=frozenset({"a"})),
     ),
     Row(
@@ -288,7 +406,10 @@ SEVERAL_PEERS = [
         State({"rpi3#nA": T0 - 700, "rpi3#nB": T0 - 800}),
         seen(*TWINS),
         (Verdict("rpi3#nA", EXCLUDED, 700), Verdict("rpi3#nB", EXCLUDED, 800)),
-        said("EXCLUDED: rpi3#nA on relay for 700s, excluded from restarts", "EXCLUDED: rpi3#nB on relay for 800s, excluded from restarts"),
+        said(
+            "EXCLUDED: rpi3#nA on relay for 700s, excluded from restarts",
+            "EXCLUDED: rpi3#nB on relay for 800s, excluded from restarts",
+        ),
         policy=WITHOUT_RPI3,
     ),
     Row(
@@ -297,7 +418,10 @@ SEVERAL_PEERS = [
         seen(*TWINS),
         (Verdict("rpi3#nA", RESTART, 700), Verdict("rpi3#nB", EXCLUDED, 800)),
         (
-            *said("RESTART: rpi3#nA on relay for 700s, restarting tailscaled", "EXCLUDED: rpi3#nB on relay for 800s, excluded from restarts"),
+            *said(
+                "RESTART: rpi3#nA on relay for 700s, restarting tailscaled",
+                "EXCLUDED: rpi3#nB on relay for 800s, excluded from restarts",
+            ),
             RestartTailscaled("rpi3#nA", 700),
         ),
         RESTARTED,
@@ -305,12 +429,16 @@ SEVERAL_PEERS = [
     ),
 ]
 
-PENDING = Warn("the run that restarted tailscaled ended before it knew the outcome: counted as done")
+PENDING = Warn(
+    "the run that restarted tailscaled ended before it knew the outcome: counted as done"
+)
 
 
 def stepped(seconds: int) -> Warn:
     """Returns the line about a clock that was set."""
-    return Warn(f"the clock was set by {seconds:+d}s since the last run: all that is remembered was moved with it")
+    return Warn(
+        f"the clock was set by {seconds:+d}s since the last run: all that is remembered was moved with it"
+    )
 
 
 def read(unix: int, boot: int, boot_id: str = "b1") -> Instant:
@@ -318,7 +446,9 @@ def read(unix: int, boot: int, boot_id: str = "b1") -> Instant:
     return Instant(unix, Boot(boot_id, boot))
 
 
-BEFORE = State({"rpi3": T0 - 700}, last_restart=T0 - 650, last_success=T0 - 60, last_run=read(T0 - 60, 940))
+BEFORE = State(
+    {"rpi3": T0 - 700}, last_restart=T0 - 650, last_success=T0 - 60, last_run=read(T0 - 60, 940)
+)
 
 CLOCKS_AND_CRASHES = [
     Row(
@@ -347,7 +477,13 @@ CLOCKS_AND_CRASHES = [
     ),
     Row(
         "a restart of unknown outcome counts as done in the next run",
-        State({"rpi3": T0 - 700}, last_restart=T0 - 60, restarts=2, restart_failures=1, restart_pending=True),
+        State(
+            {"rpi3": T0 - 700},
+            last_restart=T0 - 60,
+            restarts=2,
+            restart_failures=1,
+            restart_pending=True,
+        ),
         seen(relayed("rpi3")),
         (Verdict("rpi3", COOLDOWN, 700),),
         (PENDING, *said("COOLDOWN: rpi3 exceeded threshold but in cooldown (540s remaining)")),
@@ -366,7 +502,12 @@ CLOCKS_AND_CRASHES = [
         State(restart_pending=True),
         STOPPED,
         None,
-        (PENDING, Warn("tailscaled is Stopped, not Running: no peer can be judged, all is kept as it was")),
+        (
+            PENDING,
+            Warn(
+                "tailscaled is Stopped, not Running: no peer can be judged, all is kept as it was"
+            ),
+        ),
         {"restarts": 1, "restart_pending": False},
     ),
     Row(
@@ -383,7 +524,10 @@ CLOCKS_AND_CRASHES = [
         BEFORE,
         seen(relayed("rpi3")),
         (Verdict("rpi3", RESTART, 700),),
-        (*said("RESTART: rpi3 on relay for 700s, restarting tailscaled"), RestartTailscaled("rpi3", 700)),
+        (
+            *said("RESTART: rpi3 on relay for 700s, restarting tailscaled"),
+            RestartTailscaled("rpi3", 700),
+        ),
         RESTARTED,
         now=read(T0, 995),
     ),
@@ -392,7 +536,11 @@ CLOCKS_AND_CRASHES = [
         BEFORE,
         seen(relayed("rpi3")),
         (Verdict("rpi3", RESTART, 700),),
-        (stepped(3600), *said("RESTART: rpi3 on relay for 700s, restarting tailscaled"), RestartTailscaled("rpi3", 700)),
+        (
+            stepped(3600),
+            *said("RESTART: rpi3 on relay for 700s, restarting tailscaled"),
+            RestartTailscaled("rpi3", 700),
+        ),
         {"relay_since": {"rpi3": T0 + 2900}, "last_restart": T0 + 3600, "restart_pending": True},
         now=read(T0 + 3600, 1000),
     ),
@@ -401,7 +549,10 @@ CLOCKS_AND_CRASHES = [
         BEFORE,
         seen(relayed("rpi3")),
         (Verdict("rpi3", COOLDOWN, 700),),
-        (stepped(-3600), *said("COOLDOWN: rpi3 exceeded threshold but in cooldown (50s remaining)")),
+        (
+            stepped(-3600),
+            *said("COOLDOWN: rpi3 exceeded threshold but in cooldown (50s remaining)"),
+        ),
         {"relay_since": {"rpi3": T0 - 4300}, "last_restart": T0 - 4250},
         Documented(cooldown_seconds=700),
         read(T0 - 3600, 1000),
@@ -412,7 +563,13 @@ CLOCKS_AND_CRASHES = [
         DOWN,
         None,
         (stepped(-6), PENDING, Warn("asking tailscaled: connection refused; is it running?")),
-        {"relay_since": {"rpi3": T0 - 706}, "last_restart": T0 - 656, "last_success": T0 - 66, "restarts": 1, "restart_pending": False},
+        {
+            "relay_since": {"rpi3": T0 - 706},
+            "last_restart": T0 - 656,
+            "last_success": T0 - 66,
+            "restarts": 1,
+            "restart_pending": False,
+        },
         now=read(T0 - 6, 1000),
     ),
     Row(
@@ -420,7 +577,13 @@ CLOCKS_AND_CRASHES = [
         State({"a": 99, "b": 101}, last_run=read(1000, 10)),
         seen(*map(relayed, "ab")),
         (Verdict("a", WAITING, 901), Verdict("b", WAITING, 900)),
-        (stepped(-100), *said("WAITING: a on relay for 901s (threshold: 5000s)", "WAITING: b on relay for 900s (threshold: 5000s)")),
+        (
+            stepped(-100),
+            *said(
+                "WAITING: a on relay for 901s (threshold: 5000s)",
+                "WAITING: b on relay for 900s (threshold: 5000s)",
+            ),
+        ),
         {"relay_since": {"a": 0, "b": 1}},
         Documented(max_relay_seconds=5000),
         read(901, 11),
@@ -430,7 +593,10 @@ CLOCKS_AND_CRASHES = [
         BEFORE,
         seen(relayed("rpi3")),
         (Verdict("rpi3", RESTART, 4300),),
-        (*said("RESTART: rpi3 on relay for 4300s, restarting tailscaled"), RestartTailscaled("rpi3", 4300)),
+        (
+            *said("RESTART: rpi3 on relay for 4300s, restarting tailscaled"),
+            RestartTailscaled("rpi3", 4300),
+        ),
         {"last_restart": T0 + 3600, "restart_pending": True},
         now=read(T0 + 3600, 1000, "b2"),
     ),
@@ -461,15 +627,29 @@ def test_row(row: Row) -> None:
 
 def test_every_row_is_reached() -> None:
     """No row of the table, and no reason, is without a case here."""
-    reached = {name for row in TABLE for name in rows(row.before, step(row.before, row.event, now=row.now, policy=row.policy))}
+    reached = {
+        name
+        for row in TABLE
+        for name in rows(row.before, step(row.before, row.event, now=row.now, policy=row.policy))
+    }
     assert reached == ROWS
 
 
 EFFECT = RestartTailscaled("rpi3", 601)
-ASKED = State({"rpi3": T0 - 601}, last_restart=T0, restarts=2, restart_failures=1, restart_pending=True, last_success=T0, last_run=NOW)
+ASKED = State(
+    {"rpi3": T0 - 601},
+    last_restart=T0,
+    restarts=2,
+    restart_failures=1,
+    restart_pending=True,
+    last_success=T0,
+    last_run=NOW,
+)
 
 
-@pytest.mark.parametrize("now", [NOW, Instant(0), Instant(T0 + 9999)], ids=["at once", "clock set back", "much later"])
+@pytest.mark.parametrize(
+    "now", [NOW, Instant(0), Instant(T0 + 9999)], ids=["at once", "clock set back", "much later"]
+)
 def test_a_restart_that_was_done_is_counted_once_it_was_done(now: Instant) -> None:
     """The outcome counts the restart, and changes nothing else."""
     transition = step(ASKED, Performed(EFFECT, Done()), now=now, policy=Documented())
@@ -480,7 +660,9 @@ def test_a_restart_that_was_done_is_counted_once_it_was_done(now: Instant) -> No
 
 def test_a_restart_that_failed_counts_as_a_failure_and_starts_the_cooldown_all_the_same() -> None:
     """A failure is counted and said, is no restart, and is not tried again before the cooldown is over."""
-    failed = step(ASKED, Performed(EFFECT, Failed("systemctl: not found")), now=NOW, policy=Documented())
+    failed = step(
+        ASKED, Performed(EFFECT, Failed("systemctl: not found")), now=NOW, policy=Documented()
+    )
     assert failed.state == replace(ASKED, restart_failures=2, restart_pending=False)
     assert failed.effects == (Warn("systemctl: not found"),)
     assert failed.verdicts is None
@@ -504,7 +686,14 @@ def test_a_restart_that_failed_counts_as_a_failure_and_starts_the_cooldown_all_t
 )
 def test_line(reason: Reason, said: str | None) -> None:
     """Each reason has its line, in the documented form."""
-    assert line(Verdict("rpi3", reason, 300), cooldown_remaining=200, policy=Documented(max_relay_seconds=601)) == said
+    assert (
+        line(
+            Verdict("rpi3", reason, 300),
+            cooldown_remaining=200,
+            policy=Documented(max_relay_seconds=601),
+        )
+        == said
+    )
 
 
 @pytest.mark.parametrize(
@@ -527,4 +716,6 @@ def test_is_excluded(excluded: set[str], name: str, expected: bool) -> None:  # 
 
 def test_the_documented_policy_is_ten_minutes_each() -> None:
     """The defaults are those of the documentation."""
-    assert Documented() == Documented(max_relay_seconds=600, cooldown_seconds=600, excluded=frozenset())
+    assert Documented() == Documented(
+        max_relay_seconds=600, cooldown_seconds=600, excluded=frozenset()
+    )

@@ -17,7 +17,9 @@ from support.statuses import peer, status
 from tsfc.core.evaluation.observation import Observation
 from tsfc.offline.capture.read import Broken, Skipped, in_order, observations
 
-LINES = [text([seen(START + number, peer("a"))]).encode() for number in range(3)] + [text([fault(START + 3)]).encode()]
+LINES = [text([seen(START + number, peer("a"))]).encode() for number in range(3)] + [
+    text([fault(START + 3)]).encode()
+]
 
 
 def _plain(data: bytes) -> bytes:
@@ -37,15 +39,23 @@ Packing = Callable[[bytes], bytes]
 
 
 def _times(path: Path) -> list[float]:
-    return [read.captured_at - START for read in observations(str(path)) if isinstance(read, Observation)]
+    return [
+        read.captured_at - START
+        for read in observations(str(path))
+        if isinstance(read, Observation)
+    ]
 
 
 @pytest.mark.parametrize("packed", PACKINGS)
 @pytest.mark.parametrize("name", ["c.ndjson", "c.ndjson.gz", "c"])
-def test_a_capture_tells_by_its_content_how_it_is_packed(box: Path, packed: Packing, name: str) -> None:
+def test_a_capture_tells_by_its_content_how_it_is_packed(
+    box: Path, packed: Packing, name: str
+) -> None:
     """Each record for itself, as `tsfc capture` writes it, or all at once, as gzip and zstd do."""
     (box / name).write_bytes(b"".join(map(packed, LINES)))
-    assert list(observations(str(box / name))) == list(observations(str(_written(box / "all", packed(b"".join(LINES))))))
+    assert list(observations(str(box / name))) == list(
+        observations(str(_written(box / "all", packed(b"".join(LINES)))))
+    )
     assert _times(box / name) == [0, 1, 2, 3]
 
 
@@ -61,8 +71,12 @@ def test_a_last_record_that_is_torn_anywhere_costs_itself_alone(box: Path, packe
     for end in range(1, len(last) - (1 if packed is _plain else 0)):
         path = _written(box / "c", whole + last[:end])
         *before, torn = list(observations(str(path)))
-        assert [read.captured_at - START for read in before if isinstance(read, Observation)][:3] == [0, 1, 2], end
-        assert isinstance(torn, Skipped), end  # of gzip the content may be whole, and its checksum torn
+        assert [read.captured_at - START for read in before if isinstance(read, Observation)][
+            :3
+        ] == [0, 1, 2], end
+        assert isinstance(torn, Skipped), (
+            end
+        )  # of gzip the content may be whole, and its checksum torn
         assert torn.is_torn
 
 
@@ -86,13 +100,18 @@ def test_lines_that_are_no_observation_are_skipped_and_named(box: Path) -> None:
         '{"captured_at": 1, "fault": "x", "more": 1}',
         '{"captured_at": 1, "status": ' + "[" * 9999,
     ]
-    path = _written(box / "c", LINES[0] + "".join(f"{line}\n" for line in bad).encode() + b"\n  \n\xff\n" + LINES[1])
+    path = _written(
+        box / "c",
+        LINES[0] + "".join(f"{line}\n" for line in bad).encode() + b"\n  \n\xff\n" + LINES[1],
+    )
     read = list(observations(str(path)))
     skipped = [one.detail for one in read if isinstance(one, Skipped)]
     assert _times(path) == [0, 1]
     assert len(skipped) == len(bad) + 1
     assert all(line.isprintable() for line in skipped)
-    assert [line.split(":")[1] for line in skipped] == [f" line {number}" for number in (*range(2, 9), 11)]
+    assert [line.split(":")[1] for line in skipped] == [
+        f" line {number}" for number in (*range(2, 9), 11)
+    ]
 
 
 def test_the_order_is_that_of_the_lines(box: Path) -> None:
@@ -107,7 +126,9 @@ def test_nothing_is_nothing(box: Path) -> None:
 
 def test_what_cannot_be_opened_is_one_line(box: Path) -> None:
     (broken,) = observations(str(box / "c"))
-    assert broken == Broken(f"reading {box}/c: No such file or directory; give a capture that can be read")
+    assert broken == Broken(
+        f"reading {box}/c: No such file or directory; give a capture that can be read"
+    )
 
 
 def test_a_line_without_end_is_not_held(box: Path) -> None:
@@ -151,15 +172,24 @@ def test_a_directory_has_times_in_its_documents_its_names_or_its_file_system(box
 # A whole capture at once, for the stand-in
 
 
-def test_in_order_is_in_the_order_of_the_times_and_equal_times_in_that_of_the_lines(box: Path) -> None:
+def test_in_order_is_in_the_order_of_the_times_and_equal_times_in_that_of_the_lines(
+    box: Path,
+) -> None:
     path = _written(box / "c", text([fault(5, "a"), fault(1.5, "b"), fault(5, "c")]).encode())
-    assert [(one.captured_at, one.fault) for one in in_order(str(path), print).unwrap()] == [(1.5, "b"), (5, "a"), (5, "c")]
+    assert [(one.captured_at, one.fault) for one in in_order(str(path), print).unwrap()] == [
+        (1.5, "b"),
+        (5, "a"),
+        (5, "c"),
+    ]
     assert len(in_order(str(TIMELINE), print).unwrap()) == 30
 
 
 def test_in_order_skips_what_is_torn_and_warns(box: Path) -> None:
     warned: list[str] = []
-    assert len(in_order(str(_written(box / "c", LINES[0] + LINES[1][:30])), warned.append).unwrap()) == 1
+    assert (
+        len(in_order(str(_written(box / "c", LINES[0] + LINES[1][:30])), warned.append).unwrap())
+        == 1
+    )
     assert len(warned) == 1
 
 
@@ -181,4 +211,7 @@ def test_in_order_refuses_what_cannot_be_played(box: Path, line: str, problem: s
 
 
 def test_in_order_of_nothing_is_refused(box: Path) -> None:
-    assert in_order(str(_written(box / "c", b"")), print).failure() == f"reading {box}/c: it is empty; give a capture with at least one observation"
+    assert (
+        in_order(str(_written(box / "c", b"")), print).failure()
+        == f"reading {box}/c: it is empty; give a capture with at least one observation"
+    )

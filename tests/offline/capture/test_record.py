@@ -32,7 +32,15 @@ def _read(path: Path) -> list[Observation]:
 @pytest.mark.parametrize("name", ["c.ndjson", "c.ndjson.gz", "c.ndjson.zst"])
 def test_each_run_appends_what_it_saw(box: Path, file: str, name: str) -> None:
     for number in range(3):
-        ran = run("capture", "--output", f"{box}/{name}", "--status-file", file, "--now", f"{START + number}.25")
+        ran = run(
+            "capture",
+            "--output",
+            f"{box}/{name}",
+            "--status-file",
+            file,
+            "--now",
+            f"{START + number}.25",
+        )
         assert ran == (0, "", "")
     seen = _read(box / name)
     assert [one.captured_at for one in seen] == [START + 0.25, START + 1.25, START + 2.25]
@@ -59,14 +67,32 @@ def test_what_is_captured_is_replayed(box: Path, file: str) -> None:
     """With what is said of a fault in the very words of the watchdog's journal."""
     run("capture", "--output", f"{box}/c", "--status-file", file, "--now", str(START))
     run("capture", "--output", f"{box}/c", "--socket", f"{box}/nobody", "--now", str(START + 60))
-    watchdog = run("watchdog", "--socket", f"{box}/nobody", "--state-dir", f"{box}/state", "--metrics-path", f"{box}/m.prom")
+    watchdog = run(
+        "watchdog",
+        "--socket",
+        f"{box}/nobody",
+        "--state-dir",
+        f"{box}/state",
+        "--metrics-path",
+        f"{box}/m.prom",
+    )
     lines = run("replay", f"{box}/c").stdout.splitlines()
     assert lines[0].endswith("Z DETECTED: rpi3 transitioned to relay")
     assert lines[1].endswith("Z " + watchdog.stderr.rstrip())
 
 
 def test_again_and_again_for_so_long(box: Path, file: str) -> None:
-    ran = run("capture", "--output", f"{box}/c", "--status-file", file, "--interval", "0.2s", "--duration", "0.9s")
+    ran = run(
+        "capture",
+        "--output",
+        f"{box}/c",
+        "--status-file",
+        file,
+        "--interval",
+        "0.2s",
+        "--duration",
+        "0.9s",
+    )
     assert (ran.status, ran.stderr) == (0, "")
     times = [one.captured_at for one in _read(box / "c")]
     assert 2 <= len(times) <= 5
@@ -76,8 +102,12 @@ def test_again_and_again_for_so_long(box: Path, file: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_and_all_is_kept(box: Path, file: str, number: signal.Signals) -> None:
-    with started("capture", "--output", f"{box}/c", "--status-file", file, "--interval", "600s") as process:
-        wait_until(lambda: (box / "c").exists() and (box / "c").stat().st_size, "it has captured once")
+    with started(
+        "capture", "--output", f"{box}/c", "--status-file", file, "--interval", "600s"
+    ) as process:
+        wait_until(
+            lambda: (box / "c").exists() and (box / "c").stat().st_size, "it has captured once"
+        )
         interrupt(process, number)
         assert ended(process).status == 128 + number
     assert len(_read(box / "c")) == 1
@@ -87,7 +117,11 @@ def test_a_torn_line_stays_a_line_of_its_own(box: Path, file: str) -> None:
     first = TIMELINE.read_bytes().splitlines(keepends=True)[0]
     (box / "c").write_bytes(first + first[:1000])
     run("capture", "--output", f"{box}/c", "--status-file", file)
-    assert [isinstance(read, Observation) for read in observations(f"{box}/c")] == [True, False, True]
+    assert [isinstance(read, Observation) for read in observations(f"{box}/c")] == [
+        True,
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("name", ["c", "c.gz", "c.zst"])
@@ -95,7 +129,14 @@ def test_where_there_is_no_room_the_capture_is_as_it_was(box: Path, file: str, n
     run("capture", "--output", f"{box}/{name}", "--status-file", file)
     before = (box / name).read_bytes()
     limit = len(before) * 3 // 2
-    ran = run("capture", "--output", f"{box}/{name}", "--status-file", file, around=f'exec /usr/bin/prlimit --fsize={limit} "$@"')
+    ran = run(
+        "capture",
+        "--output",
+        f"{box}/{name}",
+        "--status-file",
+        file,
+        around=f'exec /usr/bin/prlimit --fsize={limit} "$@"',
+    )
     assert ran.status == 1
     (said,) = complaints("capture", ran)
     assert said.startswith(f"writing {box}/{name}: File too large; ")
@@ -103,7 +144,17 @@ def test_where_there_is_no_room_the_capture_is_as_it_was(box: Path, file: str, n
 
 
 def test_two_at_once_do_not_mix(box: Path, file: str) -> None:
-    options = ("capture", "--output", f"{box}/c", "--status-file", file, "--interval", "0.001s", "--duration", "0.5s")
+    options = (
+        "capture",
+        "--output",
+        f"{box}/c",
+        "--status-file",
+        file,
+        "--interval",
+        "0.001s",
+        "--duration",
+        "0.5s",
+    )
     with started(*options) as first, started(*options) as second:
         assert (ended(first).status, ended(second).status) == (0, 0)
     assert len(_read(box / "c")) > 10
@@ -112,9 +163,15 @@ def test_two_at_once_do_not_mix(box: Path, file: str) -> None:
 def test_a_kill_leaves_whole_records(box: Path, file: str) -> None:
     """And at most one torn one each time."""
     for _ in range(5):
-        with started("capture", "--output", f"{box}/c", "--status-file", file, "--interval", "0.001s") as process:
-            before = os.stat(box / "c").st_size if (box / "c").exists() else 0
-            wait_until(lambda: (box / "c").exists() and (box / "c").stat().st_size > before + 3000, "it captures")  # noqa: B023
+        with started(
+            "capture", "--output", f"{box}/c", "--status-file", file, "--interval", "0.001s"
+        ) as process:
+            wanted = 3000 + (os.stat(box / "c").st_size if (box / "c").exists() else 0)
+
+            def has_grown(wanted: int = wanted) -> bool:
+                return (box / "c").exists() and (box / "c").stat().st_size > wanted
+
+            wait_until(has_grown, "it captures")
             process.kill()
     read = list(observations(f"{box}/c"))
     assert sum(isinstance(one, Observation) for one in read) > 5
@@ -124,10 +181,24 @@ def test_a_kill_leaves_whole_records(box: Path, file: str) -> None:
 @pytest.mark.parametrize(("keep", "files"), [(2, {"c", "c.1", "c.2"}), (0, {"c"})])
 def test_a_full_file_is_put_aside(box: Path, file: str, keep: int, files: set[str]) -> None:
     for number in range(9):
-        run("capture", "--output", f"{box}/c", "--status-file", file, "--now", str(START + number), "--max-size", "2k", "--keep", str(keep))
+        run(
+            "capture",
+            "--output",
+            f"{box}/c",
+            "--status-file",
+            file,
+            "--now",
+            str(START + number),
+            "--max-size",
+            "2k",
+            "--keep",
+            str(keep),
+        )
     assert {path.name for path in box.iterdir()} == files | {"status.json"}
     assert all(path.stat().st_size <= 2048 for path in box.iterdir())
-    kept = [one.captured_at - START for name in sorted(files, reverse=True) for one in _read(box / name)]
+    kept = [
+        one.captured_at - START for name in sorted(files, reverse=True) for one in _read(box / name)
+    ]
     assert kept == [float(number) for number in range(9)][-len(kept) :]
 
 
@@ -139,14 +210,24 @@ def test_a_full_file_is_put_aside(box: Path, file: str, keep: int, files: set[st
         ("closed/c", "Permission denied; run as a user who may write there"),
     ],
 )
-def test_where_nothing_can_be_written_that_is_said_in_one_line(box: Path, file: str, output: str, said: str) -> None:
+def test_where_nothing_can_be_written_that_is_said_in_one_line(
+    box: Path, file: str, output: str, said: str
+) -> None:
     (box / "closed").mkdir(mode=0o500)
     ran = run("capture", "--output", f"{box}/{output}", "--status-file", file, around=UNPRIVILEGED)
     assert ran.status == 1
     assert said in complaints("capture", ran)[0]
 
 
-@pytest.mark.parametrize("options", [(), ("--output", "c", "--interval", "x"), ("--output", "c", "--interval", "1y"), ("--output", "c", "--max-size", "0")])
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--output", "c", "--interval", "x"),
+        ("--output", "c", "--interval", "1y"),
+        ("--output", "c", "--max-size", "0"),
+    ],
+)
 def test_what_is_no_command_line_is_usage(options: tuple[str, ...]) -> None:
     ran = run("capture", *options)
     assert (ran.status, ran.stdout) == (2, "")

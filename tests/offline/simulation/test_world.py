@@ -30,8 +30,18 @@ nat = "{theirs}"
 """
 
 
-def _world(more: str = "", *, ours: str = "easy", theirs: str = "easy", keepalive: int = 10, settled: bool = True, seed: int = 0) -> World:
-    text = TOML.format(ours=ours, theirs=theirs, keepalive=keepalive, settled=str(settled).lower(), more=more)
+def _world(
+    more: str = "",
+    *,
+    ours: str = "easy",
+    theirs: str = "easy",
+    keepalive: int = 10,
+    settled: bool = True,
+    seed: int = 0,
+) -> World:
+    text = TOML.format(
+        ours=ours, theirs=theirs, keepalive=keepalive, settled=str(settled).lower(), more=more
+    )
     return World(scenario.read(text.encode(), "test").unwrap(), seed)
 
 
@@ -55,7 +65,10 @@ def _way(world: World, at: float, name: str = "nas") -> Way:
 
 def _first(world: World, way: Way, begin: float, end: float) -> float | None:
     """Returns when the path is first of that kind, to a tenth of a second."""
-    return next((at / 10 for at in range(int(begin * 10), int(end * 10)) if _way(world, at / 10) is way), None)
+    return next(
+        (at / 10 for at in range(int(begin * 10), int(end * 10)) if _way(world, at / 10) is way),
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,16 +87,22 @@ def _first(world: World, way: Way, begin: float, end: float) -> float | None:
         ("public", "noudp", None),
     ],
 )
-def test_a_first_ping_leads_to_a_direct_path_as_measured(ours: str, theirs: str, takes: float | None) -> None:
+def test_a_first_ping_leads_to_a_direct_path_as_measured(
+    ours: str, theirs: str, takes: float | None
+) -> None:
     world = _world(ours=ours, theirs=theirs, keepalive=0)
     world.advance(5)
     answer = world.ping(_ip(world))
     assert answer is not None
     assert answer.path == "derp"
-    assert _first(world, Way.DIRECT, 5, 40) == (None if takes is None else pytest.approx(5 + takes, abs=0.11))
+    assert _first(world, Way.DIRECT, 5, 40) == (
+        None if takes is None else pytest.approx(5 + takes, abs=0.11)
+    )
 
 
-def test_what_nothing_is_sent_to_is_idle_after_45_seconds_and_its_address_goes_a_little_later() -> None:
+def test_what_nothing_is_sent_to_is_idle_after_45_seconds_and_its_address_goes_a_little_later() -> (
+    None
+):
     world = _world(theirs="public", keepalive=0)
     world.ping(_ip(world))
     assert _way(world, 1) is Way.DIRECT
@@ -126,7 +145,10 @@ def test_a_restart_forgets_every_path_and_the_next_ping_finds_it() -> None:
 STUCK = '[[events]]\nkind = "stuck"\nat = 100\npeers = ["nas"]\n'
 
 
-@pytest.mark.parametrize(("how", "changes"), [('restart = "cures"', True), ('restart = "nothing"', False), ('side = "far"', False)])
+@pytest.mark.parametrize(
+    ("how", "changes"),
+    [('restart = "cures"', True), ('restart = "nothing"', False), ('side = "far"', False)],
+)
 def test_a_restart_cures_what_it_can(how: str, changes: bool) -> None:  # noqa: FBT001 - a table
     world = _world(STUCK + how)
     assert _way(world, 200) is Way.DERP
@@ -171,7 +193,9 @@ def test_without_a_relay_direct_paths_stay_and_no_new_one_comes_about() -> None:
 
 
 def test_offline_dead_and_asleep() -> None:
-    world = _world('[[events]]\nkind = "offline"\nat = 100\nlasts = 100\n[[events]]\nkind = "daemon-dead"\nat = 300\nlasts = 100')
+    world = _world(
+        '[[events]]\nkind = "offline"\nat = 100\nlasts = 100\n[[events]]\nkind = "daemon-dead"\nat = 300\nlasts = 100'
+    )
     assert _way(world, 150) is Way.OFFLINE
     assert _way(world, 240) is Way.DIRECT
     world.advance(350)
@@ -206,9 +230,15 @@ def test_the_recorded_tailnet_is_the_models_but_for_a_sample_at_each_change() ->
     """Of 30 samples of 4 peers, ten seconds apart: UDP to bravo was cut, and came back."""
 
     def paths(document: bytes) -> dict[str, bool]:
-        return {peer.host_name: peer.cur_addr != "" for peer in (decode(document).unwrap().peer or {}).values()}
+        return {
+            peer.host_name: peer.cur_addr != ""
+            for peer in (decode(document).unwrap().peer or {}).values()
+        }
 
-    recorded = [paths(json.dumps(json.loads(line)["status"]).encode()) for line in TIMELINE.read_text().splitlines()]
+    recorded = [
+        paths(json.dumps(json.loads(line)["status"]).encode())
+        for line in TIMELINE.read_text().splitlines()
+    ]
     for seed in range(10):
         world = World(scenario.builtin()["udp-blocked-then-open"], seed)
         imagined: list[dict[str, bool]] = []
@@ -216,9 +246,21 @@ def test_the_recorded_tailnet_is_the_models_but_for_a_sample_at_each_change() ->
             world.next_watchdog_run()
             imagined.append(paths(_shown(world)))
         for name in ("bravo", "carol", "delta", "echo"):
-            wrong = [number for number, (one, other) in enumerate(zip(recorded, imagined, strict=True)) if one[name] != other[name]]
-            changes = [number for number in range(1, 30) if recorded[number][name] != recorded[number - 1][name]] + [0, 1]
-            assert all(any(abs(number - change) <= 1 for change in changes) for number in wrong), (name, seed, wrong)
+            wrong = [
+                number
+                for number, (one, other) in enumerate(zip(recorded, imagined, strict=True))
+                if one[name] != other[name]
+            ]
+            changes = [
+                number
+                for number in range(1, 30)
+                if recorded[number][name] != recorded[number - 1][name]
+            ] + [0, 1]
+            assert all(any(abs(number - change) <= 1 for change in changes) for number in wrong), (
+                name,
+                seed,
+                wrong,
+            )
             assert len(wrong) <= len(changes) - 1
 
 
@@ -234,7 +276,10 @@ def test_a_built_in_scenario_shows_what_tailscaled_could(name: str) -> None:
     for _ in range(60):
         world.next_watchdog_run()
         shown = world.observe()
-        assert isinstance(shown, str) or decode(shown).unwrap().backend_state in {"Running", "NoState"}
+        assert isinstance(shown, str) or decode(shown).unwrap().backend_state in {
+            "Running",
+            "NoState",
+        }
 
 
 @pytest.mark.parametrize(
@@ -243,12 +288,30 @@ def test_a_built_in_scenario_shows_what_tailscaled_could(name: str) -> None:
         ("summary = 5", "Expected `str`, got `int` - at `summary`"),
         ('summary = "x"\nlasts = "1 week"\npeers = []', "lasts"),
         ('summary = "x"\nlasts = "1d"\npeers = []', "peers"),
-        ('summary = "x"\nlasts = "1d"\n[[peers]]\nname = "a"\nnatt = "easy"', "unknown field `natt` - at `peers[0]`"),
-        ('summary = "x"\nlasts = "1d"\n[[peers]]\nname = "a"\nnat = "soft"', "Invalid enum value 'soft' - at `peers[0].nat`"),
-        ('summary = "x"\nlasts = "1d"\n[[peers]]\nname = "a"\n[[peers]]\nname = "a"', "two peers have one name"),
-        ('summary = "x"\nlasts = "1d"\n[[peers]]\nname = "a"\n[[events]]\nkind = "rain"\nat = 1', "'rain'"),
-        ('summary = "x"\nlasts = "1d"\n[[peers]]\nname = "a"\n[[events]]\nkind = "offline"\nat = 1\npeers = ["b"]', "there is no peer b"),
-        ('summary = "x"\nlasts = "1d"\n[[peers]]\nname = "a"\n[[events]]\nkind = "suspend"\nat = 1', "has to end"),
+        (
+            'summary = "x"\nlasts = "1d"\n[[peers]]\nname = "a"\nnatt = "easy"',
+            "unknown field `natt` - at `peers[0]`",
+        ),
+        (
+            'summary = "x"\nlasts = "1d"\n[[peers]]\nname = "a"\nnat = "soft"',
+            "Invalid enum value 'soft' - at `peers[0].nat`",
+        ),
+        (
+            'summary = "x"\nlasts = "1d"\n[[peers]]\nname = "a"\n[[peers]]\nname = "a"',
+            "two peers have one name",
+        ),
+        (
+            'summary = "x"\nlasts = "1d"\n[[peers]]\nname = "a"\n[[events]]\nkind = "rain"\nat = 1',
+            "'rain'",
+        ),
+        (
+            'summary = "x"\nlasts = "1d"\n[[peers]]\nname = "a"\n[[events]]\nkind = "offline"\nat = 1\npeers = ["b"]',
+            "there is no peer b",
+        ),
+        (
+            'summary = "x"\nlasts = "1d"\n[[peers]]\nname = "a"\n[[events]]\nkind = "suspend"\nat = 1',
+            "has to end",
+        ),
         ("summary =", "reading the scenario f.toml: "),
         ("\xff", "reading the scenario f.toml: "),
     ],
@@ -263,7 +326,15 @@ def test_what_is_wrong_with_a_scenario_is_said_in_one_line(text: str, said: str)
 
 def test_the_schema_is_of_the_types() -> None:
     schema = scenario.schema()
-    assert set(schema["$defs"]["Scenario"]["properties"]) >= {"summary", "lasts", "peers", "node", "watchdog", "events", "start"}
+    assert set(schema["$defs"]["Scenario"]["properties"]) >= {
+        "summary",
+        "lasts",
+        "peers",
+        "node",
+        "watchdog",
+        "events",
+        "start",
+    }
     assert schema["$defs"]["Nat"]["enum"] == ["cgnat", "easy", "hard", "noudp", "public"]
 
 

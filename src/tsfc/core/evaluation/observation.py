@@ -45,7 +45,14 @@ def line(observation: Observation) -> bytes:
     """Returns the observation as a line of a capture, whatever white space its status has."""
     if observation.fault is not None:
         return _ENCODER.encode(observation) + b"\n"
-    return _ENCODER.encode(msgspec.structs.replace(observation, status=Raw(msgspec.json.format(bytes(observation.status), indent=-1)))) + b"\n"
+    return (
+        _ENCODER.encode(
+            msgspec.structs.replace(
+                observation, status=Raw(msgspec.json.format(bytes(observation.status), indent=-1))
+            )
+        )
+        + b"\n"
+    )
 
 
 def instant(observation: Observation) -> Instant:

@@ -26,7 +26,9 @@ def said(unix: int, lines: Sequence[str], *, is_json: bool, is_first: bool) -> s
     if not lines:
         return ""
     if is_json:
-        return ("" if is_first else ",") + ",".join([_json({"at": unix, "line": line}) for line in lines])
+        return ("" if is_first else ",") + ",".join(
+            [_json({"at": unix, "line": line}) for line in lines]
+        )
     at = summary.utc(unix)
     return "".join([f"{at} {line}\n" for line in lines])
 
@@ -34,7 +36,12 @@ def said(unix: int, lines: Sequence[str], *, is_json: bool, is_first: bool) -> s
 def closing(tally: Tally, extra: Mapping[str, int], notes: Sequence[str], *, is_json: bool) -> str:
     """Returns what comes behind the lines: what was counted, and what has to be known to read it; `extra` are counts that only a simulation has."""
     if is_json:
-        numbers = {**summary.counts(tally), **extra, "peers": to_builtins(peers_at_end(tally)), "notes": list(notes)}
+        numbers = {
+            **summary.counts(tally),
+            **extra,
+            "peers": to_builtins(peers_at_end(tally)),
+            "notes": list(notes),
+        }
         return f"],{_json(numbers)[1:]}\n"
     more = f"{', '.join(f'{name} {value}' for name, value in extra.items())}\n" if extra else ""
     return f"\n{summary.text(tally, more)}" + "".join(f"note: {note}\n" for note in notes)

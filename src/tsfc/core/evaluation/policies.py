@@ -26,7 +26,11 @@ def policies(base: Policy, wanted: Sequence[str]) -> Result[tuple[Policy, ...], 
     choices: list[list[dict[str, object]]] = []
     for text in wanted:
         option, equals, values = text.partition("=")
-        read = [_changed(base, option, value.strip()) for value in values.split(",")] if equals else [None]
+        read = (
+            [_changed(base, option, value.strip()) for value in values.split(",")]
+            if equals
+            else [None]
+        )
         changes = [change for change in read if change is not None]
         if len(changes) < len(read):
             return Failure(f"{text!r} is no comparison, {_FORM}")
@@ -44,12 +48,19 @@ def _merged(combination: Sequence[dict[str, object]]) -> dict[str, object]:
 def _changed(base: Documented, option: str, value: str) -> dict[str, object] | None:
     if option == EXCLUDE:
         return {"excluded": base.excluded | ({value} if value else set())}
-    if option not in {MAX_RELAY, COOLDOWN} or not (value.isascii() and value.isdigit() and len(value) < len(str(MAX_NUMBER))):
+    if option not in {MAX_RELAY, COOLDOWN} or not (
+        value.isascii() and value.isdigit() and len(value) < len(str(MAX_NUMBER))
+    ):
         return None
     return {option.replace("-", "_"): int(value)}
 
 
-def table(policies: Sequence[Policy], counted: Sequence[Mapping[str, int]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def table(
+    policies: Sequence[Policy], counted: Sequence[Mapping[str, int]]
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Returns the columns and the rows of a comparison: what each policy counted."""
-    rows = [(policy_text(policy), *(str(numbers[name]) for name in COLUMNS)) for policy, numbers in zip(policies, counted, strict=True)]
+    rows = [
+        (policy_text(policy), *(str(numbers[name]) for name in COLUMNS))
+        for policy, numbers in zip(policies, counted, strict=True)
+    ]
     return ("policy", *(name.replace("_", " ") for name in COLUMNS)), rows

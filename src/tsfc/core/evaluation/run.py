@@ -52,11 +52,20 @@ def done() -> Outcome:
     return Done()
 
 
-def run(state: State, sight: Status | Fault, *, now: Instant, policy: Policy, restart: Callable[[], Outcome] = done) -> Run:
+def run(
+    state: State,
+    sight: Status | Fault,
+    *,
+    now: Instant,
+    policy: Policy,
+    restart: Callable[[], Outcome] = done,
+) -> Run:
     """Does one run on the state that the last one left; `restart` is asked once where the decision is to restart."""
     event = Observed(sight) if isinstance(sight, Status) else Unobservable(sight)
     decided = step(state, event, now=now, policy=policy)
-    asked = next((effect for effect in decided.effects if isinstance(effect, RestartTailscaled)), None)
+    asked = next(
+        (effect for effect in decided.effects if isinstance(effect, RestartTailscaled)), None
+    )
     if asked is None:
         return Run(now, decided.state, _lines(decided.effects), decided.verdicts, None)
     told = step(decided.state, Performed(asked, restart()), now=now, policy=policy)
@@ -64,4 +73,10 @@ def run(state: State, sight: Status | Fault, *, now: Instant, policy: Policy, re
 
 
 def _lines(effects: tuple[Effect, ...]) -> tuple[str, ...]:
-    return tuple([effect.line if isinstance(effect, Log) else WARNING + effect.line for effect in effects if isinstance(effect, Log | Warn)])
+    return tuple(
+        [
+            effect.line if isinstance(effect, Log) else WARNING + effect.line
+            for effect in effects
+            if isinstance(effect, Log | Warn)
+        ]
+    )

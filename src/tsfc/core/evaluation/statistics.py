@@ -83,7 +83,12 @@ def count(tally: Tally, run: Run) -> None:
 
 def peers_at_end(tally: Tally) -> dict[str, PeerTally]:
     """Returns what was counted by peer, in the order of the names, the episodes that still last counted to the last run."""
-    counted = {name: PeerTally(peer.relay_seconds, peer.episodes, peer.longest_seconds, peer.restarts_caused) for name, peer in sorted(tally.peers.items())}
+    counted = {
+        name: PeerTally(
+            peer.relay_seconds, peer.episodes, peer.longest_seconds, peer.restarts_caused
+        )
+        for name, peer in sorted(tally.peers.items())
+    }
     for name, since in tally.state.relay_since.items():
         _end(counted.setdefault(name, PeerTally()), (tally.last or 0) - since)
     return counted

@@ -42,7 +42,11 @@ def policy_text(policy: Policy) -> str:
 
 def policy_object(policy: Policy) -> dict[str, object]:
     """Returns a policy for JSON."""
-    return {"max_relay_seconds": policy.max_relay_seconds, "cooldown_seconds": policy.cooldown_seconds, "exclude_peers": sorted(policy.excluded)}
+    return {
+        "max_relay_seconds": policy.max_relay_seconds,
+        "cooldown_seconds": policy.cooldown_seconds,
+        "exclude_peers": sorted(policy.excluded),
+    }
 
 
 def text(tally: Tally, more: str = "") -> str:
@@ -63,8 +67,16 @@ def text(tally: Tally, more: str = "") -> str:
 def peer_table(tally: Tally) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Returns the columns and the rows of what was counted by peer, the longest on relay first."""
     rows: list[tuple[str, ...]] = [
-        (name, f"{peer.relay_seconds} s", str(peer.episodes), f"{peer.longest_seconds} s", str(peer.restarts_caused))
-        for name, peer in sorted(peers_at_end(tally).items(), key=lambda item: (-item[1].relay_seconds, item[0]))
+        (
+            name,
+            f"{peer.relay_seconds} s",
+            str(peer.episodes),
+            f"{peer.longest_seconds} s",
+            str(peer.restarts_caused),
+        )
+        for name, peer in sorted(
+            peers_at_end(tally).items(), key=lambda item: (-item[1].relay_seconds, item[0])
+        )
     ]
     return ("peer", "on relay", "episodes", "longest", "restarts caused"), rows
 
@@ -74,7 +86,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[number]) for row in (columns, *rows)) for number in range(len(columns))]
 
     def row_text(row: Sequence[str]) -> str:
-        cells = [cell.ljust(width) if number == 0 else cell.rjust(width) for number, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            cell.ljust(width) if number == 0 else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         return "  ".join(cells).rstrip()
 
     return "".join(row_text(row) + "\n" for row in (columns, *rows))

@@ -73,7 +73,9 @@ class Timeline(Struct):
     peers: dict[str, Lane] = field(default_factory=dict[str, Lane])
     texts: list[str] = field(default_factory=lambda: [""])
     "Of faults; a value of the node's lane has the number of its text."
-    counters: list[tuple[int, int, int, int, int]] = field(default_factory=list[tuple[int, int, int, int, int]])
+    counters: list[tuple[int, int, int, int, int]] = field(
+        default_factory=list[tuple[int, int, int, int, int]]
+    )
     "Unix time, and restarts, detections, recoveries and cooldowns up to then."
     resolution: int = 1
     "Seconds: what changes within them is shown as the worst of it."
@@ -131,7 +133,9 @@ def _hide(timeline: Timeline, at: int, node: int) -> None:
         _append(timeline, lane, at, 0, worse)
 
 
-def _append(timeline: Timeline, lane: Lane, at: int, value: int, worst: Callable[[int, int], int]) -> None:
+def _append(
+    timeline: Timeline, lane: Lane, at: int, value: int, worst: Callable[[int, int], int]
+) -> None:
     if lane.values and lane.values[-1] == value:
         return
     if lane.starts and at - lane.starts[-1] < timeline.resolution:
@@ -149,7 +153,9 @@ def _coarsen(timeline: Timeline) -> None:
         timeline.segments = 0
         end = timeline.last or 0
         timeline.node = _merged(timeline, timeline.node, end, max)
-        timeline.peers = {name: _merged(timeline, lane, end, worse) for name, lane in timeline.peers.items()}
+        timeline.peers = {
+            name: _merged(timeline, lane, end, worse) for name, lane in timeline.peers.items()
+        }
 
 
 def _merged(timeline: Timeline, lane: Lane, end: int, worst: Callable[[int, int], int]) -> Lane:

@@ -24,8 +24,14 @@ class _Once(Collector):
     def collect(self) -> Iterator[Metric]:
         for family in self._families:
             is_counter = family.kind is Kind.COUNTER
-            metric = Metric(family.name.removesuffix("_total") if is_counter else family.name, family.help, family.kind.value)
-            metric.samples = [TextSample(family.name, sample.labels, sample.value) for sample in family.samples]
+            metric = Metric(
+                family.name.removesuffix("_total") if is_counter else family.name,
+                family.help,
+                family.kind.value,
+            )
+            metric.samples = [
+                TextSample(family.name, sample.labels, sample.value) for sample in family.samples
+            ]
             yield metric
 
 

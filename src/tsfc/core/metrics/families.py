@@ -50,4 +50,8 @@ def counter(name: str, text: str, value: float) -> Family:
 
 def duration(job: str, seconds: float) -> Family:
     """Returns the gauge in which the job `job` (as on the command line) says how long its run took."""
-    return gauge(f"tailscale_{job.replace('-', '_')}_duration_seconds", f"Duration of the last {job} run in seconds.", round(seconds, 6))
+    return gauge(
+        f"tailscale_{job.replace('-', '_')}_duration_seconds",
+        f"Duration of the last {job} run in seconds.",
+        round(seconds, 6),
+    )

@@ -16,11 +16,20 @@ from tsfc.core.text import one_line
 _NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 _LABEL = r'(?!__name__\b)[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\["\\n])*"'
 _NUMBER = r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?|Inf)|NaN"
-_SAMPLE = re.compile(rf"(?P<name>{_NAME})(?:\{{(?:{_LABEL}(?:, ?{_LABEL})*,?)?\}})?[ \t]+(?P<value>{_NUMBER})(?P<timestamp>[ \t]+-?\d+)?", re.ASCII)
+_SAMPLE = re.compile(
+    rf"(?P<name>{_NAME})(?:\{{(?:{_LABEL}(?:, ?{_LABEL})*,?)?\}})?[ \t]+(?P<value>{_NUMBER})(?P<timestamp>[ \t]+-?\d+)?",
+    re.ASCII,
+)
 _HELP = re.compile(rf"# HELP (?P<name>{_NAME})(?: (?:[^\\]|\\[\\n])*)?", re.ASCII)
-_TYPE = re.compile(rf"# TYPE (?P<name>{_NAME}) (?P<type>counter|gauge|histogram|summary|untyped)", re.ASCII)
+_TYPE = re.compile(
+    rf"# TYPE (?P<name>{_NAME}) (?P<type>counter|gauge|histogram|summary|untyped)", re.ASCII
+)
 _DESCRIBES = re.compile(r"\s*#\s*(?:HELP|TYPE)(?:\s|$)")
-_SUFFIXES = {"_sum": {"summary", "histogram"}, "_count": {"summary", "histogram"}, "_bucket": {"histogram"}}
+_SUFFIXES = {
+    "_sum": {"summary", "histogram"},
+    "_count": {"summary", "histogram"},
+    "_bucket": {"histogram"},
+}
 "Of samples that belong to a metric of that type without the suffix."
 
 
@@ -43,7 +52,9 @@ def check(text: str) -> Result[tuple[str, ...], str]:
     if text and not text.endswith("\n"):
         return Failure("the last line has no end")
     try:
-        samples = [sample for metric in text_string_to_metric_families(text) for sample in metric.samples]
+        samples = [
+            sample for metric in text_string_to_metric_families(text) for sample in metric.samples
+        ]
     except ValueError as error:
         return Failure(one_line(str(error)) or "a label is malformed")
     problem = _badly_arranged(parts) or _bad_series(samples)
@@ -107,7 +118,9 @@ def _bad_series(samples: list[Sample]) -> str | None:
     series = Counter((sample.name, frozenset(sample.labels.items())) for sample in samples)
     for (name, labels), times in series.items():
         if times > 1:
-            return f"{name} has two samples with the labels {one_line(str(dict(sorted(labels))), 80)}"
+            return (
+                f"{name} has two samples with the labels {one_line(str(dict(sorted(labels))), 80)}"
+            )
         for label, value in labels:
             if label in {"le", "quantile"} and not re.fullmatch(_NUMBER, value, re.ASCII):
                 return f"{name} has the label {label} with no number in it"

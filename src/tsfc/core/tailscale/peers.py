@@ -51,14 +51,27 @@ def named(status: Status) -> tuple[Peer, ...]:
     plain = [_plain_name(peer, suffix) for _, peer in by_key]
     taken = Counter(plain)
     if len(taken) < len(plain):
-        with_id = [name if taken[name] == 1 else f"{name}{SEPARATOR}{_cut(peer.id, ID_BUDGET)}" for name, (_, peer) in zip(plain, by_key, strict=True)]
+        with_id = [
+            name if taken[name] == 1 else f"{name}{SEPARATOR}{_cut(peer.id, ID_BUDGET)}"
+            for name, (_, peer) in zip(plain, by_key, strict=True)
+        ]
         plain = _numbered(with_id)
-    return tuple(sorted((Peer(name, peer) for name, (_, peer) in zip(plain, by_key, strict=True)), key=lambda peer: peer.name))
+    return tuple(
+        sorted(
+            (Peer(name, peer) for name, (_, peer) in zip(plain, by_key, strict=True)),
+            key=lambda peer: peer.name,
+        )
+    )
 
 
 def is_watched(peer: PeerStatus) -> bool:
     """Reports whether the peer should be reachable: online, not expired, no sharee, no Mullvad exit node."""
-    return peer.online and not peer.expired and not peer.sharee_node and not peer.dns_name.removesuffix(".").endswith(MULLVAD_SUFFIX)
+    return (
+        peer.online
+        and not peer.expired
+        and not peer.sharee_node
+        and not peer.dns_name.removesuffix(".").endswith(MULLVAD_SUFFIX)
+    )
 
 
 def address(peer: PeerStatus) -> str | None:
@@ -67,7 +80,11 @@ def address(peer: PeerStatus) -> str | None:
 
 
 def _looks_like_an_ip(text: str) -> bool:
-    return len(text) <= MAX_IP_LENGTH and _IP_CHARACTERS.issuperset(text) and ("." in text.strip(".") or ":" in text)
+    return (
+        len(text) <= MAX_IP_LENGTH
+        and _IP_CHARACTERS.issuperset(text)
+        and ("." in text.strip(".") or ":" in text)
+    )
 
 
 def base_name(name: str) -> str:
@@ -89,15 +106,26 @@ def _numbered(names: list[str]) -> list[str]:
 def _own_suffix(status: Status) -> str:
     """Returns the tailnet's DNS suffix without dots around it; empty before the first netmap."""
     tailnet = status.current_tailnet.magic_dns_suffix if status.current_tailnet else ""
-    return (status.magic_dns_suffix or tailnet or status.self_.dns_name.partition(".")[2]).strip(".")
+    return (status.magic_dns_suffix or tailnet or status.self_.dns_name.partition(".")[2]).strip(
+        "."
+    )
 
 
 def _plain_name(peer: PeerStatus, own_suffix: str) -> str:
     dns_name = peer.dns_name.removesuffix(".")
     label, _, suffix = dns_name.partition(".")
-    is_foreign = bool(suffix and own_suffix) and suffix != own_suffix and not suffix.endswith("." + own_suffix)
+    is_foreign = (
+        bool(suffix and own_suffix)
+        and suffix != own_suffix
+        and not suffix.endswith("." + own_suffix)
+    )
     name = dns_name if is_foreign else label
-    return _cut(name, NAME_BUDGET) or _cut(peer.host_name, NAME_BUDGET) or _cut(peer.id, NAME_BUDGET) or "unnamed"
+    return (
+        _cut(name, NAME_BUDGET)
+        or _cut(peer.host_name, NAME_BUDGET)
+        or _cut(peer.id, NAME_BUDGET)
+        or "unnamed"
+    )
 
 
 def _cut(text: str, budget: int) -> str:

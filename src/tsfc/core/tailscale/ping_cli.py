@@ -6,7 +6,10 @@ import re
 
 from tsfc.core.keepalive import ERROR, NO_REPLY, Answer, Outcome
 
-_PONG = re.compile(r"^pong from .+ \([0-9A-Fa-f.:]+\) via (?P<via>\S+) in (?P<latency>[0-9.hmsuµn]+)$", re.MULTILINE)
+_PONG = re.compile(
+    r"^pong from .+ \([0-9A-Fa-f.:]+\) via (?P<via>\S+) in (?P<latency>[0-9.hmsuµn]+)$",
+    re.MULTILINE,
+)
 _GO_DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)")
 _GO_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
@@ -16,8 +19,15 @@ def read_output(output: str) -> tuple[Answer, ...]:
 
     The exit status says less: 1 for a peer that answers through a relay.
     """
-    answers = [NO_REPLY] if re.search(r"^(?:ping \".*\" timed out|no reply)$", output, re.MULTILINE) else []
-    answers += [Answer(_outcome_of(pong["via"]), _seconds(pong["latency"])) for pong in _PONG.finditer(output)]
+    answers = (
+        [NO_REPLY]
+        if re.search(r"^(?:ping \".*\" timed out|no reply)$", output, re.MULTILINE)
+        else []
+    )
+    answers += [
+        Answer(_outcome_of(pong["via"]), _seconds(pong["latency"]))
+        for pong in _PONG.finditer(output)
+    ]
     return tuple(answers) or (ERROR,)
 
 

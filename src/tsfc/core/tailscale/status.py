@@ -28,7 +28,15 @@ ZERO_TIME = datetime(1, 1, 1, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-BACKEND_STATES = ("NoState", "InUseOtherUser", "NeedsLogin", "NeedsMachineAuth", "Stopped", "Starting", "Running")
+BACKEND_STATES = (
+    "NoState",
+    "InUseOtherUser",
+    "NeedsLogin",
+    "NeedsMachineAuth",
+    "Stopped",
+    "Starting",
+    "Running",
+)
 "All there are (`stateStrings` in `ipn/backend.go`)."
 
 
@@ -136,4 +144,6 @@ def _unix(time: datetime) -> float | None:
 
 
 def _unreadable(raw: bytes, problem: str) -> Unusable:
-    return Unusable(f"reading tailscaled's status, {len(raw)} bytes: {one_line(problem)}; is it the output of `tailscale status --json`?")
+    return Unusable(
+        f"reading tailscaled's status, {len(raw)} bytes: {one_line(problem)}; is it the output of `tailscale status --json`?"
+    )

@@ -11,22 +11,56 @@ from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import DIRECT, Reason, Verdict
 
 
-def families(state: State, verdicts: tuple[Verdict, ...] | None, *, now: Instant, policy: Policy) -> tuple[Family, ...]:
+def families(
+    state: State, verdicts: tuple[Verdict, ...] | None, *, now: Instant, policy: Policy
+) -> tuple[Family, ...]:
     """Returns the metrics of one run: the state after it, its verdicts (None where no peer could be seen), and the policy, without which they mean little.
 
     Where nothing was seen there is no series of a peer: what was true once must not look fresh.
     """
     return (
-        counter("tailscale_watchdog_restarts_total", "Times tailscaled was restarted.", state.restarts),
-        counter("tailscale_watchdog_restart_failures_total", "Times a restart of tailscaled failed.", state.restart_failures),
-        counter("tailscale_watchdog_relay_detections_total", "Times peers were detected on relay.", state.detections),
-        counter("tailscale_watchdog_recoveries_total", "Times peers recovered naturally: not by a restart, not by going offline.", state.recoveries),
+        counter(
+            "tailscale_watchdog_restarts_total", "Times tailscaled was restarted.", state.restarts
+        ),
+        counter(
+            "tailscale_watchdog_restart_failures_total",
+            "Times a restart of tailscaled failed.",
+            state.restart_failures,
+        ),
+        counter(
+            "tailscale_watchdog_relay_detections_total",
+            "Times peers were detected on relay.",
+            state.detections,
+        ),
+        counter(
+            "tailscale_watchdog_recoveries_total",
+            "Times peers recovered naturally: not by a restart, not by going offline.",
+            state.recoveries,
+        ),
         *(() if verdicts is None else _peers(verdicts, policy)),
-        gauge("tailscale_watchdog_max_relay_seconds", "A peer on relay for more than this has tailscaled restarted.", policy.max_relay_seconds),
-        gauge("tailscale_watchdog_cooldown_seconds", "After a restart there is no other for this long.", policy.cooldown_seconds),
-        *_instant("tailscale_watchdog_last_restart_timestamp_seconds", "Unix time of the last restart, whatever came of it.", state.last_restart),
-        gauge("tailscale_watchdog_last_run_timestamp_seconds", "Unix time of the last run.", now.unix),
-        *_instant("tailscale_watchdog_last_success_timestamp_seconds", "Unix time of the last run that could see tailscaled.", state.last_success),
+        gauge(
+            "tailscale_watchdog_max_relay_seconds",
+            "A peer on relay for more than this has tailscaled restarted.",
+            policy.max_relay_seconds,
+        ),
+        gauge(
+            "tailscale_watchdog_cooldown_seconds",
+            "After a restart there is no other for this long.",
+            policy.cooldown_seconds,
+        ),
+        *_instant(
+            "tailscale_watchdog_last_restart_timestamp_seconds",
+            "Unix time of the last restart, whatever came of it.",
+            state.last_restart,
+        ),
+        gauge(
+            "tailscale_watchdog_last_run_timestamp_seconds", "Unix time of the last run.", now.unix
+        ),
+        *_instant(
+            "tailscale_watchdog_last_success_timestamp_seconds",
+            "Unix time of the last run that could see tailscaled.",
+            state.last_success,
+        ),
     )
 
 
@@ -36,7 +70,10 @@ def _peers(verdicts: tuple[Verdict, ...], policy: Policy) -> Iterable[Family]:
         "tailscale_watchdog_peer_state",
         Kind.GAUGE,
         "Whether the peer is direct (0) or on relay (1).",
-        tuple(Sample({"peer": verdict.peer}, int(verdict.reason not in DIRECT)) for verdict in verdicts),
+        tuple(
+            Sample({"peer": verdict.peer}, int(verdict.reason not in DIRECT))
+            for verdict in verdicts
+        ),
     )
     yield Family(
         "tailscale_watchdog_peer_relay_duration_seconds",
@@ -48,7 +85,10 @@ def _peers(verdicts: tuple[Verdict, ...], policy: Policy) -> Iterable[Family]:
         "tailscale_watchdog_peer_excluded",
         Kind.GAUGE,
         "Whether the peer is never the cause of a restart (1).",
-        tuple(Sample({"peer": verdict.peer}, int(is_excluded(policy, verdict.peer))) for verdict in verdicts),
+        tuple(
+            Sample({"peer": verdict.peer}, int(is_excluded(policy, verdict.peer)))
+            for verdict in verdicts
+        ),
     )
     yield Family(
         "tailscale_watchdog_peers",

@@ -29,13 +29,31 @@ class Memory(Struct, frozen=True):
 
 def remembered(samples: Mapping[str, tuple[Sample, ...]]) -> Result[Memory, str]:
     """Reads the samples of a watchdog's exposition, by the name of their metric. Fails, in one line, where they are not of one, or of one that is too old."""
-    numbers = {name.removeprefix("tailscale_watchdog_"): _whole(found[0].value) for name, found in samples.items() if found and not found[0].labels}
-    last_run, max_relay, cooldown = (numbers.get(name) for name in ("last_run_timestamp_seconds", "max_relay_seconds", "cooldown_seconds"))
+    numbers = {
+        name.removeprefix("tailscale_watchdog_"): _whole(found[0].value)
+        for name, found in samples.items()
+        if found and not found[0].labels
+    }
+    last_run, max_relay, cooldown = (
+        numbers.get(name)
+        for name in ("last_run_timestamp_seconds", "max_relay_seconds", "cooldown_seconds")
+    )
     if last_run is None or max_relay is None or cooldown is None:
         return Failure("it is not what this release's watchdog writes")
-    on_relay = {sample.labels["peer"] for sample in samples.get("tailscale_watchdog_peer_state", ()) if sample.value == 1 and "peer" in sample.labels}
-    durations = {sample.labels.get("peer", ""): _whole(sample.value) or 0 for sample in samples.get("tailscale_watchdog_peer_relay_duration_seconds", ())}
-    excluded = {sample.labels["peer"] for sample in samples.get("tailscale_watchdog_peer_excluded", ()) if sample.value == 1 and "peer" in sample.labels}
+    on_relay = {
+        sample.labels["peer"]
+        for sample in samples.get("tailscale_watchdog_peer_state", ())
+        if sample.value == 1 and "peer" in sample.labels
+    }
+    durations = {
+        sample.labels.get("peer", ""): _whole(sample.value) or 0
+        for sample in samples.get("tailscale_watchdog_peer_relay_duration_seconds", ())
+    }
+    excluded = {
+        sample.labels["peer"]
+        for sample in samples.get("tailscale_watchdog_peer_excluded", ())
+        if sample.value == 1 and "peer" in sample.labels
+    }
     state = State(
         relay_since={name: last_run - durations.get(name, 0) for name in sorted(on_relay)},
         last_restart=numbers.get("last_restart_timestamp_seconds"),
@@ -46,7 +64,13 @@ def remembered(samples: Mapping[str, tuple[Sample, ...]]) -> Result[Memory, str]
         last_success=numbers.get("last_success_timestamp_seconds"),
         last_run=Instant(last_run),
     )
-    return Success(Memory(state, Documented(max_relay, cooldown, frozenset(excluded)), "tailscale_watchdog_peers" in samples))
+    return Success(
+        Memory(
+            state,
+            Documented(max_relay, cooldown, frozenset(excluded)),
+            "tailscale_watchdog_peers" in samples,
+        )
+    )
 
 
 def _whole(value: float) -> int | None:

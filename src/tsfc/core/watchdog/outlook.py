@@ -67,7 +67,9 @@ def outlook(state: State, status: Status, *, now: Instant, policy: Documented) -
     return Outlook(decided.verdicts, left, late, later(late))
 
 
-def what_ifs(state: State, status: Status, name: str, *, now: Instant, policy: Documented) -> tuple[WhatIf, ...]:
+def what_ifs(
+    state: State, status: Status, name: str, *, now: Instant, policy: Documented
+) -> tuple[WhatIf, ...]:
     """Returns the policies beside this one under which the verdict on a peer would be another: of each option the nearest value."""
     current = _verdict(_run(state, status, now, policy), name)
     if current is None:
@@ -80,7 +82,9 @@ def what_ifs(state: State, status: Status, name: str, *, now: Instant, policy: D
     return tuple(found)
 
 
-def _others(state: State, verdict: Verdict, now: Instant, policy: Documented) -> Iterable[tuple[str, Documented]]:
+def _others(
+    state: State, verdict: Verdict, now: Instant, policy: Documented
+) -> Iterable[tuple[str, Documented]]:
     seconds, name = verdict.relay_seconds, verdict.peer
     if 0 < seconds <= policy.max_relay_seconds:
         yield f"--max-relay-seconds {seconds - 1}", replace(policy, max_relay_seconds=seconds - 1)
@@ -91,7 +95,10 @@ def _others(state: State, verdict: Verdict, now: Instant, policy: Documented) ->
         other = passed if passed < policy.cooldown_seconds else passed + 1
         yield f"--cooldown-seconds {other}", replace(policy, cooldown_seconds=other)
     if is_excluded(policy, name):
-        yield f"without --exclude-peer {base_name(name)}", replace(policy, excluded=policy.excluded - {name, base_name(name)})
+        yield (
+            f"without --exclude-peer {base_name(name)}",
+            replace(policy, excluded=policy.excluded - {name, base_name(name)}),
+        )
     else:
         yield f"--exclude-peer {name}", replace(policy, excluded=policy.excluded | {name})
 
@@ -101,7 +108,9 @@ def _run(state: State, status: Status, now: Instant, policy: Documented) -> Tran
 
 
 def _restart_of(decided: Transition) -> str | None:
-    return next((effect.peer for effect in decided.effects if isinstance(effect, RestartTailscaled)), None)
+    return next(
+        (effect.peer for effect in decided.effects if isinstance(effect, RestartTailscaled)), None
+    )
 
 
 def _verdict(decided: Transition, name: str) -> Verdict | None:

@@ -20,7 +20,12 @@ from tsfc.core.text import one_line
 
 PEER_PREFIX = "peer_"
 LAST_RESTART, LAST_RUN = ".last_restart", ".last_run"
-RESTARTS, RESTART_FAILURES, DETECTIONS, RECOVERIES = ".restart_count", ".restart_failure_count", ".detection_count", ".recovery_count"
+RESTARTS, RESTART_FAILURES, DETECTIONS, RECOVERIES = (
+    ".restart_count",
+    ".restart_failure_count",
+    ".detection_count",
+    ".recovery_count",
+)
 
 
 class State(Struct, frozen=True):
@@ -55,7 +60,14 @@ _LAST_RUN_DECODER = msgspec.json.Decoder(LastRun)
 
 def is_state_file(name: str) -> bool:
     """Reports whether a file of this name is part of the state."""
-    return name.startswith(PEER_PREFIX) or name in {LAST_RESTART, LAST_RUN, RESTARTS, RESTART_FAILURES, DETECTIONS, RECOVERIES}
+    return name.startswith(PEER_PREFIX) or name in {
+        LAST_RESTART,
+        LAST_RUN,
+        RESTARTS,
+        RESTART_FAILURES,
+        DETECTIONS,
+        RECOVERIES,
+    }
 
 
 def to_files(state: State) -> dict[str, str]:
@@ -66,10 +78,18 @@ def to_files(state: State) -> dict[str, str]:
         DETECTIONS: state.detections,
         RECOVERIES: state.recoveries,
         **({} if state.last_restart is None else {LAST_RESTART: state.last_restart}),
-        **{PEER_PREFIX + quote(name, safe=""): since for name, since in sorted(state.relay_since.items())},
+        **{
+            PEER_PREFIX + quote(name, safe=""): since
+            for name, since in sorted(state.relay_since.items())
+        },
     }
-    last_run = LastRun(at=state.last_run, success=state.last_success, restart_pending=state.restart_pending)
-    return {**{name: f"{number}\n" for name, number in numbers.items()}, LAST_RUN: msgspec.json.encode(last_run).decode() + "\n"}
+    last_run = LastRun(
+        at=state.last_run, success=state.last_success, restart_pending=state.restart_pending
+    )
+    return {
+        **{name: f"{number}\n" for name, number in numbers.items()},
+        LAST_RUN: msgspec.json.encode(last_run).decode() + "\n",
+    }
 
 
 def from_files(files: Mapping[str, bytes | None], *, now: Instant) -> tuple[State, tuple[str, ...]]:
@@ -99,7 +119,11 @@ def from_files(files: Mapping[str, bytes | None], *, now: Instant) -> tuple[Stat
     peer_files = sorted(name for name in files if name.startswith(PEER_PREFIX))
     begins = {name: number(name, begins_now, "its relay begins now") for name in peer_files}
     state = State(
-        relay_since={unquote(name.removeprefix(PEER_PREFIX)): since for name, since in begins.items() if since is not None},
+        relay_since={
+            unquote(name.removeprefix(PEER_PREFIX)): since
+            for name, since in begins.items()
+            if since is not None
+        },
         last_restart=number(LAST_RESTART, begins_now, "the cooldown begins now"),
         restarts=count(RESTARTS),
         restart_failures=count(RESTART_FAILURES),
@@ -110,7 +134,9 @@ def from_files(files: Mapping[str, bytes | None], *, now: Instant) -> tuple[Stat
         last_run=known.at,
     )
     if isinstance(last_run, Failure):
-        complaints.append(f"{LAST_RUN} in the state directory {last_run.failure()}: going on without")
+        complaints.append(
+            f"{LAST_RUN} in the state directory {last_run.failure()}: going on without"
+        )
     return state, tuple(complaints)
 
 

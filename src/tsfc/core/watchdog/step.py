@@ -63,7 +63,15 @@ from tsfc.core.tailscale.peers import Peer, is_watched, named
 from tsfc.core.tailscale.status import Status
 from tsfc.core.text import one_line
 from tsfc.core.watchdog.effects import Effect, Log, RestartTailscaled, Warn
-from tsfc.core.watchdog.events import Done, Event, Failed, Observed, Outcome, Performed, Unobservable
+from tsfc.core.watchdog.events import (
+    Done,
+    Event,
+    Failed,
+    Observed,
+    Outcome,
+    Performed,
+    Unobservable,
+)
 from tsfc.core.watchdog.policy import Documented, Policy, is_excluded
 from tsfc.core.watchdog.state import State
 
@@ -133,7 +141,9 @@ def line(verdict: Verdict, *, cooldown_remaining: int, policy: Policy) -> str | 
         case Reason.DETECTED:
             return f"DETECTED: {peer} transitioned to relay"
         case Reason.WAITING:
-            return f"WAITING: {peer} on relay for {seconds}s (threshold: {policy.max_relay_seconds}s)"
+            return (
+                f"WAITING: {peer} on relay for {seconds}s (threshold: {policy.max_relay_seconds}s)"
+            )
         case Reason.EXCLUDED:
             return f"EXCLUDED: {peer} on relay for {seconds}s, excluded from restarts"
         case Reason.COOLDOWN:
@@ -155,9 +165,17 @@ def _settle(state: State, now: Instant) -> tuple[State, tuple[Warn, ...]]:
 
     warnings: list[Warn] = []
     if clock_step:
-        warnings.append(Warn(f"the clock was set by {clock_step:+d}s since the last run: all that is remembered was moved with it"))
+        warnings.append(
+            Warn(
+                f"the clock was set by {clock_step:+d}s since the last run: all that is remembered was moved with it"
+            )
+        )
     if state.restart_pending:
-        warnings.append(Warn("the run that restarted tailscaled ended before it knew the outcome: counted as done"))
+        warnings.append(
+            Warn(
+                "the run that restarted tailscaled ended before it knew the outcome: counted as done"
+            )
+        )
     return replace(
         state,
         relay_since={name: settled(since) for name, since in state.relay_since.items()},
@@ -169,7 +187,9 @@ def _settle(state: State, now: Instant) -> tuple[State, tuple[Warn, ...]]:
     ), tuple(warnings)
 
 
-def _observed(state: State, status: Status, warnings: tuple[Warn, ...], *, now: Instant, policy: Documented) -> Transition:
+def _observed(
+    state: State, status: Status, warnings: tuple[Warn, ...], *, now: Instant, policy: Documented
+) -> Transition:
     peers = [peer for peer in named(status) if is_watched(peer.status)]
     cooldown_remaining = cooldown_left(state, now, policy)
     verdicts = [_judge(peer, state, cooldown_remaining, now=now, policy=policy) for peer in peers]
@@ -177,7 +197,9 @@ def _observed(state: State, status: Status, warnings: tuple[Warn, ...], *, now: 
     if restart is not None:
         verdicts = [_yield_to(restart, verdict) for verdict in verdicts]
         cooldown_remaining = policy.cooldown_seconds
-    lines = [line(verdict, cooldown_remaining=cooldown_remaining, policy=policy) for verdict in verdicts]
+    lines = [
+        line(verdict, cooldown_remaining=cooldown_remaining, policy=policy) for verdict in verdicts
+    ]
     reasons = [verdict.reason for verdict in verdicts]
     return Transition(
         state=replace(
@@ -203,7 +225,9 @@ def _performed(state: State, outcome: Outcome) -> Transition:
         case Done():
             return Transition(replace(state, restarts=state.restarts + 1))
         case Failed(detail=detail):
-            return Transition(replace(state, restart_failures=state.restart_failures + 1), (Warn(detail),))
+            return Transition(
+                replace(state, restart_failures=state.restart_failures + 1), (Warn(detail),)
+            )
         case _ as never:
             assert_never(never)
 
@@ -215,13 +239,19 @@ def cooldown_left(state: State, now: Instant, policy: Documented) -> int:
     return max(0, policy.cooldown_seconds - (now.unix - state.last_restart))
 
 
-def _judge(peer: Peer, state: State, cooldown_remaining: int, *, now: Instant, policy: Documented) -> Verdict:
+def _judge(
+    peer: Peer, state: State, cooldown_remaining: int, *, now: Instant, policy: Documented
+) -> Verdict:
     """Returns the peer's row of the table, as if it were the only one."""
     since = state.relay_since.get(peer.name)
     if has_direct_address(peer.status):
         if since is None:
             return Verdict(peer.name, Reason.DIRECT)
-        was_restarted = cooldown_remaining > 0 and state.last_restart is not None and since <= state.last_restart
+        was_restarted = (
+            cooldown_remaining > 0
+            and state.last_restart is not None
+            and since <= state.last_restart
+        )
         return Verdict(peer.name, Reason.RESTORED if was_restarted else Reason.RECOVERED)
     if since is None:
         return Verdict(peer.name, Reason.DETECTED)
@@ -237,7 +267,11 @@ def _judge(peer: Peer, state: State, cooldown_remaining: int, *, now: Instant, p
 
 def _longest_on_relay(verdicts: list[Verdict]) -> Verdict | None:
     """Returns the verdict that causes the restart: of several the longest on relay, of equals the first by name; None without any."""
-    return max((verdict for verdict in verdicts if verdict.reason is Reason.RESTART), key=lambda verdict: verdict.relay_seconds, default=None)
+    return max(
+        (verdict for verdict in verdicts if verdict.reason is Reason.RESTART),
+        key=lambda verdict: verdict.relay_seconds,
+        default=None,
+    )
 
 
 def _yield_to(restart: Verdict, verdict: Verdict) -> Verdict:
@@ -247,6 +281,12 @@ def _yield_to(restart: Verdict, verdict: Verdict) -> Verdict:
     return verdict
 
 
-def _remember(verdicts: list[Verdict], relay_since: Mapping[str, int], now: Instant) -> dict[str, int]:
+def _remember(
+    verdicts: list[Verdict], relay_since: Mapping[str, int], now: Instant
+) -> dict[str, int]:
     """Returns since when each peer is on relay that is; whoever was not seen on relay is forgotten."""
-    return {verdict.peer: relay_since.get(verdict.peer, now.unix) for verdict in verdicts if verdict.reason not in DIRECT}
+    return {
+        verdict.peer: relay_since.get(verdict.peer, now.unix)
+        for verdict in verdicts
+        if verdict.reason not in DIRECT
+    }

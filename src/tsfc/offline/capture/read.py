@@ -78,7 +78,12 @@ def observations(source: str) -> Iterator[Read]:
         if os.path.isdir(source):
             yield from _directory(source)
             return
-        with open(STDIN if source == STANDARD_INPUT else source, "rb", buffering=0, closefd=source != STANDARD_INPUT) as file:
+        with open(
+            STDIN if source == STANDARD_INPUT else source,
+            "rb",
+            buffering=0,
+            closefd=source != STANDARD_INPUT,
+        ) as file:
             yield from _capture(file.read, name)
     except OSError as error:
         yield Broken(f"reading {name}: {error.strerror or error}; give a capture that can be read")
@@ -95,13 +100,21 @@ def in_order(source: str, warn: Callable[[str], None]) -> Result[tuple[Observati
             warn(read.detail)
             continue
         if not isinstance(read, Observation):
-            return Failure(f"{read.detail.removesuffix('; skipped')}; a capture has one observation a line" if isinstance(read, Skipped) else read.detail)
+            return Failure(
+                f"{read.detail.removesuffix('; skipped')}; a capture has one observation a line"
+                if isinstance(read, Skipped)
+                else read.detail
+            )
         status = Success(None) if read.fault is not None else decode(bytes(read.status))
         if isinstance(status, Failure):
-            return Failure(f"reading {source}: the observation at {read.captured_at:.3f}: {status.failure().detail}")
+            return Failure(
+                f"reading {source}: the observation at {read.captured_at:.3f}: {status.failure().detail}"
+            )
         seen.append(read)
     if not seen:
-        return Failure(f"reading {source}: it is empty; give a capture with at least one observation")
+        return Failure(
+            f"reading {source}: it is empty; give a capture with at least one observation"
+        )
     return Success(tuple(sorted(seen, key=lambda observation: observation.captured_at)))
 
 
@@ -110,7 +123,9 @@ def _remote(url: str) -> Iterator[Read]:
     try:
         fsspec: Any = import_module("fsspec")  # it is optional, and has no types
     except ImportError:
-        yield Broken(f"reading {url}: fsspec is not installed, which reads URLs; install tsfc[fleet]")
+        yield Broken(
+            f"reading {url}: fsspec is not installed, which reads URLs; install tsfc[fleet]"
+        )
         return
     with ExitStack() as opened:
 
@@ -130,7 +145,10 @@ def _capture(take: Take, name: str) -> Iterator[Read]:
     size = 0
     for piece in _plain(take):
         if piece is None:
-            yield Skipped(f"reading {name}: after line {number}: what is compressed there is torn or damaged; skipped", is_torn=True)
+            yield Skipped(
+                f"reading {name}: after line {number}: what is compressed there is torn or damaged; skipped",
+                is_torn=True,
+            )
             rest, size = [], 0
             continue
         *lines, tail = piece.split(b"\n")
@@ -138,7 +156,9 @@ def _capture(take: Take, name: str) -> Iterator[Read]:
             number += 1
             whole = b"".join((*rest, line)) if rest else line
             if size + len(line) > LINE_LIMIT:
-                yield Skipped(f"reading {name}: line {number}: it is longer than {LINE_LIMIT // 2**20} MiB; skipped")
+                yield Skipped(
+                    f"reading {name}: line {number}: it is longer than {LINE_LIMIT // 2**20} MiB; skipped"
+                )
             elif whole.strip():
                 yield _observation(whole, f"reading {name}: line {number}: ")
             rest, size = [], 0
@@ -150,13 +170,20 @@ def _capture(take: Take, name: str) -> Iterator[Read]:
     last = b"".join(rest)
     if last.strip():
         whole_last = _observation(last, f"reading {name}: line {number + 1}: ")
-        torn = Skipped(f"reading {name}: line {number + 1}: it is torn, as a crash leaves the last one; skipped", is_torn=True)
+        torn = Skipped(
+            f"reading {name}: line {number + 1}: it is torn, as a crash leaves the last one; skipped",
+            is_torn=True,
+        )
         yield torn if isinstance(whole_last, Skipped) else whole_last
 
 
 def _observation(line: bytes, prefix: str) -> Observation | Skipped:
     parsed = parse(line)
-    return Skipped(f"{prefix}{parsed.failure()}; skipped") if isinstance(parsed, Failure) else parsed.unwrap()
+    return (
+        Skipped(f"{prefix}{parsed.failure()}; skipped")
+        if isinstance(parsed, Failure)
+        else parsed.unwrap()
+    )
 
 
 def _plain(take: Take) -> Iterator[bytes | None]:
@@ -180,7 +207,9 @@ def _pieces(first: bytes, take: Take) -> Iterator[bytes]:
         piece = take(_PIECE)
 
 
-def _members(first: bytes, take: Take, magic: bytes, new: Callable[[], _Decompressor]) -> Iterator[bytes | None]:
+def _members(
+    first: bytes, take: Take, magic: bytes, new: Callable[[], _Decompressor]
+) -> Iterator[bytes | None]:
     """Decompresses one member after the other. Behind one that is torn it goes on at the next that begins in what was read."""
     data = first
     member, is_open = new(), False
@@ -188,7 +217,10 @@ def _members(first: bytes, take: Take, magic: bytes, new: Callable[[], _Decompre
         try:
             plain = member.decompress(data)
         except Exception as error:
-            if type(error).__name__ not in {"error", "ZstdError"}:  # zlib's and zstandard's, of which the latter is not imported here
+            if type(error).__name__ not in {
+                "error",
+                "ZstdError",
+            }:  # zlib's and zstandard's, of which the latter is not imported here
                 raise
             yield None
             data = _from_next(data, take, magic)
@@ -230,7 +262,9 @@ class _Head(Struct):
 
 _HEAD = msgspec.json.Decoder(_Head)
 _UNIX = re.compile(r"(?:^|[^0-9])([0-9]{9,11}(?:\.[0-9]+)?)$")
-_ISO = re.compile(r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})[T_ ]([0-9]{2})[:-]?([0-9]{2})[:-]?([0-9]{2})(?:\.[0-9]+)?(Z|[+-][0-9]{2}:?[0-9]{2})?$")
+_ISO = re.compile(
+    r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})[T_ ]([0-9]{2})[:-]?([0-9]{2})[:-]?([0-9]{2})(?:\.[0-9]+)?(Z|[+-][0-9]{2}:?[0-9]{2})?$"
+)
 
 
 def _directory(directory: str) -> Iterator[Read]:
@@ -278,7 +312,9 @@ def _time(path: str, head: _Head) -> float:
     if iso := _ISO.search(stem):
         year, month, day, hour, minute, second, zone = iso.groups()
         try:
-            at = datetime.fromisoformat(f"{year}-{month}-{day}T{hour}:{minute}:{second}{zone or ''}")
+            at = datetime.fromisoformat(
+                f"{year}-{month}-{day}T{hour}:{minute}:{second}{zone or ''}"
+            )
         except ValueError:
             return os.stat(path).st_mtime
         return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()

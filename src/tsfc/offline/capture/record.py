@@ -65,7 +65,9 @@ def run(common: Common, options: Options) -> int:
         if options.interval is None or status > 1:
             return min(worst, 1)
         passed = time.monotonic() - begun
-        number = max(number + 1, int(passed / options.interval))  # what was missed is not made up for
+        number = max(
+            number + 1, int(passed / options.interval)
+        )  # what was missed is not made up for
         due = number * options.interval
         if options.duration is not None and due >= options.duration:
             return worst
@@ -104,12 +106,16 @@ def append(path: str, data: bytes, *, max_size: int | None, keep: int) -> Result
     try:
         if max_size is not None:
             _rotate(path, len(data), max_size, keep)
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, MODE)
+        descriptor = os.open(
+            path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, MODE
+        )
     except OSError as error:
         return Failure(_complaint(path, error))
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return Failure(f"writing {path}: it is not a regular file; give a file for --output, or - for standard output")
+            return Failure(
+                f"writing {path}: it is not a regular file; give a file for --output, or - for standard output"
+            )
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         size = os.fstat(descriptor).st_size
         is_plain = not path.endswith((".gz", ".zst"))
@@ -126,16 +132,26 @@ def append(path: str, data: bytes, *, max_size: int | None, keep: int) -> Result
 def size(text: str) -> int | None:
     """Returns how many bytes `100M` is; None where it is no such thing."""
     found = re.fullmatch(r"([0-9]{1,12})([kMG]?)", text)
-    return None if found is None or int(found[1]) == 0 else int(found[1]) * {"": 1, "k": 2**10, "M": 2**20, "G": 2**30}[found[2]]
+    return (
+        None
+        if found is None or int(found[1]) == 0
+        else int(found[1]) * {"": 1, "k": 2**10, "M": 2**20, "G": 2**30}[found[2]]
+    )
 
 
-def _capture(common: Common, options: Options, redacted: Callable[[Observation], Observation]) -> int:
+def _capture(
+    common: Common, options: Options, redacted: Callable[[Observation], Observation]
+) -> int:
     """Captures once. Returns 2 where it could not be written, so that there is no sense in another."""
     observation, fault = observe(common)
     if fault is not None:
         complain(TOOL, fault.detail)
     data = record(options.output, redacted(observation))
-    written = data if isinstance(data, Failure) else append(options.output, data.unwrap(), max_size=options.max_size, keep=options.keep)
+    written = (
+        data
+        if isinstance(data, Failure)
+        else append(options.output, data.unwrap(), max_size=options.max_size, keep=options.keep)
+    )
     if isinstance(written, Failure):
         complain(TOOL, written.failure())
         return 2
@@ -193,7 +209,13 @@ def _kept_key(output: str) -> Result[bytes, str]:
         except FileExistsError:
             with open(path, "rb") as file:
                 key = file.read(4096).strip()
-            return Success(key) if key else Failure(f"reading {path}: it is empty; remove it, and a new key is made, with other pseudonyms")
+            return (
+                Success(key)
+                if key
+                else Failure(
+                    f"reading {path}: it is empty; remove it, and a new key is made, with other pseudonyms"
+                )
+            )
         try:
             key = secrets.token_hex(32).encode()
             write_all(descriptor, key + b"\n")
@@ -207,7 +229,9 @@ def _kept_key(output: str) -> Result[bytes, str]:
 def _complaint(path: str, error: OSError) -> str:
     match error:
         case FileNotFoundError():
-            advice = f"create the directory {os.path.dirname(path) or '.'}, or give another --output"
+            advice = (
+                f"create the directory {os.path.dirname(path) or '.'}, or give another --output"
+            )
         case PermissionError():
             advice = "run as a user who may write there, or give another --output"
         case _:

@@ -27,7 +27,19 @@ KNOWN_SUFFIXES = (".mullvad.ts.net", ".ts.net", ".beta.tailscale.net")
 "Domains of Tailscale's, which tell nobody's name."
 _PLAIN = re.compile(r"[A-Za-z0-9_.+-]{0,60}")
 "What a version, an operating system, a state and a DERP region's code look like."
-_V4 = tuple(map(ipaddress.IPv4Network, ("100.64.0.0/10", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "127.0.0.0/8")))
+_V4 = tuple(
+    map(
+        ipaddress.IPv4Network,
+        (
+            "100.64.0.0/10",
+            "10.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "169.254.0.0/16",
+            "127.0.0.0/8",
+        ),
+    )
+)
 _V6 = tuple(map(ipaddress.IPv6Network, ("fd7a:115c:a1e0::/48", "fe80::/10")))
 _ROUNDS = 4
 
@@ -37,7 +49,11 @@ Redact = Callable[[Any, bytes], Any]
 
 def redacted(observation: Observation, key: bytes) -> Observation:
     """Returns the observation with pseudonyms for names, keys, addresses, users, tags and domains. Total: what has not the shape of a status is a fault."""
-    boot = None if observation.boot is None else Boot(_uuid(key, observation.boot.id), observation.boot.seconds)
+    boot = (
+        None
+        if observation.boot is None
+        else Boot(_uuid(key, observation.boot.id), observation.boot.seconds)
+    )
     if observation.fault is not None:
         return replace(observation, boot=boot, fault=fault(observation.fault, key))
     try:
@@ -46,14 +62,21 @@ def redacted(observation: Observation, key: bytes) -> Observation:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         document, status = None, b""
     if not isinstance(document, dict):
-        return Observation(observation.captured_at, boot, fault=f"reading a status, {len(bytes(observation.status))} bytes: it is none")
+        return Observation(
+            observation.captured_at,
+            boot,
+            fault=f"reading a status, {len(bytes(observation.status))} bytes: it is none",
+        )
     return replace(observation, boot=boot, status=Raw(status))
 
 
 def fault(text: str, key: bytes) -> str:
     """Returns a fault's line with its words, but for those that may name somebody's file, host or address."""
     words = re.split(r"(\s+)", text)
-    return "".join(word if word.isspace() or _is_ordinary(word) else f"[{_hash(key, 'word', word)[:12]}]" for word in words)
+    return "".join(
+        word if word.isspace() or _is_ordinary(word) else f"[{_hash(key, 'word', word)[:12]}]"
+        for word in words
+    )
 
 
 _ORDINARY = frozenset(
@@ -65,7 +88,9 @@ _ORDINARY = frozenset(
     whole with within without you --json --socket --source --tailscale --timeout
     """.split()  # noqa: SIM905 - a hundred words are read as a text
 )
-_KEPT = frozenset({"/var/run/tailscale/tailscaled.sock", "/run/tailscale/tailscaled.sock", "tailscaled.service"})
+_KEPT = frozenset(
+    {"/var/run/tailscale/tailscaled.sock", "/run/tailscale/tailscaled.sock", "tailscaled.service"}
+)
 
 
 def _is_ordinary(word: str) -> bool:
@@ -90,7 +115,9 @@ def _dns_name(text: str, key: bytes) -> str:
     bare = text.removesuffix(".")
     known = next((suffix for suffix in KNOWN_SUFFIXES if f".{bare}".endswith(suffix)), "")
     labels = f".{bare}".removesuffix(known).split(".")[1:]
-    return (".".join(_name(label, key) for label in labels) + known).removeprefix("." if not labels else "") + dot
+    return (".".join(_name(label, key) for label in labels) + known).removeprefix(
+        "." if not labels else ""
+    ) + dot
 
 
 def _login(text: str, key: bytes) -> str:
@@ -151,7 +178,10 @@ def _permuted(address: ipaddress.IPv4Address | ipaddress.IPv6Address, key: bytes
     """Returns another address of the same kind. It is a permutation: no two become one."""
     kinds = _V4 if isinstance(address, ipaddress.IPv4Address) else _V6
     number = int(address)
-    kind = next((network for network in kinds if network.version == address.version and address in network), None)
+    kind = next(
+        (network for network in kinds if network.version == address.version and address in network),
+        None,
+    )
     if kind is not None:
         bits = kind.max_prefixlen - kind.prefixlen
         host = number & ((1 << bits) - 1)
@@ -159,7 +189,9 @@ def _permuted(address: ipaddress.IPv4Address | ipaddress.IPv6Address, key: bytes
     # The first four bits stay, so that an address that could be routed still could; what falls into a kind of its own goes round again.
     bits = address.max_prefixlen - 4
     while True:
-        number = number >> bits << bits | _feistel(number & ((1 << bits) - 1), bits, key, f"v{address.version}")
+        number = number >> bits << bits | _feistel(
+            number & ((1 << bits) - 1), bits, key, f"v{address.version}"
+        )
         other = type(address)(number)
         if not any(other in network for network in kinds):
             return str(other)
@@ -177,7 +209,9 @@ def _feistel(number: int, bits: int, key: bytes, kind: str) -> int:
 
 def _endpoint(text: str, key: bytes) -> str:
     """Redacts `ip:port`, `[v6]:port` and `ip:port:vni:N`. One that is not empty stays so, for that means something."""
-    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([0-9.]+)):([0-9]{1,5})(:vni:[0-9]{1,10})?", text)
+    found = re.fullmatch(
+        r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([0-9.]+)):([0-9]{1,5})(:vni:[0-9]{1,10})?", text
+    )
     address = _ip(found[1] or found[2], key) if found else None
     if found is None or address is None:
         return _name(text, key)
@@ -206,15 +240,32 @@ def _kept(*kinds: type) -> Redact:
 
 
 def _list(redact: Redact) -> Redact:
-    return _of(list, lambda values, key: [one for one in (redact(value, key) for value in values) if one is not None])
+    return _of(
+        list,
+        lambda values, key: [
+            one for one in (redact(value, key) for value in values) if one is not None
+        ],
+    )
 
 
 def _map(name: Callable[[str, bytes], str], redact: Redact) -> Redact:
-    return _of(dict, lambda values, key: {name(key_, key): redact(value, key) for key_, value in values.items() if isinstance(value, dict)})
+    return _of(
+        dict,
+        lambda values, key: {
+            name(key_, key): redact(value, key)
+            for key_, value in values.items()
+            if isinstance(value, dict)
+        },
+    )
 
 
 def _object(table: Mapping[str, Redact]) -> Redact:
-    return _of(dict, lambda fields, key: {name: table[name](value, key) for name, value in fields.items() if name in table})
+    return _of(
+        dict,
+        lambda fields, key: {
+            name: table[name](value, key) for name, value in fields.items() if name in table
+        },
+    )
 
 
 def _text(redact: Callable[[str, bytes], str | None]) -> Redact:
@@ -241,7 +292,20 @@ _PEER: Mapping[str, Redact] = {
     "Relay": _text(_plain),
     **dict.fromkeys(("RxBytes", "TxBytes", "TaildropTarget"), _NUMBER),
     **dict.fromkeys(("LastWrite", "LastSeen", "LastHandshake", "KeyExpiry"), _text(_time)),
-    **dict.fromkeys(("Online", "ExitNode", "ExitNodeOption", "Active", "ShareeNode", "InNetworkMap", "InMagicSock", "InEngine", "Expired"), _FLAG),
+    **dict.fromkeys(
+        (
+            "Online",
+            "ExitNode",
+            "ExitNodeOption",
+            "Active",
+            "ShareeNode",
+            "InNetworkMap",
+            "InMagicSock",
+            "InEngine",
+            "Expired",
+        ),
+        _FLAG,
+    ),
 }
 _STATUS: Mapping[str, Redact] = {
     "Version": _text(_plain),
@@ -250,12 +314,21 @@ _STATUS: Mapping[str, Redact] = {
     "HaveNodeKey": _FLAG,
     "TailscaleIPs": _list(_text(_ip)),
     "Self": _object(_PEER),
-    "ExitNodeStatus": _object({"ID": _text(_stable_id), "Online": _FLAG, "TailscaleIPs": _list(_text(_prefix))}),
+    "ExitNodeStatus": _object(
+        {"ID": _text(_stable_id), "Online": _FLAG, "TailscaleIPs": _list(_text(_prefix))}
+    ),
     "Health": _list(_text(_health)),
     "MagicDNSSuffix": _text(_dns_name),
-    "CurrentTailnet": _object({"Name": _text(_login), "MagicDNSSuffix": _text(_dns_name), "MagicDNSEnabled": _FLAG}),
+    "CurrentTailnet": _object(
+        {"Name": _text(_login), "MagicDNSSuffix": _text(_dns_name), "MagicDNSEnabled": _FLAG}
+    ),
     "CertDomains": _list(_text(_dns_name)),
     "Peer": _map(_node_key, _object(_PEER)),
-    "User": _map(_user_key, _object({"ID": _of(int, _user_id), "LoginName": _text(_login), "DisplayName": _text(_name)})),
+    "User": _map(
+        _user_key,
+        _object(
+            {"ID": _of(int, _user_id), "LoginName": _text(_login), "DisplayName": _text(_name)}
+        ),
+    ),
 }
 "What is carried over of a status (`ipnstate.Status` of Tailscale v1.102.3), and what is done to it."

@@ -86,10 +86,15 @@ def write(tool: str, path: str, document: Document) -> int:
     """Puts the report at `path`, as a whole or not at all; returns the exit status, having said in `tool`'s name what went wrong."""
     directory, name = os.path.split(os.path.abspath(path))
     try:
-        with staged(path, os.path.join(directory, f".{name}.{os.getpid()}.tmp"), 0o644) as descriptor:
+        with staged(
+            path, os.path.join(directory, f".{name}.{os.getpid()}.tmp"), 0o644
+        ) as descriptor:
             write_all(descriptor, page(document).encode())
     except OSError as error:
-        complain(tool, f"writing {path}: {error.strerror}; give a --report that can be written, on a disk with room")
+        complain(
+            tool,
+            f"writing {path}: {error.strerror}; give a --report that can be written, on a disk with room",
+        )
         return 1
     return 0
 
@@ -98,7 +103,9 @@ def page(document: Document) -> str:
     """Returns the HTML. Jinja has to be installed."""
     jinja2: Any = import_module("jinja2")  # it is optional
     style, script = ((_PAGE / name).read_text("utf-8") for name in ("report.css", "report.js"))
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     template = environment.from_string((_PAGE / "report.html.j2").read_text("utf-8"))
     rendered: str = template.render(
         document=document,
@@ -114,7 +121,10 @@ def page(document: Document) -> str:
 def _data(drawing: Drawing) -> str:
     """Returns the timeline as JSON that may stand in a `script` element: nothing in it can end one."""
     timeline = drawing.timeline
-    first = min([lane.starts[0] for lane in (timeline.node, *timeline.peers.values()) if lane.starts], default=0)
+    first = min(
+        [lane.starts[0] for lane in (timeline.node, *timeline.peers.values()) if lane.starts],
+        default=0,
+    )
     data = {
         "from": first,
         "to": timeline.last or first,
@@ -125,7 +135,10 @@ def _data(drawing: Drawing) -> str:
         "sights": SIGHTS,
         "texts": timeline.texts,
         "node": _lane(timeline.node, first),
-        "peers": [{"name": name, **_lane(timeline.peers.get(name, Lane()), first)} for name in drawing.peers],
+        "peers": [
+            {"name": name, **_lane(timeline.peers.get(name, Lane()), first)}
+            for name in drawing.peers
+        ],
         "counters": timeline.counters,
     }
     text = msgspec.json.encode(data).decode()
@@ -134,7 +147,10 @@ def _data(drawing: Drawing) -> str:
 
 def _lane(lane: Lane, first: int) -> dict[str, list[int]]:
     """Returns a lane with each start as seconds after the one before, the first after `first`: small numbers are short."""
-    return {"starts": [later - earlier for earlier, later in pairwise([first, *lane.starts])], "values": lane.values}
+    return {
+        "starts": [later - earlier for earlier, later in pairwise([first, *lane.starts])],
+        "values": lane.values,
+    }
 
 
 def _digest(text: str) -> str:

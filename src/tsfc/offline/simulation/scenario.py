@@ -21,9 +21,14 @@ from returns.result import Failure, Result, Success
 from tsfc.core.text import one_line
 
 _SPAN = r"^ *([0-9]+(\.[0-9]+)? *(s|min|h|d) *)+$"
-Span = Annotated[float, Meta(ge=0, le=1e9)] | Annotated[str, Meta(pattern=_SPAN, description="a time span such as 90s, 2h 30min, 1d")]
+Span = (
+    Annotated[float, Meta(ge=0, le=1e9)]
+    | Annotated[str, Meta(pattern=_SPAN, description="a time span such as 90s, 2h 30min, 1d")]
+)
 "A number of seconds, or a text such as `2h 30min`."
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?$", description="a DNS label")]
+Name = Annotated[
+    str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?$", description="a DNS label")
+]
 
 
 class Range(Struct, frozen=True, forbid_unknown_fields=True):
@@ -166,7 +171,17 @@ class Readdress(_Event, frozen=True, tag_field="kind", tag="readdress"):
     peers: tuple[Name, ...] | None = None
 
 
-Event = Stuck | UdpBlocked | DerpOutage | ControlOutage | DaemonDead | Offline | Suspend | ClockStep | Readdress
+Event = (
+    Stuck
+    | UdpBlocked
+    | DerpOutage
+    | ControlOutage
+    | DaemonDead
+    | Offline
+    | Suspend
+    | ClockStep
+    | Readdress
+)
 
 
 class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
@@ -187,8 +202,15 @@ def read(raw: bytes, name: str) -> Result[Scenario, str]:
     """Reads a scenario from TOML. Fails in one line that has the file, the key and what it has to be."""
     try:
         scenario = msgspec.convert(tomllib.loads(raw.decode()), Scenario)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError, RecursionError) as error:
-        return Failure(f"reading the scenario {name}: {one_line(str(error)).replace('$.', '')}; see `tsfc simulate --schema`")
+    except (
+        tomllib.TOMLDecodeError,
+        UnicodeDecodeError,
+        msgspec.ValidationError,
+        RecursionError,
+    ) as error:
+        return Failure(
+            f"reading the scenario {name}: {one_line(str(error)).replace('$.', '')}; see `tsfc simulate --schema`"
+        )
     names = {name for peer in scenario.peers for name in peer_names(peer)}
     if len(names) < sum(peer.count for peer in scenario.peers):
         return Failure(f"reading the scenario {name}: two peers have one name; give each its own")
@@ -196,11 +218,17 @@ def read(raw: bytes, name: str) -> Result[Scenario, str]:
     for number, event in enumerate(scenario.events):
         unknown = sorted(set(getattr(event, "peers", None) or ()) - groups)
         if unknown:
-            return Failure(f"reading the scenario {name}: events[{number}].peers: there is no peer {unknown[0]}; name one of [[peers]]")
+            return Failure(
+                f"reading the scenario {name}: events[{number}].peers: there is no peer {unknown[0]}; name one of [[peers]]"
+            )
         if event.repeat is not None and event.lasts is None:
-            return Failure(f"reading the scenario {name}: events[{number}]: what repeats has to end; give lasts")
+            return Failure(
+                f"reading the scenario {name}: events[{number}]: what repeats has to end; give lasts"
+            )
         if isinstance(event, Suspend) and event.lasts is None:
-            return Failure(f"reading the scenario {name}: events[{number}]: a suspend has to end; give lasts")
+            return Failure(
+                f"reading the scenario {name}: events[{number}]: a suspend has to end; give lasts"
+            )
     return Success(scenario)
 
 
@@ -212,7 +240,9 @@ def find(name: str) -> Result[Scenario, str]:
         with open(name, "rb") as file:
             raw = file.read()
     except OSError as error:
-        return Failure(f"reading the scenario {name}: {error.strerror}; give a TOML file, or one of {', '.join(builtin())}")
+        return Failure(
+            f"reading the scenario {name}: {error.strerror}; give a TOML file, or one of {', '.join(builtin())}"
+        )
     return read(raw, name)
 
 
@@ -235,14 +265,21 @@ def builtin() -> Mapping[str, Scenario]:
 
 def peer_names(peer: Peer) -> tuple[str, ...]:
     """Returns the names of the peers that a `[[peers]]` stands for."""
-    return (peer.name,) if peer.count == 1 else tuple(f"{peer.name}-{number}" for number in range(1, peer.count + 1))
+    return (
+        (peer.name,)
+        if peer.count == 1
+        else tuple(f"{peer.name}-{number}" for number in range(1, peer.count + 1))
+    )
 
 
 def seconds(span: Span) -> float:
     """Returns how long a span is."""
     if isinstance(span, str):
         units = {"s": 1, "min": 60, "h": 3600, "d": 86400}
-        return sum(float(number) * units[unit] for number, unit in re.findall(r"([0-9.]+) *(s|min|h|d)", span))
+        return sum(
+            float(number) * units[unit]
+            for number, unit in re.findall(r"([0-9.]+) *(s|min|h|d)", span)
+        )
     return float(span)
 
 

@@ -186,11 +186,16 @@ class World:
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._queued = 0
         names = [(peer, name) for peer in scenario.peers for name in peer_names(peer)]
-        self._links = {name: _Link(peer, name, number, "tail1.ts.net") for number, (peer, name) in enumerate(names)}
+        self._links = {
+            name: _Link(peer, name, number, "tail1.ts.net")
+            for number, (peer, name) in enumerate(names)
+        }
         self._keepalive = seconds(scenario.node.keepalive)
         self._is_continuous = 0 < self._keepalive <= ACTIVE_SECONDS
         self._last_round = -NEVER
-        self._next_round = self._draw("keepalive", Range(0, self._keepalive)) if self._keepalive else NEVER
+        self._next_round = (
+            self._draw("keepalive", Range(0, self._keepalive)) if self._keepalive else NEVER
+        )
         self._cold: dict[str, _Link] = dict(self._links)
         self._run_at: float | None = None
         self._derp_outages = self._control_outages = self._deaths = 0
@@ -201,7 +206,9 @@ class World:
         self._clock_offset = 0.0
         self._times: dict[int, str] = {}
         self._faults: list[_Fault] = []
-        self._relay_server = next((link for link in self._links.values() if link.peer.serves_relay), None)
+        self._relay_server = next(
+            (link for link in self._links.values() if link.peer.serves_relay), None
+        )
         if scenario.node.settled and self._is_continuous:
             self._settle()
         for number, event in enumerate(scenario.events):
@@ -238,10 +245,17 @@ class World:
     def next_watchdog_run(self) -> float:
         """Returns when the watchdog's timer fires next, and plays all that happens before; while the node sleeps it does not fire."""
         interval, jitter = seconds(self.scenario.watchdog.interval), self.scenario.watchdog.jitter
-        at = 0.0 if self._run_at is None else self._run_at + interval + self._draw("watchdog", Range(0, jitter))
+        at = (
+            0.0
+            if self._run_at is None
+            else self._run_at + interval + self._draw("watchdog", Range(0, jitter))
+        )
         slept = sum(end - begin for begin, end in self._resumed)
         self.advance(at)
-        while self._suspended_at is not None or sum(end - begin for begin, end in self._resumed) > slept:
+        while (
+            self._suspended_at is not None
+            or sum(end - begin for begin, end in self._resumed) > slept
+        ):
             while self._suspended_at is not None:
                 self.advance(self._queue[0][0])
             now_slept = sum(end - begin for begin, end in self._resumed)
@@ -253,7 +267,10 @@ class World:
 
     def instant(self) -> Instant:
         """Returns what the clocks of the node show."""
-        return Instant(max(0, int(self._wall(self.now))), Boot("00000000-0000-4000-8000-000000000000", int(self.now) + _BOOTED_BEFORE))
+        return Instant(
+            max(0, int(self._wall(self.now))),
+            Boot("00000000-0000-4000-8000-000000000000", int(self.now) + _BOOTED_BEFORE),
+        )
 
     def observe(self) -> bytes | str:
         """Returns the status that tailscaled tells, or, where it tells none, why."""
@@ -278,7 +295,13 @@ class World:
 
     def restart(self) -> bool:
         """Restarts tailscaled, and returns whether that changed anything for the better: whether a fault is gone by it."""
-        cured = [fault for fault in self._faults if fault.event.side == "near" and fault.event.restart != "nothing" and not fault.is_cured]
+        cured = [
+            fault
+            for fault in self._faults
+            if fault.event.side == "near"
+            and fault.event.restart != "nothing"
+            and not fault.is_cured
+        ]
         for fault in cured:
             fault.is_cured = True
             if fault.event.restart == "cures-for":
@@ -295,10 +318,18 @@ class World:
     def curable(self, name: str) -> bool:
         """Reports whether a peer is not direct for a fault alone that a restart of this node's tailscaled would cure now."""
         link = self._links.get(name)
-        if link is None or not link.online or link.obstacles or punch_seconds(self.scenario.node.nat, link.peer.nat) is None or self._is_direct(link):
+        if (
+            link is None
+            or not link.online
+            or link.obstacles
+            or punch_seconds(self.scenario.node.nat, link.peer.nat) is None
+            or self._is_direct(link)
+        ):
             return False
         faults = [fault for fault in link.stuck if not fault.is_cured]
-        return bool(faults) and all(fault.event.side == "near" and fault.event.restart != "nothing" for fault in faults)
+        return bool(faults) and all(
+            fault.event.side == "near" and fault.event.restart != "nothing" for fault in faults
+        )
 
     # Time
 
@@ -331,12 +362,21 @@ class World:
         return self.now - self._sent(link) < ACTIVE_SECONDS
 
     def _is_direct(self, link: _Link) -> bool:
-        return link.direct_from <= self.now < link.direct_until and self.now < self._sent(link) + ACTIVE_SECONDS + link.linger
+        return (
+            link.direct_from <= self.now < link.direct_until
+            and self.now < self._sent(link) + ACTIVE_SECONDS + link.linger
+        )
 
     def _peer_relay(self, link: _Link) -> str:
         """Returns the path through the peer relay; empty where there is none."""
         server = self._relay_server
-        if server is None or server is link or not server.online or Nat.NOUDP in {self.scenario.node.nat, link.peer.nat} or not self._is_active(link):
+        if (
+            server is None
+            or server is link
+            or not server.online
+            or Nat.NOUDP in {self.scenario.node.nat, link.peer.nat}
+            or not self._is_active(link)
+        ):
             return ""
         return f"{server.endpoint()}:vni:{link.number + 1}"
 
@@ -373,7 +413,9 @@ class World:
         is_looked_for = self.now < link.direct_from < NEVER
         if not self._holds(link):
             if is_there:
-                link.direct_until = min(link.direct_until, self.now + self._draw(f"lost {link.name}", LOST_SECONDS))
+                link.direct_until = min(
+                    link.direct_until, self.now + self._draw(f"lost {link.name}", LOST_SECONDS)
+                )
             else:
                 link.direct_from = link.direct_until = NEVER
         elif is_there:
@@ -401,7 +443,9 @@ class World:
 
     def _round(self) -> None:
         """A round of keepalive."""
-        self._next_round = round(self.now + self._keepalive + self._draw("keepalive jitter", Range(0, 0.1)), 3)
+        self._next_round = round(
+            self.now + self._keepalive + self._draw("keepalive jitter", Range(0, 0.1)), 3
+        )
         if self._is_unable():
             return
         if not self._is_continuous:
@@ -448,23 +492,40 @@ class World:
 
     def _begin_life(self, link: _Link) -> None:
         if link.peer.phone is not None:
-            self._after(self._draw(f"phone {link.name}", link.peer.phone.online), lambda: self._phone_off(link))
+            self._after(
+                self._draw(f"phone {link.name}", link.peer.phone.online),
+                lambda: self._phone_off(link),
+            )
         if link.peer.traffic is not None:
-            self._after(self._draw(f"traffic {link.name}", link.peer.traffic.every), lambda: self._traffic_on(link))
+            self._after(
+                self._draw(f"traffic {link.name}", link.peer.traffic.every),
+                lambda: self._traffic_on(link),
+            )
         if link.peer.nat is Nat.CGNAT:
-            self._after(self._draw(f"readdress {link.name}", link.peer.readdress), lambda: self._readdress_again(link))
+            self._after(
+                self._draw(f"readdress {link.name}", link.peer.readdress),
+                lambda: self._readdress_again(link),
+            )
         if link.peer.watchdog:
-            self._after(self._draw(f"far watchdog {link.name}", Range(0, 60)), lambda: self._far_run(link))
+            self._after(
+                self._draw(f"far watchdog {link.name}", Range(0, 60)), lambda: self._far_run(link)
+            )
 
     def _phone_off(self, link: _Link) -> None:
         self._set_online(link, is_online=False)
         if link.peer.phone is not None:
-            self._after(self._draw(f"phone {link.name}", link.peer.phone.offline), lambda: self._phone_on(link))
+            self._after(
+                self._draw(f"phone {link.name}", link.peer.phone.offline),
+                lambda: self._phone_on(link),
+            )
 
     def _phone_on(self, link: _Link) -> None:
         self._set_online(link, is_online=True)
         if link.peer.phone is not None:
-            self._after(self._draw(f"phone {link.name}", link.peer.phone.online), lambda: self._phone_off(link))
+            self._after(
+                self._draw(f"phone {link.name}", link.peer.phone.online),
+                lambda: self._phone_off(link),
+            )
 
     def _set_online(self, link: _Link, *, is_online: bool) -> None:
         if link.online == is_online:
@@ -487,15 +548,25 @@ class World:
         self._send(link)
         link.busy_since = link.handshake = self.now
         if link.peer.traffic is not None:
-            self._after(self._draw(f"traffic {link.name}", link.peer.traffic.lasts), lambda: self._traffic_off(link))
+            self._after(
+                self._draw(f"traffic {link.name}", link.peer.traffic.lasts),
+                lambda: self._traffic_off(link),
+            )
 
     def _traffic_off(self, link: _Link) -> None:
         link.sent = self._sent(link)
         self._count_traffic(link)
         link.busy_since = None
-        link.flow_until = link.sent + ACTIVE_SECONDS + seconds(link.peer.mapping) if self._is_direct(link) else link.flow_until
+        link.flow_until = (
+            link.sent + ACTIVE_SECONDS + seconds(link.peer.mapping)
+            if self._is_direct(link)
+            else link.flow_until
+        )
         if link.peer.traffic is not None:
-            self._after(self._draw(f"traffic {link.name}", link.peer.traffic.every), lambda: self._traffic_on(link))
+            self._after(
+                self._draw(f"traffic {link.name}", link.peer.traffic.every),
+                lambda: self._traffic_on(link),
+            )
 
     def _count_traffic(self, link: _Link) -> None:
         if link.busy_since is not None:
@@ -503,7 +574,11 @@ class World:
             link.rx += size
             link.tx += size
             link.busy_since = self.now
-            link.handshake = self.now - self.now % REKEY_SECONDS if self.now - link.handshake > REKEY_SECONDS else link.handshake
+            link.handshake = (
+                self.now - self.now % REKEY_SECONDS
+                if self.now - link.handshake > REKEY_SECONDS
+                else link.handshake
+            )
 
     def _readdress(self, link: _Link) -> None:
         """The path by the old address is lost, and one by the new one found, as where UDP is cut and passes again."""
@@ -517,16 +592,28 @@ class World:
 
     def _readdress_again(self, link: _Link) -> None:
         self._readdress(link)
-        self._after(self._draw(f"readdress {link.name}", link.peer.readdress), lambda: self._readdress_again(link))
+        self._after(
+            self._draw(f"readdress {link.name}", link.peer.readdress),
+            lambda: self._readdress_again(link),
+        )
 
     def _far_run(self, link: _Link) -> None:
         """The watchdog at the other end, which sees this node as its only peer, by the same path."""
         self._after(60, lambda: self._far_run(link))
         if not link.online or self._suspended_at is not None:
             return
-        us = PeerStatus(dns_name="self.tail1.ts.net.", online=self._down_since is None, cur_addr="192.0.2.1:41641" if self._is_direct(link) else "")
+        us = PeerStatus(
+            dns_name="self.tail1.ts.net.",
+            online=self._down_since is None,
+            cur_addr="192.0.2.1:41641" if self._is_direct(link) else "",
+        )
         now = Instant(int(self.scenario.start + self.now))
-        ran = fold.run(link.far_state, Status(backend_state="Running", peer={"us": us}), now=now, policy=FAR_POLICY)
+        ran = fold.run(
+            link.far_state,
+            Status(backend_state="Running", peer={"us": us}),
+            now=now,
+            policy=FAR_POLICY,
+        )
         link.far_state = ran.state
         if ran.restart is not None:
             self.far_restarts += 1
@@ -547,12 +634,18 @@ class World:
         end = self._effect(event)
         if event.lasts is None:
             return
-        lasts = self._draw(f"{what} lasts", event.lasts) if isinstance(event.lasts, Range) else seconds(event.lasts)
+        lasts = (
+            self._draw(f"{what} lasts", event.lasts)
+            if isinstance(event.lasts, Range)
+            else seconds(event.lasts)
+        )
 
         def over() -> None:
             end()
             if event.repeat is not None:
-                self._after(self._draw(f"{what} repeats", event.repeat), self._beginning(event, what))
+                self._after(
+                    self._draw(f"{what} repeats", event.repeat), self._beginning(event, what)
+                )
 
         self._after(lasts, over)
 
@@ -580,7 +673,11 @@ class World:
 
     def _named(self, names: Iterable[str] | None) -> list[_Link]:
         wanted = None if names is None else set(names)
-        return [link for link in self._links.values() if wanted is None or link.name in wanted or link.peer.name in wanted]
+        return [
+            link
+            for link in self._links.values()
+            if wanted is None or link.name in wanted or link.peer.name in wanted
+        ]
 
     def _get_stuck(self, event: Stuck) -> Callable[[], None]:
         fault = _Fault(event)
@@ -694,7 +791,10 @@ class World:
 
     def _document(self, *, is_running: bool) -> dict[str, Any]:
         links = self._links.values()
-        health = [*([NO_RELAY] if self._derp_outages else []), *([NO_CONTROL] if self._control_outages else [])]
+        health = [
+            *([NO_RELAY] if self._derp_outages else []),
+            *([NO_CONTROL] if self._control_outages else []),
+        ]
         own = {
             "ID": "nselfCNTRL",
             "NodeID": 1,
@@ -737,7 +837,9 @@ class World:
             "CertDomains": None,
             "ExtraRecords": None,
             "Peer": {link.key: self._shown(link) for link in links} if is_running else None,
-            "User": {"1": {"ID": 1, "LoginName": "user@example.com", "DisplayName": "User"}} if is_running else None,
+            "User": {"1": {"ID": 1, "LoginName": "user@example.com", "DisplayName": "User"}}
+            if is_running
+            else None,
             "ClientVersion": None,
         }
 
@@ -765,5 +867,7 @@ class World:
         cached = self._times.get(key)
         if cached is None:
             self._times.clear()
-            cached = self._times[key] = datetime.fromtimestamp(max(0, key), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            cached = self._times[key] = datetime.fromtimestamp(max(0, key), UTC).strftime(
+                "%Y-%m-%dT%H:%M:%SZ"
+            )
         return cached

@@ -13,7 +13,9 @@ from tsfc.shell.console import complain
 from tsfc.shell.tailscaled.observe import Common
 
 
-def report(job: str, common: Common, families: Iterable[Family], *, started: float, before: str = "") -> int:
+def report(
+    job: str, common: Common, families: Iterable[Family], *, started: float, before: str = ""
+) -> int:
     """Writes the metrics, if a place was given for them, behind the text `before`; returns the exit status of that.
 
     The duration of the run, since `started` (monotonic), comes last; a run outside real time has none.

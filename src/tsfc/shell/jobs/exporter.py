@@ -24,6 +24,10 @@ def run(common: Common) -> int:
     now = unix_time(common.now)
     if isinstance(observed, Failure):
         complain(JOB, observed.failure().detail)
-        said = families(None, now=now, last_success=last_success_in(textfile.read(common.metrics_path)))
+        said = families(
+            None, now=now, last_success=last_success_in(textfile.read(common.metrics_path))
+        )
         return report(JOB, common, said, started=started) or exit_status(observed.failure())
-    return report(JOB, common, families(observed.unwrap(), now=now, last_success=None), started=started)
+    return report(
+        JOB, common, families(observed.unwrap(), now=now, last_success=None), started=started
+    )

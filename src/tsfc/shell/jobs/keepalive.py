@@ -24,7 +24,9 @@ def run(common: Common, *, count: int, ping_timeout: float) -> int:
     observed = observe(common)
     if isinstance(observed, Failure):
         complain(JOB, observed.failure().detail)
-        return report(JOB, common, families(None), started=started) or exit_status(observed.failure())
+        return report(JOB, common, families(None), started=started) or exit_status(
+            observed.failure()
+        )
     round_ = send_all(source(common), pings(observed.unwrap()), count=count, timeout=ping_timeout)
     if round_.complaint is not None:
         complain(JOB, round_.complaint)

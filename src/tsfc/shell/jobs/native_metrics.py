@@ -22,12 +22,18 @@ def run(common: Common, metrics_file: str | None) -> int:
     checked = _ask(common, metrics_file)
     if isinstance(checked, Failure):
         complain(JOB, checked.failure().detail)
-        return report(JOB, common, (native.up(is_up=False),), started=started) or exit_status(checked.failure())
+        return report(JOB, common, (native.up(is_up=False),), started=started) or exit_status(
+            checked.failure()
+        )
     return report(JOB, common, (native.up(is_up=True),), started=started, before=checked.unwrap())
 
 
 def _ask(common: Common, metrics_file: str | None) -> Result[str, Fault]:
-    raw = tailscaled.usermetrics(source(common), timeout=common.timeout) if metrics_file is None else read_input(metrics_file)
+    raw = (
+        tailscaled.usermetrics(source(common), timeout=common.timeout)
+        if metrics_file is None
+        else read_input(metrics_file)
+    )
     if isinstance(raw, Failure):
         return Failure(raw.failure())
     return native.checked(raw.unwrap())

@@ -49,13 +49,19 @@ def run(common: Common, options: Options) -> int:
     if isinstance(locked, Failure):
         problem: statedir.Busy | str = locked.failure()
         if isinstance(problem, statedir.Busy):
-            complain(JOB, f"another run holds the lock in {options.state_dir}: this one does nothing")
+            complain(
+                JOB, f"another run holds the lock in {options.state_dir}: this one does nothing"
+            )
             return 0
         complain(JOB, problem)
         return 1
     hands = Hands(
         commit=lambda before, after: statedir.commit(options.state_dir, before, after),
-        restart=lambda: systemd.restart(options.unit) if options.restart_socket is None else systemd.ask_for_restart(options.unit, options.restart_socket),
+        restart=lambda: (
+            systemd.restart(options.unit)
+            if options.restart_socket is None
+            else systemd.ask_for_restart(options.unit, options.restart_socket)
+        ),
     )
     return _run(common, options, hands)
 
@@ -66,7 +72,9 @@ def dry_run(common: Common, options: Options) -> int:
     def only_say() -> None:
         complain(JOB, f"dry run: {options.unit} is not restarted")
 
-    return _run(common, options, Hands(commit=lambda _before, _after: Success(None), restart=only_say))
+    return _run(
+        common, options, Hands(commit=lambda _before, _after: Success(None), restart=only_say)
+    )
 
 
 def _run(common: Common, options: Options, hands: Hands) -> int:
@@ -82,7 +90,12 @@ def _run(common: Common, options: Options, hands: Hands) -> int:
     for complaint in complaints:
         complain(JOB, complaint)
 
-    seen = step(state, Observed(observed.unwrap()) if fault is None else Unobservable(fault), now=now, policy=options.policy)
+    seen = step(
+        state,
+        Observed(observed.unwrap()) if fault is None else Unobservable(fault),
+        now=now,
+        policy=options.policy,
+    )
     files = to_files(seen.state)
     kept = hands.commit(loaded.unwrap(), files)
     if isinstance(kept, Failure):
@@ -90,7 +103,12 @@ def _run(common: Common, options: Options, hands: Hands) -> int:
         return 1
     performed = _perform(seen.effects, hands, common)
     if performed is None:
-        return report(JOB, common, families(seen.state, seen.verdicts, now=now, policy=options.policy), started=started) or exit_status(fault)
+        return report(
+            JOB,
+            common,
+            families(seen.state, seen.verdicts, now=now, policy=options.policy),
+            started=started,
+        ) or exit_status(fault)
 
     told = step(seen.state, performed, now=now, policy=options.policy)
     kept = hands.commit({name: text.encode() for name, text in files.items()}, to_files(told.state))
@@ -98,7 +116,12 @@ def _run(common: Common, options: Options, hands: Hands) -> int:
         complain(JOB, kept.failure())
     _perform(told.effects, hands, common)
     has_failed = isinstance(kept, Failure) or isinstance(performed.outcome, Failed)
-    return report(JOB, common, families(told.state, seen.verdicts, now=now, policy=options.policy), started=started) or int(has_failed)
+    return report(
+        JOB,
+        common,
+        families(told.state, seen.verdicts, now=now, policy=options.policy),
+        started=started,
+    ) or int(has_failed)
 
 
 def _perform(effects: tuple[Effect, ...], hands: Hands, common: Common) -> Performed | None:

@@ -21,7 +21,13 @@ _SLACK_SECONDS = 5.0
 def ping_all(source: Cli, pings: tuple[Ping, ...], *, count: int, timeout: float) -> Round:
     """Pings every peer at most `count` times, `timeout` seconds each, and returns when all have ended; no child outlives it."""
     allow_descriptors(len(pings))
-    command = (*source.argv, "ping", "-c", str(count), *(() if timeout == DEFAULT_TIMEOUT_SECONDS else (f"--timeout={timeout:g}s",)))
+    command = (
+        *source.argv,
+        "ping",
+        "-c",
+        str(count),
+        *(() if timeout == DEFAULT_TIMEOUT_SECONDS else (f"--timeout={timeout:g}s",)),
+    )
     children: list[subprocess.Popen[bytes]] = []
     answers: dict[str, tuple[Answer, ...]] = {}
     complaints: list[str] = []
@@ -32,7 +38,9 @@ def ping_all(source: Cli, pings: tuple[Ping, ...], *, count: int, timeout: float
                 child = program.start((*command, ping.ip), children, stderr=subprocess.STDOUT)
             except OSError as error:
                 answers[ping.peer] = (ERROR,)
-                complaints.append(f"running `{' '.join(command)} {ping.ip}`: {error.strerror}; give --tailscale the path of the program")
+                complaints.append(
+                    f"running `{' '.join(command)} {ping.ip}`: {error.strerror}; give --tailscale the path of the program"
+                )
                 continue
             if child.stdout:
                 outputs[child.stdout.fileno()] = ping
@@ -44,5 +52,7 @@ def ping_all(source: Cli, pings: tuple[Ping, ...], *, count: int, timeout: float
         ping, said = outputs[descriptor], output.decode(errors="replace")
         answers[ping.peer] = read_output(said)
         if answers[ping.peer] == (ERROR,):
-            complaints.append(f"running `{' '.join(command)} {ping.ip}`: {one_line(said[:1200]) or 'it said nothing'}")
+            complaints.append(
+                f"running `{' '.join(command)} {ping.ip}`: {one_line(said[:1200]) or 'it said nothing'}"
+            )
     return Round(answers, summary(complaints, len(pings)))

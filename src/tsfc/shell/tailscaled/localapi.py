@@ -14,7 +14,13 @@ import io
 import socket
 import time
 from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead, RemoteDisconnected
+from http.client import (
+    HTTPConnection,
+    HTTPException,
+    HTTPResponse,
+    IncompleteRead,
+    RemoteDisconnected,
+)
 from typing import cast
 
 from returns.result import Failure, Result, Success
@@ -41,9 +47,17 @@ def call(path: str, method: str, target: str, *, timeout: float) -> Result[bytes
             while piece := receive(connection, deadline):
                 received += piece
                 if len(received) > ANSWER_LIMIT:
-                    return Failure(Unusable(f"{tried}: the answer is larger than {ANSWER_LIMIT // 2**20} MiB; is it tailscaled that listens there?"))
+                    return Failure(
+                        Unusable(
+                            f"{tried}: the answer is larger than {ANSWER_LIMIT // 2**20} MiB; is it tailscaled that listens there?"
+                        )
+                    )
     except TimeoutError:
-        return Failure(Down(f"{tried}: no whole answer within {timeout:g} s; does tailscaled hang? see `journalctl -u tailscaled`, or give --timeout"))
+        return Failure(
+            Down(
+                f"{tried}: no whole answer within {timeout:g} s; does tailscaled hang? see `journalctl -u tailscaled`, or give --timeout"
+            )
+        )
     except OSError as error:
         return Failure(_unreachable(tried, error, received=bool(received)))
     return answer(tried, bytes(received))
@@ -80,9 +94,17 @@ def answer(tried: str, received: bytes) -> Result[bytes, Fault]:
         if _END_OF_HEAD not in received:
             raise IncompleteRead(received)  # which the library takes for a head without a body
     except RemoteDisconnected:
-        return Failure(Down(f"{tried}: the connection was closed without an answer; is tailscaled just restarting?"))
+        return Failure(
+            Down(
+                f"{tried}: the connection was closed without an answer; is tailscaled just restarting?"
+            )
+        )
     except (HTTPException, ValueError, OverflowError) as error:
-        return Failure(Unusable(f"{tried}: no valid HTTP answer ({one_line(repr(error), 120)}); is it tailscaled that listens there?"))
+        return Failure(
+            Unusable(
+                f"{tried}: no valid HTTP answer ({one_line(repr(error), 120)}); is it tailscaled that listens there?"
+            )
+        )
     if response.status != HTTPStatus.OK:
         said = f"{response.status} {one_line(response.reason, 60)}: {one_line(body[:1000].decode(errors='replace'))}"
         return Failure(Unusable(f"{tried}: {said}; {_advice(response.status)}"))
@@ -102,13 +124,21 @@ class _Received(io.BytesIO):
 def _unreachable(tried: str, error: OSError, *, received: bool) -> Fault:
     match error:
         case PermissionError():
-            return Unusable(f"{tried}: {error.strerror}; run as a user who may use the socket, or give --socket")
+            return Unusable(
+                f"{tried}: {error.strerror}; run as a user who may use the socket, or give --socket"
+            )
         case ConnectionResetError() | BrokenPipeError() if received:
-            return Unusable(f"{tried}: the answer was cut off ({error.strerror}); try again, and see `journalctl -u tailscaled`")
+            return Unusable(
+                f"{tried}: the answer was cut off ({error.strerror}); try again, and see `journalctl -u tailscaled`"
+            )
         case FileNotFoundError() | ConnectionError():
-            return Down(f"{tried}: {error.strerror}; is tailscaled running? see `systemctl status tailscaled`, or give --socket")
+            return Down(
+                f"{tried}: {error.strerror}; is tailscaled running? see `systemctl status tailscaled`, or give --socket"
+            )
         case _:
-            return Unusable(f"{tried}: {error.strerror or error}; give --socket the path of tailscaled's socket")
+            return Unusable(
+                f"{tried}: {error.strerror or error}; give --socket the path of tailscaled's socket"
+            )
 
 
 def _advice(status: int) -> str:

@@ -34,7 +34,9 @@ def ping_all(source: LocalAPI, pings: tuple[Ping, ...], *, count: int, timeout: 
         round_.run(pings)
     finally:
         round_.close()
-    return Round({ping.peer: round_.answers[ping] for ping in pings}, summary(round_.complaints, len(pings)))
+    return Round(
+        {ping.peer: round_.answers[ping] for ping in pings}, summary(round_.complaints, len(pings))
+    )
 
 
 class _Exchange(Struct, eq=False):
@@ -90,7 +92,11 @@ class _Loop:
         heapq.heappush(self._timers, (at, next(self._serial), ping, what))
 
     def _seconds_to_next_timer(self) -> float:
-        return min(LONGEST_WAIT_SECONDS, max(0.0, self._timers[0][0] - time.monotonic())) if self._open else 0.0
+        return (
+            min(LONGEST_WAIT_SECONDS, max(0.0, self._timers[0][0] - time.monotonic()))
+            if self._open
+            else 0.0
+        )
 
     def _run_timers(self) -> None:
         while self._timers and self._timers[0][0] <= time.monotonic():
@@ -120,7 +126,9 @@ class _Loop:
             return
         except OSError as error:
             connection.close()
-            self._fail(ping, f"connecting to {self._path}: {error.strerror}; is tailscaled running?")
+            self._fail(
+                ping, f"connecting to {self._path}: {error.strerror}; is tailscaled running?"
+            )
             return
         exchange = _Exchange(ping, connection, bytearray())
         self._sent[ping] = exchange

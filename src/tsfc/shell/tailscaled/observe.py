@@ -55,10 +55,20 @@ def read_input(path: str) -> Result[bytes, Fault]:
     """Returns what a file, or standard input (`-`), holds, bounded like an answer of tailscaled."""
     name = "standard input" if path == STANDARD_INPUT else path
     try:
-        with open(STDIN if path == STANDARD_INPUT else path, "rb", closefd=path != STANDARD_INPUT) as file:
+        with open(
+            STDIN if path == STANDARD_INPUT else path, "rb", closefd=path != STANDARD_INPUT
+        ) as file:
             raw = file.read(ANSWER_LIMIT + 1)
     except OSError as error:
-        return Failure(Unusable(f"reading {name}: {error.strerror}; give a file that can be read, or - for standard input"))
+        return Failure(
+            Unusable(
+                f"reading {name}: {error.strerror}; give a file that can be read, or - for standard input"
+            )
+        )
     if len(raw) > ANSWER_LIMIT:
-        return Failure(Unusable(f"reading {name}: it is larger than {ANSWER_LIMIT // 2**20} MiB; is it the right file?"))
+        return Failure(
+            Unusable(
+                f"reading {name}: it is larger than {ANSWER_LIMIT // 2**20} MiB; is it the right file?"
+            )
+        )
     return Success(raw)

@@ -24,7 +24,11 @@ class Round(Struct, frozen=True):
 
 def summary(complaints: list[str], pinged: int) -> str | None:
     """Returns one line for all that went wrong; None where nothing did."""
-    return f"{len(complaints)} of {pinged} peers could not be pinged, the first because: {complaints[0]}" if complaints else None
+    return (
+        f"{len(complaints)} of {pinged} peers could not be pinged, the first because: {complaints[0]}"
+        if complaints
+        else None
+    )
 
 
 def allow_descriptors(peers: int) -> None:
@@ -33,4 +37,7 @@ def allow_descriptors(peers: int) -> None:
     needed = peers + _SPARE_DESCRIPTORS
     if soft != resource.RLIM_INFINITY and soft < needed:
         with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (needed if hard == resource.RLIM_INFINITY else min(needed, hard), hard))
+            resource.setrlimit(
+                resource.RLIMIT_NOFILE,
+                (needed if hard == resource.RLIM_INFINITY else min(needed, hard), hard),
+            )

@@ -79,9 +79,17 @@ def _output(argv: tuple[str, ...], *, timeout: float) -> Result[bytes, Fault]:
         problem: program.TooSlow | program.Unstartable = ran.failure()
         match problem:
             case program.TooSlow(seconds=seconds):
-                return Failure(Down(f"{tried}: not done within {seconds:g} s; does tailscaled hang? see `journalctl -u tailscaled`, or give --timeout"))
+                return Failure(
+                    Down(
+                        f"{tried}: not done within {seconds:g} s; does tailscaled hang? see `journalctl -u tailscaled`, or give --timeout"
+                    )
+                )
             case program.Unstartable(detail=detail):
-                return Failure(Unusable(f"{tried}: {detail}; install Tailscale, or give --tailscale the path of the program"))
+                return Failure(
+                    Unusable(
+                        f"{tried}: {detail}; install Tailscale, or give --tailscale the path of the program"
+                    )
+                )
     completed = ran.unwrap()
     if completed.status == 0:
         return Success(completed.stdout)
