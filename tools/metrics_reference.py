@@ -7,11 +7,11 @@ import sys
 from tsfc.core import exporter, keepalive
 from tsfc.core import native_metrics as native
 from tsfc.core.clock import Instant
-from tsfc.core.keepalive import Answer, Outcome
 from tsfc.core.metrics.families import Family, duration
 from tsfc.core.tailscale.paths import Path
+from tsfc.core.tailscale.ping import PingOutcome, PingResult
 from tsfc.core.tailscale.status import BACKEND_STATES, decode
-from tsfc.core.watchdog import families as watchdog
+from tsfc.core.watchdog import metrics as watchdog
 from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import Reason, Verdict
@@ -22,7 +22,7 @@ STATUS = b"""{"Version": "1.0", "BackendState": "Running", "Self": {"KeyExpiry":
 VALUES = {
     "state": BACKEND_STATES,
     "path": tuple(Path),
-    "result": tuple(Outcome),
+    "result": tuple(PingOutcome),
     "reason": tuple(Reason),
 }
 "What the labels are that have few values."
@@ -39,15 +39,15 @@ them. When and why metrics are absent is in [jobs.md](jobs.md) and [policy.md](p
 """
 
 
-def families() -> dict[str, tuple[Family, ...]]:
+def metrics() -> dict[str, tuple[Family, ...]]:
     """Returns all metrics of each job, made of a status and a state in which nothing is missing."""
     now = Instant(unix=1_900_000_000)
     state = State(last_restart=1, last_success=1)
     return {
-        "exporter": exporter.families(decode(STATUS).unwrap(), now=now.unix, last_success=None),
+        "exporter": exporter.metrics(decode(STATUS).unwrap(), now=now.unix, last_success=None),
         "native-metrics": (native.up(is_up=True),),
-        "keepalive": keepalive.families({"nas": (Answer(Outcome.DIRECT, 0.01),)}),
-        "watchdog": watchdog.families(
+        "keepalive": keepalive.metrics({"nas": (PingResult(PingOutcome.DIRECT, 0.01),)}),
+        "watchdog": watchdog.metrics(
             state, (Verdict("nas", Reason.DIRECT, 0),), now=now, policy=Policy()
         ),
     }
@@ -65,7 +65,7 @@ def reference() -> str:
         f"| `{label}` | {', '.join(f'`{value}`' for value in values)} |\n"
         for label, values in VALUES.items()
     )
-    for job, made in families().items():
+    for job, made in metrics().items():
         text += f"\n## {job}\n\n| metric | type | meaning |\n|---|---|---|\n" + "".join(
             row(family) for family in (*made, duration(job, 0))
         )

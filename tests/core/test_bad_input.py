@@ -12,6 +12,7 @@ from tsfc.core import exporter, keepalive
 from tsfc.core import native_metrics as native
 from tsfc.core.metrics.exposition import render
 from tsfc.core.metrics.lint import check
+from tsfc.core.tailscale.ping import PingOutcome, PingResult
 from tsfc.core.tailscale.status import decode
 
 slow = settings(suppress_health_check=[HealthCheck.too_slow])
@@ -26,7 +27,7 @@ def test_no_document_is_too_bad(raw: bytes, now: float) -> None:
         assert status.failure().detail.isprintable()
         assert len(status.failure().detail) < 500
         return
-    text = render(exporter.families(status.unwrap(), now=now, last_success=None))
+    text = render(exporter.metrics(status.unwrap(), now=now, last_success=None))
     assert_is_sound(text)
     for ping in keepalive.pings(status.unwrap()):
         assert ping.peer.isprintable()
@@ -44,13 +45,13 @@ def assert_is_sound(text: str) -> None:
 def test_no_name_is_too_bad(document: dict[str, Any]) -> None:
     """A status of the right types is always read, and all that is made of it is sound: names do not leave their labels."""
     status = decode(json.dumps(document).encode()).unwrap()
-    said = exporter.families(status, now=1_795_438_440.0, last_success=None)
+    said = exporter.metrics(status, now=1_795_438_440.0, last_success=None)
     assert_is_sound(render(said))
     pinged = keepalive.pings(status)
     assert_is_sound(
         render(
-            keepalive.families(
-                {ping.peer: (keepalive.Answer(keepalive.Outcome.DERP, 0.048),) for ping in pinged}
+            keepalive.metrics(
+                {ping.peer: (PingResult(PingOutcome.DERP, 0.048),) for ping in pinged}
             )
         )
     )

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support.corpus import NAMES_FROM_HELL
 from support.statuses import decoded, encoded, peer
-from tsfc.core.exporter import families, last_success_in
+from tsfc.core.exporter import last_success_in, metrics
 from tsfc.core.metrics.exposition import render
 from tsfc.core.metrics.lint import check
 from tsfc.core.tailscale.status import Status, decode
@@ -18,7 +18,7 @@ NOW = 1_795_438_440.0
 
 
 def exported(status: Status | None, *, now: float = NOW, last_success: float | None = None) -> str:
-    return render(families(status, now=now, last_success=last_success))
+    return render(metrics(status, now=now, last_success=last_success))
 
 
 def test_defect_two_peers_in_one_series() -> None:

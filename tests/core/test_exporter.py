@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from support.corpus import NAMES_FROM_HELL, handshakes, hostile_statuses
 from support.statuses import PATHS, decoded, peer
-from tsfc.core.exporter import LABEL_LIMIT, LAST_SUCCESS, families, last_success_in
+from tsfc.core.exporter import LABEL_LIMIT, LAST_SUCCESS, last_success_in, metrics
 from tsfc.core.metrics.exposition import render
 from tsfc.core.metrics.families import Family, Kind, Sample
 from tsfc.core.tailscale.status import BACKEND_STATES, Status
@@ -38,7 +38,7 @@ NODE = {
 def export(
     status: Status | None, *, now: float = NOW, last_success: float | None = None
 ) -> dict[str, Family]:
-    return {family.name: family for family in families(status, now=now, last_success=last_success)}
+    return {family.name: family for family in metrics(status, now=now, last_success=last_success)}
 
 
 def samples(
@@ -57,13 +57,13 @@ def value(name: str, of: dict[str, Any]) -> float:
 
 def test_these_are_the_metrics_of_a_running_node() -> None:
     """The documented names and kinds, each once."""
-    said = families(decoded(peer("rpi3")), now=NOW, last_success=None)
+    said = metrics(decoded(peer("rpi3")), now=NOW, last_success=None)
     assert [(family.name, family.kind) for family in said] == list({**NODE, **PER_PEER}.items())
 
 
 def test_a_daemon_that_cannot_be_reached_is_not_up() -> None:
     """There is nothing to say of it but that, and when it was last seen."""
-    assert families(None, now=NOW, last_success=None) == (
+    assert metrics(None, now=NOW, last_success=None) == (
         Family(
             "tailscale_up",
             Kind.GAUGE,
@@ -340,7 +340,7 @@ def test_no_name_leaves_its_label(name: str) -> None:
 @given(hostile_statuses())
 def test_every_sample_of_a_family_has_the_same_labels(document: dict[str, Any]) -> None:
     """A metric whose series differ in their label names cannot be summed up; no two series are alike."""
-    for family in families(decoded(**document), now=NOW, last_success=None):
+    for family in metrics(decoded(**document), now=NOW, last_success=None):
         assert len({tuple(sample.labels) for sample in family.samples}) <= 1
         assert len({tuple(sample.labels.values()) for sample in family.samples}) == len(
             family.samples
@@ -350,9 +350,9 @@ def test_every_sample_of_a_family_has_the_same_labels(document: dict[str, Any]) 
 @given(st.integers(0, 2**40) | st.floats(0, 1e12))
 def test_the_last_success_comes_back_from_the_file(at: float) -> None:
     """What one run writes, the next reads: with tailscaled up, then down, then down again."""
-    first = render(families(decoded(peer("rpi3")), now=at, last_success=None))
+    first = render(metrics(decoded(peer("rpi3")), now=at, last_success=None))
     assert last_success_in(first) == at
-    second = render(families(None, now=at + 30, last_success=last_success_in(first)))
+    second = render(metrics(None, now=at + 30, last_success=last_success_in(first)))
     assert last_success_in(second) == at
 
 

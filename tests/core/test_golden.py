@@ -18,11 +18,12 @@ from tsfc.core import native_metrics as native
 from tsfc.core.clock import Instant
 from tsfc.core.metrics.exposition import render
 from tsfc.core.metrics.lint import check
+from tsfc.core.tailscale import ping
 from tsfc.core.tailscale.status import decode
 from tsfc.core.watchdog.effects import Log, RestartTailscaled
 from tsfc.core.watchdog.events import Done, Observed, Performed
-from tsfc.core.watchdog.families import families as watchdog_families
-from tsfc.core.watchdog.policy import Documented
+from tsfc.core.watchdog.metrics import metrics as watchdog_families
+from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import step
 
@@ -33,14 +34,14 @@ NOW = 1795438440
 
 def exported(name: str) -> str:
     return render(
-        exporter.families(
+        exporter.metrics(
             decode((FIXTURES / name).read_bytes()).unwrap(), now=NOW, last_success=None
         )
     )
 
 
 def unreachable() -> str:
-    return render(exporter.families(None, now=NOW, last_success=NOW - 30))
+    return render(exporter.metrics(None, now=NOW, last_success=NOW - 30))
 
 
 def native_up() -> str:
@@ -57,21 +58,21 @@ def kept_alive() -> str:
     """A round over a real status: one peer of each outcome."""
     status = decode((FIXTURES / "mixed-paths.json").read_bytes()).unwrap()
     answers = [
-        keepalive.read_answer(
+        ping.parse_response(
             b'{"Endpoint": "192.0.2.7:41641", "LatencySeconds": 0.012345678}'
         ).unwrap(),
-        keepalive.read_answer(
+        ping.parse_response(
             b'{"PeerRelay": "192.0.2.9:7777:vni:1", "LatencySeconds": 0.025}'
         ).unwrap(),
-        keepalive.read_answer(
+        ping.parse_response(
             b'{"DERPRegionID": 1, "DERPRegionCode": "fra", "LatencySeconds": 1.007}'
         ).unwrap(),
-        keepalive.NO_REPLY,
-        keepalive.ERROR,
+        ping.NO_REPLY,
+        ping.ERROR,
     ]
     pings = keepalive.pings(status)
     return render(
-        keepalive.families(
+        keepalive.metrics(
             {ping.peer: (answers[number % len(answers)],) for number, ping in enumerate(pings)}
         )
     )
@@ -79,7 +80,9 @@ def kept_alive() -> str:
 
 def watched() -> tuple[str, str]:
     """The recorded 290 seconds, in runs 10 s apart: threshold and cooldown are short, so that all but a failure comes to pass."""
-    policy = Documented(max_relay_seconds=60, cooldown_seconds=120, excluded=frozenset({"delta"}))
+    policy = ThresholdPolicy(
+        max_relay_seconds=60, cooldown_seconds=120, excluded=frozenset({"delta"})
+    )
     state, lines, text = State(), list[str](), ""
     for recorded in (FIXTURES / "timeline.ndjson").read_bytes().splitlines():
         observation: dict[str, Any] = msgspec.json.decode(recorded)

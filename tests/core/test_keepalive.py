@@ -11,25 +11,14 @@ from returns.result import Failure
 
 from support.corpus import damaged, json_values
 from support.statuses import decoded, peer
-from tsfc.core.keepalive import (
-    ERROR,
-    NO_REPLY,
-    PAUSE_SECONDS,
-    Answer,
-    Outcome,
-    Ping,
-    families,
-    next_ping,
-    pings,
-    read_answer,
-    result_of,
-)
+from tsfc.core.keepalive import PAUSE_SECONDS, metrics, next_ping, overall_result, pings
 from tsfc.core.metrics.families import Family, Kind, Sample
+from tsfc.core.tailscale.ping import ERROR, NO_REPLY, Ping, PingOutcome, PingResult, parse_response
 
 DIRECT, PEER_RELAY, DERP = (
-    Answer(Outcome.DIRECT, 0.012),
-    Answer(Outcome.PEER_RELAY, 0.025),
-    Answer(Outcome.DERP, 0.048),
+    PingResult(PingOutcome.DIRECT, 0.012),
+    PingResult(PingOutcome.PEER_RELAY, 0.025),
+    PingResult(PingOutcome.DERP, 0.048),
 )
 
 
@@ -140,7 +129,7 @@ def test_a_node_before_its_first_netmap_pings_nobody(fields: dict[str, Any]) -> 
         "last-silence",
     ],
 )
-def test_the_next_ping_comes(answers: tuple[Answer, ...], wait: float | None) -> None:
+def test_the_next_ping_comes(answers: tuple[PingResult, ...], wait: float | None) -> None:
     """A second after an answer that was not direct, at once after none; not after a direct one, an error, or the last."""
     assert next_ping(answers, 3) == wait
 
@@ -161,14 +150,14 @@ def test_no_more_pings_are_sent_than_asked_for() -> None:
         (b'{"Err":"","LatencySeconds":0.025,"Endpoint":"","PeerRelay":"192.0.2.9:7777:vni:1","DERPRegionID":0,"DERPRegionCode":""}', PEER_RELAY),
         (b'{"Err":"","LatencySeconds":0.048,"Endpoint":"","PeerRelay":"","DERPRegionID":1,"DERPRegionCode":"fra"}', DERP),
         (b'{"LatencySeconds":0.048,"DERPRegionID":1}', DERP),
-        (b'{"LatencySeconds":0,"Endpoint":"x","PeerRelay":"y"}', Answer(Outcome.DIRECT, 0.0)),
-        (b'{"LatencySeconds":-1,"Endpoint":"x"}', Answer(Outcome.DIRECT, 0.0)),
+        (b'{"LatencySeconds":0,"Endpoint":"x","PeerRelay":"y"}', PingResult(PingOutcome.DIRECT, 0.0)),
+        (b'{"LatencySeconds":-1,"Endpoint":"x"}', PingResult(PingOutcome.DIRECT, 0.0)),
     ],
     ids=["direct", "peer-relay", "derp", "before-1.86", "both", "negative"],
 )  # fmt: skip
-def test_an_answer_is_read(raw: bytes, answer: Answer) -> None:
+def test_an_answer_is_read(raw: bytes, answer: PingResult) -> None:
     """By what it came through; a latency is never negative."""
-    assert read_answer(raw).unwrap() == answer
+    assert parse_response(raw).unwrap() == answer
 
 
 @pytest.mark.parametrize(
@@ -204,7 +193,7 @@ def test_an_answer_is_read(raw: bytes, answer: Answer) -> None:
 )
 def test_an_answer_that_is_none_is_one_line(raw: bytes, problem: str) -> None:
     """An error of tailscaled's, and what is no answer, end in one printable line."""
-    detail = read_answer(raw).failure().detail
+    detail = parse_response(raw).failure().detail
     assert problem in detail
     assert detail.isprintable()
 
@@ -218,7 +207,7 @@ def test_an_answer_that_is_none_is_one_line(raw: bytes, problem: str) -> None:
 )
 def test_no_answer_is_too_broken(raw: bytes) -> None:
     """Whatever comes back is an answer or one line."""
-    read = read_answer(raw)
+    read = parse_response(raw)
     if isinstance(read, Failure):
         assert read.failure().detail.isprintable()
     else:
@@ -233,7 +222,7 @@ def test_no_answer_is_too_broken(raw: bytes) -> None:
         ((ERROR,), ERROR),
         ((NO_REPLY, ERROR), ERROR),
         ((DERP, DIRECT), DIRECT),
-        ((DERP, DERP, Answer(Outcome.DERP, 0.05)), Answer(Outcome.DERP, 0.05)),
+        ((DERP, DERP, PingResult(PingOutcome.DERP, 0.05)), PingResult(PingOutcome.DERP, 0.05)),
         ((DERP, NO_REPLY, NO_REPLY), DERP),
         ((DERP, ERROR), DERP),
         ((NO_REPLY, PEER_RELAY), PEER_RELAY),
@@ -250,16 +239,16 @@ def test_no_answer_is_too_broken(raw: bytes) -> None:
         "late",
     ],
 )
-def test_answers_come_to(answers: tuple[Answer, ...], result: Answer) -> None:
+def test_answers_come_to(answers: tuple[PingResult, ...], result: PingResult) -> None:
     """The last pong, for it is the peer's; else to what came last."""
-    assert result_of(answers) == result
+    assert overall_result(answers) == result
 
 
 def test_a_round_is_told_of_in_metrics() -> None:
     """How many peers came to what, all results there; and of each that answered how fast and which way."""
-    said = families(
+    said = metrics(
         {
-            "b": (DERP, Answer(Outcome.DIRECT, 0.0123456789)),
+            "b": (DERP, PingResult(PingOutcome.DIRECT, 0.0123456789)),
             "a": (DERP,),
             "c": (NO_REPLY,),
             "d": (ERROR,),
@@ -293,6 +282,6 @@ def test_a_round_is_told_of_in_metrics() -> None:
 
 def test_a_round_of_nobody_is_a_round() -> None:
     """To have had nobody to ping is told of; not to have been able to ask is no round."""
-    counts, latencies = families({})
+    counts, latencies = metrics({})
     assert ([sample.value for sample in counts.samples], latencies.samples) == ([0] * 5, ())
-    assert families(None) == ()
+    assert metrics(None) == ()

@@ -24,9 +24,9 @@ from support.required import program
 from support.statuses import PATHS, peer
 from tsfc.core.evaluation import run as fold
 from tsfc.core.evaluation.observation import instant, parse
-from tsfc.core.evaluation.statistics import Tally, count
+from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import Timeline, record
-from tsfc.core.watchdog.policy import Documented
+from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.offline.report import document as pages
 from tsfc.offline.report import report
 
@@ -325,7 +325,7 @@ def test_five_hundred_peers_over_a_month_stay_usable(box: Path, chromium: Browse
     """As many changes as a month of 500 peers may have, on fewer observations: what is held is bounded, and so is the page."""
     chance = random.Random("month")  # noqa: S311 - no secret
     names = [f"peer-{number}" for number in range(500)]
-    timeline, tally, policy = Timeline(), Tally(), Documented()
+    timeline, statistics, policy = Timeline(), Statistics(), ThresholdPolicy()
     paths = dict.fromkeys(names, "direct")
     for number in range(700):
         for name in chance.sample(names, 250):
@@ -336,14 +336,16 @@ def test_five_hundred_peers_over_a_month_stay_usable(box: Path, chromium: Browse
             ).encode()
         ).unwrap()
         sight = fold.seen(observation)
-        ran = fold.run(tally.state, sight, now=instant(observation), policy=policy)
-        count(tally, ran)
-        record(timeline, ran, sight, tally)
+        ran = fold.run(statistics.state, sight, now=instant(observation), policy=policy)
+        update(statistics, ran)
+        record(timeline, ran, sight, statistics)
     assert timeline.resolution > 1
     path = box / "month.html"
     assert (
         report.write(
-            "test", str(path), pages.of_one("A month", policy, tally, timeline, extra={}, notes=())
+            "test",
+            str(path),
+            pages.of_one("A month", policy, statistics, timeline, extra={}, notes=()),
         )
         == 0
     )

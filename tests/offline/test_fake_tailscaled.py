@@ -24,7 +24,7 @@ from support.statuses import encoded, peer, status
 from tsfc.core import native_metrics as native
 from tsfc.core.evaluation.observation import Observation
 from tsfc.core.faults import Down
-from tsfc.core.keepalive import Outcome, read_answer
+from tsfc.core.tailscale.ping import PingOutcome, parse_response
 from tsfc.offline.capture.read import in_order
 from tsfc.offline.fake_tailscaled import (
     Frame,
@@ -153,14 +153,14 @@ def test_a_fault_is_a_daemon_that_is_not_there() -> None:
 @pytest.mark.parametrize(
     ("path", "outcome", "latency"),
     [
-        ("direct", Outcome.DIRECT, 0.012),
-        ("peer_relay", Outcome.PEER_RELAY, 0.025),
-        ("derp", Outcome.DERP, 0.048),
-        ("idle", Outcome.DERP, 0.048),
+        ("direct", PingOutcome.DIRECT, 0.012),
+        ("peer_relay", PingOutcome.PEER_RELAY, 0.025),
+        ("derp", PingOutcome.DERP, 0.048),
+        ("idle", PingOutcome.DERP, 0.048),
     ],
 )
 def test_a_ping_is_answered_over_the_path_that_the_status_tells_of(
-    path: str, outcome: Outcome, latency: float
+    path: str, outcome: PingOutcome, latency: float
 ) -> None:
     replied = _reply(
         _frame(peer("a", path, TailscaleIPs=["100.64.0.9"])),
@@ -168,7 +168,7 @@ def test_a_ping_is_answered_over_the_path_that_the_status_tells_of(
         "ping?ip=100.64.0.9&type=disco",
     )
     assert replied.code == 200
-    read = read_answer(replied.body).unwrap()
+    read = parse_response(replied.body).unwrap()
     assert (read.outcome, read.latency_seconds) == (outcome, latency)
     assert json.loads(replied.body)["NodeName"] == "a"
 
@@ -200,7 +200,7 @@ def test_a_ping_that_cannot_be_sent_is_an_error_with_status_200(
     )
     replied = _reply(frame, "POST", f"ping?ip={ip}&type=disco")
     assert (replied.code, json.loads(replied.body)["Err"]) == (200, says)
-    assert isinstance(read_answer(replied.body), Failure)
+    assert isinstance(parse_response(replied.body), Failure)
 
 
 # Its own metrics

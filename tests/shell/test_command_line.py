@@ -13,7 +13,7 @@ from support.processes import complaints, ended, inside, interrupt, run, series,
 from support.servers import serving
 from support.statuses import encoded, peer
 from tsfc.cli import main as cli
-from tsfc.core.watchdog.policy import Documented
+from tsfc.core.watchdog.policy import ThresholdPolicy
 
 COMMANDS = ["exporter", "native-metrics", "keepalive", "watchdog", "stand-in"]
 
@@ -163,10 +163,10 @@ def test_the_watchdog_s_defaults_are_the_documented_policy() -> None:
     """They stand a second time in the command line, so that `--help` need not load the core."""
     options = cli._parse(["watchdog"])
     assert (
-        Documented(
+        ThresholdPolicy(
             options.max_relay_seconds, options.cooldown_seconds, frozenset(options.exclude_peer)
         )
-        == Documented()
+        == ThresholdPolicy()
     )
 
 

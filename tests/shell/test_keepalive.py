@@ -42,7 +42,7 @@ from support.servers import (
     tailscaled,
 )
 from support.statuses import encoded, peer
-from tsfc.core.keepalive import Ping
+from tsfc.core.tailscale.ping import Ping
 from tsfc.shell.tailscaled import cli_pings
 from tsfc.shell.tailscaled.source import Cli
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from tsfc.shell import defaults, signals
 
 if TYPE_CHECKING:
-    from tsfc.core.watchdog.policy import Documented
+    from tsfc.core.watchdog.policy import ThresholdPolicy
     from tsfc.shell.tailscaled.observe import Common
 
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = _parse(sys.argv[1:] if argv is None else argv)
         start: Callable[[argparse.Namespace], int] = options.start
         return start(options)
-    except signals.Ended as ended:
+    except signals.Terminated as ended:
         os.write(
             2, f"tsfc: ended by {signal.Signals(ended.number).name} before it was done\n".encode()
         )
@@ -521,10 +521,10 @@ def _explain(options: argparse.Namespace) -> int:
     return peers.explain(_common(options), peers.Options(options.watchdog_metrics), options.peer)
 
 
-def _policy(options: argparse.Namespace) -> Documented:
-    from tsfc.core.watchdog.policy import Documented
+def _policy(options: argparse.Namespace) -> ThresholdPolicy:
+    from tsfc.core.watchdog.policy import ThresholdPolicy
 
-    return Documented(
+    return ThresholdPolicy(
         options.max_relay_seconds, options.cooldown_seconds, frozenset(options.exclude_peer)
     )
 

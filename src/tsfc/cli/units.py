@@ -12,7 +12,7 @@ from collections.abc import Callable
 from returns.result import Failure
 
 import tsfc
-from tsfc.shell.console import complain
+from tsfc.shell.console import print_error
 from tsfc.units import install as units
 from tsfc.units.table import (
     Choice,
@@ -61,13 +61,13 @@ def start(options: argparse.Namespace) -> int:
     table: Table = options.table
     problem = _at_home(table, options)
     if problem is not None:
-        complain(units.TOOL, problem)
+        print_error(units.TOOL, problem)
         return 1
     meant = options.jobs or (table.jobs if options.act == "uninstall" else default_jobs(table))
     chosen = {job: _values(table, job, options) for job in meant}
     problem = clash(chosen)
     if problem is not None and options.act != "uninstall":
-        complain(units.TOOL, problem)
+        print_error(units.TOOL, problem)
         return 2
     wanted = {job: installation(table, job, values) for job, values in chosen.items()}
     match options.act:

@@ -19,9 +19,7 @@ LABEL_LIMIT = 1000
 _NOBODY = UserProfile()
 
 
-def families(
-    status: Status | None, *, now: float, last_success: float | None
-) -> tuple[Family, ...]:
+def metrics(status: Status | None, *, now: float, last_success: float | None) -> tuple[Family, ...]:
     """Returns the metrics of one run.
 
     `status` is None where there was none to be had; `now` is Unix time in seconds; `last_success` is the Unix time of

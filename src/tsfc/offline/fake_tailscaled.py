@@ -35,7 +35,7 @@ from tsfc.offline.capture.read import in_order
 from tsfc.offline.simulation import scenario
 from tsfc.offline.simulation.world import World
 from tsfc.shell.console import STDERR, STDOUT, say
-from tsfc.shell.signals import LONGEST_WAIT_SECONDS, Ended
+from tsfc.shell.signals import LONGEST_WAIT_SECONDS, Terminated
 from tsfc.shell.tailscaled.localapi import HOST, is_reachable
 
 DIRECT_SECONDS, PEER_RELAY_SECONDS, DERP_SECONDS = 0.012, 0.025, 0.048
@@ -170,7 +170,7 @@ def _serve(socket_path: str, answers: Answers, what: str) -> int:
     try:
         say(STDOUT, f"playing {what}")
         playing.serve_forever(poll_interval=LONGEST_WAIT_SECONDS)
-    except Ended:
+    except Terminated:
         pass
     finally:
         playing.server_close()

@@ -20,12 +20,12 @@ CONNECT_SECONDS = 10
 "How long a scheduler may take to answer."
 
 
-class Unspread(Exception):  # noqa: N818 - it is no error of ours
+class ParallelError(Exception):
     """The work could not be spread, or not be ended; one line: what was tried, what went wrong, what to do."""
 
 
-def spread(function: Callable[[T], R], tasks: Sequence[T], *, cluster: str | None) -> Iterator[R]:
-    """Returns what `function` makes of each task, in order. Function and tasks have to be such as can be pickled. Raises `Unspread`.
+def run_all(function: Callable[[T], R], tasks: Sequence[T], *, cluster: str | None) -> Iterator[R]:
+    """Returns what `function` makes of each task, in order. Function and tasks have to be such as can be pickled. Raises `ParallelError`.
 
     When the caller ends early, by a signal too, so does the work.
     """
@@ -49,7 +49,7 @@ def _on_this_machine(function: Callable[[T], R], tasks: Sequence[T]) -> Iterator
                 child.terminate()
             pool.shutdown(wait=True, cancel_futures=True)
             if isinstance(error, BrokenProcessPool):
-                raise Unspread(
+                raise ParallelError(
                     "working in several processes: one of them was killed; is there enough memory?"
                 ) from error
             raise
@@ -62,7 +62,7 @@ def _on_cluster(function: Callable[[T], R], tasks: Sequence[T], cluster: str) ->
             "distributed"
         )  # it is optional, slow to import, and has no types
     except ImportError as error:
-        raise Unspread(
+        raise ParallelError(
             f"working on {cluster}: Dask is not installed; install tsfc[fleet]"
         ) from error
     logging.getLogger("distributed.client").setLevel(
@@ -71,7 +71,7 @@ def _on_cluster(function: Callable[[T], R], tasks: Sequence[T], cluster: str) ->
     try:
         client = distributed.Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise Unspread(
+        raise ParallelError(
             f"working on {cluster}: {type(error).__name__}: no Dask scheduler answers there; see that it runs, and give its address"
         ) from error
     with client:
@@ -81,7 +81,7 @@ def _on_cluster(function: Callable[[T], R], tasks: Sequence[T], cluster: str) ->
                 yield future.result()
                 future.release()
         except distributed.KilledWorker as error:
-            raise Unspread(
+            raise ParallelError(
                 f"working on {cluster}: a task's workers died one after the other; is there enough memory?"
             ) from error
         finally:

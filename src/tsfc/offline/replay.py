@@ -17,18 +17,18 @@ from tsfc.core.evaluation import output, summary
 from tsfc.core.evaluation import policies as compare
 from tsfc.core.evaluation import run as fold
 from tsfc.core.evaluation.observation import Observation, instant
-from tsfc.core.evaluation.statistics import Tally, count
+from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import Timeline, record
-from tsfc.core.watchdog.families import families
+from tsfc.core.watchdog.metrics import metrics
 from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.step import Verdict
 from tsfc.offline.capture.read import Broken, Skipped, observations
-from tsfc.offline.parallel import Unspread, spread
+from tsfc.offline.parallel import ParallelError, run_all
 from tsfc.offline.progress import shown
 from tsfc.offline.report import document as pages
 from tsfc.offline.report import report
 from tsfc.shell import textfile
-from tsfc.shell.console import complain, write_out
+from tsfc.shell.console import print_error, write_out
 
 TOOL = "replay"
 COMPLAINTS_LIMIT = 20
@@ -66,7 +66,7 @@ class Troubles(Struct):
 class Folded(Struct, frozen=True):
     """What became of one capture."""
 
-    tallies: tuple[Tally, ...]
+    tallies: tuple[Statistics, ...]
     "One for each policy."
     verdicts: tuple[Verdict, ...] | None
     "Of the last run, under the first policy."
@@ -94,17 +94,17 @@ def run(options: Options) -> int:
     """Replays, and returns the exit status."""
     policies = compare.policies(options.policy, options.comparisons)
     if isinstance(policies, Failure):
-        complain(TOOL, policies.failure())
+        print_error(TOOL, policies.failure())
         return 2
     several = len(options.sources) > 1
     if (several or options.cluster is not None) and (options.metrics_path or options.report):
-        complain(
+        print_error(
             TOOL,
             "--metrics-path and --report are of one capture on this machine; give one, and no --cluster",
         )
         return 2
     if options.report is not None and (missing := report.missing()) is not None:
-        complain(TOOL, missing)
+        print_error(TOOL, missing)
         return 1
     tasks = [
         Task(
@@ -119,7 +119,7 @@ def run(options: Options) -> int:
         for source in options.sources
     ]
     if several or options.cluster is not None:
-        return _spread(tasks, options.cluster)
+        return _run_all(tasks, options.cluster)
     timeline = None if options.report is None else Timeline()
     folded = replay(tasks[0], write_out, timeline)
     status = _told(folded)
@@ -132,7 +132,7 @@ def run(options: Options) -> int:
 
 def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Folded:
     """Replays one capture and writes what is to be said of it; adds to a `timeline` what it saw, under the first policy."""
-    tallies = tuple(Tally() for _ in task.policies)
+    tallies = tuple(Statistics() for _ in task.policies)
     troubles = Troubles()
     verdicts: tuple[Verdict, ...] | None = None
     is_first = True
@@ -142,10 +142,10 @@ def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Folded
         )
     for observation in _observed(task, troubles):
         sight, now = fold.seen(observation), instant(observation)
-        for tally, policy in zip(tallies[1:], task.policies[1:], strict=True):
-            count(tally, fold.run(tally.state, sight, now=now, policy=policy))
+        for statistics, policy in zip(tallies[1:], task.policies[1:], strict=True):
+            update(statistics, fold.run(statistics.state, sight, now=now, policy=policy))
         ran = fold.run(tallies[0].state, sight, now=now, policy=task.policies[0])
-        count(tallies[0], ran)
+        update(tallies[0], ran)
         if timeline is not None:
             record(timeline, ran, sight, tallies[0])
         verdicts = ran.verdicts
@@ -160,25 +160,30 @@ def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Folded
     return Folded(tallies, verdicts, complaints, troubles.is_whole and tallies[0].observations > 0)
 
 
-def notes(tally: Tally) -> tuple[str, ...]:
+def notes(statistics: Statistics) -> tuple[str, ...]:
     """Returns what has to be known to read the numbers rightly."""
     return (
         ()
-        if tally.first_restart is None
-        else (NOT_IN_IT.format(at=summary.utc(tally.first_restart)),)
+        if statistics.first_restart is None
+        else (NOT_IN_IT.format(at=summary.utc(statistics.first_restart)),)
     )
 
 
-def comparison(task: Task, tallies: Sequence[Tally]) -> str:
+def comparison(task: Task, tallies: Sequence[Statistics]) -> str:
     """Returns the policies side by side, as a table or as an object of JSON."""
     first = min(
-        (tally.first_restart for tally in tallies if tally.first_restart is not None), default=None
+        (
+            statistics.first_restart
+            for statistics in tallies
+            if statistics.first_restart is not None
+        ),
+        default=None,
     )
     note = None if first is None else NOT_IN_IT.format(at=summary.utc(first))
     if task.is_json:
         rows = [
-            {"policy": summary.policy_object(policy), **summary.counts(tally)}
-            for policy, tally in zip(task.policies, tallies, strict=True)
+            {"policy": summary.policy_object(policy), **summary.counts(statistics)}
+            for policy, statistics in zip(task.policies, tallies, strict=True)
         ]
         return (
             msgspec.json.encode({"capture": task.source, "compare": rows, "note": note}).decode()
@@ -189,9 +194,9 @@ def comparison(task: Task, tallies: Sequence[Tally]) -> str:
 
 
 def _compared(
-    task: Task, tallies: Sequence[Tally]
+    task: Task, tallies: Sequence[Statistics]
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    return compare.table(task.policies, [summary.counts(tally) for tally in tallies])
+    return compare.table(task.policies, [summary.counts(statistics) for statistics in tallies])
 
 
 def _observed(task: Task, troubles: Troubles) -> Iterator[Observation]:
@@ -206,28 +211,28 @@ def _observed(task: Task, troubles: Troubles) -> Iterator[Observation]:
             yield read
 
 
-def _complaints(task: Task, troubles: Troubles, tally: Tally) -> tuple[str, ...]:
+def _complaints(task: Task, troubles: Troubles, statistics: Statistics) -> tuple[str, ...]:
     unsaid = troubles.number - len(troubles.lines)
     more = (f"reading {task.source}: and {unsaid} more such lines",) if unsaid else ()
     nothing = f"replaying {task.source}: there is no observation in it; give a capture, and a --from and a --to that it reaches into"
     return (
         *troubles.lines,
         *more,
-        *(() if tally.observations or not troubles.is_whole else (nothing,)),
+        *(() if statistics.observations or not troubles.is_whole else (nothing,)),
     )
 
 
-def _spread(tasks: Sequence[Task], cluster: str | None) -> int:
+def _run_all(tasks: Sequence[Task], cluster: str | None) -> int:
     """Replays many captures at once; what they say comes out in their order."""
     try:
         return max(
             _unpacked(packed, folded)
             for packed, folded in shown(
-                spread(_packed, tasks, cluster=cluster), len(tasks), "captures"
+                run_all(_packed, tasks, cluster=cluster), len(tasks), "captures"
             )
         )
-    except Unspread as problem:
-        complain(TOOL, str(problem))
+    except ParallelError as problem:
+        print_error(TOOL, str(problem))
         return 1
 
 
@@ -250,7 +255,7 @@ def _unpacked(packed: bytes, folded: Folded) -> int:
 
 def _told(folded: Folded) -> int:
     for complaint in folded.complaints:
-        complain(TOOL, complaint)
+        print_error(TOOL, complaint)
     return int(not folded.is_whole)
 
 
@@ -261,10 +266,10 @@ def _write_metrics(path: str, task: Task, folded: Folded) -> int:
     if state.last_run is None:
         return 1
     written = textfile.write(
-        path, render(families(state, folded.verdicts, now=state.last_run, policy=task.policies[0]))
+        path, render(metrics(state, folded.verdicts, now=state.last_run, policy=task.policies[0]))
     )
     if isinstance(written, Failure):
-        complain(TOOL, written.failure())
+        print_error(TOOL, written.failure())
         return 1
     return 0
 

@@ -20,20 +20,20 @@ from tsfc.core.evaluation import output, summary
 from tsfc.core.evaluation import policies as compare
 from tsfc.core.evaluation import run as fold
 from tsfc.core.evaluation.observation import Observation, line
-from tsfc.core.evaluation.statistics import Tally, count
+from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import Timeline, record
 from tsfc.core.watchdog.events import Done, Outcome
 from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.step import DIRECT
-from tsfc.offline.parallel import Unspread, spread
+from tsfc.offline.parallel import ParallelError, run_all
 from tsfc.offline.progress import shown
 from tsfc.offline.report import document as pages
 from tsfc.offline.report import report
 from tsfc.offline.simulation import scenario
 from tsfc.offline.simulation.scenario import Scenario
 from tsfc.offline.simulation.world import World
-from tsfc.shell.atomic import staged
-from tsfc.shell.console import complain, write_out
+from tsfc.shell.atomic import atomic_write
+from tsfc.shell.console import print_error, write_out
 
 TOOL = "simulate"
 DAY_SECONDS = 86400
@@ -65,13 +65,13 @@ class Task(Struct, frozen=True):
 class Simulated(Struct, frozen=True):
     """What became of it."""
 
-    tally: Tally
+    statistics: Statistics
     extra: dict[str, int]
     "What only a simulation knows."
 
     def numbers(self) -> dict[str, int]:
         """Returns all that was counted."""
-        return summary.counts(self.tally) | self.extra
+        return summary.counts(self.statistics) | self.extra
 
 
 class Options(Struct, frozen=True):
@@ -93,21 +93,21 @@ class Options(Struct, frozen=True):
 def run(options: Options) -> int:
     """Simulates, and returns the exit status."""
     if options.scenario is None:
-        complain(
+        print_error(
             TOOL,
             "there is no scenario: give a built-in one (`tsfc simulate --list`) or a TOML file",
         )
         return 2
     found = scenario.find(options.scenario)
     if isinstance(found, Failure):
-        complain(TOOL, found.failure())
+        print_error(TOOL, found.failure())
         return 1
     policies = compare.policies(options.policy, options.comparisons)
     if isinstance(policies, Failure):
-        complain(TOOL, policies.failure())
+        print_error(TOOL, policies.failure())
         return 2
     if options.report is not None and (missing := report.missing()) is not None:
-        complain(TOOL, missing)
+        print_error(TOOL, missing)
         return 1
     wanted = found.unwrap()
     seconds = (
@@ -116,7 +116,7 @@ def run(options: Options) -> int:
     if options.runs == 1 and not options.comparisons and options.cluster is None:
         return _one(options, Task(wanted, options.policy, options.seed, seconds))
     if options.capture is not None:
-        complain(
+        print_error(
             TOOL,
             "--capture is of one run under one policy on this machine; leave --runs, --compare and --cluster out",
         )
@@ -147,7 +147,7 @@ def simulate(
 ) -> Simulated:
     """Simulates one tailnet. `write` is given the lines of each run with its time, `keep` what each run saw; a `timeline` is added to."""
     world = World(task.scenario, task.seed)
-    tally = Tally()
+    statistics = Statistics()
     needless = curable = 0
     unserved = before = 0.0
 
@@ -168,10 +168,10 @@ def simulate(
         if keep is not None:
             keep(observation)
         sight = fold.seen(observation)
-        ran = fold.run(tally.state, sight, now=now, policy=task.policy, restart=restart)
-        count(tally, ran)
+        ran = fold.run(statistics.state, sight, now=now, policy=task.policy, restart=restart)
+        update(statistics, ran)
         if timeline is not None:
-            record(timeline, ran, sight, tally)
+            record(timeline, ran, sight, statistics)
         if ran.lines:
             write(now.unix, ran.lines)
         curable = sum(
@@ -183,7 +183,7 @@ def simulate(
     world.advance(task.seconds)
     seconds = {"daemon_down_seconds": world.daemon_down_seconds, "unserved_relay_seconds": unserved}
     return Simulated(
-        tally,
+        statistics,
         {"needless_restarts": needless} | {name: round(value) for name, value in seconds.items()},
     )
 
@@ -208,12 +208,12 @@ def _one(options: Options, task: Task) -> int:
             with _capture(options.capture) as keep:
                 simulated = simulate(task, write, keep=keep, timeline=timeline)
         except OSError as error:
-            complain(
+            print_error(
                 TOOL,
                 f"writing {options.capture}: {error.strerror}; give a --capture that can be written, on a disk with room",
             )
             return 1
-    write_out(output.closing(simulated.tally, simulated.extra, (), is_json=options.is_json))
+    write_out(output.closing(simulated.statistics, simulated.extra, (), is_json=options.is_json))
     return (
         0
         if options.report is None or timeline is None
@@ -230,12 +230,12 @@ def _many(options: Options, policies: Sequence[Policy], wanted: Scenario, second
         numbers = [
             number
             for block in shown(
-                spread(_numbers, blocks, cluster=options.cluster), len(blocks), "blocks of seeds"
+                run_all(_numbers, blocks, cluster=options.cluster), len(blocks), "blocks of seeds"
             )
             for number in block
         ]
-    except Unspread as problem:
-        complain(TOOL, str(problem))
+    except ParallelError as problem:
+        print_error(TOOL, str(problem))
         return 1
     counted = [
         numbers[first : first + options.runs] for first in range(0, len(numbers), options.runs)
@@ -334,7 +334,7 @@ def _document(
     return pages.of_one(
         title,
         task.policy,
-        simulated.tally,
+        simulated.statistics,
         timeline,
         extra=simulated.extra | {"seed": task.seed},
         notes=(task.scenario.summary,),
@@ -355,7 +355,7 @@ def _numbers(block: Sequence[Task]) -> list[dict[str, int]]:
 def _capture(path: str) -> Generator[Callable[[Observation], None]]:
     """Gives a function that writes an observation into a new capture; the file is there when all is in it."""
     with (
-        staged(path, f"{path}.tmp", 0o644) as descriptor,
+        atomic_write(path, f"{path}.tmp", 0o644) as descriptor,
         open(descriptor, "wb", closefd=False) as file,
         _packed(path, file) as packed,
     ):

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 
 @contextmanager
-def staged(path: str, temporary: str, mode: int) -> Generator[int, None, None]:
+def atomic_write(path: str, temporary: str, mode: int) -> Generator[int, None, None]:
     """Opens the file `temporary`, beside `path` and so on its file system, for writing; when the block ends it takes `path`'s place.
 
     Where the block, or the renaming, fails, the temporary file goes and `path` stays as it was. `mode` holds whatever the

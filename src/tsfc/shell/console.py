@@ -10,7 +10,7 @@ from tsfc.shell.atomic import write_all
 STDIN, STDOUT, STDERR = 0, 1, 2
 
 
-def complain(job: str, line: str) -> None:
+def print_error(job: str, line: str) -> None:
     """Says what is wrong, as one line on standard error."""
     say(STDERR, f"tsfc {job}: {line}")
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 from returns.result import Failure, Result, Success
 
 from tsfc.core.text import one_line
-from tsfc.shell.signals import LONGEST_WAIT_SECONDS, held_back
+from tsfc.shell.signals import LONGEST_WAIT_SECONDS, deferred_signals
 
 OUTPUT_LIMIT = 256 * 2**20
 "Bytes that a program may print, past which it is ended."
@@ -43,19 +43,19 @@ class Completed(Struct, frozen=True):
         return f"{ended}: {said}" if said else ended
 
 
-class TooSlow(Struct, frozen=True):
+class TimedOut(Struct, frozen=True):
     """A program that did not end in time, and was ended."""
 
     seconds: float
 
 
-class Unstartable(Struct, frozen=True):
+class StartError(Struct, frozen=True):
     """A program that could not be started, or that said too much; why, as one line."""
 
     detail: str
 
 
-def run(argv: Sequence[str], *, timeout: float) -> Result[Completed, TooSlow | Unstartable]:
+def run(argv: Sequence[str], *, timeout: float) -> Result[Completed, TimedOut | StartError]:
     """Runs a program without standard input to its end; past `timeout` seconds or `OUTPUT_LIMIT` bytes it is ended, with all it started."""
     deadline = time.monotonic() + timeout
     children: list[subprocess.Popen[bytes]] = []
@@ -63,23 +63,23 @@ def run(argv: Sequence[str], *, timeout: float) -> Result[Completed, TooSlow | U
         try:
             child = start(argv, children, stderr=subprocess.PIPE)
         except OSError as error:
-            return Failure(Unstartable(error.strerror or str(error)))
+            return Failure(StartError(error.strerror or str(error)))
         outputs, unfinished = collect(
             [stream.fileno() for stream in (child.stdout, child.stderr) if stream],
             deadline=deadline,
         )
         stdout, stderr = outputs.values()
         if len(stdout) + len(stderr) > OUTPUT_LIMIT:
-            return Failure(Unstartable(f"it printed more than {OUTPUT_LIMIT // 2**20} MiB"))
+            return Failure(StartError(f"it printed more than {OUTPUT_LIMIT // 2**20} MiB"))
         if unfinished:
-            return Failure(TooSlow(timeout))
+            return Failure(TimedOut(timeout))
         return Success(
             Completed(
                 child.wait(max(0.0, deadline - time.monotonic())), bytes(stdout), bytes(stderr)
             )
         )
     except subprocess.TimeoutExpired:
-        return Failure(TooSlow(timeout))
+        return Failure(TimedOut(timeout))
     finally:
         end_all(children)
 
@@ -88,7 +88,7 @@ def start(
     argv: Sequence[str], children: list[subprocess.Popen[bytes]], *, stderr: int
 ) -> subprocess.Popen[bytes]:
     """Starts a program in a process group of its own and notes it in `children`, both or neither, whatever signal comes."""
-    with held_back():
+    with deferred_signals():
         child = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, process_group=0
         )

@@ -17,7 +17,7 @@ nothing: it is seen when the wait is over.
 """
 
 
-class Ended(BaseException):
+class Terminated(BaseException):
     """The run was asked to end. No `Exception`: nothing that expects a failure may take it for one."""
 
     def __init__(self, number: int) -> None:
@@ -26,7 +26,7 @@ class Ended(BaseException):
 
 
 def install() -> None:
-    """Makes the signals that ask a process to end raise `Ended`, once; those that follow change nothing any more."""
+    """Makes the signals that ask a process to end raise `Terminated`, once; those that follow change nothing any more."""
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` leaves SIGHUP
             signal.signal(number, _end)
@@ -40,7 +40,7 @@ def uninstall() -> None:
 
 
 @contextmanager
-def held_back() -> Generator[None, None, None]:
+def deferred_signals() -> Generator[None, None, None]:
     """Puts the signals off until the block is left: for a step that must be whole, such as to start a child and note that it runs."""
     arrived: list[int] = []
 
@@ -62,4 +62,4 @@ def held_back() -> Generator[None, None, None]:
 def _end(number: int, _: FrameType | None) -> None:
     for other in ENDING:
         signal.signal(other, signal.SIG_IGN)
-    raise Ended(number)
+    raise Terminated(number)

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 from returns.result import Failure, Result, Success
 
-from tsfc.shell.atomic import staged, write_all
+from tsfc.shell.atomic import atomic_write, write_all
 
 LOCK, JOURNAL, TEMPORARY = ".lock", ".journal", ".tmp"
 _READ_LIMIT = 2**16
@@ -30,7 +30,7 @@ class Journal(Struct, frozen=True, forbid_unknown_fields=True):
     files: dict[str, str | None]
 
 
-class Busy(Struct, frozen=True):
+class Locked(Struct, frozen=True):
     """Another run holds the lock."""
 
 
@@ -43,7 +43,7 @@ class Lock(Struct, frozen=True):
 _DECODER = msgspec.json.Decoder(Journal)
 
 
-def lock(directory: str) -> Result[Lock, Busy | str]:
+def lock(directory: str) -> Result[Lock, Locked | str]:
     """Makes the directory where there is none, and takes its lock, or tells at once that another run has it."""
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -59,7 +59,7 @@ def lock(directory: str) -> Result[Lock, Busy | str]:
     except OSError as error:
         os.close(descriptor)
         return Failure(
-            Busy()
+            Locked()
             if isinstance(error, BlockingIOError)
             else _complaint("locking", directory, error)
         )
@@ -146,7 +146,7 @@ def _read(path: str, limit: int | None = _READ_LIMIT) -> bytes | None:
 
 
 def _write(directory: str, name: str, data: bytes) -> None:
-    with staged(
+    with atomic_write(
         os.path.join(directory, name), os.path.join(directory, TEMPORARY), 0o644
     ) as descriptor:
         write_all(descriptor, data)

@@ -40,11 +40,11 @@ def perform(argv: Sequence[str], *, tried: str, advice: str, timeout: float) -> 
     """Runs a program for what it does, `timeout` seconds at most; a failure is one line, from what was `tried` to the `advice`."""
     ran = program.run(argv, timeout=timeout)
     if isinstance(ran, Failure):
-        problem: program.TooSlow | program.Unstartable = ran.failure()
+        problem: program.TimedOut | program.StartError = ran.failure()
         match problem:
-            case program.TooSlow(seconds=seconds):
+            case program.TimedOut(seconds=seconds):
                 return Failure(f"{tried}: not done within {seconds:g} s; {advice}")
-            case program.Unstartable(detail=detail):
+            case program.StartError(detail=detail):
                 return Failure(f"{tried}: {detail}; {advice}")
     completed = ran.unwrap()
     return (

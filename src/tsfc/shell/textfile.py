@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from returns.result import Failure, Result, Success
 
-from tsfc.shell.atomic import staged, write_all
+from tsfc.shell.atomic import atomic_write, write_all
 from tsfc.shell.clocks import unix_time
 
 STANDARD_OUTPUT = "-"
@@ -30,7 +30,7 @@ def write(path: str, text: str) -> Result[None, str]:
             return Failure(
                 f"writing {path}: it is not a regular file; give a file for --metrics-path, or - for standard output"
             )
-        with staged(
+        with atomic_write(
             path, os.path.join(directory, f".{name}.{os.getpid()}.tmp"), 0o644
         ) as descriptor:
             write_all(descriptor, text.encode())

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from tsfc.shell.signals import LONGEST_WAIT_SECONDS
 
-CROWDED_SECONDS = 0.02
+CONNECT_RETRY_SECONDS = 0.02
 "Until the next try to connect, when more connections wait at the socket than its backlog holds; nothing tells when there is room."
 _PIECE = 2**18
 
@@ -22,7 +22,7 @@ def connect(connection: socket.socket, path: str, deadline: float) -> None:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 raise TimeoutError from None
-            time.sleep(CROWDED_SECONDS)
+            time.sleep(CONNECT_RETRY_SECONDS)
         else:
             return
 

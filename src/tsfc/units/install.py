@@ -11,8 +11,8 @@ from importlib.resources import files
 from returns.result import Failure
 
 from tsfc.shell import systemd
-from tsfc.shell.atomic import staged, write_all
-from tsfc.shell.console import STDOUT, complain, say
+from tsfc.shell.atomic import atomic_write, write_all
+from tsfc.shell.console import STDOUT, print_error, say
 from tsfc.units.table import Installation, Table, read_table
 
 TOOL = "units"
@@ -54,7 +54,7 @@ def install(wanted: Installations, root: str) -> int:
         ),
     ]
     if strange:
-        complain(
+        print_error(
             TOOL,
             f"installing {strange[0]}: it is there, and tsfc did not write it; see what it is, and move it away. Nothing was changed",
         )
@@ -62,7 +62,7 @@ def install(wanted: Installations, root: str) -> int:
     try:
         _write(texts, links)
     except OSError as error:
-        complain(
+        print_error(
             TOOL,
             f"installing the units in {_below(root, UNITS)}: {error.strerror}; run it as root, or give --root a directory that you may write in",
         )
@@ -87,7 +87,7 @@ def uninstall(wanted: Installations, root: str) -> int:
     ]
     strange = [*filter(_is_strange, paths)]
     if strange:
-        complain(
+        print_error(
             TOOL,
             f"removing {strange[0]}: tsfc did not write it; see what it is, and remove it by hand. Nothing was changed",
         )
@@ -108,7 +108,7 @@ def uninstall(wanted: Installations, root: str) -> int:
             os.unlink(path)
             say(STDOUT, f"removed {path}")
     except OSError as error:
-        complain(TOOL, f"removing {error.filename}: {error.strerror}; run it as root")
+        print_error(TOOL, f"removing {error.filename}: {error.strerror}; run it as root")
         return 1
     for path in sorted(left):
         say(STDOUT, f"left {path}: remove it, or its last numbers stay")
@@ -178,7 +178,7 @@ def _write(texts: Mapping[str, str], links: Mapping[str, str]) -> None:
             os.makedirs(directory, exist_ok=True)
             write_all(
                 whole.enter_context(
-                    staged(path, os.path.join(directory, f".{name}.{os.getpid()}.tmp"), 0o644)
+                    atomic_write(path, os.path.join(directory, f".{name}.{os.getpid()}.tmp"), 0o644)
                 ),
                 text.encode(),
             )
@@ -216,6 +216,6 @@ def _perform(root: str, commands: Sequence[Sequence[str]]) -> int:
             timeout=TIMEOUT_SECONDS,
         )
         if isinstance(done, Failure):
-            complain(TOOL, done.failure())
+            print_error(TOOL, done.failure())
             return 1
     return 0

@@ -9,14 +9,15 @@ from msgspec import Struct
 from returns.result import Failure, Result, Success
 
 from tsfc.core.clock import Instant
-from tsfc.core.keepalive import Answer, pings, result_of
+from tsfc.core.keepalive import overall_result, pings
 from tsfc.core.metrics.parse import read
 from tsfc.core.tailscale import status as statuses
+from tsfc.core.tailscale.ping import PingResult
 from tsfc.core.tailscale.status import Status
 from tsfc.core.text import one_line
 from tsfc.core.watchdog.memory import Memory, remembered
 from tsfc.shell.clocks import unix_time
-from tsfc.shell.console import STDOUT, complain, write_out
+from tsfc.shell.console import STDOUT, print_error, write_out
 from tsfc.shell.jobs.keepalive import send_all
 from tsfc.shell.tailscaled.observe import Common, observe, source
 from tsfc.view import document, sentences, table
@@ -45,7 +46,7 @@ def run(common: Common, options: Options) -> int:
     while True:
         looked = _look(PEERS, common, options)
         if isinstance(looked, Failure):
-            complain(PEERS, looked.failure())
+            print_error(PEERS, looked.failure())
             if options.watch is None:
                 return 1
         else:
@@ -64,11 +65,11 @@ def explain(common: Common, options: Options, peer: str) -> int:
     """Explains one peer; returns the exit status."""
     looked = _look(EXPLAIN, common, options)
     if isinstance(looked, Failure):
-        complain(EXPLAIN, looked.failure())
+        print_error(EXPLAIN, looked.failure())
         return 1
     explained = sentences.explained(looked.unwrap(), peer)
     if isinstance(explained, Failure):
-        complain(EXPLAIN, explained.failure())
+        print_error(EXPLAIN, explained.failure())
         return 1
     write_out("".join(f"{line}\n" for line in explained.unwrap()))
     return 0
@@ -117,14 +118,14 @@ def _memory(path: str) -> Result[Memory, str]:
     )
 
 
-def _latencies(tool: str, common: Common, status: Status, timeout: float) -> dict[str, Answer]:
+def _latencies(tool: str, common: Common, status: Status, timeout: float) -> dict[str, PingResult]:
     """Pings each peer once, all at the same time."""
     if not statuses.is_running(status):
         return {}
     round_ = send_all(source(common), pings(status), count=1, timeout=timeout)
     if round_.complaint is not None:
-        complain(tool, round_.complaint)
-    return {peer: result_of(answers) for peer, answers in round_.answers.items()}
+        print_error(tool, round_.complaint)
+    return {peer: overall_result(answers) for peer, answers in round_.answers.items()}
 
 
 def _drawn(shown: View, *, is_again: bool) -> str:

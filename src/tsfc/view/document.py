@@ -10,7 +10,7 @@ from tsfc.view.model import Row, View, health
 
 def encoded(view: View) -> str:
     """Returns one object on one line; instants are Unix time in seconds."""
-    status, memory, ahead = view.status, view.memory, view.outlook
+    status, memory, ahead = view.status, view.memory, view.forecast
     document = {
         "at": view.at,
         "node": {

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from tsfc.core.clock import Instant
-from tsfc.core.keepalive import Answer
 from tsfc.core.tailscale import status as statuses
 from tsfc.core.tailscale.paths import Path, classify
 from tsfc.core.tailscale.peers import Peer, is_watched, named
+from tsfc.core.tailscale.ping import PingResult
 from tsfc.core.tailscale.status import Status
 from tsfc.core.text import one_line, printable
+from tsfc.core.watchdog.forecast import Forecast, forecast
 from tsfc.core.watchdog.memory import Memory
-from tsfc.core.watchdog.outlook import Outlook, outlook
 from tsfc.core.watchdog.step import DIRECT, Reason, Verdict
 
 TROUBLE = (Reason.RESTART, Reason.COOLDOWN, Reason.WAITING, Reason.DETECTED, Reason.EXCLUDED)
@@ -46,7 +46,7 @@ class Row(Struct, frozen=True):
     "The watchdog's, were it to run now; None of a peer that it does not watch, or where its memory could not be read."
     next: str
     "What comes of it, in few words."
-    latency: Answer | None = None
+    latency: PingResult | None = None
     "What came of a ping just now; None where none was sent."
 
 
@@ -58,7 +58,7 @@ class View(Struct, frozen=True):
     name: str
     status: Status
     memory: Memory | None
-    outlook: Outlook | None
+    forecast: Forecast | None
     "None where the memory could not be read, or no peer can be judged."
     rows: tuple[Row, ...]
     "Trouble on top; none while tailscaled is not `Running`."
@@ -71,11 +71,13 @@ def view(
     memory: Memory | None,
     *,
     now: Instant,
-    latencies: Mapping[str, Answer],
+    latencies: Mapping[str, PingResult],
     unread: tuple[str, ...] = (),
 ) -> View:
     """Returns what there is to see; `latencies` are by the names of the peers."""
-    ahead = None if memory is None else outlook(memory.state, status, now=now, policy=memory.policy)
+    ahead = (
+        None if memory is None else forecast(memory.state, status, now=now, policy=memory.policy)
+    )
     verdicts = {verdict.peer: verdict for verdict in (ahead.verdicts if ahead else None) or ()}
     peers = named(status) if statuses.is_running(status) else ()
     rows = [
@@ -134,11 +136,11 @@ def quantity(number: int) -> str:
 def _row(
     peer: Peer,
     memory: Memory | None,
-    ahead: Outlook | None,
+    ahead: Forecast | None,
     verdict: Verdict | None,
     *,
     now: Instant,
-    latency: Answer | None,
+    latency: PingResult | None,
 ) -> Row:
     status = peer.status
     path = classify(status)
@@ -167,7 +169,7 @@ def _row(
     )
 
 
-def _next(verdict: Verdict | None, memory: Memory | None, ahead: Outlook | None) -> str:
+def _next(verdict: Verdict | None, memory: Memory | None, ahead: Forecast | None) -> str:
     if verdict is None or memory is None or ahead is None:
         return "unknown"
     match verdict.reason:

@@ -12,8 +12,8 @@ from tsfc.core.tailscale.paths import Path
 from tsfc.core.tailscale.peers import is_watched, named
 from tsfc.core.tailscale.status import PeerStatus
 from tsfc.core.text import one_line
+from tsfc.core.watchdog.forecast import Forecast, WhatIf, what_ifs
 from tsfc.core.watchdog.memory import Memory
-from tsfc.core.watchdog.outlook import Outlook, WhatIf, what_ifs
 from tsfc.core.watchdog.step import Reason
 from tsfc.view.model import Row, View, span
 
@@ -97,7 +97,7 @@ def _verdict(view: View, row: Row, peer: PeerStatus) -> tuple[str, ...]:
             else "one that something of yours is shared to, or a Mullvad exit node"
         )
         return (f"The watchdog does not watch it: it is {why}.",)
-    memory, ahead = view.memory, view.outlook
+    memory, ahead = view.memory, view.forecast
     if memory is None or ahead is None or row.verdict is None:
         return ("What the watchdog makes of it is unknown.",)
     policy = memory.policy
@@ -115,7 +115,7 @@ def _verdict(view: View, row: Row, peer: PeerStatus) -> tuple[str, ...]:
     )
 
 
-def _ahead(row: Row, ahead: Outlook, memory: Memory) -> tuple[str, ...]:
+def _ahead(row: Row, ahead: Forecast, memory: Memory) -> tuple[str, ...]:
     if row.verdict is Reason.DIRECT:
         return (
             f"Should it lose its address, it would be {span(memory.policy.max_relay_seconds)} until that is too long.",

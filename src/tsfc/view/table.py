@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tsfc.core.keepalive import Answer
 from tsfc.core.tailscale.paths import Path
+from tsfc.core.tailscale.ping import PingResult
 from tsfc.core.text import one_line
 from tsfc.core.watchdog.step import Reason
 from tsfc.shell.console import STDOUT
@@ -75,7 +75,7 @@ def header_lines(view: View) -> list[str]:
 
 
 def _watchdog_lines(view: View) -> list[str]:
-    memory, ahead = view.memory, view.outlook
+    memory, ahead = view.memory, view.forecast
     if memory is None:
         return []
     state = memory.state
@@ -152,7 +152,7 @@ def _path(view: View, row: Row) -> str:
     return via_text(row)
 
 
-def _latency(answer: Answer) -> str:
+def _latency(answer: PingResult) -> str:
     if answer.latency_seconds is None:
         return answer.outcome.value.replace("_", " ")
     return f"{answer.latency_seconds * 1000:.1f} ms"

@@ -15,7 +15,7 @@ from support.statuses import peer
 from tsfc.core.evaluation import run as fold
 from tsfc.core.evaluation import timeline
 from tsfc.core.evaluation.observation import Observation, instant
-from tsfc.core.evaluation.statistics import Tally, count
+from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import (
     PATHS,
     REASONS,
@@ -29,16 +29,16 @@ from tsfc.core.evaluation.timeline import (
 from tsfc.core.tailscale.paths import Path, classify
 from tsfc.core.tailscale.peers import named
 from tsfc.core.tailscale.status import Status
-from tsfc.core.watchdog.policy import Documented
+from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.core.watchdog.step import Reason
 
-POLICY = Documented(max_relay_seconds=100, cooldown_seconds=150)
+POLICY = ThresholdPolicy(max_relay_seconds=100, cooldown_seconds=150)
 Seen = list[tuple[int, dict[str, str]]]
 
 
-def _recorded(observations: Iterable[dict[str, Any]]) -> tuple[Timeline, Tally, Seen]:
-    """Returns the timeline, the tally, and the path of each peer in each run that saw any."""
-    drawn, tally = Timeline(), Tally()
+def _recorded(observations: Iterable[dict[str, Any]]) -> tuple[Timeline, Statistics, Seen]:
+    """Returns the timeline, the statistics, and the path of each peer in each run that saw any."""
+    drawn, statistics = Timeline(), Statistics()
     saw: Seen = []
     for made in observations:
         observation = Observation(
@@ -48,12 +48,12 @@ def _recorded(observations: Iterable[dict[str, Any]]) -> tuple[Timeline, Tally, 
             made.get("fault"),
         )
         sight = fold.seen(observation)
-        run = fold.run(tally.state, sight, now=instant(observation), policy=POLICY)
-        count(tally, run)
-        record(drawn, run, sight, tally)
+        run = fold.run(statistics.state, sight, now=instant(observation), policy=POLICY)
+        update(statistics, run)
+        record(drawn, run, sight, statistics)
         peers = named(sight) if run.verdicts is not None and isinstance(sight, Status) else ()
         saw.append((run.now.unix, {peer.name: classify(peer.status) for peer in peers}))
-    return drawn, tally, saw
+    return drawn, statistics, saw
 
 
 def _at(lane: Lane, unix: int) -> int:
@@ -116,7 +116,7 @@ def test_the_node_s_lane_has_faults_with_their_text_and_gaps() -> None:
     times = [0, 60, 120, 180, 1180, 1240]
     capture = [seen(START + at, peer("nas")) for at in times]
     capture[2] = fault(START + 120, "asking tailscaled: Connection refused")
-    drawn, tally, _ = _recorded(capture)
+    drawn, statistics, _ = _recorded(capture)
     node = list(
         zip(
             drawn.node.starts,
@@ -135,7 +135,7 @@ def test_the_node_s_lane_has_faults_with_their_text_and_gaps() -> None:
     assert [(start - START, PATHS[value // SHIFT]) for start, value in zip(drawn.peers["nas"].starts, drawn.peers["nas"].values, strict=True)] == [
         (0, "direct"), (120, "unseen"), (180, "direct"), (240, "unseen"), (1180, "direct"),
     ]  # fmt: skip
-    assert (tally.gaps, tally.faults) == (1, 1)
+    assert (statistics.gaps, statistics.faults) == (1, 1)
 
 
 def test_faults_of_too_many_kinds_are_told_apart_no_more() -> None:
@@ -197,16 +197,16 @@ def test_what_is_long_survives_what_is_short_when_they_are_merged(
 
 def test_the_counters_end_at_what_was_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timeline, "POINTS", 20)
-    drawn, tally, _ = _recorded(
+    drawn, statistics, _ = _recorded(
         seen(START + 60 * number, peer("nas", "derp"), peer("rpi3", "derp"))
         for number in range(500)
     )
     assert len(drawn.counters) <= 20
     assert [point[0] for point in drawn.counters] == sorted({point[0] for point in drawn.counters})
     assert drawn.counters[-1][1:] == (
-        tally.state.restarts,
-        tally.state.detections,
-        tally.state.recoveries,
-        tally.cooldowns,
+        statistics.state.restarts,
+        statistics.state.detections,
+        statistics.state.recoveries,
+        statistics.cooldowns,
     )
-    assert tally.state.restarts > 20 < tally.cooldowns
+    assert statistics.state.restarts > 20 < statistics.cooldowns

@@ -5,27 +5,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.corpus import NAMES_FROM_HELL, names
-from tsfc.core.keepalive import ERROR, NO_REPLY, Answer, Outcome
-from tsfc.core.tailscale.ping_cli import read_output
+from tsfc.core.tailscale.ping import ERROR, NO_REPLY, PingOutcome, PingResult
+from tsfc.core.tailscale.ping_cli import parse_output
 
 
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
-        ("pong from host (100.64.0.2) via 192.0.2.7:41641 in 12ms", Answer(Outcome.DIRECT, 0.012)),
+        (
+            "pong from host (100.64.0.2) via 192.0.2.7:41641 in 12ms",
+            PingResult(PingOutcome.DIRECT, 0.012),
+        ),
         (
             "pong from host (fd7a:115c:a1e0::2) via [2001:db8::7]:41641 in 12ms",
-            Answer(Outcome.DIRECT, 0.012),
+            PingResult(PingOutcome.DIRECT, 0.012),
         ),
-        ("pong from host (100.64.0.2) via DERP(fra) in 1.007s", Answer(Outcome.DERP, 1.007)),
+        (
+            "pong from host (100.64.0.2) via DERP(fra) in 1.007s",
+            PingResult(PingOutcome.DERP, 1.007),
+        ),
         (
             "pong from host (100.64.0.2) via peer-relay(1.2.3.4:5678:vni:7) in 0s",
-            Answer(Outcome.PEER_RELAY, 0.0),
+            PingResult(PingOutcome.PEER_RELAY, 0.0),
         ),
-        ("pong from my phone (100.64.0.2) via DERP(fra) in 12ms", Answer(Outcome.DERP, 0.012)),
+        (
+            "pong from my phone (100.64.0.2) via DERP(fra) in 12ms",
+            PingResult(PingOutcome.DERP, 0.012),
+        ),
         (
             "pong from a (b) via c in 1s (100.64.0.2) via DERP(fra) in 12ms",
-            Answer(Outcome.DERP, 0.012),
+            PingResult(PingOutcome.DERP, 0.012),
         ),
         ('ping "100.64.0.2" timed out', NO_REPLY),
         ("no reply", NO_REPLY),
@@ -48,10 +57,10 @@ from tsfc.core.tailscale.ping_cli import read_output
         (" pong from host (100.64.0.2) via DERP(fra) in 12ms", ERROR),
     ],
 )
-def test_a_line_says(line: str, answer: Answer) -> None:
+def test_a_line_says(line: str, answer: PingResult) -> None:
     """A pong and its path, or that there was none; anything else is an error."""
-    assert read_output(line) == (answer,)
-    assert read_output(line + "\n") == (answer,)
+    assert parse_output(line) == (answer,)
+    assert parse_output(line + "\n") == (answer,)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +79,7 @@ def test_a_line_says(line: str, answer: Answer) -> None:
 )
 def test_a_latency_is_a_duration_of_go(duration: str, seconds: float) -> None:
     """Rounded to milliseconds today; read in all of Go's units."""
-    [answer] = read_output(f"pong from host (100.64.0.2) via DERP(fra) in {duration}\n")
+    [answer] = parse_output(f"pong from host (100.64.0.2) via DERP(fra) in {duration}\n")
     assert answer.latency_seconds == pytest.approx(seconds)
 
 
@@ -80,32 +89,38 @@ RELAYED = "pong from host (100.64.0.2) via DERP(fra) in 48ms\n"
 @pytest.mark.parametrize(
     ("output", "answers"),
     [
-        (RELAYED * 3 + "direct connection not established\n", (Answer(Outcome.DERP, 0.048),) * 3),
+        (
+            RELAYED * 3 + "direct connection not established\n",
+            (PingResult(PingOutcome.DERP, 0.048),) * 3,
+        ),
         (
             RELAYED + "pong from host (100.64.0.2) via 192.0.2.7:41641 in 12ms\n",
-            (Answer(Outcome.DERP, 0.048), Answer(Outcome.DIRECT, 0.012)),
+            (PingResult(PingOutcome.DERP, 0.048), PingResult(PingOutcome.DIRECT, 0.012)),
         ),
         ('ping "100.64.0.2" timed out\n' * 3 + "no reply\n", (NO_REPLY,)),
-        (RELAYED + 'ping "100.64.0.2" timed out\n' * 2, (NO_REPLY, Answer(Outcome.DERP, 0.048))),
+        (
+            RELAYED + 'ping "100.64.0.2" timed out\n' * 2,
+            (NO_REPLY, PingResult(PingOutcome.DERP, 0.048)),
+        ),
         (
             'Warning: client version "1" != tailscaled server version "2"\n' + RELAYED,
-            (Answer(Outcome.DERP, 0.048),),
+            (PingResult(PingOutcome.DERP, 0.048),),
         ),
         ("direct connection not established\n", (ERROR,)),
     ],
     ids=["relayed", "found-a-way", "silent", "fell-silent", "warned", "cut"],
 )
-def test_what_is_printed_says(output: str, answers: tuple[Answer, ...]) -> None:
+def test_what_is_printed_says(output: str, answers: tuple[PingResult, ...]) -> None:
     """Each pong, in order; silence once, and first, so that a pong counts for more."""
-    assert read_output(output) == answers
+    assert parse_output(output) == answers
 
 
 @pytest.mark.parametrize("name", NAMES_FROM_HELL)
 def test_a_name_from_hell_does_not_hide_a_pong(name: str) -> None:
     """The program prints the peer's name as it is; unless that breaks the line, the pong is read."""
     evil = NAMES_FROM_HELL[name]
-    expected = (ERROR,) if not evil or "\n" in evil else (Answer(Outcome.DERP, 0.012),)
-    assert read_output(f"pong from {evil} (100.64.0.2) via DERP(fra) in 12ms\n") == expected
+    expected = (ERROR,) if not evil or "\n" in evil else (PingResult(PingOutcome.DERP, 0.012),)
+    assert parse_output(f"pong from {evil} (100.64.0.2) via DERP(fra) in 12ms\n") == expected
 
 
 @given(
@@ -128,6 +143,6 @@ def test_a_name_from_hell_does_not_hide_a_pong(name: str) -> None:
 )
 def test_no_output_is_too_strange(output: str) -> None:
     """Whatever is printed comes to at least one answer, and to no negative latency."""
-    answers = read_output(output)
+    answers = parse_output(output)
     assert answers
     assert all((answer.latency_seconds or 0) >= 0 for answer in answers)

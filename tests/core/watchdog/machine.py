@@ -18,7 +18,7 @@ from support.statuses import PATHS, peer
 from tsfc.core.clock import STEP_SECONDS, Boot, Instant
 from tsfc.core.watchdog.effects import RestartTailscaled
 from tsfc.core.watchdog.events import Done, Event, Failed, Observed, Outcome, Performed
-from tsfc.core.watchdog.policy import Documented
+from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.core.watchdog.state import State, from_files, to_files
 from tsfc.core.watchdog.step import Transition, step
 
@@ -93,7 +93,7 @@ class Tailnet(RuleBasedStateMachine):
         self.paths: dict[str, str] = dict.fromkeys(NODES, "direct")
         self.away: dict[str, str | None] = dict.fromkeys(NODES)
         self.gone: set[str] = set()
-        self.policy = Documented()
+        self.policy = ThresholdPolicy()
         self.unix, self.uptime, self.boot = T0, 1000, 1
         self.has_boot_clock = True
         self.was_set = 0

@@ -10,7 +10,7 @@ from tsfc.core.faults import Down, Unusable
 from tsfc.core.tailscale.status import PeerStatus, Status
 from tsfc.core.watchdog.effects import RestartTailscaled
 from tsfc.core.watchdog.events import Done, Failed, Observed, Performed, Unobservable
-from tsfc.core.watchdog.policy import Documented
+from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.core.watchdog.state import State
 
 from .worlds import T0
@@ -75,7 +75,7 @@ WILD_STATES = st.builds(
     last_success=st.none() | INTEGERS,
     last_run=st.none() | WILD_INSTANTS,
 )
-WILD_POLICIES = st.builds(Documented, INTEGERS, INTEGERS, st.frozensets(TEXT, max_size=3))
+WILD_POLICIES = st.builds(ThresholdPolicy, INTEGERS, INTEGERS, st.frozensets(TEXT, max_size=3))
 WILD_EVENTS = (
     st.builds(Observed, WILD_STATUSES)
     | st.builds(Unobservable, st.builds(Down, TEXT) | st.builds(Unusable, TEXT))
@@ -129,7 +129,7 @@ STATUSES = st.lists(PEERS, unique_by=lambda peer: peer.host_name).map(
     ),
 )
 POLICIES = st.builds(
-    Documented,
+    ThresholdPolicy,
     st.sampled_from([0, 60, 600]),
     st.sampled_from([0, 60, 600]),
     st.frozensets(st.sampled_from(NAMES), max_size=2),

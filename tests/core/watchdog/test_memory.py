@@ -13,16 +13,16 @@ from tsfc.core.metrics.exposition import render
 from tsfc.core.metrics.families import Sample
 from tsfc.core.metrics.parse import read
 from tsfc.core.watchdog.events import Observed
-from tsfc.core.watchdog.families import families
 from tsfc.core.watchdog.memory import Memory, remembered
-from tsfc.core.watchdog.policy import Documented, is_excluded
+from tsfc.core.watchdog.metrics import metrics
+from tsfc.core.watchdog.policy import ThresholdPolicy, is_excluded
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import step
 
 from .strategies import INTEGERS, TEXT, WILD_STATUSES
 from .worlds import DOWN, NOW, T0, relayed, seen
 
-POLICY = Documented(300, 900, frozenset({"b"}))
+POLICY = ThresholdPolicy(300, 900, frozenset({"b"}))
 
 
 def _read(text: str) -> Memory:
@@ -41,7 +41,7 @@ def test_it_is_what_the_run_kept() -> None:
     ran = step(
         state, seen(relayed("a"), relayed("b"), relayed("c"), peer("d")), now=NOW, policy=POLICY
     )
-    known = _read(render(families(ran.state, ran.verdicts, now=NOW, policy=POLICY)))
+    known = _read(render(metrics(ran.state, ran.verdicts, now=NOW, policy=POLICY)))
     assert known == Memory(replace(ran.state, last_run=Instant(T0)), POLICY, saw_peers=True)
 
 
@@ -52,10 +52,10 @@ def test_of_a_run_that_saw_nobody_it_is_not_known_who_is_on_relay() -> None:
         now=NOW,
         policy=POLICY,
     )
-    known = _read(render(families(ran.state, ran.verdicts, now=NOW, policy=POLICY)))
+    known = _read(render(metrics(ran.state, ran.verdicts, now=NOW, policy=POLICY)))
     assert known == Memory(
         State(last_restart=T0 - 100, last_success=T0 - 60, last_run=Instant(T0)),
-        Documented(300, 900),
+        ThresholdPolicy(300, 900),
         saw_peers=False,
     )
 
@@ -64,9 +64,9 @@ def test_of_a_run_that_saw_nobody_it_is_not_known_who_is_on_relay() -> None:
 def test_whatever_peers_are_called_they_are_remembered_under_their_names(
     status: object, excluded: list[str]
 ) -> None:
-    policy = Documented(300, 900, frozenset(excluded))
+    policy = ThresholdPolicy(300, 900, frozenset(excluded))
     ran = step(State(), Observed(status), now=NOW, policy=policy)  # type: ignore[arg-type]
-    known = _read(render(families(ran.state, ran.verdicts, now=NOW, policy=policy)))
+    known = _read(render(metrics(ran.state, ran.verdicts, now=NOW, policy=policy)))
     assert known.state.relay_since == ran.state.relay_since
     assert {
         verdict.peer for verdict in ran.verdicts or () if is_excluded(policy, verdict.peer)

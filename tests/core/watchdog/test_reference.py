@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from support.statuses import peer
 from tsfc.core.clock import Instant
 from tsfc.core.watchdog.events import Done, Failed, Outcome, Performed
-from tsfc.core.watchdog.policy import Documented
+from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import step
 
@@ -58,7 +58,7 @@ def cooling(at: int, instants: list[int], cooldown: int) -> int:
 
 
 def biography(
-    name: str, life: list[Sighting], done: list[Restart], policy: Documented
+    name: str, life: list[Sighting], done: list[Restart], policy: ThresholdPolicy
 ) -> tuple[list[Told], int, int | None]:
     """Returns all that is said of a peer, how often it recovered by itself, and since when it is on relay at the end."""
     instants = [restart.at for restart in done]
@@ -79,7 +79,9 @@ def biography(
     return told, recoveries, start
 
 
-def relayed_for(name: str, at: int, seconds: int, done: list[Restart], policy: Documented) -> str:
+def relayed_for(
+    name: str, at: int, seconds: int, done: list[Restart], policy: ThresholdPolicy
+) -> str:
     """Returns what is said of a peer that is still on relay."""
     if seconds <= policy.max_relay_seconds:
         return f"WAITING: {name} on relay for {seconds}s (threshold: {policy.max_relay_seconds}s)"
@@ -97,7 +99,7 @@ def relayed_for(name: str, at: int, seconds: int, done: list[Restart], policy: D
 
 
 def due(
-    lives: dict[str, list[Sighting]], at: int, earlier: list[int], policy: Documented
+    lives: dict[str, list[Sighting]], at: int, earlier: list[int], policy: ThresholdPolicy
 ) -> str | None:
     """Returns the peer for which tailscaled is to be restarted at this instant, after these restarts."""
     if cooling(at, earlier, policy.cooldown_seconds):
@@ -141,7 +143,7 @@ HISTORIES = st.lists(
     max_size=RUNS,
 )
 POLICIES = st.builds(
-    Documented,
+    ThresholdPolicy,
     max_relay_seconds=st.sampled_from([0, 60, 600]),
     cooldown_seconds=st.sampled_from([0, 60, 600, 1200]),
     excluded=st.frozensets(st.sampled_from(NAMES), max_size=1),
@@ -151,7 +153,7 @@ POLICIES = st.builds(
 @settings(max_examples=300)
 @given(history=HISTORIES, kinds=st.fixed_dictionaries(dict.fromkeys(NAMES, LIVES)), policy=POLICIES)
 def test_step_agrees_with_the_reference(
-    history: list[Run], kinds: dict[str, list[str]], policy: Documented
+    history: list[Run], kinds: dict[str, list[str]], policy: ThresholdPolicy
 ) -> None:
     """The lines, the counters, the restarts and what is remembered are those of the table as it is told here."""
     state, at = State(), T0

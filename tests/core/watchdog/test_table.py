@@ -14,7 +14,7 @@ from tsfc.core.clock import Boot, Instant
 from tsfc.core.faults import Unusable
 from tsfc.core.watchdog.effects import Effect, Log, RestartTailscaled, Warn
 from tsfc.core.watchdog.events import Done, Event, Failed, Observed, Performed, Unobservable
-from tsfc.core.watchdog.policy import Documented, is_excluded
+from tsfc.core.watchdog.policy import ThresholdPolicy, is_excluded
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import Reason, Verdict, line, step
 
@@ -43,7 +43,7 @@ class Row(Struct, frozen=True):
     verdicts: tuple[Verdict, ...] | None
     effects: tuple[Effect, ...] = ()
     becomes: Mapping[str, Any] = {}
-    policy: Documented = Documented()
+    policy: ThresholdPolicy = ThresholdPolicy()
     now: Instant = NOW
 
 
@@ -66,7 +66,7 @@ REMEMBERED = {"relay_since": {"rpi3": T0}, "detections": 1}
 RECOVERED_RPI3 = said("RECOVERED: rpi3 back to direct")
 RESTART_RPI3 = said("RESTART: rpi3 on relay for 601s, restarting tailscaled")
 RESTARTED = {"last_restart": T0, "restart_pending": True}
-WITHOUT_RPI3 = Documented(excluded=frozenset({"rpi3"}))
+WITHOUT_RPI3 = ThresholdPolicy(excluded=frozenset({"rpi3"}))
 TWINS = (relayed("rpi3", ID="nA"), relayed("rpi3", ID="nB"))
 
 ONE_PEER = [
@@ -136,7 +136,7 @@ ONE_PEER = [
         seen(relayed("rpi3")),
         (Verdict("rpi3", WAITING, 61),),
         said("WAITING: rpi3 on relay for 61s (threshold: 61s)"),
-        policy=Documented(max_relay_seconds=61),
+        policy=ThresholdPolicy(max_relay_seconds=61),
     ),
     # on relay | since, d > max, no cooldown -> keep; restart
     Row(
@@ -165,7 +165,7 @@ ONE_PEER = [
             RestartTailscaled("rpi3", 1),
         ),
         RESTARTED,
-        Documented(max_relay_seconds=0, cooldown_seconds=0),
+        ThresholdPolicy(max_relay_seconds=0, cooldown_seconds=0),
     ),
     # on relay | since, d > max, cooldown holds -> keep
     Row(
@@ -369,7 +369,7 @@ SEVERAL_PEERS = [
             RestartTailscaled("b", 700),
         ),
         RESTARTED,
-        Documented(cooldown_seconds=30),
+        ThresholdPolicy(cooldown_seconds=30),
     ),
     Row(
         "a restart moves nobody who does not wait for it",
@@ -399,7 +399,7 @@ SEVERAL_PEERS = [
             "detections": 1,
             "recoveries": 1,
         },
-        Documented(excluded=frozenset({"a"})),
+        ThresholdPolicy(excluded=frozenset({"a"})),
     ),
     Row(
         "an excluded name covers all that share it",
@@ -425,7 +425,7 @@ SEVERAL_PEERS = [
             RestartTailscaled("rpi3#nA", 700),
         ),
         RESTARTED,
-        Documented(excluded=frozenset({"rpi3#nB", "rpi", "RPI3"})),
+        ThresholdPolicy(excluded=frozenset({"rpi3#nB", "rpi", "RPI3"})),
     ),
 ]
 
@@ -554,7 +554,7 @@ CLOCKS_AND_CRASHES = [
             *said("COOLDOWN: rpi3 exceeded threshold but in cooldown (50s remaining)"),
         ),
         {"relay_since": {"rpi3": T0 - 4300}, "last_restart": T0 - 4250},
-        Documented(cooldown_seconds=700),
+        ThresholdPolicy(cooldown_seconds=700),
         read(T0 - 3600, 1000),
     ),
     Row(
@@ -585,7 +585,7 @@ CLOCKS_AND_CRASHES = [
             ),
         ),
         {"relay_since": {"a": 0, "b": 1}},
-        Documented(max_relay_seconds=5000),
+        ThresholdPolicy(max_relay_seconds=5000),
         read(901, 11),
     ),
     Row(
@@ -652,7 +652,7 @@ ASKED = State(
 )
 def test_a_restart_that_was_done_is_counted_once_it_was_done(now: Instant) -> None:
     """The outcome counts the restart, and changes nothing else."""
-    transition = step(ASKED, Performed(EFFECT, Done()), now=now, policy=Documented())
+    transition = step(ASKED, Performed(EFFECT, Done()), now=now, policy=ThresholdPolicy())
     assert transition.state == replace(ASKED, restarts=3, restart_pending=False)
     assert transition.effects == ()
     assert transition.verdicts is None
@@ -661,12 +661,14 @@ def test_a_restart_that_was_done_is_counted_once_it_was_done(now: Instant) -> No
 def test_a_restart_that_failed_counts_as_a_failure_and_starts_the_cooldown_all_the_same() -> None:
     """A failure is counted and said, is no restart, and is not tried again before the cooldown is over."""
     failed = step(
-        ASKED, Performed(EFFECT, Failed("systemctl: not found")), now=NOW, policy=Documented()
+        ASKED, Performed(EFFECT, Failed("systemctl: not found")), now=NOW, policy=ThresholdPolicy()
     )
     assert failed.state == replace(ASKED, restart_failures=2, restart_pending=False)
     assert failed.effects == (Warn("systemctl: not found"),)
     assert failed.verdicts is None
-    again = step(failed.state, seen(relayed("rpi3")), now=Instant(T0 + 599), policy=Documented())
+    again = step(
+        failed.state, seen(relayed("rpi3")), now=Instant(T0 + 599), policy=ThresholdPolicy()
+    )
     assert again.verdicts == (Verdict("rpi3", COOLDOWN, 1200),)
     assert again.state.restarts == 2
 
@@ -690,7 +692,7 @@ def test_line(reason: Reason, said: str | None) -> None:
         line(
             Verdict("rpi3", reason, 300),
             cooldown_remaining=200,
-            policy=Documented(max_relay_seconds=601),
+            policy=ThresholdPolicy(max_relay_seconds=601),
         )
         == said
     )
@@ -711,11 +713,11 @@ def test_line(reason: Reason, said: str | None) -> None:
 )
 def test_is_excluded(excluded: set[str], name: str, expected: bool) -> None:  # noqa: FBT001 - a row of the table
     """An excluded name covers the peer of that name, and those that had to share it."""
-    assert is_excluded(Documented(excluded=frozenset(excluded)), name) is expected
+    assert is_excluded(ThresholdPolicy(excluded=frozenset(excluded)), name) is expected
 
 
 def test_the_documented_policy_is_ten_minutes_each() -> None:
     """The defaults are those of the documentation."""
-    assert Documented() == Documented(
+    assert ThresholdPolicy() == ThresholdPolicy(
         max_relay_seconds=600, cooldown_seconds=600, excluded=frozenset()
     )

@@ -10,13 +10,13 @@ from tsfc.core.clock import Instant
 from tsfc.core.faults import Down
 from tsfc.core.watchdog.effects import Log, RestartTailscaled
 from tsfc.core.watchdog.events import Event, Observed, Unobservable
-from tsfc.core.watchdog.policy import Documented, Policy
+from tsfc.core.watchdog.policy import Policy, ThresholdPolicy
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import Reason, Transition
 
 T0 = 1_700_000_000
 NOW = Instant(T0)
-POLICY = Documented()
+POLICY = ThresholdPolicy()
 
 DOWN = Unobservable(Down("asking tailscaled: connection refused; is it running?"))
 STOPPED = Observed(decoded(peer("rpi3"), BackendState="Stopped"))

@@ -25,7 +25,7 @@ from tsfc.core.tailscale.paths import classify
 from tsfc.core.tailscale.peers import is_watched, named
 from tsfc.core.tailscale.status import Status, decode
 from tsfc.core.watchdog.events import Observed
-from tsfc.core.watchdog.policy import Documented
+from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import step
 from tsfc.offline.capture.redact import fault, redacted
@@ -105,7 +105,7 @@ def test_the_watchdog_decides_the_same(path: Path) -> None:
     )
 
     def told(seen: Status) -> tuple[object, ...]:
-        made = step(State(), Observed(seen), now=Instant(START), policy=Documented())
+        made = step(State(), Observed(seen), now=Instant(START), policy=ThresholdPolicy())
         reasons = Counter(verdict.reason for verdict in made.verdicts or ())
         return (
             reasons,

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import to_builtins
 
 from tsfc.core.evaluation import summary
-from tsfc.core.evaluation.statistics import Tally, peers_at_end
+from tsfc.core.evaluation.statistics import Statistics, peers_at_end
 
 
 def opening(what: str, name: str, *, is_json: bool, has_header: bool) -> str:
@@ -33,18 +33,20 @@ def said(unix: int, lines: Sequence[str], *, is_json: bool, is_first: bool) -> s
     return "".join([f"{at} {line}\n" for line in lines])
 
 
-def closing(tally: Tally, extra: Mapping[str, int], notes: Sequence[str], *, is_json: bool) -> str:
+def closing(
+    statistics: Statistics, extra: Mapping[str, int], notes: Sequence[str], *, is_json: bool
+) -> str:
     """Returns what comes behind the lines: what was counted, and what has to be known to read it; `extra` are counts that only a simulation has."""
     if is_json:
         numbers = {
-            **summary.counts(tally),
+            **summary.counts(statistics),
             **extra,
-            "peers": to_builtins(peers_at_end(tally)),
+            "peers": to_builtins(peers_at_end(statistics)),
             "notes": list(notes),
         }
         return f"],{_json(numbers)[1:]}\n"
     more = f"{', '.join(f'{name} {value}' for name, value in extra.items())}\n" if extra else ""
-    return f"\n{summary.text(tally, more)}" + "".join(f"note: {note}\n" for note in notes)
+    return f"\n{summary.text(statistics, more)}" + "".join(f"note: {note}\n" for note in notes)
 
 
 def _json(value: object) -> str:

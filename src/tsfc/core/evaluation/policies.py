@@ -10,7 +10,7 @@ from returns.result import Failure, Result, Success
 
 from tsfc.core.clock import MAX_NUMBER
 from tsfc.core.evaluation.summary import COLUMNS, policy_text
-from tsfc.core.watchdog.policy import Documented, Policy
+from tsfc.core.watchdog.policy import Policy, ThresholdPolicy
 
 MAX_RELAY, COOLDOWN, EXCLUDE = "max-relay-seconds", "cooldown-seconds", "exclude-peer"
 _FORM = f"such as {MAX_RELAY}=300,600 or {COOLDOWN}=600,3600 or {EXCLUDE}=,nas"
@@ -45,7 +45,7 @@ def _merged(combination: Sequence[dict[str, object]]) -> dict[str, object]:
     return {name: value for change in combination for name, value in change.items()}
 
 
-def _changed(base: Documented, option: str, value: str) -> dict[str, object] | None:
+def _changed(base: ThresholdPolicy, option: str, value: str) -> dict[str, object] | None:
     if option == EXCLUDE:
         return {"excluded": base.excluded | ({value} if value else set())}
     if option not in {MAX_RELAY, COOLDOWN} or not (

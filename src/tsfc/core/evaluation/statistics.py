@@ -22,7 +22,7 @@ _USUAL_OF = 9
 "The usual interval is the median of so many before."
 
 
-class PeerTally(Struct):
+class PeerStatistics(Struct):
     """What is counted of one peer."""
 
     relay_seconds: int = 0
@@ -31,7 +31,7 @@ class PeerTally(Struct):
     restarts_caused: int = 0
 
 
-class Tally(Struct):
+class Statistics(Struct):
     """What is counted; it is counted up in place, for there may be millions of runs."""
 
     observations: int = 0
@@ -42,7 +42,7 @@ class Tally(Struct):
     "COOLDOWN lines: a peer, a run."
     direct_seconds: int = 0
     "Peer-seconds: from each run that saw a peer direct to the next run."
-    peers: dict[str, PeerTally] = field(default_factory=dict[str, PeerTally])
+    peers: dict[str, PeerStatistics] = field(default_factory=dict[str, PeerStatistics])
     first: int | None = None
     last: int | None = None
     "Unix time of the first and of the last run."
@@ -56,64 +56,66 @@ class Tally(Struct):
     "There was a gap before the last run."
 
 
-def count(tally: Tally, run: Run) -> None:
+def update(statistics: Statistics, run: Run) -> None:
     """Counts one run."""
-    before = tally.state
+    before = statistics.state
     elapsed = 0
     if before.last_run is not None:
         elapsed = run.now.unix - before.last_run.unix - step_between(before.last_run, run.now)
-    tally.observations += 1
-    tally.first = run.now.unix if tally.first is None else tally.first
-    tally.is_gap = _is_gap(tally.intervals, elapsed)
-    tally.gaps += tally.is_gap
+    statistics.observations += 1
+    statistics.first = run.now.unix if statistics.first is None else statistics.first
+    statistics.is_gap = _is_gap(statistics.intervals, elapsed)
+    statistics.gaps += statistics.is_gap
     if elapsed > 0:
-        tally.intervals.append(elapsed)
-        tally.direct_seconds += elapsed * tally.direct_peers
+        statistics.intervals.append(elapsed)
+        statistics.direct_seconds += elapsed * statistics.direct_peers
     if run.verdicts is None:
-        tally.faults += 1
-        tally.direct_peers = 0
+        statistics.faults += 1
+        statistics.direct_peers = 0
     else:
-        _count_verdicts(tally, run, before, max(0, elapsed))
+        _count_verdicts(statistics, run, before, max(0, elapsed))
     if run.restart is not None:
-        tally.peers[run.restart.peer].restarts_caused += 1
-        tally.first_restart = run.now.unix if tally.first_restart is None else tally.first_restart
-    tally.last = run.now.unix
-    tally.state = run.state
+        statistics.peers[run.restart.peer].restarts_caused += 1
+        statistics.first_restart = (
+            run.now.unix if statistics.first_restart is None else statistics.first_restart
+        )
+    statistics.last = run.now.unix
+    statistics.state = run.state
 
 
-def peers_at_end(tally: Tally) -> dict[str, PeerTally]:
+def peers_at_end(statistics: Statistics) -> dict[str, PeerStatistics]:
     """Returns what was counted by peer, in the order of the names, the episodes that still last counted to the last run."""
     counted = {
-        name: PeerTally(
+        name: PeerStatistics(
             peer.relay_seconds, peer.episodes, peer.longest_seconds, peer.restarts_caused
         )
-        for name, peer in sorted(tally.peers.items())
+        for name, peer in sorted(statistics.peers.items())
     }
-    for name, since in tally.state.relay_since.items():
-        _end(counted.setdefault(name, PeerTally()), (tally.last or 0) - since)
+    for name, since in statistics.state.relay_since.items():
+        _end(counted.setdefault(name, PeerStatistics()), (statistics.last or 0) - since)
     return counted
 
 
-def _count_verdicts(tally: Tally, run: Run, before: State, elapsed: int) -> None:
+def _count_verdicts(statistics: Statistics, run: Run, before: State, elapsed: int) -> None:
     verdicts = run.verdicts or ()
     for name in before.relay_since.keys() - run.state.relay_since.keys():
-        _end(tally.peers[name], (tally.last or 0) - before.relay_since[name] + elapsed)
+        _end(statistics.peers[name], (statistics.last or 0) - before.relay_since[name] + elapsed)
     direct = 0
-    peers = tally.peers
+    peers = statistics.peers
     for verdict in verdicts:
         reason = verdict.reason
         if verdict.peer not in peers:
-            peers[verdict.peer] = PeerTally()
+            peers[verdict.peer] = PeerStatistics()
         if reason in DIRECT:
             direct += 1
         elif reason is Reason.DETECTED:
             peers[verdict.peer].episodes += 1
         elif reason is Reason.COOLDOWN:
-            tally.cooldowns += 1
-    tally.direct_peers = direct
+            statistics.cooldowns += 1
+    statistics.direct_peers = direct
 
 
-def _end(peer: PeerTally, seconds: int) -> None:
+def _end(peer: PeerStatistics, seconds: int) -> None:
     peer.relay_seconds += seconds
     peer.longest_seconds = max(peer.longest_seconds, seconds)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from tsfc.core.evaluation.statistics import Tally, peers_at_end
+from tsfc.core.evaluation.statistics import Statistics, peers_at_end
 from tsfc.core.watchdog.policy import Policy
 
 COLUMNS = ("restarts", "detections", "recoveries", "cooldowns", "relay_seconds", "longest_seconds")
@@ -17,20 +17,20 @@ def utc(unix: int) -> str:
     return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def counts(tally: Tally) -> dict[str, int]:
+def counts(statistics: Statistics) -> dict[str, int]:
     """Returns the numbers. Seconds on relay are those of all peers together, `longest_seconds` is the longest episode."""
-    peers = peers_at_end(tally).values()
+    peers = peers_at_end(statistics).values()
     return {
-        "observations": tally.observations,
-        "faults": tally.faults,
-        "gaps": tally.gaps,
-        "restarts": tally.state.restarts,
-        "detections": tally.state.detections,
-        "recoveries": tally.state.recoveries,
-        "cooldowns": tally.cooldowns,
+        "observations": statistics.observations,
+        "faults": statistics.faults,
+        "gaps": statistics.gaps,
+        "restarts": statistics.state.restarts,
+        "detections": statistics.state.detections,
+        "recoveries": statistics.state.recoveries,
+        "cooldowns": statistics.cooldowns,
         "relay_seconds": sum(peer.relay_seconds for peer in peers),
         "longest_seconds": max((peer.longest_seconds for peer in peers), default=0),
-        "direct_seconds": tally.direct_seconds,
+        "direct_seconds": statistics.direct_seconds,
     }
 
 
@@ -49,12 +49,12 @@ def policy_object(policy: Policy) -> dict[str, object]:
     }
 
 
-def text(tally: Tally, more: str = "") -> str:
+def text(statistics: Statistics, more: str = "") -> str:
     """Returns the summary of one fold, as lines; `more` are lines that only a simulation has."""
-    number = counts(tally)
-    seconds = (tally.last or 0) - (tally.first or 0)
-    when = f"{utc(tally.first or 0)} to {utc(tally.last or 0)}, {seconds} s"
-    columns, rows = peer_table(tally)
+    number = counts(statistics)
+    seconds = (statistics.last or 0) - (statistics.first or 0)
+    when = f"{utc(statistics.first or 0)} to {utc(statistics.last or 0)}, {seconds} s"
+    columns, rows = peer_table(statistics)
     return (
         f"{number['observations']} observations ({when}), {number['faults']} faults, {number['gaps']} gaps\n"
         f"{number['restarts']} restarts, {number['detections']} detections, {number['recoveries']} recoveries, {number['cooldowns']} cooldowns\n"
@@ -64,7 +64,7 @@ def text(tally: Tally, more: str = "") -> str:
     )
 
 
-def peer_table(tally: Tally) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def peer_table(statistics: Statistics) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Returns the columns and the rows of what was counted by peer, the longest on relay first."""
     rows: list[tuple[str, ...]] = [
         (
@@ -75,7 +75,7 @@ def peer_table(tally: Tally) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
             str(peer.restarts_caused),
         )
         for name, peer in sorted(
-            peers_at_end(tally).items(), key=lambda item: (-item[1].relay_seconds, item[0])
+            peers_at_end(statistics).items(), key=lambda item: (-item[1].relay_seconds, item[0])
         )
     ]
     return ("peer", "on relay", "episodes", "longest", "restarts caused"), rows

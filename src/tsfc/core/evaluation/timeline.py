@@ -12,7 +12,7 @@ from statistics import median
 from msgspec import Struct, field
 
 from tsfc.core.evaluation.run import Run
-from tsfc.core.evaluation.statistics import Tally
+from tsfc.core.evaluation.statistics import Statistics
 from tsfc.core.faults import Fault
 from tsfc.core.tailscale.paths import Path, classify
 from tsfc.core.tailscale.peers import named
@@ -85,18 +85,18 @@ class Timeline(Struct):
     "Unix time of the last run."
 
 
-def record(timeline: Timeline, run: Run, sight: Status | Fault, tally: Tally) -> None:
-    """Adds one run, which `tally` has counted already."""
+def record(timeline: Timeline, run: Run, sight: Status | Fault, statistics: Statistics) -> None:
+    """Adds one run, which `statistics` has counted already."""
     now = run.now.unix
-    if tally.is_gap and timeline.last is not None:
-        _hide(timeline, timeline.last + int(median(tally.intervals)), _GAP)
+    if statistics.is_gap and timeline.last is not None:
+        _hide(timeline, timeline.last + int(median(statistics.intervals)), _GAP)
     if run.verdicts is None or not isinstance(sight, Status):
         _hide(timeline, now, _FAULT + _text_number(timeline, run.lines[-1] if run.lines else ""))
     else:
         _append(timeline, timeline.node, now, 0, max)
         _show(timeline, run, sight)
     timeline.last = now
-    _count(timeline, now, tally)
+    _count(timeline, now, statistics)
     if timeline.segments > SEGMENTS:
         _coarsen(timeline)
 
@@ -176,9 +176,9 @@ def _text_number(timeline: Timeline, text: str) -> int:
     return len(timeline.texts) - 1
 
 
-def _count(timeline: Timeline, now: int, tally: Tally) -> None:
-    state, points = tally.state, timeline.counters
-    point = (now, state.restarts, state.detections, state.recoveries, tally.cooldowns)
+def _count(timeline: Timeline, now: int, statistics: Statistics) -> None:
+    state, points = statistics.state, timeline.counters
+    point = (now, state.restarts, state.detections, state.recoveries, statistics.cooldowns)
     if points and points[-1][1:] == point[1:]:
         return
     if points and now - points[-1][0] < timeline.counter_resolution:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tsfc.core.keepalive import ERROR, NO_REPLY, Answer, Outcome
+from tsfc.core.tailscale.ping import ERROR, NO_REPLY, PingOutcome, PingResult
 
 _PONG = re.compile(
     r"^pong from .+ \([0-9A-Fa-f.:]+\) via (?P<via>\S+) in (?P<latency>[0-9.hmsuµn]+)$",
@@ -14,7 +14,7 @@ _GO_DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)")
 _GO_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 
-def read_output(output: str) -> tuple[Answer, ...]:
+def parse_output(output: str) -> tuple[PingResult, ...]:
     """Reads what `tailscale ping` printed: an answer for each line that tells of a pong or of none, an error where there is neither.
 
     The exit status says less: 1 for a peer that answers through a relay.
@@ -25,16 +25,16 @@ def read_output(output: str) -> tuple[Answer, ...]:
         else []
     )
     answers += [
-        Answer(_outcome_of(pong["via"]), _seconds(pong["latency"]))
+        PingResult(_outcome_of(pong["via"]), _seconds(pong["latency"]))
         for pong in _PONG.finditer(output)
     ]
     return tuple(answers) or (ERROR,)
 
 
-def _outcome_of(via: str) -> Outcome:
+def _outcome_of(via: str) -> PingOutcome:
     if via.startswith("DERP("):
-        return Outcome.DERP
-    return Outcome.PEER_RELAY if via.startswith("peer-relay(") else Outcome.DIRECT
+        return PingOutcome.DERP
+    return PingOutcome.PEER_RELAY if via.startswith("peer-relay(") else PingOutcome.DIRECT
 
 
 def _seconds(duration: str) -> float:

@@ -13,7 +13,7 @@ from returns.result import Failure, Result, Success
 
 from tsfc.core.clock import MAX_NUMBER, Instant
 from tsfc.core.metrics.families import Sample
-from tsfc.core.watchdog.policy import Documented
+from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.core.watchdog.state import State
 
 
@@ -21,7 +21,7 @@ class Memory(Struct, frozen=True):
     """What a run of the watchdog left behind."""
 
     state: State
-    policy: Documented
+    policy: ThresholdPolicy
     "That it ran under; of the peers that are excluded, those that it saw."
     saw_peers: bool
     "It could see the peers. Where it could not, its metrics name none, and since when one is on relay is not known."
@@ -67,7 +67,7 @@ def remembered(samples: Mapping[str, tuple[Sample, ...]]) -> Result[Memory, str]
     return Success(
         Memory(
             state,
-            Documented(max_relay, cooldown, frozenset(excluded)),
+            ThresholdPolicy(max_relay, cooldown, frozenset(excluded)),
             "tailscale_watchdog_peers" in samples,
         )
     )

@@ -72,7 +72,7 @@ from tsfc.core.watchdog.events import (
     Performed,
     Unobservable,
 )
-from tsfc.core.watchdog.policy import Documented, Policy, is_excluded
+from tsfc.core.watchdog.policy import Policy, ThresholdPolicy, is_excluded
 from tsfc.core.watchdog.state import State
 
 
@@ -188,7 +188,12 @@ def _settle(state: State, now: Instant) -> tuple[State, tuple[Warn, ...]]:
 
 
 def _observed(
-    state: State, status: Status, warnings: tuple[Warn, ...], *, now: Instant, policy: Documented
+    state: State,
+    status: Status,
+    warnings: tuple[Warn, ...],
+    *,
+    now: Instant,
+    policy: ThresholdPolicy,
 ) -> Transition:
     peers = [peer for peer in named(status) if is_watched(peer.status)]
     cooldown_remaining = cooldown_left(state, now, policy)
@@ -232,7 +237,7 @@ def _performed(state: State, outcome: Outcome) -> Transition:
             assert_never(never)
 
 
-def cooldown_left(state: State, now: Instant, policy: Documented) -> int:
+def cooldown_left(state: State, now: Instant, policy: ThresholdPolicy) -> int:
     """Returns for how many seconds the cooldown still holds; 0 where it does not."""
     if state.last_restart is None:
         return 0
@@ -240,7 +245,7 @@ def cooldown_left(state: State, now: Instant, policy: Documented) -> int:
 
 
 def _judge(
-    peer: Peer, state: State, cooldown_remaining: int, *, now: Instant, policy: Documented
+    peer: Peer, state: State, cooldown_remaining: int, *, now: Instant, policy: ThresholdPolicy
 ) -> Verdict:
     """Returns the peer's row of the table, as if it were the only one."""
     since = state.relay_since.get(peer.name)

@@ -25,7 +25,7 @@ from tsfc.core.tailscale.status import decode
 from tsfc.shell import textfile
 from tsfc.shell.atomic import write_all
 from tsfc.shell.clocks import instant, unix_time
-from tsfc.shell.console import complain
+from tsfc.shell.console import print_error
 from tsfc.shell.signals import LONGEST_WAIT_SECONDS
 from tsfc.shell.tailscaled.observe import Common, raw_status
 
@@ -54,7 +54,7 @@ def run(common: Common, options: Options) -> int:
     """Captures once, or again and again; returns the exit status of the worst."""
     key = _key(options)
     if isinstance(key, Failure):
-        complain(TOOL, key.failure())
+        print_error(TOOL, key.failure())
         return 1
     begun = time.monotonic()
     worst = 0
@@ -145,7 +145,7 @@ def _capture(
     """Captures once. Returns 2 where it could not be written, so that there is no sense in another."""
     observation, fault = observe(common)
     if fault is not None:
-        complain(TOOL, fault.detail)
+        print_error(TOOL, fault.detail)
     data = record(options.output, redacted(observation))
     written = (
         data
@@ -153,7 +153,7 @@ def _capture(
         else append(options.output, data.unwrap(), max_size=options.max_size, keep=options.keep)
     )
     if isinstance(written, Failure):
-        complain(TOOL, written.failure())
+        print_error(TOOL, written.failure())
         return 2
     return exit_status(fault)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from tsfc.core.evaluation import summary
-from tsfc.core.evaluation.statistics import Tally, peers_at_end
+from tsfc.core.evaluation.statistics import Statistics, peers_at_end
 from tsfc.core.evaluation.timeline import Timeline
 from tsfc.core.watchdog.policy import Policy
 from tsfc.offline.report.report import Distribution, Document, Drawing, Spread, Table
@@ -16,7 +16,7 @@ from tsfc.offline.report.report import Distribution, Document, Drawing, Spread, 
 def of_one(
     title: str,
     policy: Policy,
-    tally: Tally,
+    statistics: Statistics,
     timeline: Timeline,
     *,
     extra: Mapping[str, int],
@@ -27,12 +27,14 @@ def of_one(
     others = "; of the other policies there is the table" if comparison else ""
     return Document(
         title,
-        _facts(policy, tally, extra),
+        _facts(policy, statistics, extra),
         notes,
         Drawing(
-            timeline, f"Under {summary.policy_text(policy)}{others}.", _in_order(tally, timeline)
+            timeline,
+            f"Under {summary.policy_text(policy)}{others}.",
+            _in_order(statistics, timeline),
         ),
-        Table(*summary.peer_table(tally)),
+        Table(*summary.peer_table(statistics)),
         comparison,
     )
 
@@ -60,9 +62,11 @@ def of_many(
     return replace(one, notes=notes, distributions=distributions)
 
 
-def _facts(policy: Policy, tally: Tally, extra: Mapping[str, int]) -> list[tuple[str, str]]:
-    when = f"{summary.utc(tally.first or 0)} to {summary.utc(tally.last or 0)}"
-    numbers = {**summary.counts(tally), **extra}
+def _facts(
+    policy: Policy, statistics: Statistics, extra: Mapping[str, int]
+) -> list[tuple[str, str]]:
+    when = f"{summary.utc(statistics.first or 0)} to {summary.utc(statistics.last or 0)}"
+    numbers = {**summary.counts(statistics), **extra}
     return [
         ("time", when),
         ("policy", summary.policy_text(policy)),
@@ -70,9 +74,9 @@ def _facts(policy: Policy, tally: Tally, extra: Mapping[str, int]) -> list[tuple
     ]
 
 
-def _in_order(tally: Tally, timeline: Timeline) -> list[str]:
+def _in_order(statistics: Statistics, timeline: Timeline) -> list[str]:
     """Returns the names of all peers that were seen, trouble on top: longest on relay first."""
-    counted = peers_at_end(tally)
+    counted = peers_at_end(statistics)
     return sorted(
         timeline.peers,
         key=lambda name: (-counted[name].relay_seconds if name in counted else 1, name),

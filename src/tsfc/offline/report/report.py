@@ -20,8 +20,8 @@ import msgspec
 from msgspec import Struct
 
 from tsfc.core.evaluation.timeline import PATHS, REASONS, SHIFT, SIGHTS, Lane, Timeline
-from tsfc.shell.atomic import staged, write_all
-from tsfc.shell.console import complain
+from tsfc.shell.atomic import atomic_write, write_all
+from tsfc.shell.console import print_error
 
 _PAGE = files("tsfc.offline.report") / "page"
 
@@ -86,12 +86,12 @@ def write(tool: str, path: str, document: Document) -> int:
     """Puts the report at `path`, as a whole or not at all; returns the exit status, having said in `tool`'s name what went wrong."""
     directory, name = os.path.split(os.path.abspath(path))
     try:
-        with staged(
+        with atomic_write(
             path, os.path.join(directory, f".{name}.{os.getpid()}.tmp"), 0o644
         ) as descriptor:
             write_all(descriptor, page(document).encode())
     except OSError as error:
-        complain(
+        print_error(
             tool,
             f"writing {path}: {error.strerror}; give a --report that can be written, on a disk with room",
         )

@@ -29,7 +29,7 @@ import msgspec
 from tsfc.core.clock import Boot, Instant
 from tsfc.core.evaluation import run as fold
 from tsfc.core.tailscale.status import PeerStatus, Status
-from tsfc.core.watchdog.policy import Documented
+from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.core.watchdog.state import State
 from tsfc.offline.simulation.scenario import (
     ClockStep,
@@ -72,7 +72,7 @@ ZERO_TIME = "0001-01-01T00:00:00Z"
 DOWN = "asking tailscaled for status over /var/run/tailscale/tailscaled.sock: Connection refused; is tailscaled running? see `systemctl status tailscaled`"
 NO_RELAY = "Tailscale could not connect to any relay server. Check your Internet connection."
 NO_CONTROL = "Unable to connect to the Tailscale coordination server to synchronize the state of your tailnet. Peer reachability might degrade over time."
-FAR_POLICY = Documented()
+FAR_POLICY = ThresholdPolicy()
 
 
 def punch_seconds(ours: Nat, theirs: Nat) -> float | None:

@@ -9,7 +9,7 @@ from returns.result import Failure
 
 from tsfc.core.metrics.families import Family, duration
 from tsfc.shell import textfile
-from tsfc.shell.console import complain
+from tsfc.shell.console import print_error
 from tsfc.shell.tailscaled.observe import Common
 
 
@@ -27,6 +27,6 @@ def report(
     own = () if common.now is not None else (duration(job, time.monotonic() - started),)
     written = textfile.write(common.metrics_path, before + render((*families, *own)))
     if isinstance(written, Failure):
-        complain(job, written.failure())
+        print_error(job, written.failure())
         return 1
     return 0

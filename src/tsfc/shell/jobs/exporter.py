@@ -6,11 +6,11 @@ import time
 
 from returns.result import Failure
 
-from tsfc.core.exporter import families, last_success_in
+from tsfc.core.exporter import last_success_in, metrics
 from tsfc.core.faults import exit_status
 from tsfc.shell import textfile
 from tsfc.shell.clocks import unix_time
-from tsfc.shell.console import complain
+from tsfc.shell.console import print_error
 from tsfc.shell.jobs.common import report
 from tsfc.shell.tailscaled.observe import Common, observe
 
@@ -23,11 +23,11 @@ def run(common: Common) -> int:
     observed = observe(common)
     now = unix_time(common.now)
     if isinstance(observed, Failure):
-        complain(JOB, observed.failure().detail)
-        said = families(
+        print_error(JOB, observed.failure().detail)
+        said = metrics(
             None, now=now, last_success=last_success_in(textfile.read(common.metrics_path))
         )
         return report(JOB, common, said, started=started) or exit_status(observed.failure())
     return report(
-        JOB, common, families(observed.unwrap(), now=now, last_success=None), started=started
+        JOB, common, metrics(observed.unwrap(), now=now, last_success=None), started=started
     )

@@ -7,8 +7,9 @@ import time
 from returns.result import Failure
 
 from tsfc.core.faults import exit_status
-from tsfc.core.keepalive import Ping, families, pings
-from tsfc.shell.console import complain
+from tsfc.core.keepalive import metrics, pings
+from tsfc.core.tailscale.ping import Ping
+from tsfc.shell.console import print_error
 from tsfc.shell.jobs.common import report
 from tsfc.shell.tailscaled.localapi_pings import ping_all
 from tsfc.shell.tailscaled.observe import Common, observe, source
@@ -23,14 +24,14 @@ def run(common: Common, *, count: int, ping_timeout: float) -> int:
     started = time.monotonic()
     observed = observe(common)
     if isinstance(observed, Failure):
-        complain(JOB, observed.failure().detail)
-        return report(JOB, common, families(None), started=started) or exit_status(
+        print_error(JOB, observed.failure().detail)
+        return report(JOB, common, metrics(None), started=started) or exit_status(
             observed.failure()
         )
     round_ = send_all(source(common), pings(observed.unwrap()), count=count, timeout=ping_timeout)
     if round_.complaint is not None:
-        complain(JOB, round_.complaint)
-    return report(JOB, common, families(round_.answers), started=started)
+        print_error(JOB, round_.complaint)
+    return report(JOB, common, metrics(round_.answers), started=started)
 
 
 def send_all(asked: Source, to_send: tuple[Ping, ...], *, count: int, timeout: float) -> Round:

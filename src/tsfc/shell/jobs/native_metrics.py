@@ -8,7 +8,7 @@ from returns.result import Failure, Result
 
 from tsfc.core import native_metrics as native
 from tsfc.core.faults import Fault, exit_status
-from tsfc.shell.console import complain
+from tsfc.shell.console import print_error
 from tsfc.shell.jobs.common import report
 from tsfc.shell.tailscaled import source as tailscaled
 from tsfc.shell.tailscaled.observe import Common, read_input, source
@@ -21,7 +21,7 @@ def run(common: Common, metrics_file: str | None) -> int:
     started = time.monotonic()
     checked = _ask(common, metrics_file)
     if isinstance(checked, Failure):
-        complain(JOB, checked.failure().detail)
+        print_error(JOB, checked.failure().detail)
         return report(JOB, common, (native.up(is_up=False),), started=started) or exit_status(
             checked.failure()
         )

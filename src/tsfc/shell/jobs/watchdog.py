@@ -11,13 +11,13 @@ from returns.result import Failure, Result, Success
 from tsfc.core.faults import exit_status
 from tsfc.core.watchdog.effects import Effect, Log, RestartTailscaled, Warn
 from tsfc.core.watchdog.events import Failed, Observed, Outcome, Performed, Unobservable
-from tsfc.core.watchdog.families import families
+from tsfc.core.watchdog.metrics import metrics
 from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.state import from_files, is_state_file, to_files
 from tsfc.core.watchdog.step import step
 from tsfc.shell import statedir, systemd, textfile
 from tsfc.shell.clocks import instant
-from tsfc.shell.console import STDERR, STDOUT, complain, say
+from tsfc.shell.console import STDERR, STDOUT, print_error, say
 from tsfc.shell.jobs.common import report
 from tsfc.shell.tailscaled.observe import Common, observe
 
@@ -47,13 +47,13 @@ def run(common: Common, options: Options) -> int:
     """Does one run; does nothing where another one is at it."""
     locked = statedir.lock(options.state_dir)
     if isinstance(locked, Failure):
-        problem: statedir.Busy | str = locked.failure()
-        if isinstance(problem, statedir.Busy):
-            complain(
+        problem: statedir.Locked | str = locked.failure()
+        if isinstance(problem, statedir.Locked):
+            print_error(
                 JOB, f"another run holds the lock in {options.state_dir}: this one does nothing"
             )
             return 0
-        complain(JOB, problem)
+        print_error(JOB, problem)
         return 1
     hands = Hands(
         commit=lambda before, after: statedir.commit(options.state_dir, before, after),
@@ -70,7 +70,7 @@ def dry_run(common: Common, options: Options) -> int:
     """Decides and says what `run` would, from the state as it is; keeps nothing and restarts nothing."""
 
     def only_say() -> None:
-        complain(JOB, f"dry run: {options.unit} is not restarted")
+        print_error(JOB, f"dry run: {options.unit} is not restarted")
 
     return _run(
         common, options, Hands(commit=lambda _before, _after: Success(None), restart=only_say)
@@ -81,14 +81,14 @@ def _run(common: Common, options: Options, hands: Hands) -> int:
     started = time.monotonic()
     loaded = statedir.load(options.state_dir, is_state_file)
     if isinstance(loaded, Failure):
-        complain(JOB, loaded.failure())
+        print_error(JOB, loaded.failure())
         return 1
     observed = observe(common)
     fault = observed.failure() if isinstance(observed, Failure) else None
     now = instant(common.now)
     state, complaints = from_files(loaded.unwrap(), now=now)
     for complaint in complaints:
-        complain(JOB, complaint)
+        print_error(JOB, complaint)
 
     seen = step(
         state,
@@ -99,27 +99,27 @@ def _run(common: Common, options: Options, hands: Hands) -> int:
     files = to_files(seen.state)
     kept = hands.commit(loaded.unwrap(), files)
     if isinstance(kept, Failure):
-        complain(JOB, f"{kept.failure()}; nothing is restarted without it")
+        print_error(JOB, f"{kept.failure()}; nothing is restarted without it")
         return 1
     performed = _perform(seen.effects, hands, common)
     if performed is None:
         return report(
             JOB,
             common,
-            families(seen.state, seen.verdicts, now=now, policy=options.policy),
+            metrics(seen.state, seen.verdicts, now=now, policy=options.policy),
             started=started,
         ) or exit_status(fault)
 
     told = step(seen.state, performed, now=now, policy=options.policy)
     kept = hands.commit({name: text.encode() for name, text in files.items()}, to_files(told.state))
     if isinstance(kept, Failure):
-        complain(JOB, kept.failure())
+        print_error(JOB, kept.failure())
     _perform(told.effects, hands, common)
     has_failed = isinstance(kept, Failure) or isinstance(performed.outcome, Failed)
     return report(
         JOB,
         common,
-        families(told.state, seen.verdicts, now=now, policy=options.policy),
+        metrics(told.state, seen.verdicts, now=now, policy=options.policy),
         started=started,
     ) or int(has_failed)
 
@@ -132,7 +132,7 @@ def _perform(effects: tuple[Effect, ...], hands: Hands, common: Common) -> Perfo
             case Log(line=line):
                 say(STDERR if common.metrics_path == textfile.STANDARD_OUTPUT else STDOUT, line)
             case Warn(line=line):
-                complain(JOB, line)
+                print_error(JOB, line)
             case RestartTailscaled():
                 outcome = hands.restart()
                 performed = None if outcome is None else Performed(effect, outcome)

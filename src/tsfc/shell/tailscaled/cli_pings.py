@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 import time
 
-from tsfc.core.keepalive import ERROR, PAUSE_SECONDS, Answer, Ping
-from tsfc.core.tailscale.ping_cli import read_output
+from tsfc.core.keepalive import PAUSE_SECONDS
+from tsfc.core.tailscale.ping import ERROR, Ping, PingResult
+from tsfc.core.tailscale.ping_cli import parse_output
 from tsfc.core.text import one_line
 from tsfc.shell import program
 from tsfc.shell.tailscaled.pings import Round, allow_descriptors, summary
@@ -29,7 +30,7 @@ def ping_all(source: Cli, pings: tuple[Ping, ...], *, count: int, timeout: float
         *(() if timeout == DEFAULT_TIMEOUT_SECONDS else (f"--timeout={timeout:g}s",)),
     )
     children: list[subprocess.Popen[bytes]] = []
-    answers: dict[str, tuple[Answer, ...]] = {}
+    answers: dict[str, tuple[PingResult, ...]] = {}
     complaints: list[str] = []
     outputs: dict[int, Ping] = {}
     try:
@@ -50,7 +51,7 @@ def ping_all(source: Cli, pings: tuple[Ping, ...], *, count: int, timeout: float
         program.end_all(children)
     for descriptor, output in printed.items():
         ping, said = outputs[descriptor], output.decode(errors="replace")
-        answers[ping.peer] = read_output(said)
+        answers[ping.peer] = parse_output(said)
         if answers[ping.peer] == (ERROR,):
             complaints.append(
                 f"running `{' '.join(command)} {ping.ip}`: {one_line(said[:1200]) or 'it said nothing'}"

@@ -12,12 +12,13 @@ from urllib.parse import urlencode
 from msgspec import Struct
 from returns.result import Failure
 
-from tsfc.core.keepalive import ERROR, NO_REPLY, Answer, Ping, next_ping, read_answer
+from tsfc.core.keepalive import next_ping
+from tsfc.core.tailscale.ping import ERROR, NO_REPLY, Ping, PingResult, parse_response
 from tsfc.shell.signals import LONGEST_WAIT_SECONDS
 from tsfc.shell.tailscaled import localapi
 from tsfc.shell.tailscaled.pings import Round, allow_descriptors, summary
 from tsfc.shell.tailscaled.source import LocalAPI
-from tsfc.shell.unix_stream import CROWDED_SECONDS
+from tsfc.shell.unix_stream import CONNECT_RETRY_SECONDS
 
 PING = "/localapi/v0/ping"
 
@@ -51,7 +52,7 @@ class _Loop:
     """The loop of one round: for each peer a ping is to be sent, or waits for its answer, or that was the last."""
 
     def __init__(self, path: str, *, count: int, timeout: float) -> None:
-        self.answers: dict[Ping, tuple[Answer, ...]] = {}
+        self.answers: dict[Ping, tuple[PingResult, ...]] = {}
         self.complaints: list[str] = []
         self._path = path
         self._count = count
@@ -77,7 +78,7 @@ class _Loop:
             exchange.connection.close()
         self._selector.close()
 
-    def _note(self, ping: Ping, answers: tuple[Answer, ...]) -> None:
+    def _note(self, ping: Ping, answers: tuple[PingResult, ...]) -> None:
         """Notes a peer's answers so far, and plans its next ping, if there is to be one."""
         self.answers[ping] = answers
         pause = next_ping(answers, self._count)
@@ -122,7 +123,7 @@ class _Loop:
             if time.monotonic() >= deadline:
                 self._note(ping, (*self.answers[ping], NO_REPLY))
             else:
-                self._set_timer(time.monotonic() + CROWDED_SECONDS, ping, deadline)
+                self._set_timer(time.monotonic() + CONNECT_RETRY_SECONDS, ping, deadline)
             return
         except OSError as error:
             connection.close()
@@ -147,14 +148,14 @@ class _Loop:
         if piece and len(exchange.received) <= _ANSWER_LIMIT:
             return
         body = localapi.answer(f"pinging {exchange.ping.ip}", bytes(exchange.received))
-        read = body if isinstance(body, Failure) else read_answer(body.unwrap())
+        read = body if isinstance(body, Failure) else parse_response(body.unwrap())
         if isinstance(read, Failure):
             self.complaints.append(read.failure().detail)
             self._finish(exchange, ERROR)
         else:
             self._finish(exchange, read.unwrap())
 
-    def _finish(self, exchange: _Exchange, answer: Answer) -> None:
+    def _finish(self, exchange: _Exchange, answer: PingResult) -> None:
         self._selector.unregister(exchange.connection)
         exchange.connection.close()
         del self._sent[exchange.ping]

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from msgspec import Struct
 
-from tsfc.core.keepalive import Answer
+from tsfc.core.tailscale.ping import PingResult
 
 _SPARE_DESCRIPTORS = 64
 
@@ -16,7 +16,7 @@ _SPARE_DESCRIPTORS = 64
 class Round(Struct, frozen=True):
     """What a round came to."""
 
-    answers: Mapping[str, tuple[Answer, ...]]
+    answers: Mapping[str, tuple[PingResult, ...]]
     "By the name of the peer."
     complaint: str | None
     "One line about pings that went wrong, for all of them; None where none did."

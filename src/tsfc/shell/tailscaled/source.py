@@ -76,15 +76,15 @@ def _output(argv: tuple[str, ...], *, timeout: float) -> Result[bytes, Fault]:
     tried = f"running `{' '.join(argv)}`"
     ran = program.run(argv, timeout=timeout)
     if isinstance(ran, Failure):
-        problem: program.TooSlow | program.Unstartable = ran.failure()
+        problem: program.TimedOut | program.StartError = ran.failure()
         match problem:
-            case program.TooSlow(seconds=seconds):
+            case program.TimedOut(seconds=seconds):
                 return Failure(
                     Down(
                         f"{tried}: not done within {seconds:g} s; does tailscaled hang? see `journalctl -u tailscaled`, or give --timeout"
                     )
                 )
-            case program.Unstartable(detail=detail):
+            case program.StartError(detail=detail):
                 return Failure(
                     Unusable(
                         f"{tried}: {detail}; install Tailscale, or give --tailscale the path of the program"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from support.statuses import peer
 from tsfc.core.metrics.families import Family, Kind, Sample
-from tsfc.core.watchdog.families import families
-from tsfc.core.watchdog.policy import Documented
+from tsfc.core.watchdog.metrics import metrics
+from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import Reason, Verdict, step
 
@@ -38,7 +38,9 @@ def test_families_of_a_run_that_saw_peers() -> None:
         Verdict("d", Reason.RESTART, 601),
         Verdict("e", Reason.WAITING, 40),
     )
-    said = families(COUNTED, verdicts, now=NOW, policy=Documented(7, 8, frozenset({"b", "gone"})))
+    said = metrics(
+        COUNTED, verdicts, now=NOW, policy=ThresholdPolicy(7, 8, frozenset({"b", "gone"}))
+    )
     assert [(family.name, family.kind, family.help) for family in said] == [
         ("tailscale_watchdog_restarts_total", Kind.COUNTER, "Times tailscaled was restarted."),
         (
@@ -139,7 +141,7 @@ def test_families_of_a_run_that_saw_peers() -> None:
 def test_a_peer_is_on_relay_unless_its_reason_says_that_it_is_direct() -> None:
     """Whoever recovered is direct, whoever was just detected or is not to be restarted for is on relay."""
     said = values(
-        families(
+        metrics(
             State(), tuple(Verdict(reason, reason) for reason in Reason), now=NOW, policy=POLICY
         )
     )
@@ -151,7 +153,7 @@ def test_a_peer_is_on_relay_unless_its_reason_says_that_it_is_direct() -> None:
 
 def test_nothing_seen_is_no_series_of_a_peer() -> None:
     """Where nobody could be seen, nothing that was true once looks fresh: no peer, and no count of peers."""
-    said = values(families(COUNTED, None, now=NOW, policy=POLICY))
+    said = values(metrics(COUNTED, None, now=NOW, policy=POLICY))
     assert list(said) == [
         "tailscale_watchdog_restarts_total",
         "tailscale_watchdog_restart_failures_total",
@@ -167,7 +169,7 @@ def test_nothing_seen_is_no_series_of_a_peer() -> None:
 
 def test_no_peers_is_not_nothing_seen() -> None:
     """A tailnet without other nodes has no series of a peer, and counts 0 for each reason."""
-    said = values(families(State(), (), now=NOW, policy=POLICY))
+    said = values(metrics(State(), (), now=NOW, policy=POLICY))
     assert said["tailscale_watchdog_peer_state"] == []
     assert said["tailscale_watchdog_peer_relay_duration_seconds"] == []
     assert said["tailscale_watchdog_peer_excluded"] == []
@@ -176,7 +178,7 @@ def test_no_peers_is_not_nothing_seen() -> None:
 
 def test_no_success_and_no_restart_yet_are_no_samples() -> None:
     """Before tailscaled could be seen for the first time there is no instant at which it was; counters are there from the start, at 0."""
-    said = values(families(State(), None, now=NOW, policy=POLICY))
+    said = values(metrics(State(), None, now=NOW, policy=POLICY))
     assert "tailscale_watchdog_last_success_timestamp_seconds" not in said
     assert "tailscale_watchdog_last_restart_timestamp_seconds" not in said
     assert said["tailscale_watchdog_restarts_total"] == [({}, 0)]
@@ -187,7 +189,7 @@ def test_a_dead_daemon_that_looks_alive() -> None:
     state = State(last_success=T0 - 300)
     blind, seeing = (
         values(
-            families(step(state, event, now=NOW, policy=POLICY).state, None, now=NOW, policy=POLICY)
+            metrics(step(state, event, now=NOW, policy=POLICY).state, None, now=NOW, policy=POLICY)
         )
         for event in (DOWN, seen(peer("rpi3")))
     )
@@ -205,5 +207,5 @@ def test_two_peers_of_one_name_are_two_series() -> None:
     transition = step(
         State(), seen(relayed("rpi3", ID="nA"), relayed("rpi3", ID="nB")), now=NOW, policy=POLICY
     )
-    states = families(transition.state, transition.verdicts, now=NOW, policy=POLICY)[4]
+    states = metrics(transition.state, transition.verdicts, now=NOW, policy=POLICY)[4]
     assert states.samples == (Sample({"peer": "rpi3#nA"}, 1), Sample({"peer": "rpi3#nB"}, 1))

@@ -16,7 +16,7 @@ from tsfc.core.tailscale.peers import base_name
 from tsfc.core.tailscale.status import Status
 from tsfc.core.watchdog.effects import RestartTailscaled
 from tsfc.core.watchdog.events import Observed
-from tsfc.core.watchdog.policy import Documented, is_excluded
+from tsfc.core.watchdog.policy import ThresholdPolicy, is_excluded
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import Reason, Transition, Verdict, cooldown_left, step
 
@@ -24,7 +24,7 @@ HORIZON_SECONDS = 2**32
 "How far is looked ahead: more than the longest threshold and the longest cooldown together."
 
 
-class Outlook(Struct, frozen=True):
+class Forecast(Struct, frozen=True):
     """What is and what comes, under one policy."""
 
     verdicts: tuple[Verdict, ...] | None
@@ -45,30 +45,30 @@ class WhatIf(Struct, frozen=True):
     reason: Reason
 
 
-def outlook(state: State, status: Status, *, now: Instant, policy: Documented) -> Outlook:
+def forecast(state: State, status: Status, *, now: Instant, policy: ThresholdPolicy) -> Forecast:
     """Returns what the watchdog would say of a status, were this the moment of its next run, and what it would do next."""
     decided = _run(state, status, now, policy)
     left = cooldown_left(decided.state, now, policy)
     if decided.verdicts is None:
-        return Outlook(None, left, None, None)
+        return Forecast(None, left, None, None)
     due = _restart_of(decided)
     if due is not None:
-        return Outlook(decided.verdicts, left, 0, due)
+        return Forecast(decided.verdicts, left, 0, due)
 
     def later(seconds: int) -> str | None:
         return _restart_of(_run(decided.state, status, Instant(now.unix + seconds), policy))
 
     if later(HORIZON_SECONDS) is None:
-        return Outlook(decided.verdicts, left, None, None)
+        return Forecast(decided.verdicts, left, None, None)
     early, late = 0, HORIZON_SECONDS
     while late - early > 1:
         middle = (early + late) // 2
         early, late = (early, middle) if later(middle) is not None else (middle, late)
-    return Outlook(decided.verdicts, left, late, later(late))
+    return Forecast(decided.verdicts, left, late, later(late))
 
 
 def what_ifs(
-    state: State, status: Status, name: str, *, now: Instant, policy: Documented
+    state: State, status: Status, name: str, *, now: Instant, policy: ThresholdPolicy
 ) -> tuple[WhatIf, ...]:
     """Returns the policies beside this one under which the verdict on a peer would be another: of each option the nearest value."""
     current = _verdict(_run(state, status, now, policy), name)
@@ -83,8 +83,8 @@ def what_ifs(
 
 
 def _others(
-    state: State, verdict: Verdict, now: Instant, policy: Documented
-) -> Iterable[tuple[str, Documented]]:
+    state: State, verdict: Verdict, now: Instant, policy: ThresholdPolicy
+) -> Iterable[tuple[str, ThresholdPolicy]]:
     seconds, name = verdict.relay_seconds, verdict.peer
     if 0 < seconds <= policy.max_relay_seconds:
         yield f"--max-relay-seconds {seconds - 1}", replace(policy, max_relay_seconds=seconds - 1)
@@ -103,7 +103,7 @@ def _others(
         yield f"--exclude-peer {name}", replace(policy, excluded=policy.excluded | {name})
 
 
-def _run(state: State, status: Status, now: Instant, policy: Documented) -> Transition:
+def _run(state: State, status: Status, now: Instant, policy: ThresholdPolicy) -> Transition:
     return step(state, Observed(status), now=now, policy=policy)
 
 

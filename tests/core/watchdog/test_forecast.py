@@ -11,8 +11,8 @@ from tsfc.core.clock import Instant
 from tsfc.core.tailscale.status import Status
 from tsfc.core.watchdog.effects import RestartTailscaled
 from tsfc.core.watchdog.events import Observed
-from tsfc.core.watchdog.outlook import HORIZON_SECONDS, Outlook, WhatIf, outlook, what_ifs
-from tsfc.core.watchdog.policy import Documented
+from tsfc.core.watchdog.forecast import HORIZON_SECONDS, Forecast, WhatIf, forecast, what_ifs
+from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import Reason, Verdict, step
 
@@ -30,23 +30,25 @@ STATES = st.builds(
     relay_since=st.dictionaries(st.sampled_from(NAMES), st.integers(T0 - 40, T0), max_size=3),
     last_restart=st.none() | st.integers(T0 - 40, T0),
 )
-POLICIES = st.builds(Documented, SMALL, SMALL, st.frozensets(st.sampled_from(NAMES), max_size=2))
+POLICIES = st.builds(
+    ThresholdPolicy, SMALL, SMALL, st.frozensets(st.sampled_from(NAMES), max_size=2)
+)
 
 
 def _status(*peers: dict[str, object]) -> Status:
     return seen(*peers).status
 
 
-def _restart_at(state: State, status: Status, unix: int, policy: Documented) -> str | None:
+def _restart_at(state: State, status: Status, unix: int, policy: ThresholdPolicy) -> str | None:
     effects = step(state, Observed(status), now=Instant(unix), policy=policy).effects
     return next((effect.peer for effect in effects if isinstance(effect, RestartTailscaled)), None)
 
 
 @given(STATES, STATUSES, POLICIES)
 def test_the_next_restart_is_at_the_first_second_at_which_a_run_makes_one(
-    state: State, status: Status, policy: Documented
+    state: State, status: Status, policy: ThresholdPolicy
 ) -> None:
-    ahead = outlook(state, status, now=NOW, policy=policy)
+    ahead = forecast(state, status, now=NOW, policy=policy)
     kept = step(state, Observed(status), now=NOW, policy=policy)
     assert ahead.verdicts == kept.verdicts
     first = _restart_at(state, status, T0, policy)
@@ -64,7 +66,7 @@ def test_the_next_restart_is_at_the_first_second_at_which_a_run_makes_one(
 
 @given(STATES, STATUSES, POLICIES, SMALL, SMALL)
 def test_a_restart_that_is_due_stays_due(
-    state: State, status: Status, policy: Documented, early: int, more: int
+    state: State, status: Status, policy: ThresholdPolicy, early: int, more: int
 ) -> None:
     """What the halving takes for granted."""
     if _restart_at(state, status, T0 + early, policy):
@@ -73,36 +75,36 @@ def test_a_restart_that_is_due_stays_due(
 
 @given(WILD_STATES, WILD_STATUSES, WILD_INSTANTS, WILD_POLICIES)
 def test_there_is_an_outlook_for_everything(
-    state: State, status: Status, now: Instant, policy: Documented
+    state: State, status: Status, now: Instant, policy: ThresholdPolicy
 ) -> None:
-    ahead = outlook(state, status, now=now, policy=policy)
+    ahead = forecast(state, status, now=now, policy=policy)
     for verdict in ahead.verdicts or ():
         what_ifs(state, status, verdict.peer, now=now, policy=policy)
 
 
 def test_the_cooldown_that_is_left_is_that_of_the_line() -> None:
     state = State(relay_since={"a": T0 - 700}, last_restart=T0 - 400)
-    ahead = outlook(state, _status(relayed("a")), now=NOW, policy=POLICY)
-    assert ahead == Outlook((Verdict("a", Reason.COOLDOWN, 700),), 200, 200, "a")
+    ahead = forecast(state, _status(relayed("a")), now=NOW, policy=POLICY)
+    assert ahead == Forecast((Verdict("a", Reason.COOLDOWN, 700),), 200, 200, "a")
 
 
 def test_a_restart_that_is_due_begins_the_cooldown_of_the_others() -> None:
     state = State(relay_since={"a": T0 - 700, "b": T0 - 800})
-    ahead = outlook(state, _status(relayed("a"), relayed("b")), now=NOW, policy=POLICY)
-    assert ahead == Outlook(
+    ahead = forecast(state, _status(relayed("a"), relayed("b")), now=NOW, policy=POLICY)
+    assert ahead == Forecast(
         (Verdict("a", Reason.COOLDOWN, 700), Verdict("b", Reason.RESTART, 800)), 600, 0, "b"
     )
 
 
 def test_where_nobody_is_on_relay_no_restart_comes() -> None:
-    assert outlook(State(), _status(peer("a")), now=NOW, policy=POLICY) == Outlook(
+    assert forecast(State(), _status(peer("a")), now=NOW, policy=POLICY) == Forecast(
         (Verdict("a", Reason.DIRECT),), 0, None, None
     )
 
 
 def test_one_that_is_excluded_never_causes_a_restart() -> None:
     policy = replace(POLICY, excluded=frozenset({"a"}))
-    ahead = outlook(
+    ahead = forecast(
         State(relay_since={"a": T0 - 50}), _status(relayed("a")), now=NOW, policy=policy
     )
     assert (ahead.restart_seconds, ahead.restart_peer) == (None, None)
@@ -110,21 +112,21 @@ def test_one_that_is_excluded_never_causes_a_restart() -> None:
 
 def test_where_no_peer_can_be_judged_nothing_is_foretold() -> None:
     status = replace(_status(relayed("a")), backend_state="Stopped")
-    assert outlook(State(last_restart=T0 - 100), status, now=NOW, policy=POLICY) == Outlook(
+    assert forecast(State(last_restart=T0 - 100), status, now=NOW, policy=POLICY) == Forecast(
         None, 500, None, None
     )
 
 
 def test_the_horizon_is_behind_every_threshold() -> None:
     """Those that the command line takes."""
-    policy = Documented(10**9, 10**9)
-    ahead = outlook(State(last_restart=T0), _status(relayed("a")), now=NOW, policy=policy)
+    policy = ThresholdPolicy(10**9, 10**9)
+    ahead = forecast(State(last_restart=T0), _status(relayed("a")), now=NOW, policy=policy)
     assert ahead.restart_seconds == 10**9 + 1 < HORIZON_SECONDS
 
 
 @given(STATES, STATUSES, POLICIES)
 def test_under_another_policy_that_is_named_the_verdict_is_the_one_that_is_said(
-    state: State, status: Status, policy: Documented
+    state: State, status: Status, policy: ThresholdPolicy
 ) -> None:
     verdicts = step(state, Observed(status), now=NOW, policy=policy).verdicts or ()
     for verdict in verdicts:
@@ -142,7 +144,7 @@ def test_under_another_policy_that_is_named_the_verdict_is_the_one_that_is_said(
             )
 
 
-def _applied(policy: Documented, option: str) -> Documented:
+def _applied(policy: ThresholdPolicy, option: str) -> ThresholdPolicy:
     match option.split():
         case ["--max-relay-seconds", seconds]:
             return replace(policy, max_relay_seconds=int(seconds))

@@ -11,7 +11,7 @@ from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import DIRECT, Reason, Verdict
 
 
-def families(
+def metrics(
     state: State, verdicts: tuple[Verdict, ...] | None, *, now: Instant, policy: Policy
 ) -> tuple[Family, ...]:
     """Returns the metrics of one run: the state after it, its verdicts (None where no peer could be seen), and the policy, without which they mean little.
