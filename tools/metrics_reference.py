@@ -13,8 +13,8 @@ from tsfc.core.tailscale.ping import PingOutcome, PingResult
 from tsfc.core.tailscale.status import BACKEND_STATES, decode
 from tsfc.core.watchdog import metrics as watchdog
 from tsfc.core.watchdog.policy import Policy
-from tsfc.core.watchdog.state import State
-from tsfc.core.watchdog.step import Reason, Verdict
+from tsfc.core.watchdog.state import State, restart_at
+from tsfc.core.watchdog.track import Reason, Verdict
 
 STATUS = b"""{"Version": "1.0", "BackendState": "Running", "Self": {"KeyExpiry": "2030-01-01T00:00:00Z"},
 "Peer": {"nodekey:1": {"DNSName": "nas.tail1.ts.net.", "LastHandshake": "2029-01-01T00:00:00Z"}}}"""
@@ -42,7 +42,7 @@ them. When and why metrics are absent is in [jobs.md](jobs.md) and [policy.md](p
 def metrics() -> dict[str, tuple[Family, ...]]:
     """Returns all metrics of each job, made of a status and a state in which nothing is missing."""
     now = Instant(unix=1_900_000_000)
-    state = State(last_restart=1, last_success=1)
+    state = State(attempts=(restart_at(1),), last_success=1)
     return {
         "exporter": exporter.metrics(decode(STATUS).unwrap(), now=now.unix, last_success=None),
         "native-metrics": (native.up(is_up=True),),

@@ -20,10 +20,11 @@ from tsfc.core.metrics.exposition import render
 from tsfc.core.metrics.lint import check
 from tsfc.core.tailscale import ping
 from tsfc.core.tailscale.status import decode
-from tsfc.core.watchdog.effects import Log, RestartTailscaled
-from tsfc.core.watchdog.events import Done, Observed, Performed
+from tsfc.core.watchdog.effects import Apply, Log
+from tsfc.core.watchdog.events import Observed, Performed
 from tsfc.core.watchdog.metrics import metrics as watchdog_families
 from tsfc.core.watchdog.policy import ThresholdPolicy
+from tsfc.core.watchdog.remedy import Done
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import step
 
@@ -100,8 +101,8 @@ def watched() -> tuple[str, str]:
             if isinstance(effect, Log)
         ]
         for effect in transition.effects:
-            if isinstance(effect, RestartTailscaled):
-                state = step(state, Performed(effect, Done()), now=now, policy=policy).state
+            if isinstance(effect, Apply):
+                state = step(state, Performed(effect.attempt, Done()), now=now, policy=policy).state
         text = render(watchdog_families(state, transition.verdicts, now=now, policy=policy))
     return "".join(lines), text
 

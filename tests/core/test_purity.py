@@ -30,7 +30,6 @@ and the parser.
 RENDERS = {
     "tsfc.core.metrics.exposition",
     "tsfc.core.metrics.lint",
-    "tsfc.core.metrics.parse",
     "tsfc.core.native_metrics",
 }
 "The modules that turn metrics into text, or read that; all others know them as data."

@@ -22,11 +22,11 @@ from support.captures import START, TIMELINE, fault, hectic, seen, text
 from support.processes import complaints, run, wait_until
 from support.required import program
 from support.statuses import PATHS, peer
-from tsfc.core.evaluation import run as fold
-from tsfc.core.evaluation.observation import instant, parse
+from tsfc.core.evaluation.observation import instant, parse, status_of
 from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import Timeline, record
 from tsfc.core.watchdog.policy import ThresholdPolicy
+from tsfc.offline.host import OfflineHost
 from tsfc.offline.report import document as pages
 from tsfc.offline.report import report
 
@@ -326,6 +326,7 @@ def test_five_hundred_peers_over_a_month_stay_usable(box: Path, chromium: Browse
     chance = random.Random("month")  # noqa: S311 - no secret
     names = [f"peer-{number}" for number in range(500)]
     timeline, statistics, policy = Timeline(), Statistics(), ThresholdPolicy()
+    host = OfflineHost()
     paths = dict.fromkeys(names, "direct")
     for number in range(700):
         for name in chance.sample(names, 250):
@@ -335,10 +336,10 @@ def test_five_hundred_peers_over_a_month_stay_usable(box: Path, chromium: Browse
                 seen(START + 3700 * number, *(peer(name, path) for name, path in paths.items()))
             ).encode()
         ).unwrap()
-        sight = fold.seen(observation)
-        ran = fold.run(statistics.state, sight, now=instant(observation), policy=policy)
-        update(statistics, ran)
-        record(timeline, ran, sight, statistics)
+        observed = status_of(observation)
+        run, lines = host.run(observed, now=instant(observation), policy=policy)
+        update(statistics, run)
+        record(timeline, run, observed, lines, statistics)
     assert timeline.resolution > 1
     path = box / "month.html"
     assert (

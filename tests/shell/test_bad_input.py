@@ -99,6 +99,7 @@ def test_a_document_from_hell_is_one_line_for_each_job_and_tailscale_up_0(
         "exporter.prom",
         "keepalive.prom",
         "watchdog.prom",
+        "watchdog.json",
     }
 
 
@@ -191,7 +192,7 @@ def test_names_from_hell_stay_inside_their_labels_lines_and_files(box: Path, for
     assert after == {
         path: content for path, content in before.items() if not path.startswith("inner/")
     }
-    assert {path.name for path in inner.iterdir()} == {"e.prom", "w.prom", "state"}
+    assert {path.name for path in inner.iterdir()} == {"e.prom", "w.prom", "w.json", "state"}
 
 
 @pytest.mark.parametrize(

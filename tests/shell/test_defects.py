@@ -13,7 +13,7 @@ from support.processes import Forked, Ran, complaints, ended, run, series, start
 from support.programs import calls, program
 from support.servers import DERP_PONG, DIRECT_PONG, Request, Response, serving, tailscaled
 from support.statuses import encoded, peer
-from tsfc.core.watchdog.state import LastRun
+from tsfc.core.watchdog.files import LastRun
 from tsfc.shell import clocks
 
 T = 1_800_000_000

@@ -28,6 +28,8 @@ from support.processes import (
 from support.programs import calls, program
 from support.servers import serving
 from support.statuses import encoded, peer
+from tsfc.core.watchdog.remedy import Stage
+from tsfc.core.watchdog.state import decode
 from tsfc.shell import systemd
 
 T = 1_800_000_000
@@ -87,11 +89,11 @@ class Host:
         return calls(self.programs, "systemctl")
 
     def files(self) -> dict[str, str]:
-        """Returns what the state directory holds, without the lock and the document that tells of the last run."""
+        """The exported files of the state directory."""
         return {
             path.name: path.read_text()
             for path in self.state.iterdir()
-            if path.name not in {".lock", ".last_run"}
+            if path.name not in {".lock", "state.json"}
         }
 
     def exported(self) -> dict[str, float]:
@@ -202,9 +204,10 @@ def test_the_cooldown_is_on_the_disk_before_systemctl_runs(box: Path, forks: For
     seen = {path.name: path.read_text() for path in (box / "seen").iterdir()}
     assert seen[".last_restart"] == f"{T}\n"
     assert seen["peer_rpi3"] == STUCK["peer_rpi3"]
-    assert '"restart_pending":true' in seen[".last_run"]
-    assert not {".journal", ".tmp"} & set(seen)
-    assert "restart_pending" not in (host.state / ".last_run").read_text()
+    assert decode(seen["state.json"].encode()).unwrap().attempts[-1].stage is Stage.ASKED
+    assert ".tmp" not in seen
+    state = decode((host.state / "state.json").read_bytes()).unwrap()
+    assert state.attempts[-1].stage is Stage.DONE
 
 
 @pytest.mark.parametrize(
@@ -521,7 +524,7 @@ def test_files_from_hell_in_the_state_directory_harm_nothing(box: Path, forks: F
     assert all("in the state directory" in complaint for complaint in complaints("watchdog", ran))
     assert host.restarts() == ["restart tailscaled.service"]
     after = {name: content for name, content in tree(box).items() if not name.startswith("state")}
-    assert set(after) == {*outside, "a.prom", "bin/systemctl.calls"}
+    assert set(after) == {*outside, "a.prom", "a.json", "bin/systemctl.calls"}
     assert host.run(now=T + 1) == (
         0,
         "COOLDOWN: rpi3 exceeded threshold but in cooldown (599s remaining)\n",

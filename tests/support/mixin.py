@@ -13,12 +13,11 @@ import yaml
 
 from support.processes import Ran
 from support.required import program
-from tsfc.shell.jobs import exporter, keepalive, native_metrics, watchdog
 
 ROOT = Path(__file__).parents[2]
 MIXIN = ROOT / "mixin"
 RULE_FILES = ("rules.yaml", "alerts.yaml")
-JOBS = [exporter.JOB, native_metrics.JOB, keepalive.JOB, watchdog.JOB]
+JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
 
 
 @cache

@@ -28,7 +28,7 @@ from support.processes import (
     wait_until,
 )
 from support.statuses import PATHS, encoded, peer
-from tsfc.core.watchdog.step import Reason
+from tsfc.core.watchdog.track import Reason
 from tsfc.view.model import quantity, span
 from tsfc.view.sentences import OUTCOMES, RULES
 
@@ -204,7 +204,7 @@ def test_without_a_watchdog_it_says_so_and_shows_the_rest(box: Path, known: Path
     ran = _shown(box, known, ("peers",), peer("a"), peer("b", "derp"), peer("c", "offline"))
     assert (ran.status, ran.stderr) == (0, "")
     assert (
-        f"reading {known}: No such file or directory, so what the watchdog makes of the peers is unknown; run it, or give its --watchdog-metrics\n"
+        f"reading {known.with_suffix('.json')}: No such file or directory; the watchdog's verdicts are unknown; run it, or give its --watchdog-metrics\n"
         in ran.stdout
     )
     assert {name: cells[-1] for name, cells in _rows(ran.stdout).items()} == {
@@ -214,21 +214,22 @@ def test_without_a_watchdog_it_says_so_and_shows_the_rest(box: Path, known: Path
     }
     explained = _shown(box, known, ("explain", "b"), peer("b", "derp"))
     assert "What the watchdog makes of it is unknown.\n" in explained.stdout
-    assert str(known) in explained.stdout
+    assert str(known.with_suffix(".json")) in explained.stdout
 
 
 @pytest.mark.parametrize(
     "text",
     [b"", b"x 1\n", b"\xff", b"x y z\n", b"tailscale_watchdog_last_run_timestamp_seconds NaN\n"],
 )
-def test_metrics_that_are_not_the_watchdogs_are_one_line(
+def test_what_is_not_the_watchdogs_snapshot_is_one_line(
     box: Path, known: Path, text: bytes
 ) -> None:
-    known.write_bytes(text)
+    snapshot = known.with_suffix(".json")
+    snapshot.write_bytes(text)
     ran = _shown(box, known, ("peers",), peer("a"))
     assert (ran.status, ran.stderr) == (0, "")
     assert (
-        len([line for line in ran.stdout.splitlines() if line.startswith(f"reading {known}: ")])
+        len([line for line in ran.stdout.splitlines() if line.startswith(f"reading {snapshot}: ")])
         == 1
     )
 

@@ -19,7 +19,7 @@ from tsfc.shell import defaults, signals
 
 if TYPE_CHECKING:
     from tsfc.core.watchdog.policy import ThresholdPolicy
-    from tsfc.shell.tailscaled.observe import Common
+    from tsfc.shell.tailscaled.observe import RunOptions
 
 
 class _Parser(argparse.ArgumentParser):
@@ -402,7 +402,9 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--now", type=_unix_time, metavar="SECONDS", help="Unix time to use instead of the clock"
     )
-    parser.set_defaults(status_file=None, metrics_path=None, default_metrics_path=None)
+    parser.set_defaults(
+        status_file=None, metrics_file=None, metrics_path=None, default_metrics_path=None
+    )
 
 
 def _add_status_file(parser: argparse.ArgumentParser) -> None:
@@ -414,36 +416,46 @@ def _add_status_file(parser: argparse.ArgumentParser) -> None:
 
 
 def _exporter(options: argparse.Namespace) -> int:
+    from tsfc.shell import oneshot, textfile
+    from tsfc.shell.host import System
     from tsfc.shell.jobs import exporter
 
-    return exporter.run(_common(options))
+    host = System("exporter", _run_options(options))
+
+    def last_exposition() -> str:
+        return textfile.read(host.options.metrics_path)
+
+    return oneshot.run(host, lambda host: exporter.run(host, last_exposition=last_exposition))
 
 
 def _native_metrics(options: argparse.Namespace) -> int:
+    from tsfc.shell import oneshot
+    from tsfc.shell.host import System
     from tsfc.shell.jobs import native_metrics
 
-    return native_metrics.run(_common(options), options.metrics_file)
+    return oneshot.run(System("native-metrics", _run_options(options)), native_metrics.run)
 
 
 def _keepalive(options: argparse.Namespace) -> int:
+    from tsfc.shell import oneshot
+    from tsfc.shell.host import System
     from tsfc.shell.jobs import keepalive
 
-    return keepalive.run(_common(options), count=options.count, ping_timeout=options.ping_timeout)
+    return oneshot.run(
+        System("keepalive", _run_options(options)),
+        lambda host: keepalive.run(host, count=options.count, ping_timeout=options.ping_timeout),
+    )
 
 
 def _watchdog(options: argparse.Namespace) -> int:
-    from tsfc.shell.jobs import watchdog
+    from tsfc.shell import oneshot
+    from tsfc.shell.host import DryRun, System
 
-    told = watchdog.Options(
-        policy=_policy(options),
-        state_dir=options.state_dir,
-        unit=options.unit,
-        restart_socket=options.restart_socket,
-    )
     if options.dry_run:
         options.default_metrics_path = None
-        return watchdog.dry_run(_common(options), told)
-    return watchdog.run(_common(options), told)
+    host_type = DryRun if options.dry_run else System
+    host = host_type("watchdog", _run_options(options), options.unit, options.restart_socket)
+    return oneshot.watchdog(host, state_dir=options.state_dir, policy=_policy(options))
 
 
 def _capture(options: argparse.Namespace) -> int:
@@ -459,7 +471,7 @@ def _capture(options: argparse.Namespace) -> int:
         max_size=options.max_size,
         keep=options.keep,
     )
-    return recording.run(_common(options), told)
+    return recording.run(_run_options(options), told)
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -512,13 +524,15 @@ def _peers(options: argparse.Namespace) -> int:
         options.watch,
         options.format == "json",
     )
-    return peers.run(_common(options), told)
+    return peers.run(_run_options(options), told)
 
 
 def _explain(options: argparse.Namespace) -> int:
     from tsfc.view import command as peers
 
-    return peers.explain(_common(options), peers.Options(options.watchdog_metrics), options.peer)
+    return peers.explain(
+        _run_options(options), peers.Options(options.watchdog_metrics), options.peer
+    )
 
 
 def _policy(options: argparse.Namespace) -> ThresholdPolicy:
@@ -546,15 +560,16 @@ def _units(options: argparse.Namespace) -> int:
     return cli_units.start(options)
 
 
-def _common(options: argparse.Namespace) -> Common:
-    from tsfc.shell.tailscaled.observe import Common
+def _run_options(options: argparse.Namespace) -> RunOptions:
+    from tsfc.shell.tailscaled.observe import RunOptions
 
-    return Common(
+    return RunOptions(
         source=options.source,
         socket=options.socket,
         tailscale=options.tailscale,
         timeout=options.timeout,
         status_file=options.status_file,
+        metrics_file=options.metrics_file,
         now=options.now,
         metrics_path=options.default_metrics_path
         if options.metrics_path is None

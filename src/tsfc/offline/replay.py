@@ -15,14 +15,14 @@ from returns.result import Failure
 
 from tsfc.core.evaluation import output, summary
 from tsfc.core.evaluation import policies as compare
-from tsfc.core.evaluation import run as fold
-from tsfc.core.evaluation.observation import Observation, instant
+from tsfc.core.evaluation.observation import Observation, instant, status_of
 from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import Timeline, record
 from tsfc.core.watchdog.metrics import metrics
 from tsfc.core.watchdog.policy import Policy
-from tsfc.core.watchdog.step import Verdict
+from tsfc.core.watchdog.track import Verdict
 from tsfc.offline.capture.read import Broken, Skipped, observations
+from tsfc.offline.host import OfflineHost
 from tsfc.offline.parallel import ParallelError, run_all
 from tsfc.offline.progress import shown
 from tsfc.offline.report import document as pages
@@ -133,6 +133,7 @@ def run(options: Options) -> int:
 def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Folded:
     """Replays one capture and writes what is to be said of it; adds to a `timeline` what it saw, under the first policy."""
     tallies = tuple(Statistics() for _ in task.policies)
+    hosts = tuple(OfflineHost() for _ in task.policies)
     troubles = Troubles()
     verdicts: tuple[Verdict, ...] | None = None
     is_first = True
@@ -141,16 +142,16 @@ def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Folded
             output.opening("capture", task.source, is_json=task.is_json, has_header=task.has_header)
         )
     for observation in _observed(task, troubles):
-        sight, now = fold.seen(observation), instant(observation)
-        for statistics, policy in zip(tallies[1:], task.policies[1:], strict=True):
-            update(statistics, fold.run(statistics.state, sight, now=now, policy=policy))
-        ran = fold.run(tallies[0].state, sight, now=now, policy=task.policies[0])
-        update(tallies[0], ran)
+        observed, now = status_of(observation), instant(observation)
+        for statistics, host, policy in zip(tallies[1:], hosts[1:], task.policies[1:], strict=True):
+            update(statistics, host.run(observed, now=now, policy=policy)[0])
+        run, lines = hosts[0].run(observed, now=now, policy=task.policies[0])
+        update(tallies[0], run)
         if timeline is not None:
-            record(timeline, ran, sight, tallies[0])
-        verdicts = ran.verdicts
-        if ran.lines and not task.is_comparison:
-            write(output.said(now.unix, ran.lines, is_json=task.is_json, is_first=is_first))
+            record(timeline, run, observed, lines, tallies[0])
+        verdicts = run.verdicts
+        if lines and not task.is_comparison:
+            write(output.said(now.unix, lines, is_json=task.is_json, is_first=is_first))
             is_first = False
     complaints = _complaints(task, troubles, tallies[0])
     if task.is_comparison:

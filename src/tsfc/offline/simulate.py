@@ -18,13 +18,13 @@ from returns.result import Failure
 
 from tsfc.core.evaluation import output, summary
 from tsfc.core.evaluation import policies as compare
-from tsfc.core.evaluation import run as fold
-from tsfc.core.evaluation.observation import Observation, line
+from tsfc.core.evaluation.observation import Observation, line, status_of
 from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import Timeline, record
-from tsfc.core.watchdog.events import Done, Outcome
 from tsfc.core.watchdog.policy import Policy
-from tsfc.core.watchdog.step import DIRECT
+from tsfc.core.watchdog.remedy import Attempt, Done, Outcome
+from tsfc.core.watchdog.track import DIRECT
+from tsfc.offline.host import OfflineHost
 from tsfc.offline.parallel import ParallelError, run_all
 from tsfc.offline.progress import shown
 from tsfc.offline.report import document as pages
@@ -151,11 +151,12 @@ def simulate(
     needless = curable = 0
     unserved = before = 0.0
 
-    def restart() -> Outcome:
+    def apply(_: Attempt) -> Outcome:
         nonlocal needless
         needless += not world.restart()
         return Done()
 
+    host = OfflineHost(apply)
     while (at := world.next_watchdog_run()) < task.seconds:
         world.advance(at)
         unserved += (at - before) * curable
@@ -167,16 +168,16 @@ def simulate(
         )
         if keep is not None:
             keep(observation)
-        sight = fold.seen(observation)
-        ran = fold.run(statistics.state, sight, now=now, policy=task.policy, restart=restart)
-        update(statistics, ran)
+        observed = status_of(observation)
+        run, lines = host.run(observed, now=now, policy=task.policy)
+        update(statistics, run)
         if timeline is not None:
-            record(timeline, ran, sight, statistics)
-        if ran.lines:
-            write(now.unix, ran.lines)
+            record(timeline, run, observed, lines, statistics)
+        if lines:
+            write(now.unix, lines)
         curable = sum(
             world.curable(verdict.peer)
-            for verdict in ran.verdicts or ()
+            for verdict in run.verdicts or ()
             if verdict.reason not in DIRECT
         )
         before = at

@@ -1,9 +1,4 @@
-"""The watchdog's state directory: a lock, and files that change together or not at all.
-
-Files change one by one, so a change of several is first written down whole, in `.journal`: from then on it will be
-made, by this run or by the next. Each step is a temporary file, synced, and a rename. A kill at any instruction leaves
-the state before or the state after.
-"""
+"""The watchdog's state directory: its lock, `state.json`, and the exported files."""
 
 from __future__ import annotations
 
@@ -11,23 +6,18 @@ import fcntl
 import os
 import stat
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
-import msgspec
 from msgspec import Struct
 from returns.result import Failure, Result, Success
 
+from tsfc.core.clock import Instant
+from tsfc.core.watchdog.files import OBSOLETE, STATE, from_directory, is_script_file, to_files
+from tsfc.core.watchdog.state import State, encode
 from tsfc.shell.atomic import atomic_write, write_all
 
-LOCK, JOURNAL, TEMPORARY = ".lock", ".journal", ".tmp"
-_READ_LIMIT = 2**16
-"Bytes of a state file; one has 20."
-
-
-class Journal(Struct, frozen=True, forbid_unknown_fields=True):
-    """A change that was decided: the new text of each file, or null for one that is to go."""
-
-    files: dict[str, str | None]
+LOCK, TEMPORARY = ".lock", ".tmp"
+_READ_LIMIT = 2**24
+"Bytes. The state of 10,000 peers on relay has 0.5 MB."
 
 
 class Locked(Struct, frozen=True):
@@ -35,16 +25,59 @@ class Locked(Struct, frozen=True):
 
 
 class Lock(Struct, frozen=True):
-    """The lock is held while this process has the descriptor open, and no longer than it lives."""
+    """The lock, held until the descriptor is closed or the process ends."""
 
     descriptor: int
 
 
-_DECODER = msgspec.json.Decoder(Journal)
+class CommitError(Struct, frozen=True):
+    """A file that could not be written durably."""
+
+    detail: str
+    is_replaced: bool
+    "The next run reads the new content; only a power failure could bring the old one back."
+
+
+class Directory(Struct, frozen=True):
+    """A state directory whose lock is held."""
+
+    path: str
+
+    def load(self, now: Instant) -> Result[tuple[State, tuple[str, ...]], str]:
+        """The state, and a line for each damaged file."""
+        document = read(self.path, STATE)
+        if document is not None:
+            return Success(from_directory(document, {}, now=now))
+        files = read_all(self.path, is_script_file)
+        if isinstance(files, Failure):
+            return Failure(files.failure())
+        return Success(from_directory(None, files.unwrap(), now=now))
+
+    def commit(self, state: State) -> Result[None, CommitError]:
+        """Replace `state.json` in one step, durably."""
+        return commit(self.path, STATE, encode(state))
+
+    def export(self, state: State) -> Result[None, str]:
+        """Write the scripts' files, and remove those of an older tsfc."""
+        return export(
+            self.path, to_files(state), lambda name: is_script_file(name) or name in OBSOLETE
+        )
+
+
+class ReadOnly(Directory, frozen=True):
+    """A state directory that a dry run leaves as it is."""
+
+    def commit(self, state: State) -> Result[None, CommitError]:  # noqa: ARG002
+        """Change nothing."""
+        return Success(None)
+
+    def export(self, state: State) -> Result[None, str]:  # noqa: ARG002
+        """Change nothing."""
+        return Success(None)
 
 
 def lock(directory: str) -> Result[Lock, Locked | str]:
-    """Makes the directory where there is none, and takes its lock, or tells at once that another run has it."""
+    """Create the directory if it is missing, and take its lock without waiting."""
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         descriptor = os.open(
@@ -53,109 +86,95 @@ def lock(directory: str) -> Result[Lock, Locked | str]:
             0o600,
         )
     except OSError as error:
-        return Failure(_complaint("locking", directory, error))
+        return Failure(_problem("locking", directory, error))
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
-        return Failure(
-            Locked()
-            if isinstance(error, BlockingIOError)
-            else _complaint("locking", directory, error)
-        )
+        if isinstance(error, BlockingIOError):
+            return Failure(Locked())
+        return Failure(_problem("locking", directory, error))
     return Success(Lock(descriptor))
 
 
-def load(
-    directory: str, is_state_file: Callable[[str], bool]
-) -> Result[dict[str, bytes | None], str]:
-    """Returns the content of each state file by its name, None for one that cannot be read. Changes nothing.
+def read(directory: str, name: str) -> bytes | None:
+    """The content of a file; empty if it cannot be read, None if there is none."""
+    try:
+        os.lstat(os.path.join(directory, name))
+    except OSError:
+        return None
+    return _read(os.path.join(directory, name)) or b""
 
-    A change that was journalled counts as made. A directory that does not exist is empty.
+
+def read_all(
+    directory: str, is_wanted: Callable[[str], bool]
+) -> Result[dict[str, bytes | None], str]:
+    """The contents of files by name, None for one that cannot be read.
+
+    A directory that does not exist is empty.
     """
     try:
-        names = [
-            name for name in os.listdir(directory) if is_state_file(name) and name.isprintable()
-        ]
+        names = [name for name in os.listdir(directory) if is_wanted(name) and name.isprintable()]
     except FileNotFoundError:
         return Success({})
     except OSError as error:
-        return Failure(_complaint("reading", directory, error))
-    files = {name: _read(os.path.join(directory, name)) for name in names}
-    for name, text in _journalled(directory).items():
-        if text is None:
-            files.pop(name, None)
-        else:
-            files[name] = text.encode()
-    return Success(files)
+        return Failure(_problem("reading", directory, error))
+    return Success({name: _read(os.path.join(directory, name)) for name in names})
 
 
-def commit(
-    directory: str, before: Mapping[str, bytes | None], after: Mapping[str, str]
-) -> Result[None, str]:
-    """Makes the files that were loaded as `before` into `after`; durable when it returns. The lock must be held.
-
-    A file that a journal was to change is written in any case, since `before` says what it should hold, not what it does.
-    """
-    unsettled = _journalled(directory)
-    changes: dict[str, str | None] = {
-        name: text
-        for name, text in after.items()
-        if name in unsettled or before.get(name) != text.encode()
-    }
-    changes |= {name: None for name in (*before, *unsettled) if name not in after}
+def commit(directory: str, name: str, data: bytes) -> Result[None, CommitError]:
+    """Replace a file in one step, durably. The lock must be held."""
     try:
-        if len(changes) > 1:
-            _write(directory, JOURNAL, msgspec.json.encode(Journal(changes)))
-            _sync(directory)
-        for name, text in changes.items():
-            if text is None:
-                _remove(directory, name)
-            else:
-                _write(directory, name, text.encode())
-        if changes:
-            _sync(directory)
-        _remove(directory, JOURNAL)
+        _replace(directory, name, data)
     except OSError as error:
-        return Failure(_complaint("writing", directory, error))
+        return Failure(CommitError(_problem("writing", directory, error), is_replaced=False))
+    try:
+        _sync(directory)
+    except OSError as error:
+        return Failure(CommitError(_problem("writing", directory, error), is_replaced=True))
     return Success(None)
 
 
-def _journalled(directory: str) -> Mapping[str, str | None]:
-    raw = _read(os.path.join(directory, JOURNAL), limit=None)
-    if raw is None:
-        return {}
+def export(
+    directory: str, files: Mapping[str, str], is_exported: Callable[[str], bool]
+) -> Result[None, str]:
+    """Make these files, and no others that `is_exported` names, exist in the directory.
+
+    Only what differs is written. The lock must be held.
+    """
+    existing = read_all(directory, is_exported)
+    if isinstance(existing, Failure):
+        return Failure(existing.failure())
+    old = existing.unwrap()
     try:
-        files = _DECODER.decode(raw).files
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return {}
-    return {name: text for name, text in files.items() if "/" not in name}
+        for name, text in files.items():
+            if old.get(name) != text.encode():
+                _replace(directory, name, text.encode())
+        for name in old.keys() - files.keys():
+            os.unlink(os.path.join(directory, name))
+    except OSError as error:
+        name = os.path.basename(error.filename2 or error.filename or "")
+        return Failure(f"exporting {name} to {directory}: {error.strerror}; remove it")
+    return Success(None)
 
 
-def _read(path: str, limit: int | None = _READ_LIMIT) -> bytes | None:
+def _read(path: str) -> bytes | None:
     try:
-        descriptor = os.open(
-            path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-        )  # a named pipe would wait for a writer
+        # Without O_NONBLOCK a named pipe would wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return None
-            return file.read(-1 if limit is None else limit)
+            return file.read(_READ_LIMIT)
     except OSError:
         return None
 
 
-def _write(directory: str, name: str, data: bytes) -> None:
-    with atomic_write(
-        os.path.join(directory, name), os.path.join(directory, TEMPORARY), 0o644
-    ) as descriptor:
+def _replace(directory: str, name: str, data: bytes) -> None:
+    temporary = os.path.join(directory, TEMPORARY)
+    with atomic_write(os.path.join(directory, name), temporary, 0o644) as descriptor:
         write_all(descriptor, data)
         os.fsync(descriptor)
-
-
-def _remove(directory: str, name: str) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(os.path.join(directory, name))
 
 
 def _sync(directory: str) -> None:
@@ -166,5 +185,8 @@ def _sync(directory: str) -> None:
         os.close(descriptor)
 
 
-def _complaint(verb: str, directory: str, error: OSError) -> str:
-    return f"{verb} the state in {directory}: {error.strerror}; run as a user who may write there and see to the disk, or give --state-dir"
+def _problem(verb: str, directory: str, error: OSError) -> str:
+    return (
+        f"{verb} the state in {directory}: {error.strerror}; "
+        "check permissions and disk space, or give --state-dir"
+    )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from returns.result import Failure, Result, Success
 
 from tsfc.core.text import one_line
-from tsfc.core.watchdog.events import Done, Failed, Outcome
+from tsfc.core.watchdog.remedy import Done, Failed, Outcome
 from tsfc.shell import program
 from tsfc.shell.unix_stream import connect, receive
 

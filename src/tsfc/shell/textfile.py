@@ -40,6 +40,11 @@ def write(path: str, text: str) -> Result[None, str]:
     return Success(None)
 
 
+def snapshot_path(path: str) -> str:
+    """Where a job's snapshot lies: beside its metrics, as `.json` in place of `.prom`."""
+    return f"{path.removesuffix('.prom')}.json"
+
+
 def read(path: str | None) -> str:
     """Returns what the file holds now; nothing where it cannot be read, is not text, or there is none."""
     if path is None or path == STANDARD_OUTPUT:

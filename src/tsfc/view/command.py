@@ -10,16 +10,15 @@ from returns.result import Failure, Result, Success
 
 from tsfc.core.clock import Instant
 from tsfc.core.keepalive import overall_result, pings
-from tsfc.core.metrics.parse import read
 from tsfc.core.tailscale import status as statuses
 from tsfc.core.tailscale.ping import PingResult
 from tsfc.core.tailscale.status import Status
-from tsfc.core.text import one_line
-from tsfc.core.watchdog.memory import Memory, remembered
+from tsfc.core.watchdog.snapshot import Snapshot, decode
+from tsfc.shell import textfile
 from tsfc.shell.clocks import unix_time
 from tsfc.shell.console import STDOUT, print_error, write_out
-from tsfc.shell.jobs.keepalive import send_all
-from tsfc.shell.tailscaled.observe import Common, observe, source
+from tsfc.shell.host import System
+from tsfc.shell.tailscaled.observe import RunOptions, observe
 from tsfc.view import document, sentences, table
 from tsfc.view.model import View, view
 
@@ -41,7 +40,7 @@ class Options(Struct, frozen=True):
     is_json: bool = False
 
 
-def run(common: Common, options: Options) -> int:
+def run(common: RunOptions, options: Options) -> int:
     """Shows the peers; returns the exit status."""
     while True:
         looked = _look(PEERS, common, options)
@@ -61,7 +60,7 @@ def run(common: Common, options: Options) -> int:
         time.sleep(options.watch)
 
 
-def explain(common: Common, options: Options, peer: str) -> int:
+def explain(common: RunOptions, options: Options, peer: str) -> int:
     """Explains one peer; returns the exit status."""
     looked = _look(EXPLAIN, common, options)
     if isinstance(looked, Failure):
@@ -75,7 +74,7 @@ def explain(common: Common, options: Options, peer: str) -> int:
     return 0
 
 
-def _look(tool: str, common: Common, options: Options) -> Result[View, str]:
+def _look(tool: str, common: RunOptions, options: Options) -> Result[View, str]:
     observed = observe(common)
     if isinstance(observed, Failure):
         return Failure(observed.failure().detail)
@@ -95,34 +94,28 @@ def _look(tool: str, common: Common, options: Options) -> Result[View, str]:
     )
 
 
-def _memory(path: str) -> Result[Memory, str]:
-    """Reads what the watchdog remembers from its metrics, which everybody may."""
-    advice = (
-        "so what the watchdog makes of the peers is unknown; run it, or give its --watchdog-metrics"
-    )
+def _memory(metrics_path: str) -> Result[Snapshot, str]:
+    """Read the watchdog's snapshot, which lies beside its metrics."""
+    path = textfile.snapshot_path(metrics_path)
+    advice = "the watchdog's verdicts are unknown; run it, or give its --watchdog-metrics"
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read(LIMIT)
-    except (OSError, UnicodeDecodeError) as error:
-        return Failure(
-            f"reading {path}: {getattr(error, 'strerror', None) or 'it is no text'}, {advice}"
-        )
-    samples = read(text)
-    memory = (
-        Failure(samples.failure()) if isinstance(samples, Failure) else remembered(samples.unwrap())
-    )
-    return (
-        Failure(f"reading {path}: {one_line(memory.failure())}, {advice}")
-        if isinstance(memory, Failure)
-        else memory
-    )
+        with open(path, "rb") as file:
+            raw = file.read(LIMIT)
+    except OSError as error:
+        return Failure(f"reading {path}: {error.strerror}; {advice}")
+    snapshot = decode(raw)
+    if isinstance(snapshot, Failure):
+        return Failure(f"reading {path}: {snapshot.failure()}; {advice}")
+    return snapshot
 
 
-def _latencies(tool: str, common: Common, status: Status, timeout: float) -> dict[str, PingResult]:
+def _latencies(
+    tool: str, common: RunOptions, status: Status, timeout: float
+) -> dict[str, PingResult]:
     """Pings each peer once, all at the same time."""
     if not statuses.is_running(status):
         return {}
-    round_ = send_all(source(common), pings(status), count=1, timeout=timeout)
+    round_ = System(tool, common).ping(pings(status), count=1, timeout=timeout)
     if round_.complaint is not None:
         print_error(tool, round_.complaint)
     return {peer: overall_result(answers) for peer, answers in round_.answers.items()}

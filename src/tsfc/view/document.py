@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from tsfc.core.tailscale import status as statuses
+from tsfc.core.watchdog.state import last_restart
 from tsfc.view.model import Row, View, health
 
 
@@ -25,7 +26,7 @@ def encoded(view: View) -> str:
         else {
             "last_run": memory.state.last_run.unix if memory.state.last_run else None,
             "last_success": memory.state.last_success,
-            "last_restart": memory.state.last_restart,
+            "last_restart": last_restart(memory.state),
             "restarts": memory.state.restarts,
             "max_relay_seconds": memory.policy.max_relay_seconds,
             "cooldown_seconds": memory.policy.cooldown_seconds,

@@ -15,8 +15,8 @@ from tsfc.core.tailscale.ping import PingResult
 from tsfc.core.tailscale.status import Status
 from tsfc.core.text import one_line, printable
 from tsfc.core.watchdog.forecast import Forecast, forecast
-from tsfc.core.watchdog.memory import Memory
-from tsfc.core.watchdog.step import DIRECT, Reason, Verdict
+from tsfc.core.watchdog.snapshot import Snapshot
+from tsfc.core.watchdog.track import DIRECT, Reason, Verdict
 
 TROUBLE = (Reason.RESTART, Reason.COOLDOWN, Reason.WAITING, Reason.DETECTED, Reason.EXCLUDED)
 "Verdicts of peers on relay, the worst first."
@@ -57,7 +57,7 @@ class View(Struct, frozen=True):
     "Unix time."
     name: str
     status: Status
-    memory: Memory | None
+    memory: Snapshot | None
     forecast: Forecast | None
     "None where the memory could not be read, or no peer can be judged."
     rows: tuple[Row, ...]
@@ -68,7 +68,7 @@ class View(Struct, frozen=True):
 
 def view(
     status: Status,
-    memory: Memory | None,
+    memory: Snapshot | None,
     *,
     now: Instant,
     latencies: Mapping[str, PingResult],
@@ -135,7 +135,7 @@ def quantity(number: int) -> str:
 
 def _row(
     peer: Peer,
-    memory: Memory | None,
+    memory: Snapshot | None,
     ahead: Forecast | None,
     verdict: Verdict | None,
     *,
@@ -169,7 +169,7 @@ def _row(
     )
 
 
-def _next(verdict: Verdict | None, memory: Memory | None, ahead: Forecast | None) -> str:
+def _next(verdict: Verdict | None, memory: Snapshot | None, ahead: Forecast | None) -> str:
     if verdict is None or memory is None or ahead is None:
         return "unknown"
     match verdict.reason:

@@ -13,8 +13,8 @@ from tsfc.core.tailscale.peers import is_watched, named
 from tsfc.core.tailscale.status import PeerStatus
 from tsfc.core.text import one_line
 from tsfc.core.watchdog.forecast import Forecast, WhatIf, what_ifs
-from tsfc.core.watchdog.memory import Memory
-from tsfc.core.watchdog.step import Reason
+from tsfc.core.watchdog.snapshot import Snapshot
+from tsfc.core.watchdog.track import Reason
 from tsfc.view.model import Row, View, span
 
 PATHS = {
@@ -115,7 +115,7 @@ def _verdict(view: View, row: Row, peer: PeerStatus) -> tuple[str, ...]:
     )
 
 
-def _ahead(row: Row, ahead: Forecast, memory: Memory) -> tuple[str, ...]:
+def _ahead(row: Row, ahead: Forecast, memory: Snapshot) -> tuple[str, ...]:
     if row.verdict is Reason.DIRECT:
         return (
             f"Should it lose its address, it would be {span(memory.policy.max_relay_seconds)} until that is too long.",

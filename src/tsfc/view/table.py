@@ -12,7 +12,8 @@ from rich.text import Text
 from tsfc.core.tailscale.paths import Path
 from tsfc.core.tailscale.ping import PingResult
 from tsfc.core.text import one_line
-from tsfc.core.watchdog.step import Reason
+from tsfc.core.watchdog.state import last_restart
+from tsfc.core.watchdog.track import Reason
 from tsfc.shell.console import STDOUT
 from tsfc.view.model import SILENT_SECONDS, Row, View, counts, health, quantity, span, via_text
 
@@ -80,11 +81,8 @@ def _watchdog_lines(view: View) -> list[str]:
         return []
     state = memory.state
     ran = view.at - (state.last_run.unix if state.last_run else 0)
-    last = (
-        "no restart"
-        if state.last_restart is None
-        else f"last restart {span(view.at - state.last_restart)} ago"
-    )
+    restarted = last_restart(state)
+    last = "no restart" if restarted is None else f"last restart {span(view.at - restarted)} ago"
     silent = (
         " (it is silent: does its timer run?)"
         if ran > SILENT_SECONDS

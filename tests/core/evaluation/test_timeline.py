@@ -12,9 +12,8 @@ from msgspec import Raw, json
 from support.captures import START, fault, hectic, seen
 from support.statuses import PATHS as SEEN_PATHS
 from support.statuses import peer
-from tsfc.core.evaluation import run as fold
 from tsfc.core.evaluation import timeline
-from tsfc.core.evaluation.observation import Observation, instant
+from tsfc.core.evaluation.observation import Observation, instant, status_of
 from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import (
     PATHS,
@@ -28,9 +27,9 @@ from tsfc.core.evaluation.timeline import (
 )
 from tsfc.core.tailscale.paths import Path, classify
 from tsfc.core.tailscale.peers import named
-from tsfc.core.tailscale.status import Status
 from tsfc.core.watchdog.policy import ThresholdPolicy
-from tsfc.core.watchdog.step import Reason
+from tsfc.core.watchdog.track import Reason
+from tsfc.offline.host import OfflineHost
 
 POLICY = ThresholdPolicy(max_relay_seconds=100, cooldown_seconds=150)
 Seen = list[tuple[int, dict[str, str]]]
@@ -38,7 +37,7 @@ Seen = list[tuple[int, dict[str, str]]]
 
 def _recorded(observations: Iterable[dict[str, Any]]) -> tuple[Timeline, Statistics, Seen]:
     """Returns the timeline, the statistics, and the path of each peer in each run that saw any."""
-    drawn, statistics = Timeline(), Statistics()
+    drawn, statistics, host = Timeline(), Statistics(), OfflineHost()
     saw: Seen = []
     for made in observations:
         observation = Observation(
@@ -47,11 +46,11 @@ def _recorded(observations: Iterable[dict[str, Any]]) -> tuple[Timeline, Statist
             Raw(json.encode(made["status"])) if "status" in made else Raw(),
             made.get("fault"),
         )
-        sight = fold.seen(observation)
-        run = fold.run(statistics.state, sight, now=instant(observation), policy=POLICY)
+        observed = status_of(observation)
+        run, lines = host.run(observed, now=instant(observation), policy=POLICY)
         update(statistics, run)
-        record(drawn, run, sight, statistics)
-        peers = named(sight) if run.verdicts is not None and isinstance(sight, Status) else ()
+        record(drawn, run, observed, lines, statistics)
+        peers = () if run.verdicts is None else named(observed.unwrap())
         saw.append((run.now.unix, {peer.name: classify(peer.status) for peer in peers}))
     return drawn, statistics, saw
 
@@ -124,7 +123,7 @@ def test_the_node_s_lane_has_faults_with_their_text_and_gaps() -> None:
             strict=True,
         )
     )
-    refused = f"{fold.WARNING}asking tailscaled: Connection refused"
+    refused = "tsfc watchdog: asking tailscaled: Connection refused"
     assert node == [
         (START, ("seen", "")),
         (START + 120, ("fault", refused)),
@@ -141,7 +140,7 @@ def test_the_node_s_lane_has_faults_with_their_text_and_gaps() -> None:
 def test_faults_of_too_many_kinds_are_told_apart_no_more() -> None:
     drawn, _, _ = _recorded(fault(START + 60 * number, f"fault {number}") for number in range(100))
     assert len(drawn.texts) == timeline.TEXTS
-    assert drawn.texts[-2:] == [f"{fold.WARNING}fault {timeline.TEXTS - 3}", timeline.OTHER_FAULTS]
+    assert drawn.texts[-2:] == [f"tsfc watchdog: fault {timeline.TEXTS - 3}", timeline.OTHER_FAULTS]
     assert all(value // SHIFT == SIGHTS.index("fault") for value in drawn.node.values)
 
 

@@ -13,13 +13,15 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from msgspec.structs import replace
+from returns.result import Success
 
 from support.statuses import PATHS, peer
 from tsfc.core.clock import STEP_SECONDS, Boot, Instant
-from tsfc.core.watchdog.effects import RestartTailscaled
-from tsfc.core.watchdog.events import Done, Event, Failed, Observed, Outcome, Performed
+from tsfc.core.watchdog.effects import Apply
+from tsfc.core.watchdog.events import Asking, Event, Observed, Performed
 from tsfc.core.watchdog.policy import ThresholdPolicy
-from tsfc.core.watchdog.state import State, from_files, to_files
+from tsfc.core.watchdog.remedy import Done, Failed, Outcome, Stage
+from tsfc.core.watchdog.state import State, decode, encode, last_restart, pending
 from tsfc.core.watchdog.step import Transition, step
 
 from .worlds import DOWN, STOPPED, T0, Step, lines, restarts, rows, seen
@@ -43,8 +45,8 @@ JUMPS = [1, 5, 6, 601, 86_400]
 NAMES = st.sampled_from(sorted(NODES))
 RELAYS = st.sampled_from([path for path in PATHS if path not in {"direct", "offline"}])
 EXCLUDED = st.frozensets(st.sampled_from([*NODES, "cam"]), max_size=2)
-OUTCOMES = st.sampled_from([Done(), Failed("systemctl: no"), None])
-"None is an outcome that never arrives: the run was killed."
+OUTCOMES = st.sampled_from([Done(), Failed("systemctl: no"), Stage.DECIDED, Stage.ASKED])
+"A stage is where the run was killed, so that no outcome ever arrives."
 
 
 def node(name: str, path: str, away: str | None) -> dict[str, Any]:
@@ -60,6 +62,7 @@ class Ledger:
     def __init__(self) -> None:
         self.relay_since: dict[str, int] = {}
         self.restarted: int | None = None
+        self.restarted_before: int | None = None
 
     def settle(self, clock_step: int, now: int) -> None:
         """Moves all instants with the clock, and none into the future."""
@@ -68,6 +71,7 @@ class Ledger:
         }
         if self.restarted is not None:
             self.restarted = min(self.restarted + clock_step, now)
+        self.restarted_before = self.restarted
 
     def recovered(self, direct: frozenset[str], now: int, cooldown: int) -> list[str]:
         """Returns who was on relay and is direct, and not because of a restart."""
@@ -154,7 +158,7 @@ class Tailnet(RuleBasedStateMachine):
         self.has_boot_clock = not self.has_boot_clock
 
     @rule(seconds=st.sampled_from(DURATIONS), outcome=OUTCOMES)
-    def timer_fires(self, seconds: int, outcome: Outcome | None) -> None:
+    def timer_fires(self, seconds: int, outcome: Outcome | Stage) -> None:
         self.passes(seconds)
         present = [
             node(name, path, self.away[name])
@@ -164,7 +168,7 @@ class Tailnet(RuleBasedStateMachine):
         self.runs(seen(*present), outcome)
 
     @rule(name=NAMES, seconds=st.sampled_from(DURATIONS), outcome=OUTCOMES)
-    def is_stuck_on_relay(self, name: str, seconds: int, outcome: Outcome | None) -> None:
+    def is_stuck_on_relay(self, name: str, seconds: int, outcome: Outcome | Stage) -> None:
         self.paths[name] = "derp"
         self.timer_fires(0, outcome)
         self.timer_fires(self.policy.max_relay_seconds, outcome)
@@ -173,28 +177,29 @@ class Tailnet(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from(DURATIONS))
     def everybody_finds_a_direct_path(self, seconds: int) -> None:
         self.paths = dict.fromkeys(NODES, "direct")
-        self.timer_fires(seconds, None)
+        self.timer_fires(seconds, Stage.ASKED)
 
     @rule(seconds=st.sampled_from(DURATIONS), event=st.sampled_from([DOWN, STOPPED]))
     def timer_fires_and_nothing_can_be_seen(self, seconds: int, event: Event) -> None:
         self.passes(seconds)
-        self.runs(event, None)
+        self.runs(event, Stage.ASKED)
 
     def passes(self, seconds: int) -> None:
         """Lets time go by."""
         self.unix += seconds
         self.uptime += seconds
 
-    def runs(self, event: Event, outcome: Outcome | None) -> None:
+    def runs(self, event: Event, outcome: Outcome | Stage) -> None:
         """Does one run as the job does it: from the files, through `step`, into the files, and checks what must hold."""
         now = Instant(
             self.unix, Boot(f"boot {self.boot}", self.uptime) if self.has_boot_clock else None
         )
-        before, complaints = from_files(
-            {name: text.encode() for name, text in to_files(self.state).items()}, now=now
+        before = self.state
+        assert decode(encode(before)) == Success(before), (
+            "the state comes back from its files as it was"
         )
-        assert before == self.state, "the state comes back from its files as it was"
-        assert complaints == (), "the state comes back from its files without a complaint"
+        unsettled = pending(before)
+        was_asked = unsettled is not None and unsettled.stage is Stage.ASKED
         self.ledger.settle(
             self.was_set
             if self.compares and self.has_boot_clock and abs(self.was_set) > STEP_SECONDS
@@ -206,29 +211,40 @@ class Tailnet(RuleBasedStateMachine):
         transition = self.decide(before, event, now=now, policy=self.policy)
         if self.reached is not None:
             self.reached |= rows(before, transition)
-        check_counted(before, transition.state, done=int(before.restart_pending), failed=0)
+        check_counted(before, transition.state, done=int(was_asked), failed=0)
         if isinstance(event, Observed) and event != STOPPED:
             self.check_observed(before, transition, now.unix)
         else:
             check_nothing_seen(before, transition, self.ledger)
         self.state = transition.state
         for effect in restarts(transition):
-            if outcome is not None:
-                performed = self.decide(
-                    self.state, Performed(effect, outcome), now=now, policy=self.policy
-                ).state
-                check_counted(
-                    self.state,
-                    performed,
-                    done=int(isinstance(outcome, Done)),
-                    failed=int(isinstance(outcome, Failed)),
-                )
-                assert replace(
-                    performed, restarts=0, restart_failures=0, restart_pending=True
-                ) == replace(self.state, restarts=0, restart_failures=0), (
-                    "an outcome changes nothing but what is known of the restart"
-                )
-                self.state = performed
+            self.performs(effect, outcome)
+
+    def performs(self, effect: Apply, outcome: Outcome | Stage) -> None:
+        """Perform a restart, and check what must hold."""
+        decided = self.state
+        if outcome is Stage.DECIDED:  # the next run withdraws it
+            self.ledger.restarted = self.ledger.restarted_before
+            return
+        asked = self.event(decided, Asking(effect.attempt))
+        check_counted(decided, asked, done=0, failed=0)
+        check_attempt_changed(decided, asked)
+        self.state = asked
+        if isinstance(outcome, Stage):
+            return
+        performed = self.event(asked, Performed(effect.attempt, outcome))
+        check_counted(
+            asked,
+            performed,
+            done=int(isinstance(outcome, Done)),
+            failed=int(isinstance(outcome, Failed)),
+        )
+        check_attempt_changed(asked, performed)
+        self.state = performed
+
+    def event(self, state: State, event: Asking | Performed) -> State:
+        """The state after an event of the same run."""
+        return self.decide(state, event, now=Instant(self.unix), policy=self.policy).state
 
     def check_observed(self, before: State, transition: Transition, now: int) -> None:
         """Checks what must hold of a run that saw the peers."""
@@ -247,12 +263,12 @@ class Tailnet(RuleBasedStateMachine):
         asked = restarts(transition)
         assert len(asked) <= 1, "one restart at most"
         for effect in asked:
-            self.check_restart(effect, watched, now)
+            self.check_restart(effect, transition, watched, now)
         assert after.relay_since == self.ledger.relay_since, (
             "remembered is who is on relay, and since when without a gap"
         )
         assert after.last_success == now, "a run that saw the peers is a success"
-        assert after.restart_pending == bool(asked), (
+        assert (pending(after) is not None) == bool(asked), (
             "a restart is pending from when it is asked for"
         )
         assert after.detections == before.detections + sum(
@@ -268,11 +284,11 @@ class Tailnet(RuleBasedStateMachine):
         assert set(subjects) <= watched.keys(), "nothing is said of who is not watched"
 
     def check_restart(
-        self, effect: RestartTailscaled, watched: Mapping[str, str], now: int
+        self, effect: Apply, transition: Transition, watched: Mapping[str, str], now: int
     ) -> None:
         """Checks that this restart, now, is right; and takes it down."""
         ledger, policy = self.ledger, self.policy
-        cause = effect.peer
+        cause = effect.attempt.peer
         assert ledger.restarted is None or now - ledger.restarted >= policy.cooldown_seconds, (
             "no restart within the cooldown"
         )
@@ -281,7 +297,8 @@ class Tailnet(RuleBasedStateMachine):
         assert now - ledger.relay_since[cause] > policy.max_relay_seconds, (
             "the cause of a restart is on relay for longer than the threshold"
         )
-        assert effect.relay_seconds == now - ledger.relay_since[cause], (
+        told = {verdict.peer: verdict.relay_seconds for verdict in transition.verdicts or ()}
+        assert told[cause] == now - ledger.relay_since[cause], (
             "the cause of a restart is on relay for as long as is said"
         )
         covered = {name for name in NODES if {name, NODES[name]} & policy.excluded}
@@ -307,11 +324,24 @@ def check_counted(before: State, after: State, *, done: int, failed: int) -> Non
     )
 
 
+def check_attempt_changed(before: State, after: State) -> None:
+    """Check that an event of the newest attempt changes that attempt alone."""
+    assert replace(after, restarts=0, restart_failures=0, attempts=()) == replace(
+        before, restarts=0, restart_failures=0, attempts=()
+    ), "an outcome changes nothing but what is known of the restart"
+    assert after.attempts[:-1] == before.attempts[:-1], (
+        "an outcome changes nothing but what is known of the restart"
+    )
+    assert last_restart(after) == last_restart(before), (
+        "an outcome changes nothing but what is known of the restart"
+    )
+
+
 def check_nothing_seen(before: State, transition: Transition, ledger: Ledger) -> None:
     """Checks that a run that saw nothing changes no peer, says nothing of one, and restarts nothing."""
     after = transition.state
     assert after.relay_since == ledger.relay_since, "no observation changes no peer"
-    assert after.last_restart == ledger.restarted, "no observation begins or ends no cooldown"
+    assert last_restart(after) == ledger.restarted, "no observation begins or ends no cooldown"
     assert lines(transition) == (), "no observation says nothing of a peer"
     assert restarts(transition) == (), "no observation restarts nothing"
     assert transition.verdicts is None, "no observation judges no peer"

@@ -8,9 +8,9 @@ from support.statuses import SUFFIX
 from tsfc.core.clock import MAX_NUMBER, Boot, Instant
 from tsfc.core.faults import Down, Unusable
 from tsfc.core.tailscale.status import PeerStatus, Status
-from tsfc.core.watchdog.effects import RestartTailscaled
-from tsfc.core.watchdog.events import Done, Failed, Observed, Performed, Unobservable
+from tsfc.core.watchdog.events import Asking, Observed, Performed, Unobservable
 from tsfc.core.watchdog.policy import ThresholdPolicy
+from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Done, Failed, Remedy, Stage
 from tsfc.core.watchdog.state import State
 
 from .worlds import T0
@@ -63,27 +63,42 @@ WILD_STATUSES = st.builds(
 WILD_INSTANTS = st.builds(
     Instant, INTEGERS, st.none() | st.builds(Boot, st.sampled_from(["b1", "b2"]), INTEGERS)
 )
+
+
+def attempts(
+    instants: st.SearchStrategy[int], peers: st.SearchStrategy[str]
+) -> st.SearchStrategy[tuple[Attempt, ...]]:
+    """A few attempts, in any order and of any age."""
+    attempt = st.builds(
+        Attempt,
+        st.sampled_from(Remedy),
+        peers,
+        instants,
+        instants,
+        st.sampled_from(Stage),
+        st.sampled_from(AttemptResult),
+    )
+    return st.lists(attempt, max_size=3).map(tuple)
+
+
 WILD_STATES = st.builds(
     State,
     relay_since=st.dictionaries(TEXT, INTEGERS, max_size=6),
-    last_restart=st.none() | INTEGERS,
+    attempts=attempts(INTEGERS, TEXT),
     restarts=INTEGERS,
     restart_failures=INTEGERS,
     detections=INTEGERS,
     recoveries=INTEGERS,
-    restart_pending=st.booleans(),
     last_success=st.none() | INTEGERS,
     last_run=st.none() | WILD_INSTANTS,
 )
+WILD_ATTEMPTS = st.builds(Attempt, st.sampled_from(Remedy), TEXT, INTEGERS, INTEGERS)
 WILD_POLICIES = st.builds(ThresholdPolicy, INTEGERS, INTEGERS, st.frozensets(TEXT, max_size=3))
 WILD_EVENTS = (
     st.builds(Observed, WILD_STATUSES)
     | st.builds(Unobservable, st.builds(Down, TEXT) | st.builds(Unusable, TEXT))
-    | st.builds(
-        Performed,
-        st.builds(RestartTailscaled, TEXT, INTEGERS),
-        st.builds(Done) | st.builds(Failed, TEXT),
-    )
+    | st.builds(Asking, WILD_ATTEMPTS)
+    | st.builds(Performed, WILD_ATTEMPTS, st.builds(Done) | st.builds(Failed, TEXT))
 )
 
 NAMES = ["a", "b", "c", "d", "e"]
@@ -96,12 +111,11 @@ INSTANTS = st.builds(
 STATES = st.builds(
     State,
     relay_since=st.dictionaries(st.sampled_from(NAMES), TIMES),
-    last_restart=st.none() | TIMES,
+    attempts=attempts(TIMES, st.sampled_from(NAMES)),
     restarts=st.integers(0, 9),
     restart_failures=st.integers(0, 9),
     detections=st.integers(0, 9),
     recoveries=st.integers(0, 9),
-    restart_pending=st.booleans(),
     last_success=st.none() | TIMES,
     last_run=st.none()
     | st.builds(
@@ -142,12 +156,11 @@ KEPT_STATES = st.builds(
         st.text(max_size=40) | st.sampled_from([name for name in HOSTILE if name != "\ud800"]),
         NUMBERS,
     ),
-    last_restart=st.none() | NUMBERS,
+    attempts=attempts(NUMBERS, st.text(max_size=40)),
     restarts=NUMBERS,
     restart_failures=NUMBERS,
     detections=NUMBERS,
     recoveries=NUMBERS,
-    restart_pending=st.booleans(),
     last_success=st.none() | NUMBERS,
     last_run=st.none()
     | st.builds(Instant, NUMBERS, st.none() | st.builds(Boot, st.text(), NUMBERS)),

@@ -6,12 +6,15 @@ import pytest
 from msgspec.structs import replace
 
 from tsfc.core.clock import MAX_NUMBER, Boot, Instant
-from tsfc.core.watchdog.state import State, from_files, is_state_file, to_files
-from tsfc.core.watchdog.step import Reason, Verdict, step
+from tsfc.core.watchdog.files import from_directory, from_files, is_script_file, to_files
+from tsfc.core.watchdog.remedy import Attempt, Remedy, Stage
+from tsfc.core.watchdog.state import State, encode, restart_at
+from tsfc.core.watchdog.step import step
+from tsfc.core.watchdog.track import Reason, Verdict
 
-from .worlds import NOW, POLICY, T0, relayed, seen
+from .worlds import NOW, POLICY, T0, relayed, remembering, seen
 
-FULL = State(
+FULL = remembering(
     relay_since={"rpi3": T0 - 60, "rpi3#nA": T0, "a/b": 0},
     last_restart=T0 - 600,
     restarts=3,
@@ -25,7 +28,7 @@ FULL = State(
 
 
 def test_to_files() -> None:
-    """Each number has its file, as the shell scripts have it, and what they did not know is in one document."""
+    """Each number has its file, as the shell scripts have it."""
     assert to_files(FULL) == {
         ".restart_count": "3\n",
         ".restart_failure_count": "1\n",
@@ -35,7 +38,6 @@ def test_to_files() -> None:
         "peer_rpi3": f"{T0 - 60}\n",
         "peer_rpi3%23nA": f"{T0}\n",
         "peer_a%2Fb": "0\n",
-        ".last_run": f'{{"at":{{"unix":{T0 - 1},"boot":{{"id":"b1","seconds":77}}}},"success":{T0 - 5},"restart_pending":true}}\n',
     }
 
 
@@ -44,7 +46,7 @@ def test_to_files_of_nothing() -> None:
     zeros = dict.fromkeys(
         [".restart_count", ".restart_failure_count", ".detection_count", ".recovery_count"], "0\n"
     )
-    assert to_files(State()) == zeros | {".last_run": "{}\n"}
+    assert to_files(State()) == zeros
 
 
 def test_files_are_in_one_order() -> None:
@@ -66,7 +68,7 @@ def test_the_files_of_the_shell_scripts() -> None:
     }
     state, complaints = from_files(files, now=NOW)
     assert complaints == ()
-    assert state == State(
+    assert state == remembering(
         {"rpi3": 1700000000, "my phone": 1699999999, "nas": 1699999998},
         last_restart=1699999000,
         restarts=3,
@@ -114,7 +116,7 @@ UNKNOWN: list[tuple[bytes | None, str]] = [
     ("name", "expected", "instead"),
     [
         ("peer_rpi3", State({"rpi3": T0}), "its relay begins now"),
-        (".last_restart", State(last_restart=T0), "the cooldown begins now"),
+        (".last_restart", remembering(last_restart=T0), "the cooldown begins now"),
         (".restart_count", State(), "counting from 0"),
         (".restart_failure_count", State(), "counting from 0"),
         (".detection_count", State(), "counting from 0"),
@@ -151,7 +153,7 @@ def test_all_files_unknown() -> None:
         ".last_restart",
     ]
     state, complaints = from_files(dict.fromkeys(names), now=NOW)
-    assert state == State({"a": T0, "b": T0}, last_restart=T0)
+    assert state == remembering({"a": T0, "b": T0}, last_restart=T0)
     subjects = [complaint.split(" ")[0] for complaint in complaints]
     assert subjects == [
         "peer_a",
@@ -210,6 +212,56 @@ def test_a_last_run_of_an_older_version() -> None:
     )
 
 
+def test_a_restart_that_an_older_tsfc_left_pending_was_asked_for() -> None:
+    """It wrote the file right before it asked."""
+    files = {".last_restart": b"1699999000\n", ".last_run": b'{"restart_pending":true}'}
+    state, warnings = from_files(files, now=NOW)
+    assert (state, warnings) == (
+        remembering(last_restart=1699999000, restart_pending=True),
+        (),
+    )
+
+
+def test_state_json_is_the_truth_and_the_scripts_files_are_not_read() -> None:
+    attempt = Attempt(Remedy.RESTART, "rpi3", T0 - 9, T0 + 591, Stage.FAILED)
+    state = State({"rpi3": T0 - 60}, (attempt,), detections=3, last_run=NOW)
+    assert from_directory(encode(state), {"peer_x": b"", ".restart_count": b"7\n"}, now=NOW) == (
+        state,
+        (),
+    )
+
+
+def test_without_state_json_the_scripts_files_are_read() -> None:
+    assert from_directory(None, {".restart_count": b"7\n"}, now=NOW) == (State(restarts=7), ())
+
+
+@pytest.mark.parametrize(
+    ("raw", "problem"),
+    [
+        pytest.param(b"", "is damaged (Input data was truncated)", id="empty"),
+        pytest.param(b'{"version":1', "is damaged (Input data was truncated)", id="cut off"),
+        pytest.param(b"null", "is damaged (Expected `object`, got `null`)", id="null"),
+        pytest.param(b'{"version":2,"state":{"new":1}}', "has version 2, and", id="newer"),
+        pytest.param(b'{"version":1,"state":{"x":1}}', "is damaged (Object cont", id="unknown"),
+        pytest.param(
+            b'{"version":1,"state":{"restarts":-1}}', "is damaged (Expected `int`", id="negative"
+        ),
+        pytest.param(b'{"version":1,"state":"\xff"}', "is damaged (", id="not UTF-8"),
+        pytest.param(b"[" * 100_000, "is damaged (", id="nested"),
+    ],
+)
+def test_a_damaged_state_json_begins_the_cooldown_now(raw: bytes, problem: str) -> None:
+    """Fail safe: no restart before a whole cooldown has passed; and it is said in one line."""
+    state, (warning,) = from_directory(raw, {".restart_count": b"7\n"}, now=NOW)
+    assert state == State(attempts=(restart_at(T0),))
+    assert warning.startswith(f"state.json in the state directory {problem}")
+    assert warning.endswith(": the cooldown begins now, counting from 0")
+    assert warning.isprintable()
+    relayed_long = replace(state, relay_since={"rpi3": T0 - 9000})
+    verdicts = step(relayed_long, seen(relayed("rpi3")), now=Instant(T0 + 599), policy=POLICY)
+    assert verdicts.verdicts == (Verdict("rpi3", Reason.COOLDOWN, 9599),)
+
+
 @pytest.mark.parametrize("raw", [b"", b"garbage", None])
 def test_an_empty_or_corrupt_state_file_does_not_restart_at_once(raw: bytes | None) -> None:
     """Whatever cannot be read, the next run has no reason to restart anything."""
@@ -255,12 +307,13 @@ def test_an_empty_state_file_does_not_restart_at_once_though_the_clock_was_set_b
         (".detection_count", True),
         (".recovery_count", True),
         (".lock", False),
+        ("state.json", False),
         (".journal", False),
         (".tmp", False),
         ("peer", False),
         ("a.peer_rpi3", False),
     ],
 )
-def test_is_state_file(name: str, expected: bool) -> None:  # noqa: FBT001 - a row of the table
-    """The state is these files, and no other in the directory."""
-    assert is_state_file(name) is expected
+def test_is_script_file(name: str, expected: bool) -> None:  # noqa: FBT001 - a row of the table
+    """The export is these files, and no other in the directory."""
+    assert is_script_file(name) is expected

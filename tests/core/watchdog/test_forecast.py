@@ -1,4 +1,8 @@
-"""What comes next is what the runs to come would do: there is one set of rules."""
+"""The forecast is what later runs would do: there is one set of rules.
+
+`searched` is the oracle: it finds the next restart by bisection over runs of `step`,
+and knows nothing of how a policy says when it is due.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,16 @@ from msgspec.structs import replace
 from support.statuses import peer
 from tsfc.core.clock import Instant
 from tsfc.core.tailscale.status import Status
-from tsfc.core.watchdog.effects import RestartTailscaled
+from tsfc.core.watchdog.effects import Apply
 from tsfc.core.watchdog.events import Observed
-from tsfc.core.watchdog.forecast import HORIZON_SECONDS, Forecast, WhatIf, forecast, what_ifs
+from tsfc.core.watchdog.forecast import Forecast, WhatIf, forecast, what_ifs
 from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.core.watchdog.state import State
-from tsfc.core.watchdog.step import Reason, Verdict, step
+from tsfc.core.watchdog.step import step
+from tsfc.core.watchdog.track import Reason, Verdict
 
 from .strategies import WILD_INSTANTS, WILD_POLICIES, WILD_STATES, WILD_STATUSES
-from .worlds import NOW, POLICY, T0, relayed, seen
+from .worlds import NOW, POLICY, T0, relayed, remembering, seen
 
 NAMES = ["a", "b", "c"]
 SMALL = st.integers(0, 30)
@@ -26,7 +31,7 @@ STATUSES = st.lists(
     max_size=4,
 ).map(lambda peers: seen(*{str(one["HostName"]): one for one in peers}.values()).status)
 STATES = st.builds(
-    State,
+    remembering,
     relay_since=st.dictionaries(st.sampled_from(NAMES), st.integers(T0 - 40, T0), max_size=3),
     last_restart=st.none() | st.integers(T0 - 40, T0),
 )
@@ -41,34 +46,51 @@ def _status(*peers: dict[str, object]) -> Status:
 
 def _restart_at(state: State, status: Status, unix: int, policy: ThresholdPolicy) -> str | None:
     effects = step(state, Observed(status), now=Instant(unix), policy=policy).effects
-    return next((effect.peer for effect in effects if isinstance(effect, RestartTailscaled)), None)
+    return next((effect.attempt.peer for effect in effects if isinstance(effect, Apply)), None)
+
+
+HORIZON_SECONDS = 2**32
+"More than the longest threshold and the longest cooldown together."
+
+
+def searched(
+    state: State, status: Status, policy: ThresholdPolicy
+) -> tuple[int, str] | tuple[None, None]:
+    """Seconds until the next restart, and the peer that causes it, by bisection."""
+    after = step(state, Observed(status), now=NOW, policy=policy).state
+    first = _restart_at(state, status, T0, policy)
+    if first is not None:
+        return 0, first
+    last = _restart_at(after, status, T0 + HORIZON_SECONDS, policy)
+    if last is None:
+        return None, None
+    early, late = 0, HORIZON_SECONDS
+    while late - early > 1:
+        middle = (early + late) // 2
+        if _restart_at(after, status, T0 + middle, policy) is None:
+            early = middle
+        else:
+            late = middle
+    cause = _restart_at(after, status, T0 + late, policy)
+    assert cause is not None
+    return late, cause
 
 
 @given(STATES, STATUSES, POLICIES)
-def test_the_next_restart_is_at_the_first_second_at_which_a_run_makes_one(
+def test_the_next_restart_is_the_one_that_a_search_finds(
     state: State, status: Status, policy: ThresholdPolicy
 ) -> None:
     ahead = forecast(state, status, now=NOW, policy=policy)
-    kept = step(state, Observed(status), now=NOW, policy=policy)
-    assert ahead.verdicts == kept.verdicts
-    first = _restart_at(state, status, T0, policy)
-    later = (
-        (seconds, _restart_at(kept.state, status, T0 + seconds, policy))
-        for seconds in range(1, 200)
-    )
-    expected = (
-        (0, first)
-        if first
-        else next(((seconds, cause) for seconds, cause in later if cause), (None, None))
-    )
-    assert (ahead.restart_seconds, ahead.restart_peer) == expected
+    transition = step(state, Observed(status), now=NOW, policy=policy)
+    assert ahead.verdicts == transition.verdicts
+    assert (ahead.restart_seconds, ahead.restart_peer) == searched(state, status, policy)
 
 
 @given(STATES, STATUSES, POLICIES, SMALL, SMALL)
 def test_a_restart_that_is_due_stays_due(
     state: State, status: Status, policy: ThresholdPolicy, early: int, more: int
 ) -> None:
-    """What the halving takes for granted."""
+    """What the bisection takes for granted."""
     if _restart_at(state, status, T0 + early, policy):
         assert _restart_at(state, status, T0 + early + more, policy)
 
@@ -83,13 +105,13 @@ def test_there_is_an_outlook_for_everything(
 
 
 def test_the_cooldown_that_is_left_is_that_of_the_line() -> None:
-    state = State(relay_since={"a": T0 - 700}, last_restart=T0 - 400)
+    state = remembering(relay_since={"a": T0 - 700}, last_restart=T0 - 400)
     ahead = forecast(state, _status(relayed("a")), now=NOW, policy=POLICY)
     assert ahead == Forecast((Verdict("a", Reason.COOLDOWN, 700),), 200, 200, "a")
 
 
 def test_a_restart_that_is_due_begins_the_cooldown_of_the_others() -> None:
-    state = State(relay_since={"a": T0 - 700, "b": T0 - 800})
+    state = remembering(relay_since={"a": T0 - 700, "b": T0 - 800})
     ahead = forecast(state, _status(relayed("a"), relayed("b")), now=NOW, policy=POLICY)
     assert ahead == Forecast(
         (Verdict("a", Reason.COOLDOWN, 700), Verdict("b", Reason.RESTART, 800)), 600, 0, "b"
@@ -105,23 +127,25 @@ def test_where_nobody_is_on_relay_no_restart_comes() -> None:
 def test_one_that_is_excluded_never_causes_a_restart() -> None:
     policy = replace(POLICY, excluded=frozenset({"a"}))
     ahead = forecast(
-        State(relay_since={"a": T0 - 50}), _status(relayed("a")), now=NOW, policy=policy
+        remembering(relay_since={"a": T0 - 50}), _status(relayed("a")), now=NOW, policy=policy
     )
     assert (ahead.restart_seconds, ahead.restart_peer) == (None, None)
 
 
 def test_where_no_peer_can_be_judged_nothing_is_foretold() -> None:
     status = replace(_status(relayed("a")), backend_state="Stopped")
-    assert forecast(State(last_restart=T0 - 100), status, now=NOW, policy=POLICY) == Forecast(
+    assert forecast(remembering(last_restart=T0 - 100), status, now=NOW, policy=POLICY) == Forecast(
         None, 500, None, None
     )
 
 
-def test_the_horizon_is_behind_every_threshold() -> None:
-    """Those that the command line takes."""
+def test_the_longest_threshold_and_cooldown_are_within_the_horizon() -> None:
+    """Those that the command line accepts."""
     policy = ThresholdPolicy(10**9, 10**9)
-    ahead = forecast(State(last_restart=T0), _status(relayed("a")), now=NOW, policy=policy)
-    assert ahead.restart_seconds == 10**9 + 1 < HORIZON_SECONDS
+    state, status = remembering(last_restart=T0), _status(relayed("a"))
+    ahead = forecast(state, status, now=NOW, policy=policy)
+    assert (ahead.restart_seconds, ahead.restart_peer) == (10**9 + 1, "a")
+    assert searched(state, status, policy) == (10**9 + 1, "a")
 
 
 @given(STATES, STATUSES, POLICIES)
@@ -160,10 +184,12 @@ def _applied(policy: ThresholdPolicy, option: str) -> ThresholdPolicy:
 
 def test_the_values_are_the_nearest_that_change_something() -> None:
     status = _status(relayed("a"))
-    waiting = what_ifs(State(relay_since={"a": T0 - 300}), status, "a", now=NOW, policy=POLICY)
+    waiting = what_ifs(
+        remembering(relay_since={"a": T0 - 300}), status, "a", now=NOW, policy=POLICY
+    )
     assert waiting == (WhatIf("--max-relay-seconds 299", Reason.RESTART),)
     due = what_ifs(
-        State(relay_since={"a": T0 - 700}, last_restart=T0 - 650),
+        remembering(relay_since={"a": T0 - 700}, last_restart=T0 - 650),
         status,
         "a",
         now=NOW,
@@ -175,7 +201,7 @@ def test_the_values_are_the_nearest_that_change_something() -> None:
         WhatIf("--exclude-peer a", Reason.EXCLUDED),
     )
     cooling = what_ifs(
-        State(relay_since={"a": T0 - 700}, last_restart=T0 - 400),
+        remembering(relay_since={"a": T0 - 700}, last_restart=T0 - 400),
         status,
         "a",
         now=NOW,
@@ -183,7 +209,7 @@ def test_the_values_are_the_nearest_that_change_something() -> None:
     )
     assert WhatIf("--cooldown-seconds 400", Reason.RESTART) in cooling
     excluded = what_ifs(
-        State(relay_since={"a": T0 - 700}),
+        remembering(relay_since={"a": T0 - 700}),
         status,
         "a",
         now=NOW,

@@ -11,11 +11,13 @@ from hypothesis.stateful import run_state_machine_as_test
 from msgspec.structs import replace
 
 from tsfc.core.clock import Instant
-from tsfc.core.watchdog.effects import Log, RestartTailscaled
-from tsfc.core.watchdog.events import Event, Observed, Performed, Unobservable
+from tsfc.core.watchdog.effects import Apply, Log
+from tsfc.core.watchdog.events import Asking, Event, Observed, Performed, Unobservable
 from tsfc.core.watchdog.policy import Policy
-from tsfc.core.watchdog.state import State
-from tsfc.core.watchdog.step import Reason, Transition, step
+from tsfc.core.watchdog.remedy import Attempt, Remedy, Stage
+from tsfc.core.watchdog.state import State, pending, restart_at
+from tsfc.core.watchdog.step import Transition, step
+from tsfc.core.watchdog.track import Reason
 
 from .machine import Tailnet
 from .worlds import STOPPED, Step, lines, restarts
@@ -50,9 +52,20 @@ def with_state(transition: Transition, **changes: Any) -> Transition:
     return replace(transition, state=replace(transition.state, **changes))
 
 
-def with_effects(transition: Transition, *effects: Log | RestartTailscaled) -> Transition:
+def with_effects(transition: Transition, *effects: Log | Apply) -> Transition:
     """Returns the transition with these effects behind its own."""
     return replace(transition, effects=(*transition.effects, *effects))
+
+
+def restart(peer: str) -> Apply:
+    """A restart because of a peer."""
+    return Apply(Attempt(Remedy.RESTART, peer, 0, 0))
+
+
+def noted(state: State) -> State:
+    """The state in which no attempt is pending."""
+    done = tuple(replace(attempt, stage=Stage.DONE) for attempt in state.attempts)
+    return replace(state, attempts=done)
 
 
 def is_blind(event: Event) -> bool:
@@ -72,7 +85,7 @@ def restarts_for_who_was_on_relay(_: State, _event: Event, transition: Transitio
         verdict.peer for verdict in transition.verdicts or () if verdict.reason is Reason.RECOVERED
     ]
     return (
-        with_effects(transition, RestartTailscaled(recovered[0], 601))
+        with_effects(transition, restart(recovered[0]))
         if recovered and not restarts(transition)
         else transition
     )
@@ -82,7 +95,7 @@ def restarts_for_who_is_away(state: State, event: Event, transition: Transition)
     gone = (
         not_judged(state, transition) if isinstance(event, Observed) and not is_blind(event) else []
     )
-    return replace(transition, effects=(RestartTailscaled(gone[0], 601),)) if gone else transition
+    return replace(transition, effects=(restart(gone[0]),)) if gone else transition
 
 
 def restarts_for_any_that_is_stuck(_: State, _event: Event, transition: Transition) -> Transition:
@@ -97,19 +110,17 @@ def restarts_for_any_that_is_stuck(_: State, _event: Event, transition: Transiti
         transition,
         effects=(
             *transition.effects[:-1],
-            RestartTailscaled(stuck[-1].peer, stuck[-1].relay_seconds),
+            restart(stuck[-1].peer),
         ),
     )
 
 
 def says_another_number(_: State, _event: Event, transition: Transition) -> Transition:
     altered = [
-        replace(effect, relay_seconds=effect.relay_seconds + 1)
-        if isinstance(effect, RestartTailscaled)
-        else effect
-        for effect in transition.effects
+        replace(verdict, relay_seconds=verdict.relay_seconds + 1)
+        for verdict in transition.verdicts or ()
     ]
-    return replace(transition, effects=tuple(altered))
+    return replace(transition, verdicts=tuple(altered)) if altered else transition
 
 
 def restarts_twice(_: State, _event: Event, transition: Transition) -> Transition:
@@ -129,7 +140,11 @@ def counts_no_recovery(state: State, _event: Event, transition: Transition) -> T
 
 
 def begins_anew_after_a_restart(_: State, event: Event, transition: Transition) -> Transition:
-    return with_state(transition, detections=0) if isinstance(event, Performed) else transition
+    return (
+        with_state(transition, detections=0)
+        if isinstance(event, Asking | Performed)
+        else transition
+    )
 
 
 def detects_without_counting(state: State, _event: Event, transition: Transition) -> Transition:
@@ -150,16 +165,14 @@ def forgets_on_a_fault(_: State, event: Event, transition: Transition) -> Transi
 
 def cools_down_from_a_fault(_: State, event: Event, transition: Transition) -> Transition:
     return (
-        with_state(
-            transition, last_restart=transition.state.last_run and transition.state.last_run.unix
-        )
-        if is_blind(event)
+        with_state(transition, attempts=(restart_at(transition.state.last_run.unix),))
+        if is_blind(event) and transition.state.last_run
         else transition
     )
 
 
 def restarts_a_daemon_that_is_down(_: State, event: Event, transition: Transition) -> Transition:
-    return with_effects(transition, RestartTailscaled("pi", 601)) if is_blind(event) else transition
+    return with_effects(transition, restart("pi")) if is_blind(event) else transition
 
 
 def talks_in_the_dark(_: State, event: Event, transition: Transition) -> Transition:
@@ -229,11 +242,15 @@ def talks_of_who_is_away(state: State, event: Event, transition: Transition) -> 
 
 
 def restarts_without_a_note(_: State, _event: Event, transition: Transition) -> Transition:
-    return with_state(transition, restart_pending=False)
+    return replace(transition, state=noted(transition.state))
 
 
 def forgets_everybody_after_a_restart(_: State, event: Event, transition: Transition) -> Transition:
-    return with_state(transition, relay_since={}) if isinstance(event, Performed) else transition
+    return (
+        with_state(transition, relay_since={})
+        if isinstance(event, Asking | Performed)
+        else transition
+    )
 
 
 def keeps_what_no_file_holds(state: State, event: Event, transition: Transition) -> Transition:
@@ -248,9 +265,9 @@ def cools_down_only_after_success(
     state: State, event: Event, *, now: Instant, policy: Policy
 ) -> Transition:
     right = step(state, event, now=now, policy=policy)
-    if state.restart_failures == 0 or is_blind(event) or isinstance(event, Performed):
+    if state.restart_failures == 0 or is_blind(event) or isinstance(event, Asking | Performed):
         return right
-    hasty = step(replace(state, last_restart=None), event, now=now, policy=policy)
+    hasty = step(replace(state, attempts=()), event, now=now, policy=policy)
     return with_state(hasty, recoveries=right.state.recoveries) if restarts(hasty) else right
 
 
@@ -268,7 +285,11 @@ def believes_a_stopped_tailscaled(
 def loses_the_restart_of_a_run_that_died(
     state: State, event: Event, *, now: Instant, policy: Policy
 ) -> Transition:
-    return step(replace(state, restart_pending=False), event, now=now, policy=policy)
+    unsettled = pending(state)
+    is_lost = unsettled is not None and unsettled.stage is Stage.ASKED
+    if is_lost and not isinstance(event, Performed):
+        return step(noted(state), event, now=now, policy=policy)
+    return step(state, event, now=now, policy=policy)
 
 
 def does_not_mind_the_clock(

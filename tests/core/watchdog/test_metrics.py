@@ -7,11 +7,12 @@ from tsfc.core.metrics.families import Family, Kind, Sample
 from tsfc.core.watchdog.metrics import metrics
 from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.core.watchdog.state import State
-from tsfc.core.watchdog.step import Reason, Verdict, step
+from tsfc.core.watchdog.step import step
+from tsfc.core.watchdog.track import Reason, Verdict
 
-from .worlds import DOWN, NOW, POLICY, T0, relayed, seen
+from .worlds import DOWN, NOW, POLICY, T0, relayed, remembering, seen
 
-COUNTED = State(
+COUNTED = remembering(
     restarts=1,
     restart_failures=2,
     detections=3,

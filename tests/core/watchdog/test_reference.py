@@ -16,12 +16,13 @@ from msgspec.structs import replace
 
 from support.statuses import peer
 from tsfc.core.clock import Instant
-from tsfc.core.watchdog.events import Done, Failed, Outcome, Performed
+from tsfc.core.watchdog.events import Asking, Performed
 from tsfc.core.watchdog.policy import ThresholdPolicy
+from tsfc.core.watchdog.remedy import Done, Failed, Outcome
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import step
 
-from .worlds import DOWN, T0, lines, restarts, seen
+from .worlds import DOWN, T0, Remembered, lines, remembered, restarts, seen
 
 
 class Sighting(NamedTuple):
@@ -174,12 +175,11 @@ def test_step_agrees_with_the_reference(
         told[at] = list(lines(transition))
         state = transition.state
         for effect in restarts(transition):
-            done.append(Restart(at, effect.peer))
+            done.append(Restart(at, effect.attempt.peer))
             outcomes.append(run.outcome)
-            if run.outcome is not None:
-                state = step(
-                    state, Performed(effect, run.outcome), now=Instant(at), policy=policy
-                ).state
+            for sent in (Asking(effect.attempt), Performed(effect.attempt, run.outcome or Done())):
+                if isinstance(sent, Asking) or run.outcome is not None:
+                    state = step(state, sent, now=Instant(at), policy=policy).state
 
     biographies = {name: biography(name, life, done, policy) for name, life in lives.items()}
     expected = {
@@ -197,7 +197,7 @@ def test_step_agrees_with_the_reference(
     assert done == [Restart(instant, cause) for instant, cause in causes if cause is not None]
     failures = sum(isinstance(outcome, Failed) for outcome in outcomes)
     settled = step(state, DOWN, now=Instant(at), policy=policy).state
-    assert replace(settled, last_run=None, last_success=None) == State(
+    assert replace(remembered(settled), last_run=None, last_success=None) == Remembered(
         relay_since={
             name: since for name, (_, _, since) in biographies.items() if since is not None
         },

@@ -12,13 +12,30 @@ from msgspec.structs import replace
 from support.statuses import decoded, peer
 from tsfc.core.clock import Boot, Instant
 from tsfc.core.faults import Unusable
-from tsfc.core.watchdog.effects import Effect, Log, RestartTailscaled, Warn
-from tsfc.core.watchdog.events import Done, Event, Failed, Observed, Performed, Unobservable
+from tsfc.core.watchdog.effects import Log, Warn
+from tsfc.core.watchdog.events import Asking, Event, Observed, Performed, Unobservable
 from tsfc.core.watchdog.policy import ThresholdPolicy, is_excluded
-from tsfc.core.watchdog.state import State
-from tsfc.core.watchdog.step import Reason, Verdict, line, step
+from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Done, Failed, Remedy, Stage
+from tsfc.core.watchdog.state import State, pending
+from tsfc.core.watchdog.step import step
+from tsfc.core.watchdog.threshold import line
+from tsfc.core.watchdog.track import Reason, Verdict
 
-from .worlds import DOWN, NOW, ROWS, STOPPED, T0, relayed, rows, seen
+from .worlds import (
+    DOWN,
+    NOW,
+    ROWS,
+    STOPPED,
+    T0,
+    Restart,
+    effects,
+    relayed,
+    remembered,
+    remembering,
+    restarts,
+    rows,
+    seen,
+)
 
 DIRECT, DETECTED, WAITING, EXCLUDED = (
     Reason.DIRECT,
@@ -41,7 +58,7 @@ class Row(Struct, frozen=True):
     before: State
     event: Event
     verdicts: tuple[Verdict, ...] | None
-    effects: tuple[Effect, ...] = ()
+    effects: tuple[Log | Warn | Restart, ...] = ()
     becomes: Mapping[str, Any] = {}
     policy: ThresholdPolicy = ThresholdPolicy()
     now: Instant = NOW
@@ -54,7 +71,7 @@ def said(*texts: str) -> tuple[Log, ...]:
 
 def on_relay(*, last_restart: int | None = None, **seconds: int) -> State:
     """Returns a state in which these peers are on relay for so long."""
-    return State(
+    return remembering(
         {name: T0 - d for name, d in seconds.items()},
         last_restart=None if last_restart is None else T0 - last_restart,
     )
@@ -144,7 +161,7 @@ ONE_PEER = [
         on_relay(rpi3=601),
         seen(relayed("rpi3")),
         (Verdict("rpi3", RESTART, 601),),
-        (*RESTART_RPI3, RestartTailscaled("rpi3", 601)),
+        (*RESTART_RPI3, Restart("rpi3")),
         RESTARTED,
     ),
     Row(
@@ -152,7 +169,7 @@ ONE_PEER = [
         on_relay(rpi3=601, last_restart=600),
         seen(relayed("rpi3")),
         (Verdict("rpi3", RESTART, 601),),
-        (*RESTART_RPI3, RestartTailscaled("rpi3", 601)),
+        (*RESTART_RPI3, Restart("rpi3")),
         RESTARTED,
     ),
     Row(
@@ -162,7 +179,7 @@ ONE_PEER = [
         (Verdict("rpi3", RESTART, 1),),
         (
             *said("RESTART: rpi3 on relay for 1s, restarting tailscaled"),
-            RestartTailscaled("rpi3", 1),
+            Restart("rpi3"),
         ),
         RESTARTED,
         ThresholdPolicy(max_relay_seconds=0, cooldown_seconds=0),
@@ -304,7 +321,7 @@ ONE_PEER = [
         on_relay(rpi3=900),
         STOPPED,
         None,
-        (Warn("tailscaled is Stopped, not Running: no peer can be judged, all is kept as it was"),),
+        (Warn("tailscaled is Stopped, not Running: no peer can be judged, the state is kept"),),
     ),
     Row(
         "in a state from hell",
@@ -313,7 +330,7 @@ ONE_PEER = [
         None,
         (
             Warn(
-                f"tailscaled is a {38 * 'b'}…, not Running: no peer can be judged, all is kept as it was"
+                f"tailscaled is a {38 * 'b'}…, not Running: no peer can be judged, the state is kept"
             ),
         ),
     ),
@@ -351,7 +368,7 @@ SEVERAL_PEERS = [
                 "RESTART: b on relay for 800s, restarting tailscaled",
                 "COOLDOWN: c exceeded threshold but in cooldown (600s remaining)",
             ),
-            RestartTailscaled("b", 800),
+            Restart("b"),
         ),
         RESTARTED,
     ),
@@ -366,7 +383,7 @@ SEVERAL_PEERS = [
                 "RESTART: b on relay for 700s, restarting tailscaled",
                 "COOLDOWN: c exceeded threshold but in cooldown (30s remaining)",
             ),
-            RestartTailscaled("b", 700),
+            Restart("b"),
         ),
         RESTARTED,
         ThresholdPolicy(cooldown_seconds=30),
@@ -391,7 +408,7 @@ SEVERAL_PEERS = [
                 "RECOVERED: d back to direct",
                 "DETECTED: f transitioned to relay",
             ),
-            RestartTailscaled("b", 601),
+            Restart("b"),
         ),
         RESTARTED
         | {
@@ -403,7 +420,7 @@ SEVERAL_PEERS = [
     ),
     Row(
         "an excluded name covers all that share it",
-        State({"rpi3#nA": T0 - 700, "rpi3#nB": T0 - 800}),
+        remembering({"rpi3#nA": T0 - 700, "rpi3#nB": T0 - 800}),
         seen(*TWINS),
         (Verdict("rpi3#nA", EXCLUDED, 700), Verdict("rpi3#nB", EXCLUDED, 800)),
         said(
@@ -414,7 +431,7 @@ SEVERAL_PEERS = [
     ),
     Row(
         "an excluded name with an ID covers that one alone",
-        State({"rpi3#nA": T0 - 700, "rpi3#nB": T0 - 800}),
+        remembering({"rpi3#nA": T0 - 700, "rpi3#nB": T0 - 800}),
         seen(*TWINS),
         (Verdict("rpi3#nA", RESTART, 700), Verdict("rpi3#nB", EXCLUDED, 800)),
         (
@@ -422,7 +439,7 @@ SEVERAL_PEERS = [
                 "RESTART: rpi3#nA on relay for 700s, restarting tailscaled",
                 "EXCLUDED: rpi3#nB on relay for 800s, excluded from restarts",
             ),
-            RestartTailscaled("rpi3#nA", 700),
+            Restart("rpi3#nA"),
         ),
         RESTARTED,
         ThresholdPolicy(excluded=frozenset({"rpi3#nB", "rpi", "RPI3"})),
@@ -437,7 +454,7 @@ PENDING = Warn(
 def stepped(seconds: int) -> Warn:
     """Returns the line about a clock that was set."""
     return Warn(
-        f"the clock was set by {seconds:+d}s since the last run: all that is remembered was moved with it"
+        f"the clock was set by {seconds:+d}s since the last run: all times in the state moved with it"
     )
 
 
@@ -446,14 +463,14 @@ def read(unix: int, boot: int, boot_id: str = "b1") -> Instant:
     return Instant(unix, Boot(boot_id, boot))
 
 
-BEFORE = State(
+BEFORE = remembering(
     {"rpi3": T0 - 700}, last_restart=T0 - 650, last_success=T0 - 60, last_run=read(T0 - 60, 940)
 )
 
 CLOCKS_AND_CRASHES = [
     Row(
         "a remembered instant in the future becomes now",
-        State({"rpi3": T0 + 1}, last_restart=T0 + 1, last_success=T0 + 1),
+        remembering({"rpi3": T0 + 1}, last_restart=T0 + 1, last_success=T0 + 1),
         DOWN,
         None,
         (Warn("asking tailscaled: connection refused; is it running?"),),
@@ -461,7 +478,7 @@ CLOCKS_AND_CRASHES = [
     ),
     Row(
         "relay that began in the future began now",
-        State({"rpi3": T0 + 5000}),
+        remembering({"rpi3": T0 + 5000}),
         seen(relayed("rpi3")),
         (Verdict("rpi3", WAITING, 0),),
         said("WAITING: rpi3 on relay for 0s (threshold: 600s)"),
@@ -469,7 +486,7 @@ CLOCKS_AND_CRASHES = [
     ),
     Row(
         "a restart in the future was now",
-        State({"rpi3": T0 - 700}, last_restart=T0 + 5000),
+        remembering({"rpi3": T0 - 700}, last_restart=T0 + 5000),
         seen(relayed("rpi3")),
         (Verdict("rpi3", COOLDOWN, 700),),
         said("COOLDOWN: rpi3 exceeded threshold but in cooldown (600s remaining)"),
@@ -477,7 +494,7 @@ CLOCKS_AND_CRASHES = [
     ),
     Row(
         "a restart of unknown outcome counts as done in the next run",
-        State(
+        remembering(
             {"rpi3": T0 - 700},
             last_restart=T0 - 60,
             restarts=2,
@@ -491,7 +508,7 @@ CLOCKS_AND_CRASHES = [
     ),
     Row(
         "a restart of unknown outcome counts as done, though nothing can be seen",
-        State(restarts=2, restart_pending=True),
+        remembering(last_restart=T0 - 60, restarts=2, restart_pending=True),
         DOWN,
         None,
         (PENDING, Warn("asking tailscaled: connection refused; is it running?")),
@@ -499,14 +516,12 @@ CLOCKS_AND_CRASHES = [
     ),
     Row(
         "a restart of unknown outcome counts as done, though tailscaled is not Running",
-        State(restart_pending=True),
+        remembering(last_restart=T0 - 60, restart_pending=True),
         STOPPED,
         None,
         (
             PENDING,
-            Warn(
-                "tailscaled is Stopped, not Running: no peer can be judged, all is kept as it was"
-            ),
+            Warn("tailscaled is Stopped, not Running: no peer can be judged, the state is kept"),
         ),
         {"restarts": 1, "restart_pending": False},
     ),
@@ -526,7 +541,7 @@ CLOCKS_AND_CRASHES = [
         (Verdict("rpi3", RESTART, 700),),
         (
             *said("RESTART: rpi3 on relay for 700s, restarting tailscaled"),
-            RestartTailscaled("rpi3", 700),
+            Restart("rpi3"),
         ),
         RESTARTED,
         now=read(T0, 995),
@@ -539,7 +554,7 @@ CLOCKS_AND_CRASHES = [
         (
             stepped(3600),
             *said("RESTART: rpi3 on relay for 700s, restarting tailscaled"),
-            RestartTailscaled("rpi3", 700),
+            Restart("rpi3"),
         ),
         {"relay_since": {"rpi3": T0 + 2900}, "last_restart": T0 + 3600, "restart_pending": True},
         now=read(T0 + 3600, 1000),
@@ -559,7 +574,7 @@ CLOCKS_AND_CRASHES = [
     ),
     Row(
         "back, and tailscaled is down: moved all the same",
-        replace(BEFORE, restart_pending=True),
+        replace(BEFORE, attempts=(replace(BEFORE.attempts[0], stage=Stage.ASKED),)),
         DOWN,
         None,
         (stepped(-6), PENDING, Warn("asking tailscaled: connection refused; is it running?")),
@@ -574,7 +589,7 @@ CLOCKS_AND_CRASHES = [
     ),
     Row(
         "back behind the epoch: nothing is remembered from before it",
-        State({"a": 99, "b": 101}, last_run=read(1000, 10)),
+        remembering({"a": 99, "b": 101}, last_run=read(1000, 10)),
         seen(*map(relayed, "ab")),
         (Verdict("a", WAITING, 901), Verdict("b", WAITING, 900)),
         (
@@ -595,7 +610,7 @@ CLOCKS_AND_CRASHES = [
         (Verdict("rpi3", RESTART, 4300),),
         (
             *said("RESTART: rpi3 on relay for 4300s, restarting tailscaled"),
-            RestartTailscaled("rpi3", 4300),
+            Restart("rpi3"),
         ),
         {"last_restart": T0 + 3600, "restart_pending": True},
         now=read(T0 + 3600, 1000, "b2"),
@@ -618,11 +633,11 @@ TABLE = [*ONE_PEER, *SEVERAL_PEERS, *CLOCKS_AND_CRASHES]
 def test_row(row: Row) -> None:
     """A run says, counts, remembers and does what its row of the table says, and nothing else."""
     success = {} if row.verdicts is None else {"last_success": row.now.unix}
-    expected = replace(row.before, last_run=row.now, **success, **row.becomes)
+    expected = replace(remembered(row.before), last_run=row.now, **success, **row.becomes)
     transition = step(row.before, row.event, now=row.now, policy=row.policy)
-    assert transition.effects == row.effects
+    assert effects(transition) == row.effects
     assert transition.verdicts == row.verdicts
-    assert transition.state == expected
+    assert remembered(transition.state) == expected
 
 
 def test_every_row_is_reached() -> None:
@@ -635,13 +650,12 @@ def test_every_row_is_reached() -> None:
     assert reached == ROWS
 
 
-EFFECT = RestartTailscaled("rpi3", 601)
+ATTEMPT = Attempt(Remedy.RESTART, "rpi3", T0, T0 + 600, Stage.ASKED)
 ASKED = State(
     {"rpi3": T0 - 601},
-    last_restart=T0,
+    (ATTEMPT,),
     restarts=2,
     restart_failures=1,
-    restart_pending=True,
     last_success=T0,
     last_run=NOW,
 )
@@ -652,8 +666,10 @@ ASKED = State(
 )
 def test_a_restart_that_was_done_is_counted_once_it_was_done(now: Instant) -> None:
     """The outcome counts the restart, and changes nothing else."""
-    transition = step(ASKED, Performed(EFFECT, Done()), now=now, policy=ThresholdPolicy())
-    assert transition.state == replace(ASKED, restarts=3, restart_pending=False)
+    transition = step(ASKED, Performed(ATTEMPT, Done()), now=now, policy=ThresholdPolicy())
+    assert transition.state == replace(
+        ASKED, restarts=3, attempts=(replace(ATTEMPT, stage=Stage.DONE),)
+    )
     assert transition.effects == ()
     assert transition.verdicts is None
 
@@ -661,9 +677,10 @@ def test_a_restart_that_was_done_is_counted_once_it_was_done(now: Instant) -> No
 def test_a_restart_that_failed_counts_as_a_failure_and_starts_the_cooldown_all_the_same() -> None:
     """A failure is counted and said, is no restart, and is not tried again before the cooldown is over."""
     failed = step(
-        ASKED, Performed(EFFECT, Failed("systemctl: not found")), now=NOW, policy=ThresholdPolicy()
+        ASKED, Performed(ATTEMPT, Failed("systemctl: not found")), now=NOW, policy=ThresholdPolicy()
     )
-    assert failed.state == replace(ASKED, restart_failures=2, restart_pending=False)
+    unhelpful = replace(ATTEMPT, stage=Stage.FAILED, result=AttemptResult.UNKNOWN)
+    assert failed.state == replace(ASKED, restart_failures=2, attempts=(unhelpful,))
     assert failed.effects == (Warn("systemctl: not found"),)
     assert failed.verdicts is None
     again = step(
@@ -671,6 +688,89 @@ def test_a_restart_that_failed_counts_as_a_failure_and_starts_the_cooldown_all_t
     )
     assert again.verdicts == (Verdict("rpi3", COOLDOWN, 1200),)
     assert again.state.restarts == 2
+
+
+def test_a_restart_is_decided_then_asked_for_then_performed() -> None:
+    """Each stage is in the state of its transition, for the shell to make durable."""
+    policy = ThresholdPolicy(cooldown_seconds=900)
+    decided = step(on_relay(rpi3=601), seen(relayed("rpi3")), now=NOW, policy=policy)
+    attempt = Attempt(Remedy.RESTART, "rpi3", T0, T0 + 900)
+    assert [effect.attempt for effect in restarts(decided)] == [attempt]
+    assert decided.state.attempts == (attempt,)
+    asked = step(decided.state, Asking(attempt), now=NOW, policy=policy)
+    assert asked.state == replace(decided.state, attempts=(replace(attempt, stage=Stage.ASKED),))
+    assert (asked.effects, asked.verdicts) == ((), None)
+    performed = step(asked.state, Performed(attempt, Done()), now=NOW, policy=policy)
+    assert performed.state.attempts == (replace(attempt, stage=Stage.DONE),)
+
+
+WITHDRAWN = Warn("the run that decided to restart tailscaled ended before it did: not counted")
+
+
+def test_a_restart_that_was_never_asked_for_is_withdrawn() -> None:
+    """It is not counted and begins no cooldown: the next run decides again."""
+    before = on_relay(rpi3=700, last_restart=900)
+    died = step(before, seen(relayed("rpi3")), now=NOW, policy=ThresholdPolicy()).state
+    later = Instant(T0 + 60)
+    again = step(died, seen(relayed("rpi3")), now=later, policy=ThresholdPolicy())
+    assert effects(again) == (
+        WITHDRAWN,
+        *said("RESTART: rpi3 on relay for 760s, restarting tailscaled"),
+        Restart("rpi3"),
+    )
+    assert [attempt.at for attempt in again.state.attempts] == [T0 - 900, T0 + 60]
+    assert again.state.restarts == before.restarts
+    unseen = step(died, DOWN, now=later, policy=ThresholdPolicy()).state
+    assert unseen.attempts == before.attempts
+
+
+@pytest.mark.parametrize(
+    ("peers", "result"),
+    [
+        pytest.param((peer("rpi3"),), AttemptResult.HELPED, id="direct"),
+        pytest.param((relayed("rpi3"),), AttemptResult.FUTILE, id="on relay"),
+        pytest.param((peer("rpi3", "offline"),), AttemptResult.UNKNOWN, id="offline"),
+        pytest.param((), AttemptResult.UNKNOWN, id="gone"),
+    ],
+)
+def test_whether_a_restart_helped_is_determined_when_its_time_has_come(
+    peers: tuple[dict[str, Any], ...], result: AttemptResult
+) -> None:
+    done = replace(ATTEMPT, stage=Stage.DONE)
+    state = State({"rpi3": T0 - 601}, (done,), last_run=NOW)
+    policy = ThresholdPolicy(max_relay_seconds=10**6)
+    early = step(state, seen(*peers), now=Instant(T0 + 599), policy=policy).state
+    assert early.attempts == (done,)
+    in_time = step(state, seen(*peers), now=Instant(T0 + 600), policy=policy).state
+    assert in_time.attempts == (replace(done, result=result),)
+    unseen = step(state, DOWN, now=Instant(T0 + 600), policy=policy).state
+    assert unseen.attempts == (done,)
+
+
+def test_a_result_is_determined_once() -> None:
+    helped = replace(ATTEMPT, stage=Stage.DONE, result=AttemptResult.HELPED)
+    state = State({"rpi3": T0 - 601}, (helped,), last_run=NOW)
+    later = step(state, seen(relayed("rpi3")), now=Instant(T0 + 700), policy=ThresholdPolicy(10**6))
+    assert later.state.attempts == (helped,)
+
+
+def test_the_time_of_the_result_moves_with_the_clock() -> None:
+    state = State(attempts=(ATTEMPT,), last_run=read(T0, 1000))
+    moved = step(state, DOWN, now=read(T0 + 3660, 1060), policy=ThresholdPolicy()).state
+    (attempt,) = moved.attempts
+    assert (attempt.at, attempt.judge_at) == (T0 + 3600, T0 + 4200)
+
+
+def test_the_newest_attempts_are_kept() -> None:
+    state, policy = State({"rpi3": 0}), ThresholdPolicy(0, 0)
+    for at in range(1, 31):
+        transition = step(state, seen(relayed("rpi3")), now=Instant(at), policy=policy)
+        (effect,) = restarts(transition)
+        performed = Performed(effect.attempt, Done())
+        state = step(transition.state, performed, now=Instant(at), policy=policy).state
+        assert pending(state) is None
+    assert [attempt.at for attempt in state.attempts] == list(range(11, 31))
+    assert state.restarts == 30
 
 
 @pytest.mark.parametrize(
@@ -691,7 +791,7 @@ def test_line(reason: Reason, said: str | None) -> None:
     assert (
         line(
             Verdict("rpi3", reason, 300),
-            cooldown_remaining=200,
+            cooldown_seconds=200,
             policy=ThresholdPolicy(max_relay_seconds=601),
         )
         == said

@@ -9,6 +9,8 @@ from msgspec import Meta, Raw, Struct
 from returns.result import Failure, Result, Success
 
 from tsfc.core.clock import Boot, Instant
+from tsfc.core.faults import Down, Fault
+from tsfc.core.tailscale.status import Status, decode
 from tsfc.core.text import one_line
 
 UnixTime = Annotated[float, Meta(ge=0, le=253402300799)]
@@ -53,6 +55,13 @@ def line(observation: Observation) -> bytes:
         )
         + b"\n"
     )
+
+
+def status_of(observation: Observation) -> Result[Status, Fault]:
+    """The status that was observed, or why there is none that can be used."""
+    if observation.fault is not None:
+        return Failure(Down(observation.fault))
+    return decode(observation.status)
 
 
 def instant(observation: Observation) -> Instant:

@@ -12,9 +12,9 @@ from statistics import median
 from msgspec import Struct, field
 
 from tsfc.core.clock import step_between
-from tsfc.core.evaluation.run import Run
+from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.state import State
-from tsfc.core.watchdog.step import DIRECT, Reason
+from tsfc.core.watchdog.track import DIRECT, Reason
 
 GAP_FACTOR = 3
 "A gap is an interval between observations that is more than so many times the usual one."
@@ -74,8 +74,8 @@ def update(statistics: Statistics, run: Run) -> None:
         statistics.direct_peers = 0
     else:
         _count_verdicts(statistics, run, before, max(0, elapsed))
-    if run.restart is not None:
-        statistics.peers[run.restart.peer].restarts_caused += 1
+    if run.attempt is not None:
+        statistics.peers[run.attempt.peer].restarts_caused += 1
         statistics.first_restart = (
             run.now.unix if statistics.first_restart is None else statistics.first_restart
         )

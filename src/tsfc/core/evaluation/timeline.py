@@ -10,14 +10,15 @@ from collections.abc import Callable
 from statistics import median
 
 from msgspec import Struct, field
+from returns.result import Failure, Result
 
-from tsfc.core.evaluation.run import Run
 from tsfc.core.evaluation.statistics import Statistics
 from tsfc.core.faults import Fault
 from tsfc.core.tailscale.paths import Path, classify
 from tsfc.core.tailscale.peers import named
 from tsfc.core.tailscale.status import Status
-from tsfc.core.watchdog.step import Reason
+from tsfc.core.watchdog.run import Run
+from tsfc.core.watchdog.track import Reason
 
 UNSEEN = "unseen"
 "What is drawn where nobody could see a peer, or it is not in the status."
@@ -85,16 +86,22 @@ class Timeline(Struct):
     "Unix time of the last run."
 
 
-def record(timeline: Timeline, run: Run, sight: Status | Fault, statistics: Statistics) -> None:
+def record(
+    timeline: Timeline,
+    run: Run,
+    observed: Result[Status, Fault],
+    lines: tuple[str, ...],
+    statistics: Statistics,
+) -> None:
     """Adds one run, which `statistics` has counted already."""
     now = run.now.unix
     if statistics.is_gap and timeline.last is not None:
         _hide(timeline, timeline.last + int(median(statistics.intervals)), _GAP)
-    if run.verdicts is None or not isinstance(sight, Status):
-        _hide(timeline, now, _FAULT + _text_number(timeline, run.lines[-1] if run.lines else ""))
+    if run.verdicts is None or isinstance(observed, Failure):
+        _hide(timeline, now, _FAULT + _text_number(timeline, lines[-1] if lines else ""))
     else:
         _append(timeline, timeline.node, now, 0, max)
-        _show(timeline, run, sight)
+        _show(timeline, run, observed.unwrap())
     timeline.last = now
     _count(timeline, now, statistics)
     if timeline.segments > SEGMENTS:

@@ -1,28 +1,31 @@
-"""What the decision asks for: inert data, performed by the shell in the order given."""
+"""Effects: what a decision asks the shell to do, as inert data, in order."""
 
 from __future__ import annotations
 
 from msgspec import Struct
 
+from tsfc.core.watchdog.remedy import Attempt
+
 
 class Log(Struct, frozen=True, tag=True):
-    """Say a line of the documented forms on standard output, which is the journal."""
+    """Write one of the documented lines to standard output, which is the journal."""
 
     line: str
 
 
 class Warn(Struct, frozen=True, tag=True):
-    """Say on standard error that the run itself is not as it should be."""
+    """Write to standard error that something is wrong with the run itself."""
 
     line: str
 
 
-class RestartTailscaled(Struct, frozen=True, tag=True):
-    """Restart tailscaled. The state is to be durable before; what came of it comes back as `Performed`."""
+class Apply(Struct, frozen=True, tag=True):
+    """Apply a remedy, and report its outcome as `Performed`.
 
-    peer: str
-    "The peer that is the cause."
-    relay_seconds: int
+    The state must be durable before, so that a crash never leads to a second attempt.
+    """
+
+    attempt: Attempt
 
 
-Effect = Log | Warn | RestartTailscaled
+Effect = Log | Warn | Apply

@@ -1,4 +1,4 @@
-"""What happened: the decision's input, in the past tense."""
+"""Events: what happened, as input to the decision."""
 
 from __future__ import annotations
 
@@ -6,40 +6,32 @@ from msgspec import Struct
 
 from tsfc.core.faults import Fault
 from tsfc.core.tailscale.status import Status
-from tsfc.core.watchdog.effects import RestartTailscaled
+from tsfc.core.watchdog.remedy import Attempt, Outcome
 
 
 class Observed(Struct, frozen=True):
-    """tailscaled told its status."""
+    """tailscaled returned its status."""
 
     status: Status
 
 
 class Unobservable(Struct, frozen=True):
-    """Nothing could be seen."""
+    """No status could be read."""
 
     fault: Fault
 
 
-class Done(Struct, frozen=True, tag=True):
-    """The effect was performed."""
+class Asking(Struct, frozen=True):
+    """The command of an attempt is about to run."""
 
-
-class Failed(Struct, frozen=True, tag=True):
-    """The effect was tried, and failed."""
-
-    detail: str
-    "One line: what was tried, what went wrong, what to do."
-
-
-Outcome = Done | Failed
+    attempt: Attempt
 
 
 class Performed(Struct, frozen=True):
-    """An effect that the last transition asked for was tried."""
+    """The command of an attempt has ended."""
 
-    effect: RestartTailscaled
+    attempt: Attempt
     outcome: Outcome
 
 
-Event = Observed | Unobservable | Performed
+Event = Observed | Unobservable | Asking | Performed

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from tsfc.core.clock import Instant
 from tsfc.core.metrics.families import Family, Kind, Sample, counter, gauge
 from tsfc.core.watchdog.policy import Policy, is_excluded
-from tsfc.core.watchdog.state import State
-from tsfc.core.watchdog.step import DIRECT, Reason, Verdict
+from tsfc.core.watchdog.state import State, last_restart
+from tsfc.core.watchdog.track import DIRECT, Reason, Verdict
 
 
 def metrics(
@@ -51,7 +51,7 @@ def metrics(
         *_instant(
             "tailscale_watchdog_last_restart_timestamp_seconds",
             "Unix time of the last restart, whatever came of it.",
-            state.last_restart,
+            last_restart(state),
         ),
         gauge(
             "tailscale_watchdog_last_run_timestamp_seconds", "Unix time of the last run.", now.unix

@@ -1,27 +1,40 @@
-"""What the operator may choose about the watchdog's decision."""
+"""The rules of the watchdog that an operator can choose."""
 
 from __future__ import annotations
 
 from msgspec import Struct
 
+from tsfc.core.clock import Instant
 from tsfc.core.tailscale.peers import base_name
+from tsfc.core.watchdog.state import State, last_restart
 
 
-class ThresholdPolicy(Struct, frozen=True):
-    """The documented policy: a peer that has no direct address for longer than the threshold has tailscaled restarted."""
+class ThresholdPolicy(Struct, frozen=True, tag="threshold"):
+    """Restart tailscaled when a peer has had no direct address for too long."""
 
     max_relay_seconds: int = 600
-    "On relay for more than this is too long."
+    "A peer on relay for longer than this causes a restart."
     cooldown_seconds: int = 600
-    "For so long after a restart there is no other."
+    "Time after a restart in which there is no other."
     excluded: frozenset[str] = frozenset()
-    "Peers, by name, that are watched and never the cause of a restart."
+    "Names of peers that are watched and never cause a restart."
 
 
 Policy = ThresholdPolicy
-"All policies there are: a closed union, of one member so far. Each member has its case in `step`."
+"Every policy: a closed union, with one member so far. `step` has a case for each."
 
 
-def is_excluded(policy: ThresholdPolicy, name: str) -> bool:
-    """Reports whether the peer is excluded: under its name, or under the name that it had to share (`rpi3` covers `rpi3#nABC`)."""
+def is_excluded(policy: Policy, name: str) -> bool:
+    """Whether the policy excludes the peer, by its name or its base name.
+
+    `rpi3` covers `rpi3#nABC`, too.
+    """
     return name in policy.excluded or base_name(name) in policy.excluded
+
+
+def cooldown_left(policy: Policy, state: State, now: Instant) -> int:
+    """Seconds for which the cooldown still holds; 0 if it does not."""
+    restarted = last_restart(state)
+    if restarted is None:
+        return 0
+    return max(0, policy.cooldown_seconds - (now.unix - restarted))

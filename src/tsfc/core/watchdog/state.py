@@ -1,160 +1,96 @@
-"""What the watchdog remembers from run to run, and the files that hold it.
+"""What the watchdog keeps from run to run, and its file `state.json`.
 
-The files are those of the shell scripts that did this before, so that a host can switch and keep its history:
-`peer_<name>` for each peer on relay, `.last_restart`, `.restart_count`, `.detection_count`, `.recovery_count`, each one
-number in decimal. Beside them `.restart_failure_count`, of the same kind, and `.last_run`, a JSON document, for what
-the scripts did not know.
+`state.json` is the only truth. `script_files` exports parts of it under the names that
+the shell scripts use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import quote, unquote
 
 import msgspec
 from msgspec import Struct
 from returns.result import Failure, Result, Success
 
-from tsfc.core.clock import MAX_NUMBER, Instant, Seconds, step_between
+from tsfc.core.clock import Instant, Seconds
 from tsfc.core.text import one_line
+from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Remedy, Stage
 
-PEER_PREFIX = "peer_"
-LAST_RESTART, LAST_RUN = ".last_restart", ".last_run"
-RESTARTS, RESTART_FAILURES, DETECTIONS, RECOVERIES = (
-    ".restart_count",
-    ".restart_failure_count",
-    ".detection_count",
-    ".recovery_count",
-)
+VERSION = 1
+"Version of the document. A change that an older tsfc would misread increments it."
+
+ATTEMPT_LIMIT = 20
+"Attempts that are kept, the newest ones. The file is written once a minute, so it is small."
 
 
-class State(Struct, frozen=True):
-    """All that is remembered. Instants are Unix time in whole seconds."""
+class State(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """All that is kept. Instants are Unix time in whole seconds."""
 
-    relay_since: Mapping[str, int] = {}
-    "When relay began, for each peer that was on relay when last seen."
-    last_restart: int | None = None
-    "When a restart was last tried, whatever came of it: the start of the cooldown."
-    restarts: int = 0
-    restart_failures: int = 0
-    detections: int = 0
-    recoveries: int = 0
-    restart_pending: bool = False
-    "A restart was asked for and what came of it is not known yet; still so in the next run, if this one is killed in between."
-    last_success: int | None = None
-    "The last run that could see tailscaled."
+    relay_since: Mapping[str, Seconds] = {}
+    "When relay began, by the name of each peer that was on relay when last observed."
+    attempts: tuple[Attempt, ...] = ()
+    "Newest last."
+    restarts: Seconds = 0
+    restart_failures: Seconds = 0
+    detections: Seconds = 0
+    recoveries: Seconds = 0
+    last_success: Seconds | None = None
+    "The last run that observed peers."
     last_run: Instant | None = None
-    "When the last run was, by both clocks."
 
 
-class LastRun(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The document in `.last_run`."""
-
-    at: Instant | None = None
-    success: Seconds | None = None
-    restart_pending: bool = False
+class _Document(Struct, frozen=True, forbid_unknown_fields=True):
+    version: int
+    state: State
 
 
-_LAST_RUN_DECODER = msgspec.json.Decoder(LastRun)
+class _Version(Struct, frozen=True):
+    version: int
 
 
-def is_state_file(name: str) -> bool:
-    """Reports whether a file of this name is part of the state."""
-    return name.startswith(PEER_PREFIX) or name in {
-        LAST_RESTART,
-        LAST_RUN,
-        RESTARTS,
-        RESTART_FAILURES,
-        DETECTIONS,
-        RECOVERIES,
-    }
+_DECODER = msgspec.json.Decoder(_Document)
+_VERSION_DECODER = msgspec.json.Decoder(_Version)
 
 
-def to_files(state: State) -> dict[str, str]:
-    """Returns the state as the text of each file by its name; a file that is not named is to be absent."""
-    numbers = {
-        RESTARTS: state.restarts,
-        RESTART_FAILURES: state.restart_failures,
-        DETECTIONS: state.detections,
-        RECOVERIES: state.recoveries,
-        **({} if state.last_restart is None else {LAST_RESTART: state.last_restart}),
-        **{
-            PEER_PREFIX + quote(name, safe=""): since
-            for name, since in sorted(state.relay_since.items())
-        },
-    }
-    last_run = LastRun(
-        at=state.last_run, success=state.last_success, restart_pending=state.restart_pending
-    )
-    return {
-        **{name: f"{number}\n" for name, number in numbers.items()},
-        LAST_RUN: msgspec.json.encode(last_run).decode() + "\n",
-    }
+def last_restart(state: State) -> int | None:
+    """When a restart was last decided, whatever became of it: the cooldown's start."""
+    return state.attempts[-1].at if state.attempts else None
 
 
-def from_files(files: Mapping[str, bytes | None], *, now: Instant) -> tuple[State, tuple[str, ...]]:
-    """Returns the state that the files hold, and a line for each that is empty or unreadable (None).
-
-    Such a file means that its content is unknown, never that it was long ago: a peer's relay began now, the cooldown
-    begins now, a counter begins at 0. A file that is not there means that there was nothing to remember.
-    """
-    last_run = _read_last_run(files.get(LAST_RUN, b"{}"))
-    known = last_run.value_or(LastRun())
-    complaints: list[str] = []
-    # `step` moves what is remembered with the clock; what begins now must come out as now.
-    begins_now = now.unix - step_between(known.at, now)
-
-    def number(name: str, unknown: int, meaning: str) -> int | None:
-        if name not in files:
-            return None
-        read = _read_number(files[name])
-        if isinstance(read, Failure):
-            complaints.append(f"{name} in the state directory {read.failure()}: {meaning}")
-            return unknown
-        return read.unwrap()
-
-    def count(name: str) -> int:
-        return number(name, 0, "counting from 0") or 0
-
-    peer_files = sorted(name for name in files if name.startswith(PEER_PREFIX))
-    begins = {name: number(name, begins_now, "its relay begins now") for name in peer_files}
-    state = State(
-        relay_since={
-            unquote(name.removeprefix(PEER_PREFIX)): since
-            for name, since in begins.items()
-            if since is not None
-        },
-        last_restart=number(LAST_RESTART, begins_now, "the cooldown begins now"),
-        restarts=count(RESTARTS),
-        restart_failures=count(RESTART_FAILURES),
-        detections=count(DETECTIONS),
-        recoveries=count(RECOVERIES),
-        restart_pending=known.restart_pending,
-        last_success=known.success,
-        last_run=known.at,
-    )
-    if isinstance(last_run, Failure):
-        complaints.append(
-            f"{LAST_RUN} in the state directory {last_run.failure()}: going on without"
-        )
-    return state, tuple(complaints)
+def pending(state: State) -> Attempt | None:
+    """The attempt whose outcome is unknown, if there is one."""
+    if state.attempts and state.attempts[-1].stage in {Stage.DECIDED, Stage.ASKED}:
+        return state.attempts[-1]
+    return None
 
 
-def _read_number(raw: bytes | None) -> Result[int, str]:
-    if raw is None:
-        return Failure("cannot be read")
-    text = raw.strip()
-    if not text:
-        return Failure("is empty")
-    if not text.isdigit() or len(text) > len(str(MAX_NUMBER)) or int(text) > MAX_NUMBER:
-        return Failure(f"holds no number ({one_line(text.decode(errors='replace'), 20)!r})")
-    return Success(int(text))
+def with_attempt(attempts: tuple[Attempt, ...], attempt: Attempt) -> tuple[Attempt, ...]:
+    """The attempts with a new one at their end, and the oldest dropped."""
+    return (*attempts, attempt)[-ATTEMPT_LIMIT:]
 
 
-def _read_last_run(raw: bytes | None) -> Result[LastRun, str]:
-    if raw is None:
-        return Failure("cannot be read")
+def restart_at(unix: int) -> Attempt:
+    """A restart of which only the time is known."""
+    return Attempt(Remedy.RESTART, "", unix, unix, Stage.DONE, AttemptResult.UNKNOWN)
+
+
+def encode(state: State) -> bytes:
+    """The content of `state.json`."""
+    in_order = msgspec.structs.replace(state, relay_since=dict(sorted(state.relay_since.items())))
+    return msgspec.json.encode(_Document(VERSION, in_order)) + b"\n"
+
+
+def decode(raw: bytes) -> Result[State, str]:
+    """Read `state.json`. Fails with a phrase that says what is wrong with it."""
     try:
-        return Success(_LAST_RUN_DECODER.decode(raw))
+        version = _VERSION_DECODER.decode(raw).version
+        if version != VERSION:
+            return Failure(f"has version {version}, and this tsfc reads version {VERSION}")
+        return Success(_DECODER.decode(raw).state)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return Failure(f"cannot be read ({one_line(str(error), 80)})")
+        return Failure(f"is damaged ({one_line(str(error), 80)})")
+
+
+def begin(now: Instant) -> State:
+    """The state to go on with if `state.json` cannot be used: the cooldown begins now."""
+    return State(attempts=(restart_at(now.unix),))

@@ -1,56 +1,61 @@
 """The watchdog's decision.
 
-Rule 1: everything that decides whether a peer is stuck, and what is done about it, lives in this file.
-Rule 2: this file does not learn where a status came from: a daemon, a recording, a simulation.
+Rule 1: everything that decides whether a peer is stuck, and what is done about it, is
+in this file, `track.py`, and the module of the policy.
+Rule 2: none of them learns where a status came from: tailscaled, a capture, a
+simulation.
 
 Theory of operation
 ===================
 
-A run is one `Observed` (or `Unobservable`, when nothing could be seen) and, if that asked for a restart, one
-`Performed` that says what came of it. Each yields a new state, and effects in the order in which they are to be
-performed.
+A run is one `Observed` (or `Unobservable`, if no status could be read). If that decides
+on an attempt, one `Asking` follows right before the command, and one `Performed` with
+its outcome. Each event yields a new state, and effects in the order in which the shell
+performs them.
 
-For each watched peer, `d` being the whole seconds since its relay began and the cooldown holding while
-`now - last_restart < cooldown`:
+`step` is: settle (bring the state of an earlier run into this one), track (what changed
+under every policy alike), decide (by policy), and the effects of the decision.
 
-    | seen now | remembered                     | verdict   | then                | counts    |
-    |----------|--------------------------------|-----------|---------------------|-----------|
-    | direct   | nothing                        | DIRECT    | nothing             |           |
-    | on relay | nothing                        | DETECTED  | remember now        | detection |
-    | on relay | since, d <= max                | WAITING   | keep                |           |
-    | on relay | since, d > max, excluded       | EXCLUDED  | keep                |           |
-    | on relay | since, d > max, cooldown holds | COOLDOWN  | keep                |           |
-    | on relay | since, d > max, no cooldown    | RESTART   | keep; restart       | restart   |
-    | direct   | since                          | RECOVERED | forget              | recovery  |
-    | direct   | since, and a restart cured it  | RESTORED  | forget              |           |
+For each watched peer, `d` being the whole seconds since its relay began, and the
+cooldown holding while `now - last_restart < cooldown`:
 
-A peer that is remembered and not watched any more (offline, gone, expired) is forgotten without a word, so that it
-does not come back with its old start. Where nothing could be seen, all is kept.
+    | path now | kept                           | verdict   | then          | counts    |
+    |----------|--------------------------------|-----------|---------------|-----------|
+    | direct   | nothing                        | DIRECT    | nothing       |           |
+    | on relay | nothing                        | DETECTED  | keep now      | detection |
+    | on relay | since, d <= max                | WAITING   | keep          |           |
+    | on relay | since, d > max, excluded       | EXCLUDED  | keep          |           |
+    | on relay | since, d > max, cooldown holds | COOLDOWN  | keep          |           |
+    | on relay | since, d > max, no cooldown    | RESTART   | keep; restart | restart   |
+    | direct   | since                          | RECOVERED | forget        | recovery  |
+    | direct   | since, and a restart cured it  | RESTORED  | forget        |           |
 
-"On relay" is, as documented, to have no direct address. That is true of an idle peer, too, so the policy wants the job
-`keepalive` beside it. `paths.classify` could tell them apart; a policy that does is another member of `Policy`.
+If no peer could be observed, everything is kept.
 
-One restart at most. Of all peers with the verdict RESTART the one that is longest on relay keeps it (ties: the first
-by name), the others get COOLDOWN with the whole cooldown before them, for that is what the restart begins.
+"On relay" means, as documented, to have no direct address. That is also true of an idle
+peer, so this policy needs the job `keepalive`. `paths.classify` could tell the two
+apart; a policy that does is another member of `Policy`.
 
-The restart is remembered when it is decided, before it is tried: the shell makes the state durable first. So whatever
-happens then, a crash, a hang, a failure, there is no second one within the cooldown. It is counted when its outcome
-is known. If the run dies before that, `restart_pending` is still set at the next one, and the restart counts as done:
-systemd finishes a job that was asked for, whether or not somebody waits for it.
+There is one attempt at most, and it is kept from the moment of the decision: the shell
+makes the state durable before it acts. Whatever happens then, a crash, a hang, a
+failure, there is no second attempt within the cooldown. An attempt has stages. DECIDED
+is on the disk before any line is written, ASKED right before the command runs. A run
+that dies in between leaves its stage to the next run: DECIDED is withdrawn, because the
+command did not run; ASKED counts as done, because systemd finishes a job that it was
+asked for, even if nobody waits for it.
 
-"A restart cured it" is: the cooldown holds, and the peer was on relay when it began. Relay is remembered without a gap,
-so that is `since <= last_restart`, and needs no memory of its own.
+"A restart cured it" means: the cooldown holds, and the peer was on relay when it began.
+Relay is kept without a gap, so that is `since <= last_restart`.
 
-Clocks. Remembered instants are wall-clock time, because the files that hold them are. Where the boot clock shows that
-the wall clock was set between two runs, all of them are moved by as much, so that a Raspberry Pi that learns the time
-after boot does not restart anything for it. Without a boot clock (a recording) there is still: an instant in the
-future becomes now. Suspend and reboot change nothing: both clocks count the time, or cannot be compared.
+Clocks. Instants are wall-clock time, because the files of the scripts hold that. If the
+boot clock shows that the wall clock was set between two runs, all instants move with
+it, so that a Raspberry Pi that learns the time after boot does not restart anything.
+Without a boot clock (a capture) an instant in the future becomes now. Suspend and
+reboot change nothing: both clocks count that time, or cannot be compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from enum import StrEnum
 from typing import assert_never
 
 from msgspec import Struct
@@ -58,49 +63,16 @@ from msgspec.structs import replace
 
 from tsfc.core.clock import Instant, step_between
 from tsfc.core.tailscale import status as statuses
-from tsfc.core.tailscale.paths import has_direct_address
-from tsfc.core.tailscale.peers import Peer, is_watched, named
 from tsfc.core.tailscale.status import Status
 from tsfc.core.text import one_line
-from tsfc.core.watchdog.effects import Effect, Log, RestartTailscaled, Warn
-from tsfc.core.watchdog.events import (
-    Done,
-    Event,
-    Failed,
-    Observed,
-    Outcome,
-    Performed,
-    Unobservable,
-)
-from tsfc.core.watchdog.policy import Policy, ThresholdPolicy, is_excluded
-from tsfc.core.watchdog.state import State
-
-
-class Reason(StrEnum):
-    """Why a peer is treated as it is: its row of the table, its log line, and the label `reason` of a metric."""
-
-    DIRECT = "direct"
-    DETECTED = "detected"
-    WAITING = "waiting"
-    EXCLUDED = "excluded"
-    COOLDOWN = "cooldown"
-    RESTART = "restart"
-    RECOVERED = "recovered"
-    RESTORED = "restored"
-    "Direct again, and a restart did it; the line is that of RECOVERED."
-
-
-DIRECT = frozenset({Reason.DIRECT, Reason.RECOVERED, Reason.RESTORED})
-"Reasons of peers that have a direct address now."
-
-
-class Verdict(Struct, frozen=True):
-    """What was decided about one watched peer."""
-
-    peer: str
-    reason: Reason
-    relay_seconds: int = 0
-    "Whole seconds on relay, rounded down; 0 for a direct peer."
+from tsfc.core.watchdog import threshold
+from tsfc.core.watchdog.effects import Apply, Effect, Log, Warn
+from tsfc.core.watchdog.events import Asking, Event, Observed, Performed, Unobservable
+from tsfc.core.watchdog.policy import Policy, ThresholdPolicy, cooldown_left
+from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Done, Failed, Outcome, Stage
+from tsfc.core.watchdog.state import State, pending, with_attempt
+from tsfc.core.watchdog.threshold import Decision, Due
+from tsfc.core.watchdog.track import Verdict, track
 
 
 class Transition(Struct, frozen=True):
@@ -108,190 +80,123 @@ class Transition(Struct, frozen=True):
 
     state: State
     effects: tuple[Effect, ...] = ()
-    "To be performed in this order, after the state was made durable."
+    "To be performed in this order, once the state is durable."
     verdicts: tuple[Verdict, ...] | None = None
-    "One for each watched peer, in the order of the names; None where no peer could be seen."
+    "One for each watched peer, in the order of the names; None if none was observed."
+    due: Due | None = None
+    "The next attempt, if nothing changes; None if there is none, or it is unknown."
 
 
 def step(state: State, event: Event, *, now: Instant, policy: Policy) -> Transition:
-    """Decides. Total: it returns for every state, event, instant and policy, and never raises."""
+    """Decide. Total: returns for every state, event, instant and policy."""
     match event:
-        case Observed(status=status) if statuses.is_running(status):
-            settled, warnings = _settle(state, now)
-            return _observed(settled, status, warnings, now=now, policy=policy)
         case Observed(status=status):
-            settled, warnings = _settle(state, now)
-            seen = f"tailscaled is {one_line(status.backend_state, 40)}, not Running: no peer can be judged, all is kept as it was"
-            return Transition(settled, (*warnings, Warn(seen)))
+            return _observed(state, status, now=now, policy=policy)
         case Unobservable(fault=fault):
             settled, warnings = _settle(state, now)
             return Transition(settled, (*warnings, Warn(fault.detail)))
+        case Asking():
+            return Transition(_with_stage(state, Stage.ASKED))
         case Performed(outcome=outcome):
-            return _performed(replace(state, restart_pending=False), outcome)
+            return _performed(state, outcome)
         case _ as never:
             assert_never(never)
 
 
-def line(verdict: Verdict, *, cooldown_remaining: int, policy: Policy) -> str | None:
-    """Returns what is said of a peer; None for nothing. Seconds are whole."""
-    peer, seconds = verdict.peer, verdict.relay_seconds
-    match verdict.reason:
-        case Reason.DIRECT:
-            return None
-        case Reason.DETECTED:
-            return f"DETECTED: {peer} transitioned to relay"
-        case Reason.WAITING:
-            return (
-                f"WAITING: {peer} on relay for {seconds}s (threshold: {policy.max_relay_seconds}s)"
-            )
-        case Reason.EXCLUDED:
-            return f"EXCLUDED: {peer} on relay for {seconds}s, excluded from restarts"
-        case Reason.COOLDOWN:
-            return f"COOLDOWN: {peer} exceeded threshold but in cooldown ({cooldown_remaining}s remaining)"
-        case Reason.RESTART:
-            return f"RESTART: {peer} on relay for {seconds}s, restarting tailscaled"
-        case Reason.RECOVERED | Reason.RESTORED:
-            return f"RECOVERED: {peer} back to direct"
+def _observed(state: State, status: Status, *, now: Instant, policy: Policy) -> Transition:
+    settled, warnings = _settle(state, now)
+    if not statuses.is_running(status):
+        backend = one_line(status.backend_state, 40)
+        detail = f"tailscaled is {backend}, not Running: no peer can be judged, the state is kept"
+        return Transition(settled, (*warnings, Warn(detail)))
+
+    is_cooling = cooldown_left(policy, settled, now) > 0
+    tracked, verdicts = track(settled, status, now=now, is_cooling=is_cooling)
+    decision = _decide(verdicts, tracked, now=now, policy=policy)
+
+    effects: list[Effect] = [*warnings, *map(Log, decision.lines)]
+    if decision.attempt is not None:
+        attempts = with_attempt(tracked.attempts, decision.attempt)
+        tracked = replace(tracked, attempts=attempts)
+        effects.append(Apply(decision.attempt))
+    return Transition(tracked, tuple(effects), decision.verdicts, decision.due)
+
+
+def _decide(verdicts: list[Verdict], state: State, *, now: Instant, policy: Policy) -> Decision:
+    match policy:
+        case ThresholdPolicy():
+            return threshold.decide(verdicts, state, now=now, policy=policy)
         case _ as never:
             assert_never(never)
 
 
 def _settle(state: State, now: Instant) -> tuple[State, tuple[Warn, ...]]:
-    """Brings a state that was written by an earlier run into this one: clocks, and a restart of unknown outcome."""
+    """Bring the state of an earlier run into this one: clocks, and a pending attempt."""
     clock_step = step_between(state.last_run, now)
-
-    def settled(instant: int) -> int:
-        return min(now.unix, max(0, instant + clock_step))
-
     warnings: list[Warn] = []
     if clock_step:
         warnings.append(
             Warn(
-                f"the clock was set by {clock_step:+d}s since the last run: all that is remembered was moved with it"
+                f"the clock was set by {clock_step:+d}s since the last run: "
+                "all times in the state moved with it"
             )
         )
-    if state.restart_pending:
+
+    # A run that died left an attempt at the stage that it had reached.
+    unsettled = pending(state)
+    if unsettled is not None and unsettled.stage is Stage.DECIDED:
+        state = replace(state, attempts=state.attempts[:-1])
+        warnings.append(
+            Warn("the run that decided to restart tailscaled ended before it did: not counted")
+        )
+    elif unsettled is not None:
+        state = replace(_with_stage(state, Stage.DONE), restarts=state.restarts + 1)
         warnings.append(
             Warn(
                 "the run that restarted tailscaled ended before it knew the outcome: counted as done"
             )
         )
+
+    def moved(instant: int) -> int:
+        return min(now.unix, max(0, instant + clock_step))
+
+    attempts = state.attempts
+    if any(moved(attempt.at) != attempt.at for attempt in attempts):
+        attempts = tuple(_moved(attempt, moved(attempt.at)) for attempt in attempts)
     return replace(
         state,
-        relay_since={name: settled(since) for name, since in state.relay_since.items()},
-        last_restart=None if state.last_restart is None else settled(state.last_restart),
-        last_success=None if state.last_success is None else settled(state.last_success),
-        restarts=state.restarts + int(state.restart_pending),
-        restart_pending=False,
+        relay_since={name: moved(since) for name, since in state.relay_since.items()},
+        attempts=attempts,
+        last_success=None if state.last_success is None else moved(state.last_success),
         last_run=now,
     ), tuple(warnings)
 
 
-def _observed(
-    state: State,
-    status: Status,
-    warnings: tuple[Warn, ...],
-    *,
-    now: Instant,
-    policy: ThresholdPolicy,
-) -> Transition:
-    peers = [peer for peer in named(status) if is_watched(peer.status)]
-    cooldown_remaining = cooldown_left(state, now, policy)
-    verdicts = [_judge(peer, state, cooldown_remaining, now=now, policy=policy) for peer in peers]
-    restart = _longest_on_relay(verdicts)
-    if restart is not None:
-        verdicts = [_yield_to(restart, verdict) for verdict in verdicts]
-        cooldown_remaining = policy.cooldown_seconds
-    lines = [
-        line(verdict, cooldown_remaining=cooldown_remaining, policy=policy) for verdict in verdicts
-    ]
-    reasons = [verdict.reason for verdict in verdicts]
-    return Transition(
-        state=replace(
-            state,
-            relay_since=_remember(verdicts, state.relay_since, now),
-            last_restart=state.last_restart if restart is None else now.unix,
-            restart_pending=restart is not None,
-            detections=state.detections + reasons.count(Reason.DETECTED),
-            recoveries=state.recoveries + reasons.count(Reason.RECOVERED),
-            last_success=now.unix,
-        ),
-        effects=(
-            *warnings,
-            *(Log(said) for said in lines if said is not None),
-            *(() if restart is None else (RestartTailscaled(restart.peer, restart.relay_seconds),)),
-        ),
-        verdicts=tuple(verdicts),
-    )
+def _moved(attempt: Attempt, at: int) -> Attempt:
+    return replace(attempt, at=at, judge_at=at + attempt.judge_at - attempt.at)
 
 
 def _performed(state: State, outcome: Outcome) -> Transition:
     match outcome:
         case Done():
-            return Transition(replace(state, restarts=state.restarts + 1))
+            return Transition(replace(_with_stage(state, Stage.DONE), restarts=state.restarts + 1))
         case Failed(detail=detail):
             return Transition(
-                replace(state, restart_failures=state.restart_failures + 1), (Warn(detail),)
+                replace(
+                    _with_stage(state, Stage.FAILED), restart_failures=state.restart_failures + 1
+                ),
+                (Warn(detail),),
             )
         case _ as never:
             assert_never(never)
 
 
-def cooldown_left(state: State, now: Instant, policy: ThresholdPolicy) -> int:
-    """Returns for how many seconds the cooldown still holds; 0 where it does not."""
-    if state.last_restart is None:
-        return 0
-    return max(0, policy.cooldown_seconds - (now.unix - state.last_restart))
-
-
-def _judge(
-    peer: Peer, state: State, cooldown_remaining: int, *, now: Instant, policy: ThresholdPolicy
-) -> Verdict:
-    """Returns the peer's row of the table, as if it were the only one."""
-    since = state.relay_since.get(peer.name)
-    if has_direct_address(peer.status):
-        if since is None:
-            return Verdict(peer.name, Reason.DIRECT)
-        was_restarted = (
-            cooldown_remaining > 0
-            and state.last_restart is not None
-            and since <= state.last_restart
-        )
-        return Verdict(peer.name, Reason.RESTORED if was_restarted else Reason.RECOVERED)
-    if since is None:
-        return Verdict(peer.name, Reason.DETECTED)
-    seconds = now.unix - since
-    if seconds <= policy.max_relay_seconds:
-        return Verdict(peer.name, Reason.WAITING, seconds)
-    if is_excluded(policy, peer.name):
-        return Verdict(peer.name, Reason.EXCLUDED, seconds)
-    if cooldown_remaining > 0:
-        return Verdict(peer.name, Reason.COOLDOWN, seconds)
-    return Verdict(peer.name, Reason.RESTART, seconds)
-
-
-def _longest_on_relay(verdicts: list[Verdict]) -> Verdict | None:
-    """Returns the verdict that causes the restart: of several the longest on relay, of equals the first by name; None without any."""
-    return max(
-        (verdict for verdict in verdicts if verdict.reason is Reason.RESTART),
-        key=lambda verdict: verdict.relay_seconds,
-        default=None,
+def _with_stage(state: State, stage: Stage) -> State:
+    """The state in which the pending attempt has reached a stage."""
+    attempt = pending(state)
+    if attempt is None:
+        return state
+    result = AttemptResult.UNKNOWN if stage is Stage.FAILED else attempt.result
+    return replace(
+        state, attempts=(*state.attempts[:-1], replace(attempt, stage=stage, result=result))
     )
-
-
-def _yield_to(restart: Verdict, verdict: Verdict) -> Verdict:
-    """Returns the verdict on a peer in a run in which `restart` is the cause: over the threshold like it, it has to wait."""
-    if verdict.reason is Reason.RESTART and verdict.peer != restart.peer:
-        return replace(verdict, reason=Reason.COOLDOWN)
-    return verdict
-
-
-def _remember(
-    verdicts: list[Verdict], relay_since: Mapping[str, int], now: Instant
-) -> dict[str, int]:
-    """Returns since when each peer is on relay that is; whoever was not seen on relay is forgotten."""
-    return {
-        verdict.peer: relay_since.get(verdict.peer, now.unix)
-        for verdict in verdicts
-        if verdict.reason not in DIRECT
-    }

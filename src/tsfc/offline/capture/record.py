@@ -27,7 +27,7 @@ from tsfc.shell.atomic import write_all
 from tsfc.shell.clocks import instant, unix_time
 from tsfc.shell.console import print_error
 from tsfc.shell.signals import LONGEST_WAIT_SECONDS
-from tsfc.shell.tailscaled.observe import Common, raw_status
+from tsfc.shell.tailscaled.observe import RunOptions, raw_status
 
 TOOL = "capture"
 MODE = 0o600
@@ -50,7 +50,7 @@ class Options(Struct, frozen=True):
     "How many files that were put aside are kept."
 
 
-def run(common: Common, options: Options) -> int:
+def run(common: RunOptions, options: Options) -> int:
     """Captures once, or again and again; returns the exit status of the worst."""
     key = _key(options)
     if isinstance(key, Failure):
@@ -75,7 +75,7 @@ def run(common: Common, options: Options) -> int:
             time.sleep(min(left, LONGEST_WAIT_SECONDS))
 
 
-def observe(common: Common) -> tuple[Observation, Fault | None]:
+def observe(common: RunOptions) -> tuple[Observation, Fault | None]:
     """Looks once."""
     raw = raw_status(common)
     at = round(unix_time(common.now), 3)
@@ -140,7 +140,7 @@ def size(text: str) -> int | None:
 
 
 def _capture(
-    common: Common, options: Options, redacted: Callable[[Observation], Observation]
+    common: RunOptions, options: Options, redacted: Callable[[Observation], Observation]
 ) -> int:
     """Captures once. Returns 2 where it could not be written, so that there is no sense in another."""
     observation, fault = observe(common)

@@ -27,10 +27,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tsfc.core.clock import Boot, Instant
-from tsfc.core.evaluation import run as fold
 from tsfc.core.tailscale.status import PeerStatus, Status
+from tsfc.core.watchdog.effects import Apply
+from tsfc.core.watchdog.events import Observed, Performed
 from tsfc.core.watchdog.policy import ThresholdPolicy
+from tsfc.core.watchdog.remedy import Done
 from tsfc.core.watchdog.state import State
+from tsfc.core.watchdog.step import step
 from tsfc.offline.simulation.scenario import (
     ClockStep,
     ControlOutage,
@@ -608,14 +611,14 @@ class World:
             cur_addr="192.0.2.1:41641" if self._is_direct(link) else "",
         )
         now = Instant(int(self.scenario.start + self.now))
-        ran = fold.run(
-            link.far_state,
-            Status(backend_state="Running", peer={"us": us}),
-            now=now,
-            policy=FAR_POLICY,
-        )
-        link.far_state = ran.state
-        if ran.restart is not None:
+        observed = Observed(Status(backend_state="Running", peer={"us": us}))
+        transition = step(link.far_state, observed, now=now, policy=FAR_POLICY)
+        link.far_state = transition.state
+        for effect in transition.effects:
+            if not isinstance(effect, Apply):
+                continue
+            performed = Performed(effect.attempt, Done())
+            link.far_state = step(link.far_state, performed, now=now, policy=FAR_POLICY).state
             self.far_restarts += 1
             self._cure_far(link)
             self._readdress(link)

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 
 from returns.result import Failure
 
-from tsfc.core.exporter import last_success_in, metrics
+from tsfc.core import exporter
 from tsfc.core.faults import exit_status
-from tsfc.shell import textfile
-from tsfc.shell.clocks import unix_time
-from tsfc.shell.console import print_error
-from tsfc.shell.jobs.common import report
-from tsfc.shell.tailscaled.observe import Common, observe
-
-JOB = "exporter"
+from tsfc.core.report import Report
+from tsfc.shell.host import Host
 
 
-def run(common: Common) -> int:
-    """Writes the metrics of all peers, or that tailscaled is not up."""
-    started = time.monotonic()
-    observed = observe(common)
-    now = unix_time(common.now)
+def run(host: Host, *, last_exposition: Callable[[], str]) -> Report:
+    """The metrics of all peers, or that tailscaled is down.
+
+    `last_exposition` reads what the last run wrote: it says when a run last succeeded.
+    """
+    observed = host.status()
+    now = host.unix_time()
     if isinstance(observed, Failure):
-        print_error(JOB, observed.failure().detail)
-        said = metrics(
-            None, now=now, last_success=last_success_in(textfile.read(common.metrics_path))
-        )
-        return report(JOB, common, said, started=started) or exit_status(observed.failure())
-    return report(
-        JOB, common, metrics(observed.unwrap(), now=now, last_success=None), started=started
-    )
+        fault = observed.failure()
+        host.warn(fault.detail)
+        last_success = exporter.last_success_in(last_exposition())
+        families = exporter.metrics(None, now=now, last_success=last_success)
+        return Report(families, exit_status=exit_status(fault))
+    return Report(exporter.metrics(observed.unwrap(), now=now, last_success=None))

@@ -1,139 +1,127 @@
-"""The job `watchdog`: looks at all online peers, restarts tailscaled where one is stuck on relay, says what it saw and did."""
+"""The job `watchdog`: restart tailscaled when a peer is stuck on relay."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from typing import Protocol, assert_never
 
-from msgspec import Struct
+from msgspec.structs import replace
 from returns.result import Failure, Result, Success
 
+from tsfc.core.clock import Instant
 from tsfc.core.faults import exit_status
-from tsfc.core.watchdog.effects import Effect, Log, RestartTailscaled, Warn
-from tsfc.core.watchdog.events import Failed, Observed, Outcome, Performed, Unobservable
+from tsfc.core.report import Report
+from tsfc.core.watchdog import snapshot
+from tsfc.core.watchdog.effects import Apply, Effect, Log, Warn
+from tsfc.core.watchdog.events import Asking, Observed, Performed, Unobservable
 from tsfc.core.watchdog.metrics import metrics
 from tsfc.core.watchdog.policy import Policy
-from tsfc.core.watchdog.state import from_files, is_state_file, to_files
+from tsfc.core.watchdog.remedy import Attempt, Failed, Withheld
+from tsfc.core.watchdog.run import Run
+from tsfc.core.watchdog.snapshot import Snapshot
+from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import step
-from tsfc.shell import statedir, systemd, textfile
-from tsfc.shell.clocks import instant
-from tsfc.shell.console import STDERR, STDOUT, print_error, say
-from tsfc.shell.jobs.common import report
-from tsfc.shell.tailscaled.observe import Common, observe
-
-JOB = "watchdog"
+from tsfc.shell.host import Host
+from tsfc.shell.statedir import CommitError
 
 
-class Options(Struct, frozen=True):
-    """What the watchdog is told on the command line, beside what every job is told."""
+class Store(Protocol):
+    """Where the state is kept from run to run."""
 
-    policy: Policy
-    state_dir: str
-    unit: str
-    restart_socket: str | None
-    "Where to ask for the restart, instead of by `systemctl`."
+    def load(self, now: Instant) -> Result[tuple[State, tuple[str, ...]], str]:
+        """The state, and a line for each damaged part of it."""
+        ...
 
+    def commit(self, state: State) -> Result[None, CommitError]:
+        """Replace the state in one step, durably."""
+        ...
 
-class Hands(Struct, frozen=True):
-    """What a run may do to the world; a dry run has other hands."""
-
-    commit: Callable[[Mapping[str, bytes | None], Mapping[str, str]], Result[None, str]]
-    "Makes the state files that were loaded into those that are to be."
-    restart: Callable[[], Outcome | None]
-    "Restarts tailscaled and returns what came of it; None where it was not to be tried."
+    def export(self, state: State) -> Result[None, str]:
+        """Write the state for programs that read the files of the shell scripts."""
+        ...
 
 
-def run(common: Common, options: Options) -> int:
-    """Does one run; does nothing where another one is at it."""
-    locked = statedir.lock(options.state_dir)
-    if isinstance(locked, Failure):
-        problem: statedir.Locked | str = locked.failure()
-        if isinstance(problem, statedir.Locked):
-            print_error(
-                JOB, f"another run holds the lock in {options.state_dir}: this one does nothing"
-            )
-            return 0
-        print_error(JOB, problem)
-        return 1
-    hands = Hands(
-        commit=lambda before, after: statedir.commit(options.state_dir, before, after),
-        restart=lambda: (
-            systemd.restart(options.unit)
-            if options.restart_socket is None
-            else systemd.ask_for_restart(options.unit, options.restart_socket)
-        ),
-    )
-    return _run(common, options, hands)
-
-
-def dry_run(common: Common, options: Options) -> int:
-    """Decides and says what `run` would, from the state as it is; keeps nothing and restarts nothing."""
-
-    def only_say() -> None:
-        print_error(JOB, f"dry run: {options.unit} is not restarted")
-
-    return _run(
-        common, options, Hands(commit=lambda _before, _after: Success(None), restart=only_say)
-    )
-
-
-def _run(common: Common, options: Options, hands: Hands) -> int:
-    started = time.monotonic()
-    loaded = statedir.load(options.state_dir, is_state_file)
+def run(host: Host, store: Store, *, policy: Policy) -> Result[Run, str]:
+    """One run. Fails with one line if the state cannot be read or written."""
+    # Gather.
+    observed = host.status()
+    now = host.now()
+    loaded = store.load(now)
     if isinstance(loaded, Failure):
-        print_error(JOB, loaded.failure())
-        return 1
-    observed = observe(common)
+        return Failure(loaded.failure())
+    before, damage = loaded.unwrap()
+    for line in damage:
+        host.warn(line)
+
+    # Decide.
     fault = observed.failure() if isinstance(observed, Failure) else None
-    now = instant(common.now)
-    state, complaints = from_files(loaded.unwrap(), now=now)
-    for complaint in complaints:
-        print_error(JOB, complaint)
+    event = Observed(observed.unwrap()) if fault is None else Unobservable(fault)
+    decided = step(before, event, now=now, policy=policy)
 
-    seen = step(
-        state,
-        Observed(observed.unwrap()) if fault is None else Unobservable(fault),
-        now=now,
-        policy=options.policy,
+    # Persist before acting: a crash after this costs one restart, never makes two.
+    committed = store.commit(decided.state)
+    if isinstance(committed, Failure):
+        return Failure(f"{committed.failure().detail}; nothing is restarted without it")
+    _export(host, store, decided.state)
+
+    # Say, then act.
+    run_ = Run(now, decided.state, decided.verdicts, fault=fault)
+    attempt = _perform(host, decided.effects)
+    if attempt is None:
+        return Success(run_)
+    return _apply(host, store, replace(run_, attempt=attempt), attempt, policy=policy)
+
+
+def report(run: Run, policy: Policy) -> Report:
+    """The metrics and the snapshot of a run."""
+    return Report(
+        metrics(run.state, run.verdicts, now=run.now, policy=policy),
+        snapshot=snapshot.encode(Snapshot(run.now, policy, run.state)),
+        exit_status=1 if run.has_failed else exit_status(run.fault),
     )
-    files = to_files(seen.state)
-    kept = hands.commit(loaded.unwrap(), files)
-    if isinstance(kept, Failure):
-        print_error(JOB, f"{kept.failure()}; nothing is restarted without it")
-        return 1
-    performed = _perform(seen.effects, hands, common)
-    if performed is None:
-        return report(
-            JOB,
-            common,
-            metrics(seen.state, seen.verdicts, now=now, policy=options.policy),
-            started=started,
-        ) or exit_status(fault)
-
-    told = step(seen.state, performed, now=now, policy=options.policy)
-    kept = hands.commit({name: text.encode() for name, text in files.items()}, to_files(told.state))
-    if isinstance(kept, Failure):
-        print_error(JOB, kept.failure())
-    _perform(told.effects, hands, common)
-    has_failed = isinstance(kept, Failure) or isinstance(performed.outcome, Failed)
-    return report(
-        JOB,
-        common,
-        metrics(told.state, seen.verdicts, now=now, policy=options.policy),
-        started=started,
-    ) or int(has_failed)
 
 
-def _perform(effects: tuple[Effect, ...], hands: Hands, common: Common) -> Performed | None:
-    """Performs the effects in their order, and returns what came of the one whose outcome matters, if there was one."""
-    performed = None
+def _apply(
+    host: Host, store: Store, run: Run, attempt: Attempt, *, policy: Policy
+) -> Result[Run, str]:
+    """Apply the remedy of a run, and keep its outcome."""
+    # What is not on the disk as asked for is not asked for, and so never miscounted.
+    asking = step(run.state, Asking(attempt), now=run.now, policy=policy)
+    committed = store.commit(asking.state)
+    if isinstance(committed, Failure) and not committed.failure().is_replaced:
+        return Failure(f"{committed.failure().detail}; nothing is restarted without it")
+
+    outcome = host.apply(attempt)
+    if isinstance(outcome, Withheld):
+        return Success(run)
+
+    performed = step(asking.state, Performed(attempt, outcome), now=run.now, policy=policy)
+    committed = store.commit(performed.state)
+    if isinstance(committed, Failure):
+        host.warn(committed.failure().detail)
+    else:
+        _export(host, store, performed.state)
+    _perform(host, performed.effects)
+    has_failed = isinstance(committed, Failure) or isinstance(outcome, Failed)
+    return Success(replace(run, state=performed.state, has_failed=has_failed))
+
+
+def _perform(host: Host, effects: tuple[Effect, ...]) -> Attempt | None:
+    """Write the lines, in order. Return the attempt that is to be made, if there is one."""
+    attempt: Attempt | None = None
     for effect in effects:
         match effect:
             case Log(line=line):
-                say(STDERR if common.metrics_path == textfile.STANDARD_OUTPUT else STDOUT, line)
+                host.log(line)
             case Warn(line=line):
-                print_error(JOB, line)
-            case RestartTailscaled():
-                outcome = hands.restart()
-                performed = None if outcome is None else Performed(effect, outcome)
-    return performed
+                host.warn(line)
+            case Apply():
+                attempt = effect.attempt
+            case _ as never:
+                assert_never(never)
+    return attempt
+
+
+def _export(host: Host, store: Store, state: State) -> None:
+    exported = store.export(state)
+    if isinstance(exported, Failure):
+        host.warn(exported.failure())

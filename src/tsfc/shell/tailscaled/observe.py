@@ -15,7 +15,7 @@ from tsfc.shell.tailscaled.source import Source
 STANDARD_INPUT = "-"
 
 
-class Common(Struct, frozen=True):
+class RunOptions(Struct, frozen=True):
     """What every job is told on the command line."""
 
     source: str = "auto"
@@ -26,29 +26,38 @@ class Common(Struct, frozen=True):
     "Seconds that bound one call to tailscaled."
     status_file: str | None = None
     "Where to read the status instead of asking for it."
+    metrics_file: str | None = None
+    "Where to read tailscaled's own metrics, instead of asking for them."
     now: float | None = None
     "Unix time, where it is not the clock's."
     metrics_path: str | None = None
 
 
-def source(common: Common) -> Source:
+def source(common: RunOptions) -> Source:
     """Returns where tailscaled is to be asked."""
     return tailscaled.choose(common.source, socket=common.socket, tailscale=common.tailscale)
 
 
-def raw_status(common: Common) -> Result[bytes, Fault]:
+def raw_status(common: RunOptions) -> Result[bytes, Fault]:
     """Returns the status as JSON: from the file that was given, else from tailscaled."""
     if common.status_file is not None:
         return read_input(common.status_file)
     return tailscaled.status(source(common), timeout=common.timeout)
 
 
-def observe(common: Common) -> Result[Status, Fault]:
+def observe(common: RunOptions) -> Result[Status, Fault]:
     """Returns the status: from the file that was given, else from tailscaled."""
     raw = raw_status(common)
     if isinstance(raw, Failure):
         return Failure(raw.failure())
     return decode(raw.unwrap())
+
+
+def raw_usermetrics(options: RunOptions) -> Result[bytes, Fault]:
+    """Tailscaled's own metrics: from the file that was given, else from tailscaled."""
+    if options.metrics_file is not None:
+        return read_input(options.metrics_file)
+    return tailscaled.usermetrics(source(options), timeout=options.timeout)
 
 
 def read_input(path: str) -> Result[bytes, Fault]:

@@ -1,0 +1,131 @@
+"""The decision under `ThresholdPolicy`.
+
+The peer that is on relay for longer than the threshold causes a restart, and the
+cooldown follows. Of several such peers the one that is on relay the longest is the
+cause (ties: the first by name); the others wait for the whole cooldown, which that
+restart begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tsfc.core.clock import Instant
+from tsfc.core.watchdog.policy import ThresholdPolicy, cooldown_left, is_excluded
+from tsfc.core.watchdog.remedy import Attempt, Remedy
+from tsfc.core.watchdog.state import State
+from tsfc.core.watchdog.track import Reason, Verdict
+
+
+class Due(Struct, frozen=True):
+    """The next attempt, if every peer stays on its path."""
+
+    at: int
+    "Unix time of the first run that would make it."
+    remedy: Remedy
+    peer: str
+
+
+class Decision(Struct, frozen=True):
+    """What a policy decides about the peers that are on relay."""
+
+    verdicts: tuple[Verdict, ...]
+    lines: tuple[str, ...]
+    "The documented lines, one at most for each peer, in the order of the names."
+    attempt: Attempt | None = None
+    due: Due | None = None
+
+
+def decide(
+    verdicts: list[Verdict], state: State, *, now: Instant, policy: ThresholdPolicy
+) -> Decision:
+    """Decide about each peer that `track` left WAITING, in the state that it left."""
+    cooldown = cooldown_left(policy, state, now)
+    decided = [
+        verdict
+        if verdict.reason is not Reason.WAITING
+        else replace(verdict, reason=_reason(verdict, cooldown, policy))
+        for verdict in verdicts
+    ]
+    cause = max(
+        (verdict for verdict in decided if verdict.reason is Reason.RESTART),
+        key=lambda verdict: verdict.relay_seconds,
+        default=None,
+    )
+    if cause is None:
+        due = _due(state.relay_since, now.unix + cooldown if cooldown else None, policy)
+        return Decision(tuple(decided), _lines(decided, cooldown, policy), due=due)
+
+    # All other peers over the threshold wait for the cooldown that begins now.
+    decided = [
+        replace(verdict, reason=Reason.COOLDOWN)
+        if verdict.reason is Reason.RESTART and verdict is not cause
+        else verdict
+        for verdict in decided
+    ]
+    return Decision(
+        tuple(decided),
+        _lines(decided, policy.cooldown_seconds, policy),
+        Attempt(Remedy.RESTART, cause.peer, now.unix, now.unix + policy.cooldown_seconds),
+        Due(now.unix, Remedy.RESTART, cause.peer),
+    )
+
+
+def _lines(
+    verdicts: list[Verdict], cooldown_seconds: int, policy: ThresholdPolicy
+) -> tuple[str, ...]:
+    lines = [
+        line(verdict, cooldown_seconds=cooldown_seconds, policy=policy)
+        for verdict in verdicts
+        if verdict.reason is not Reason.DIRECT
+    ]
+    return tuple(line for line in lines if line is not None)
+
+
+def line(verdict: Verdict, *, cooldown_seconds: int, policy: ThresholdPolicy) -> str | None:
+    """The documented log line about a peer; None if there is nothing to say."""
+    peer, seconds = verdict.peer, verdict.relay_seconds
+    match verdict.reason:
+        case Reason.DIRECT:
+            return None
+        case Reason.DETECTED:
+            return f"DETECTED: {peer} transitioned to relay"
+        case Reason.WAITING:
+            return (
+                f"WAITING: {peer} on relay for {seconds}s (threshold: {policy.max_relay_seconds}s)"
+            )
+        case Reason.EXCLUDED:
+            return f"EXCLUDED: {peer} on relay for {seconds}s, excluded from restarts"
+        case Reason.COOLDOWN:
+            return f"COOLDOWN: {peer} exceeded threshold but in cooldown ({cooldown_seconds}s remaining)"
+        case Reason.RESTART:
+            return f"RESTART: {peer} on relay for {seconds}s, restarting tailscaled"
+        case Reason.RECOVERED | Reason.RESTORED:
+            return f"RECOVERED: {peer} back to direct"
+        case _ as never:
+            assert_never(never)
+
+
+def _reason(verdict: Verdict, cooldown: int, policy: ThresholdPolicy) -> Reason:
+    if verdict.relay_seconds <= policy.max_relay_seconds:
+        return Reason.WAITING
+    if is_excluded(policy, verdict.peer):
+        return Reason.EXCLUDED
+    return Reason.COOLDOWN if cooldown > 0 else Reason.RESTART
+
+
+def _due(
+    relay_since: Mapping[str, int], cooled_at: int | None, policy: ThresholdPolicy
+) -> Due | None:
+    candidates = [
+        (since, peer) for peer, since in relay_since.items() if not is_excluded(policy, peer)
+    ]
+    if not candidates:
+        return None
+    since, peer = min(candidates)
+    at = since + policy.max_relay_seconds + 1
+    return Due(at if cooled_at is None else max(at, cooled_at), Remedy.RESTART, peer)

@@ -1,0 +1,95 @@
+"""A host whose observations come from a capture or a simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from returns.result import Failure, Result, Success
+
+from tsfc.core.clock import Instant
+from tsfc.core.faults import Down, Fault
+from tsfc.core.tailscale.ping import Ping
+from tsfc.core.tailscale.status import Status
+from tsfc.core.watchdog.policy import Policy
+from tsfc.core.watchdog.remedy import Attempt, Done, Outcome
+from tsfc.core.watchdog.run import Run
+from tsfc.core.watchdog.state import State
+from tsfc.shell.jobs import watchdog
+from tsfc.shell.statedir import CommitError
+from tsfc.shell.tailscaled.pings import Round
+
+
+def done(_: Attempt) -> Outcome:
+    """Apply nothing, and succeed: a capture does not show what a remedy would have done."""
+    return Done()
+
+
+class OfflineHost:
+    """A host for the watchdog, and its store, in memory.
+
+    So a replay is one oneshot run for each observation, to the byte: it is the same
+    job.
+    """
+
+    def __init__(self, apply: Callable[[Attempt], Outcome] = done) -> None:
+        self.state = State()
+        self._apply = apply
+        self._observed: Result[Status, Fault] = Failure(Down("nothing was observed yet"))
+        self._now = Instant(0)
+        self._lines: list[str] = []
+
+    def run(
+        self, observed: Result[Status, Fault], *, now: Instant, policy: Policy
+    ) -> tuple[Run, tuple[str, ...]]:
+        """Run the watchdog on one observation; return the run and its journal lines."""
+        self._observed, self._now, self._lines = observed, now, []
+        return watchdog.run(self, self, policy=policy).unwrap(), tuple(self._lines)
+
+    def unix_time(self) -> float:
+        """See `Host`."""
+        return self._now.unix
+
+    def now(self) -> Instant:
+        """See `Host`."""
+        return self._now
+
+    def status(self) -> Result[Status, Fault]:
+        """See `Host`."""
+        return self._observed
+
+    def usermetrics(self) -> Result[bytes, Fault]:
+        """See `Host`."""
+        return Failure(Down("an observation has no metrics"))
+
+    def ping(self, pings: tuple[Ping, ...], *, count: int, timeout: float) -> Round:  # noqa: ARG002
+        """See `Host`."""
+        return Round({}, None)
+
+    def apply(self, attempt: Attempt) -> Outcome:
+        """See `Host`."""
+        return self._apply(attempt)
+
+    def log(self, line: str) -> None:
+        """See `Host`."""
+        self._lines.append(line)
+
+    def warn(self, line: str) -> None:
+        """See `Host`. The journal has the name of the job before such a line."""
+        self._lines.append(f"tsfc watchdog: {line}")
+
+    def load(self, now: Instant) -> Result[tuple[State, tuple[str, ...]], str]:  # noqa: ARG002
+        """See `Store`."""
+        return Success((self.state, ()))
+
+    def commit(self, state: State) -> Result[None, CommitError]:
+        """See `Store`."""
+        self.state = state
+        return _COMMITTED
+
+    def export(self, state: State) -> Result[None, str]:  # noqa: ARG002
+        """See `Store`."""
+        return _EXPORTED
+
+
+_COMMITTED: Result[None, CommitError] = Success(None)
+_EXPORTED: Result[None, str] = Success(None)

@@ -1,0 +1,75 @@
+"""A job as a process that runs once: write what it found, return its exit status."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from returns.result import Failure
+
+from tsfc.core.metrics.families import duration
+from tsfc.core.report import Report
+from tsfc.shell import textfile
+from tsfc.shell.host import DryRun, Host, System
+
+if TYPE_CHECKING:  # for the watchdog only
+    from tsfc.core.watchdog.policy import Policy
+
+
+def run(host: System, job: Callable[[Host], Report]) -> int:
+    """Run a job and write its report."""
+    started = time.monotonic()
+    return write(host, job(host), started=started)
+
+
+def watchdog(host: System, *, state_dir: str, policy: Policy) -> int:
+    """Run the watchdog, unless another run holds the lock of the state directory.
+
+    A dry run takes no lock and leaves the state as it is.
+    """
+    from tsfc.shell import statedir  # noqa: PLC0415
+    from tsfc.shell.jobs import watchdog as job  # noqa: PLC0415 - the other jobs need neither
+
+    started = time.monotonic()
+    if isinstance(host, DryRun):
+        store: job.Store = statedir.ReadOnly(state_dir)
+    else:
+        locked = statedir.lock(state_dir)
+        if isinstance(locked, Failure):
+            problem: statedir.Locked | str = locked.failure()
+            if isinstance(problem, statedir.Locked):
+                host.warn(f"another run holds the lock in {state_dir}: this one does nothing")
+                return 0
+            host.warn(problem)
+            return 1
+        store = statedir.Directory(state_dir)
+    done = job.run(host, store, policy=policy)
+    if isinstance(done, Failure):
+        host.warn(done.failure())
+        return 1
+    return write(host, job.report(done.unwrap(), policy), started=started)
+
+
+def write(host: System, report: Report, *, started: float) -> int:
+    """Write a report to `--metrics-path`, if that has a value; return the exit status.
+
+    The duration since `started` (monotonic seconds) comes last; a run outside real time
+    (`--now`) has none.
+    """
+    path = host.options.metrics_path
+    if path is None:
+        return report.exit_status
+    # prometheus_client is half of a start, and a keepalive without metrics needs none.
+    from tsfc.core.metrics.exposition import render  # noqa: PLC0415
+
+    seconds = time.monotonic() - started
+    own = () if host.options.now is not None else (duration(host.job, seconds),)
+    text = report.passthrough + render((*report.families, *own))
+    written = textfile.write(path, text)
+    if not isinstance(written, Failure) and path != textfile.STANDARD_OUTPUT and report.snapshot:
+        written = textfile.write(textfile.snapshot_path(path), report.snapshot)
+    if isinstance(written, Failure):
+        host.warn(written.failure())
+        return 1
+    return report.exit_status

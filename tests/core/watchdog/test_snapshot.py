@@ -1,0 +1,63 @@
+"""The snapshot: what a run leaves for `tsfc peers` and `tsfc explain`."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from returns.result import Success
+
+from support.statuses import peer
+from tsfc.core.clock import Boot, Instant
+from tsfc.core.watchdog.policy import ThresholdPolicy
+from tsfc.core.watchdog.snapshot import Snapshot, decode, encode
+from tsfc.core.watchdog.state import State
+from tsfc.core.watchdog.step import step
+
+from .strategies import KEPT_STATES
+from .worlds import DOWN, NOW, T0, relayed, remembering, seen
+
+POLICY = ThresholdPolicy(300, 900, frozenset({"b"}))
+POLICIES = st.builds(
+    ThresholdPolicy,
+    st.integers(0, 10**9),
+    st.integers(0, 10**9),
+    st.frozensets(st.text(max_size=9), max_size=3),
+)
+
+
+@given(KEPT_STATES, POLICIES)
+def test_a_snapshot_is_read_back_as_it_was(state: State, policy: ThresholdPolicy) -> None:
+    snapshot = Snapshot(Instant(T0, Boot("b1", 7)), policy, state)
+    assert decode(encode(snapshot).encode()) == Success(snapshot)
+
+
+def test_a_run_that_observed_peers_says_so() -> None:
+    before = remembering({"a": T0 - 400}, last_restart=T0 - 100, last_success=T0 - 60)
+    after = step(before, seen(relayed("a"), peer("d")), now=NOW, policy=POLICY).state
+    assert Snapshot(NOW, POLICY, after).saw_peers
+
+
+def test_a_run_that_observed_none_says_so_and_keeps_the_state() -> None:
+    before = remembering({"a": T0 - 400}, last_restart=T0 - 100, last_success=T0 - 60)
+    after = step(before, DOWN, now=NOW, policy=POLICY).state
+    snapshot = Snapshot(NOW, POLICY, after)
+    assert not snapshot.saw_peers
+    assert snapshot.state.relay_since == {"a": T0 - 400}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"{}", id="no fields"),
+        pytest.param(b'{"at":{"unix":1},"policy":{"type":"oracle"},"state":{}}', id="policy"),
+        pytest.param(b"\xff", id="not UTF-8"),
+        pytest.param(b"[" * 100_000, id="nested"),
+        pytest.param(b"# HELP x y\n", id="metrics"),
+    ],
+)
+def test_what_is_no_snapshot_is_refused_in_one_line(raw: bytes) -> None:
+    problem = decode(raw).failure()
+    assert problem.startswith("not a snapshot of this release: ")
+    assert problem.isprintable()
