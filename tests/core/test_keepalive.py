@@ -25,40 +25,22 @@ DIRECT, PEER_RELAY, DERP = (
 @pytest.mark.parametrize(
     ("of", "pinged"),
     [
-        (peer("rpi3"), True),
-        (peer("rpi3", "peer_relay"), True),
-        (peer("rpi3", "derp"), True),
-        (peer("rpi3", "idle"), True),
-        (peer("rpi3", "offline"), False),
-        (peer("rpi3", Tags=["tag:server"]), True),
-        (peer("rpi3", DNSName="rpi3.tail2.ts.net."), True),
-        (peer("rpi3", ExitNode=True), True),
-        (peer("rpi3", Expired=True), False),
-        (peer("rpi3", ShareeNode=True), False),
-        (peer("rpi3", DNSName="us-nyc-wg-301.mullvad.ts.net."), False),
-        (peer("rpi3", TailscaleIPs=None), False),
-        (peer("rpi3", TailscaleIPs=[]), False),
-        (peer("rpi3", TailscaleIPs=["-c"]), False),
-        (peer("rpi3", TailscaleIPs=["100.64.0.1"]), False),
-        (peer("rpi3", TailscaleIPs=["fd7a:115c:a1e0::2"]), True),
-    ],
-    ids=[
-        "direct",
-        "peer-relay",
-        "derp",
-        "idle",
-        "offline",
-        "tagged",
-        "shared-in",
-        "exit-node",
-        "expired",
-        "sharee",
-        "mullvad",
-        "null-ip",
-        "no-ip",
-        "no-such-ip",
-        "self",
-        "v6",
+        pytest.param(peer("rpi3"), True, id="direct"),
+        pytest.param(peer("rpi3", "peer_relay"), True, id="peer-relay"),
+        pytest.param(peer("rpi3", "derp"), True, id="derp"),
+        pytest.param(peer("rpi3", "idle"), True, id="idle"),
+        pytest.param(peer("rpi3", "offline"), False, id="offline"),
+        pytest.param(peer("rpi3", Tags=["tag:server"]), True, id="tagged"),
+        pytest.param(peer("rpi3", DNSName="rpi3.tail2.ts.net."), True, id="shared-in"),
+        pytest.param(peer("rpi3", ExitNode=True), True, id="exit-node"),
+        pytest.param(peer("rpi3", Expired=True), False, id="expired"),
+        pytest.param(peer("rpi3", ShareeNode=True), False, id="sharee"),
+        pytest.param(peer("rpi3", DNSName="us-nyc-wg-301.mullvad.ts.net."), False, id="mullvad"),
+        pytest.param(peer("rpi3", TailscaleIPs=None), False, id="null-ip"),
+        pytest.param(peer("rpi3", TailscaleIPs=[]), False, id="no-ip"),
+        pytest.param(peer("rpi3", TailscaleIPs=["-c"]), False, id="no-such-ip"),
+        pytest.param(peer("rpi3", TailscaleIPs=["100.64.0.1"]), False, id="self"),
+        pytest.param(peer("rpi3", TailscaleIPs=["fd7a:115c:a1e0::2"]), True, id="v6"),
     ],
 )
 def test_pinged_is(of: dict[str, Any], *, pinged: bool) -> None:
@@ -89,7 +71,12 @@ def test_nobody_is_pinged_while_the_backend_is_not_running(state: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"Peer": None}, {"Peer": {}}, {"Self": {}}], ids=["null", "empty", "no-self"]
+    "fields",
+    [
+        pytest.param({"Peer": None}, id="null"),
+        pytest.param({"Peer": {}}, id="empty"),
+        pytest.param({"Self": {}}, id="no-self"),
+    ],
 )
 def test_a_node_before_its_first_netmap_pings_nobody(fields: dict[str, Any]) -> None:
     """Peer may be null, and Self without IPs."""
@@ -99,34 +86,19 @@ def test_a_node_before_its_first_netmap_pings_nobody(fields: dict[str, Any]) -> 
 @pytest.mark.parametrize(
     ("answers", "wait"),
     [
-        ((), 0.0),
-        ((DIRECT,), None),
-        ((PEER_RELAY,), PAUSE_SECONDS),
-        ((DERP,), PAUSE_SECONDS),
-        ((NO_REPLY,), 0.0),
-        ((ERROR,), None),
-        ((DERP, DIRECT), None),
-        ((DERP, DERP), PAUSE_SECONDS),
-        ((DERP, NO_REPLY), 0.0),
-        ((NO_REPLY, DERP), PAUSE_SECONDS),
-        ((NO_REPLY, ERROR), None),
-        ((DERP, DERP, DERP), None),
-        ((NO_REPLY, NO_REPLY, NO_REPLY), None),
-    ],
-    ids=[
-        "first",
-        "direct",
-        "peer-relay",
-        "derp",
-        "silence",
-        "error",
-        "then-direct",
-        "second",
-        "fell-silent",
-        "woke",
-        "then-error",
-        "last",
-        "last-silence",
+        pytest.param((), 0.0, id="first"),
+        pytest.param((DIRECT,), None, id="direct"),
+        pytest.param((PEER_RELAY,), PAUSE_SECONDS, id="peer-relay"),
+        pytest.param((DERP,), PAUSE_SECONDS, id="derp"),
+        pytest.param((NO_REPLY,), 0.0, id="silence"),
+        pytest.param((ERROR,), None, id="error"),
+        pytest.param((DERP, DIRECT), None, id="then-direct"),
+        pytest.param((DERP, DERP), PAUSE_SECONDS, id="second"),
+        pytest.param((DERP, NO_REPLY), 0.0, id="fell-silent"),
+        pytest.param((NO_REPLY, DERP), PAUSE_SECONDS, id="woke"),
+        pytest.param((NO_REPLY, ERROR), None, id="then-error"),
+        pytest.param((DERP, DERP, DERP), None, id="last"),
+        pytest.param((NO_REPLY, NO_REPLY, NO_REPLY), None, id="last-silence"),
     ],
 )
 def test_the_next_ping_comes(answers: tuple[PingResult, ...], wait: float | None) -> None:
@@ -146,14 +118,13 @@ def test_no_more_pings_are_sent_than_asked_for() -> None:
 @pytest.mark.parametrize(
     ("raw", "answer"),
     [
-        (b'{"IP":"100.64.0.2","NodeName":"rpi3","Err":"","LatencySeconds":0.012,"Endpoint":"192.0.2.7:41641","PeerRelay":"","DERPRegionID":0}', DIRECT),
-        (b'{"Err":"","LatencySeconds":0.025,"Endpoint":"","PeerRelay":"192.0.2.9:7777:vni:1","DERPRegionID":0,"DERPRegionCode":""}', PEER_RELAY),
-        (b'{"Err":"","LatencySeconds":0.048,"Endpoint":"","PeerRelay":"","DERPRegionID":1,"DERPRegionCode":"fra"}', DERP),
-        (b'{"LatencySeconds":0.048,"DERPRegionID":1}', DERP),
-        (b'{"LatencySeconds":0,"Endpoint":"x","PeerRelay":"y"}', PingResult(PingOutcome.DIRECT, 0.0)),
-        (b'{"LatencySeconds":-1,"Endpoint":"x"}', PingResult(PingOutcome.DIRECT, 0.0)),
+        pytest.param(b'{"IP":"100.64.0.2","NodeName":"rpi3","Err":"","LatencySeconds":0.012,"Endpoint":"192.0.2.7:41641","PeerRelay":"","DERPRegionID":0}', DIRECT, id="direct"),
+        pytest.param(b'{"Err":"","LatencySeconds":0.025,"Endpoint":"","PeerRelay":"192.0.2.9:7777:vni:1","DERPRegionID":0,"DERPRegionCode":""}', PEER_RELAY, id="peer-relay"),
+        pytest.param(b'{"Err":"","LatencySeconds":0.048,"Endpoint":"","PeerRelay":"","DERPRegionID":1,"DERPRegionCode":"fra"}', DERP, id="derp"),
+        pytest.param(b'{"LatencySeconds":0.048,"DERPRegionID":1}', DERP, id="before-1.86"),
+        pytest.param(b'{"LatencySeconds":0,"Endpoint":"x","PeerRelay":"y"}', PingResult(PingOutcome.DIRECT, 0.0), id="both"),
+        pytest.param(b'{"LatencySeconds":-1,"Endpoint":"x"}', PingResult(PingOutcome.DIRECT, 0.0), id="negative"),
     ],
-    ids=["direct", "peer-relay", "derp", "before-1.86", "both", "negative"],
 )  # fmt: skip
 def test_an_answer_is_read(raw: bytes, answer: PingResult) -> None:
     """By what it came through; a latency is never negative."""
@@ -163,32 +134,29 @@ def test_an_answer_is_read(raw: bytes, answer: PingResult) -> None:
 @pytest.mark.parametrize(
     ("raw", "problem"),
     [
-        (b'{"Err":"no matching peer"}', "tailscaled says: no matching peer"),
-        (
+        pytest.param(
+            b'{"Err":"no matching peer"}', "tailscaled reports: no matching peer", id="unknown"
+        ),
+        pytest.param(
             b'{"Err":"peer\'s node key has expired","Endpoint":"x"}',
-            "tailscaled says: peer's node key has expired",
+            "tailscaled reports: peer's node key has expired",
+            id="expired",
         ),
-        (
+        pytest.param(
             b'{"Err":"two\\nlines\\u001b[0m"}',
-            "tailscaled says: two lines\N{REPLACEMENT CHARACTER}[0m",
+            "tailscaled reports: two lines\N{REPLACEMENT CHARACTER}[0m",
+            id="hostile",
         ),
-        (b"", "Input data was truncated"),
-        (b"null", "Expected `object`, got `null`"),
-        (b'{"LatencySeconds":"fast"}', "Expected `float`, got `str` - at `$.LatencySeconds`"),
-        (b'{"LatencySeconds":1e400}', "Number out of range"),
-        (b'{"Err":"\xff"}', "utf-8"),
-        (b'{"a":' * 100_000, "maximum recursion depth exceeded"),
-    ],
-    ids=[
-        "unknown",
-        "expired",
-        "hostile",
-        "empty",
-        "null",
-        "retyped",
-        "infinite",
-        "not-utf-8",
-        "nested",
+        pytest.param(b"", "Input data was truncated", id="empty"),
+        pytest.param(b"null", "Expected `object`, got `null`", id="null"),
+        pytest.param(
+            b'{"LatencySeconds":"fast"}',
+            "Expected `float`, got `str` - at `$.LatencySeconds`",
+            id="retyped",
+        ),
+        pytest.param(b'{"LatencySeconds":1e400}', "Number out of range", id="infinite"),
+        pytest.param(b'{"Err":"\xff"}', "utf-8", id="not-utf-8"),
+        pytest.param(b'{"a":' * 100_000, "maximum recursion depth exceeded", id="nested"),
     ],
 )
 def test_an_answer_that_is_none_is_one_line(raw: bytes, problem: str) -> None:
@@ -217,26 +185,19 @@ def test_no_answer_is_too_broken(raw: bytes) -> None:
 @pytest.mark.parametrize(
     ("answers", "result"),
     [
-        ((), NO_REPLY),
-        ((NO_REPLY,), NO_REPLY),
-        ((ERROR,), ERROR),
-        ((NO_REPLY, ERROR), ERROR),
-        ((DERP, DIRECT), DIRECT),
-        ((DERP, DERP, PingResult(PingOutcome.DERP, 0.05)), PingResult(PingOutcome.DERP, 0.05)),
-        ((DERP, NO_REPLY, NO_REPLY), DERP),
-        ((DERP, ERROR), DERP),
-        ((NO_REPLY, PEER_RELAY), PEER_RELAY),
-    ],
-    ids=[
-        "none",
-        "no-reply",
-        "error",
-        "then-error",
-        "then-direct",
-        "last-pong",
-        "pong-counts",
-        "pong-counts-before-error",
-        "late",
+        pytest.param((), NO_REPLY, id="none"),
+        pytest.param((NO_REPLY,), NO_REPLY, id="no-reply"),
+        pytest.param((ERROR,), ERROR, id="error"),
+        pytest.param((NO_REPLY, ERROR), ERROR, id="then-error"),
+        pytest.param((DERP, DIRECT), DIRECT, id="then-direct"),
+        pytest.param(
+            (DERP, DERP, PingResult(PingOutcome.DERP, 0.05)),
+            PingResult(PingOutcome.DERP, 0.05),
+            id="last-pong",
+        ),
+        pytest.param((DERP, NO_REPLY, NO_REPLY), DERP, id="pong-counts"),
+        pytest.param((DERP, ERROR), DERP, id="pong-counts-before-error"),
+        pytest.param((NO_REPLY, PEER_RELAY), PEER_RELAY, id="late"),
     ],
 )
 def test_answers_come_to(answers: tuple[PingResult, ...], result: PingResult) -> None:

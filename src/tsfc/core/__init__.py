@@ -1,1 +1,1 @@
-"""What is decided, and nothing else: no I/O, no clock, no environment. Structs in, Structs out."""
+"""Pure decisions: Structs in, Structs out. No I/O, no clock, no environment."""

@@ -13,11 +13,11 @@ from tsfc.core.tailscale.peers import address, base_name, is_watched, named
 from tsfc.core.tailscale.status import PeerStatus
 
 LONGEST_FILE_NAME = 255
-"NAME_MAX of Linux."
+"Bytes; NAME_MAX of Linux."
 
 
-def names(*peers: dict[str, Any], **fields: Any) -> list[str]:
-    return [found.name for found in named(decoded(*peers, **fields))]
+def names_of(*peers: dict[str, Any], **fields: Any) -> list[str]:
+    return [peer.name for peer in named(decoded(*peers, **fields))]
 
 
 def node(dns_name: str = "", host_name: str = "", stable_id: str = "") -> dict[str, Any]:
@@ -25,7 +25,7 @@ def node(dns_name: str = "", host_name: str = "", stable_id: str = "") -> dict[s
 
 
 @pytest.mark.parametrize(
-    ("of", "name"),
+    ("peer", "name"),
     [
         (node("rpi3.tail1.ts.net.", "pi"), "rpi3"),
         (node("rpi3.tail1.ts.net", "pi"), "rpi3"),
@@ -53,9 +53,11 @@ def node(dns_name: str = "", host_name: str = "", stable_id: str = "") -> dict[s
         (node("", "é" * 10_240), "é" * 26),
     ],
 )
-def test_a_peer_is_called(of: dict[str, Any], name: str) -> None:
-    """By the first label of its DNS name; whole in another tailnet; by its host name without one; printable, and cut."""
-    assert names(of) == [name]
+def test_a_peer_is_named_by_its_dns_name_or_host_name_or_id(
+    peer: dict[str, Any], name: str
+) -> None:
+    """Peers of another tailnet keep the whole DNS name; names are printable and cut."""
+    assert names_of(peer) == [name]
 
 
 @pytest.mark.parametrize(
@@ -91,80 +93,79 @@ def test_a_peer_is_called(of: dict[str, Any], name: str) -> None:
         ({"MagicDNSSuffix": "", "CurrentTailnet": None, "Self": {}}, "rpi3"),
     ],
 )
-def test_our_tailnet_is_known_by(fields: dict[str, Any], name: str) -> None:
-    """Our suffix is the status', else the tailnet's, else that of our own name; without any nobody is a stranger."""
-    assert names(node("rpi3.tail1.ts.net."), **fields) == [name]
+def test_only_peers_of_another_tailnet_keep_their_suffix(fields: dict[str, Any], name: str) -> None:
+    """The own suffix comes from the status, the tailnet or the own DNS name.
+
+    Without any of them, no peer counts as foreign.
+    """
+    assert names_of(node("rpi3.tail1.ts.net."), **fields) == [name]
 
 
 @pytest.mark.parametrize(
     ("peers", "expected"),
     [
-        ([], []),
-        ([node("b.tail1.ts.net."), node("a.tail1.ts.net.")], ["a", "b"]),
-        ([node("", "pi", "nA"), node("", "pi", "nB")], ["pi#nA", "pi#nB"]),
-        (
+        pytest.param([], [], id="none"),
+        pytest.param([node("b.tail1.ts.net."), node("a.tail1.ts.net.")], ["a", "b"], id="sorted"),
+        pytest.param(
+            [node("", "pi", "nA"), node("", "pi", "nB")], ["pi#nA", "pi#nB"], id="same-host-name"
+        ),
+        pytest.param(
             [node("pi.tail1.ts.net.", "", "nA"), node("", "pi", "nB"), node("", "other", "nC")],
             ["other", "pi#nA", "pi#nB"],
+            id="dns-and-host-name",
         ),
-        (
+        pytest.param(
             [node("pi.tail1.ts.net.", "", "nA"), node("pi.tail2.ts.net.", "", "nB")],
             ["pi", "pi.tail2.ts.net"],
+            id="other-tailnet",
         ),
-        ([node("", "pi", "nA"), node("", "pi", "nA")], ["pi#nA#1", "pi#nA#2"]),
-        ([node("", "pi", ""), node("", "pi", "")], ["pi##1", "pi##2"]),
-        ([node("", "pi", ""), node("", "pi", "nA")], ["pi#", "pi#nA"]),
-        (
+        pytest.param(
+            [node("", "pi", "nA"), node("", "pi", "nA")], ["pi#nA#1", "pi#nA#2"], id="same-id"
+        ),
+        pytest.param([node("", "pi", ""), node("", "pi", "")], ["pi##1", "pi##2"], id="no-ids"),
+        pytest.param([node("", "pi", ""), node("", "pi", "nA")], ["pi#", "pi#nA"], id="one-id"),
+        pytest.param(
             [node("", "pi", "nA"), node("", "pi", "nB"), node("", "pi#nA", "nC")],
             ["pi#nA", "pi#nB", "pi\N{REPLACEMENT CHARACTER}nA"],
+            id="imitation",
         ),
-        (
+        pytest.param(
             [node("", "pi", "n#\n"), node("", "pi", "nB")],
             ["pi#nB", "pi#n\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}"],
+            id="hostile-id",
         ),
-        (
+        pytest.param(
             [node("", "a\nb", "nA"), node("", "a\rb", "nB")],
             ["a\N{REPLACEMENT CHARACTER}b#nA", "a\N{REPLACEMENT CHARACTER}b#nB"],
+            id="made-alike",
         ),
-        (
+        pytest.param(
             [node("", "n" * 200, "nA"), node("", "n" * 201, "nB")],
             ["n" * 160 + "#nA", "n" * 160 + "#nB"],
+            id="cut-alike",
         ),
-        (
+        pytest.param(
             [node("", "pi", "n" * 99), node("", "pi", "n" * 98 + "m")],
             ["pi#" + "n" * 60 + "#1", "pi#" + "n" * 60 + "#2"],
+            id="ids-cut",
         ),
     ],
-    ids=[
-        "none",
-        "sorted",
-        "same-host-name",
-        "dns-and-host-name",
-        "other-tailnet",
-        "same-id",
-        "no-ids",
-        "one-id",
-        "imitation",
-        "hostile-id",
-        "made-alike",
-        "cut-alike",
-        "ids-cut",
-    ],
 )
-def test_names_that_collide_are_told_apart(
+def test_names_that_collide_get_the_id_and_then_a_number(
     peers: list[dict[str, Any]], expected: list[str]
 ) -> None:
-    """By the ID behind a `#`, and where that is not enough by the rank, behind a second one."""
-    assert names(*peers) == expected
+    """`#` and the StableNodeID; if that is not enough, `#` and a rank by node key."""
+    assert names_of(*peers) == expected
 
 
 @given(hostile_statuses())
 def test_names_are_unique_printable_and_fit_a_file_name(document: dict[str, Any]) -> None:
-    """Whatever the peers are called: a name is a label, a part of a line, and a file name."""
+    """A name serves as a label, in log lines and in file names."""
     status = decoded(**document)
-    found = [peer.name for peer in named(status)]
-    assert len(set(found)) == len(found) == len(status.peer or {})
-    assert found == sorted(found)
-    for name in found:
+    names = [peer.name for peer in named(status)]
+    assert len(set(names)) == len(names) == len(status.peer or {})
+    assert names == sorted(names)
+    for name in names:
         assert name
         assert name.isprintable()
         file_name = "peer_" + quote(name, safe="")
@@ -174,29 +175,31 @@ def test_names_are_unique_printable_and_fit_a_file_name(document: dict[str, Any]
 
 
 @given(hostile_statuses())
-def test_a_separator_stands_only_before_what_tells_apart(document: dict[str, Any]) -> None:
-    """What is before the first `#` is the name without it; there is one only where two would have had that name."""
-    found = [peer.name for peer in named(decoded(**document))]
-    bases = [base_name(name) for name in found]
-    for name, base in zip(found, bases, strict=True):
+def test_only_names_that_collide_have_a_separator(document: dict[str, Any]) -> None:
+    """The base name is the part before the first `#`."""
+    names = [peer.name for peer in named(decoded(**document))]
+    bases = [base_name(name) for name in names]
+    for name, base in zip(names, bases, strict=True):
         assert "#" not in base
         assert ("#" in name) == (bases.count(base) > 1)
         assert name.count("#") <= 2
 
 
 @given(hostile_statuses(), st.randoms(use_true_random=False))
-def test_the_order_of_the_peers_changes_nothing(document: dict[str, Any], random: Any) -> None:
-    """Go's maps have no order, and tailscaled's JSON is sorted by a key that changes at each login."""
+def test_names_do_not_depend_on_the_order_of_the_peers(
+    document: dict[str, Any], random: Any
+) -> None:
+    """Go's maps have no order; tailscaled sorts by a key that changes at each login."""
     shuffled = list(document["Peer"].items())
     random.shuffle(shuffled)
     assert named(decoded(**document | {"Peer": dict(shuffled)})) == named(decoded(**document))
 
 
-def test_twins_of_one_id_keep_their_names_in_any_order() -> None:
-    """The rank is that of the node key, so a name stays with its peer from run to run, however the map is ordered."""
+def test_peers_with_the_same_id_are_numbered_by_node_key() -> None:
+    """So a peer keeps its name from run to run, in whatever order the map arrives."""
     twins = {f"nodekey:{key}": peer("twin", ID="nABC", OS=key) for key in "abc"}
     backwards = dict(reversed(twins.items()))
-    assert [(found.name, found.status.os) for found in named(decoded(Peer=twins))] == [
+    assert [(peer.name, peer.status.os) for peer in named(decoded(Peer=twins))] == [
         ("twin#nABC#1", "a"),
         ("twin#nABC#2", "b"),
         ("twin#nABC#3", "c"),
@@ -205,24 +208,24 @@ def test_twins_of_one_id_keep_their_names_in_any_order() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES_FROM_HELL)
-def test_a_name_from_hell_is_tamed_wherever_it_stands(name: str) -> None:
+def test_hostile_names_become_printable_and_unique(name: str) -> None:
     """As a DNS name, a host name or an ID, alone or twice."""
     evil = NAMES_FROM_HELL[name]
-    found = names(
+    names = names_of(
         node(f"{evil}.{SUFFIX}."),
         node(evil),
         node("", evil),
         node("", evil, evil),
         node("", "", evil),
     )
-    assert len(set(found)) == 5
-    assert all(found)
-    assert "".join(found).isprintable()
+    assert len(set(names)) == 5
+    assert all(names)
+    assert "".join(names).isprintable()
 
 
 @pytest.mark.parametrize("name", ["rpi3", "rpi3.tail2.ts.net", "pi", "x"])
-def test_a_name_without_a_suffix_is_its_own_base(name: str) -> None:
-    """Nothing is taken off a name that was told apart from none."""
+def test_the_base_name_lacks_the_suffix(name: str) -> None:
+    """A name without a suffix is its own base name."""
     assert [
         base_name(name),
         base_name(f"{name}#nABC"),
@@ -232,73 +235,59 @@ def test_a_name_without_a_suffix_is_its_own_base(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("of", "watched"),
+    ("peer", "watched"),
     [
-        (PeerStatus(online=True), True),
-        (PeerStatus(), False),
-        (PeerStatus(online=True, expired=True), False),
-        (PeerStatus(online=True, sharee_node=True), False),
-        (PeerStatus(online=True, dns_name="us-nyc-wg-301.mullvad.ts.net."), False),
-        (PeerStatus(online=True, dns_name="us-nyc-wg-301.mullvad.ts.net"), False),
-        (PeerStatus(online=True, dns_name="mullvad.tail1.ts.net."), True),
-        (PeerStatus(online=True, dns_name="notmullvad.ts.net."), True),
-        (PeerStatus(online=True, exit_node=True), True),
-        (PeerStatus(online=True, tailscale_ips=()), True),
-        (PeerStatus(online=True, active=True), True),
-        (PeerStatus(online=True, tags=("tag:server",)), True),
-    ],
-    ids=[
-        "online",
-        "offline",
-        "expired",
-        "sharee",
-        "mullvad",
-        "mullvad-no-dot",
-        "called-mullvad",
-        "ends-like-mullvad",
-        "exit-node",
-        "no-ip",
-        "active",
-        "tagged",
+        pytest.param(PeerStatus(online=True), True, id="online"),
+        pytest.param(PeerStatus(), False, id="offline"),
+        pytest.param(PeerStatus(online=True, expired=True), False, id="expired"),
+        pytest.param(PeerStatus(online=True, sharee_node=True), False, id="sharee"),
+        pytest.param(
+            PeerStatus(online=True, dns_name="us-nyc-wg-301.mullvad.ts.net."), False, id="mullvad"
+        ),
+        pytest.param(
+            PeerStatus(online=True, dns_name="us-nyc-wg-301.mullvad.ts.net"),
+            False,
+            id="mullvad-no-dot",
+        ),
+        pytest.param(
+            PeerStatus(online=True, dns_name="mullvad.tail1.ts.net."), True, id="called-mullvad"
+        ),
+        pytest.param(
+            PeerStatus(online=True, dns_name="notmullvad.ts.net."), True, id="ends-like-mullvad"
+        ),
+        pytest.param(PeerStatus(online=True, exit_node=True), True, id="exit-node"),
+        pytest.param(PeerStatus(online=True, tailscale_ips=()), True, id="no-ip"),
+        pytest.param(PeerStatus(online=True, active=True), True, id="active"),
+        pytest.param(PeerStatus(online=True, tags=("tag:server",)), True, id="tagged"),
     ],
 )
-def test_watched_is(of: PeerStatus, *, watched: bool) -> None:
-    """Online, and neither expired, a sharee, nor an exit node of Mullvad's; with or without an IP."""
-    assert is_watched(of) is watched
+def test_online_peers_are_watched_unless_they_cannot_be_direct(
+    peer: PeerStatus, *, watched: bool
+) -> None:
+    """Expired peers, sharees and Mullvad's exit nodes cannot; an IP is not required."""
+    assert is_watched(peer) is watched
 
 
 @pytest.mark.parametrize(
     ("ips", "ip"),
     [
-        (None, None),
-        ((), None),
-        (("100.64.0.2",), "100.64.0.2"),
-        (("100.64.0.2", "fd7a:115c:a1e0::2"), "100.64.0.2"),
-        (("fd7a:115c:a1e0::2",), "fd7a:115c:a1e0::2"),
-        (("::1",), "::1"),
-        (("",), None),
-        (("", "100.64.0.2"), "100.64.0.2"),
-        (("-c", "100.64.0.2"), "100.64.0.2"),
-        (
+        pytest.param(None, None, id="null"),
+        pytest.param((), None, id="none"),
+        pytest.param(("100.64.0.2",), "100.64.0.2", id="one"),
+        pytest.param(("100.64.0.2", "fd7a:115c:a1e0::2"), "100.64.0.2", id="first"),
+        pytest.param(("fd7a:115c:a1e0::2",), "fd7a:115c:a1e0::2", id="v6"),
+        pytest.param(("::1",), "::1", id="shortest"),
+        pytest.param(("",), None, id="empty"),
+        pytest.param(("", "100.64.0.2"), "100.64.0.2", id="skips-empty"),
+        pytest.param(("-c", "100.64.0.2"), "100.64.0.2", id="skips-option"),
+        pytest.param(
             ("100.64.0.2 ", "100.64.0.2\n", "100.64.0.2/32", "rpi3", "\u0661\u0660\u0660.64.0.2"),
             None,
+            id="not-one",
         ),
-        (("100.64.0.2&type=TSMP",), None),
-    ],
-    ids=[
-        "null",
-        "none",
-        "one",
-        "first",
-        "v6",
-        "shortest",
-        "empty",
-        "skips-empty",
-        "skips-option",
-        "not-one",
-        "query",
+        pytest.param(("100.64.0.2&type=TSMP",), None, id="query"),
     ],
 )
-def test_the_address_is_the_first_that_is_one(ips: tuple[str, ...] | None, ip: str | None) -> None:
-    """It becomes an argument and a part of a URL, so nothing else will do."""
+def test_the_address_is_the_first_ip(ips: tuple[str, ...] | None, ip: str | None) -> None:
+    """It becomes a command-line argument and part of a URL, so all else is skipped."""
     assert address(PeerStatus(tailscale_ips=ips)) == ip

@@ -10,7 +10,7 @@ from tsfc.core.tailscale.ping_cli import parse_output
 
 
 @pytest.mark.parametrize(
-    ("line", "answer"),
+    ("line", "result"),
     [
         (
             "pong from host (100.64.0.2) via 192.0.2.7:41641 in 12ms",
@@ -47,7 +47,10 @@ from tsfc.core.tailscale.ping_cli import parse_output
         ('error looking up IP of "x": no such host', ERROR),
         ("usage: tailscale ping <hostname-or-IP>", ERROR),
         (
-            "failed to connect to local tailscaled; it doesn't appear to be running (sudo systemctl start tailscaled ?)",
+            (
+                "failed to connect to local tailscaled; it doesn't appear to be running"
+                " (sudo systemctl start tailscaled ?)"
+            ),
             ERROR,
         ),
         ("Tailscale is stopped.", ERROR),
@@ -57,10 +60,10 @@ from tsfc.core.tailscale.ping_cli import parse_output
         (" pong from host (100.64.0.2) via DERP(fra) in 12ms", ERROR),
     ],
 )
-def test_a_line_says(line: str, answer: PingResult) -> None:
-    """A pong and its path, or that there was none; anything else is an error."""
-    assert parse_output(line) == (answer,)
-    assert parse_output(line + "\n") == (answer,)
+def test_a_line_is_a_pong_or_a_timeout_or_an_error(line: str, result: PingResult) -> None:
+    """A pong carries its path and its latency."""
+    assert parse_output(line) == (result,)
+    assert parse_output(line + "\n") == (result,)
 
 
 @pytest.mark.parametrize(
@@ -77,47 +80,52 @@ def test_a_line_says(line: str, answer: PingResult) -> None:
         ("7ns", 7e-9),
     ],
 )
-def test_a_latency_is_a_duration_of_go(duration: str, seconds: float) -> None:
-    """Rounded to milliseconds today; read in all of Go's units."""
-    [answer] = parse_output(f"pong from host (100.64.0.2) via DERP(fra) in {duration}\n")
-    assert answer.latency_seconds == pytest.approx(seconds)
+def test_latencies_are_read_in_all_units_of_go(duration: str, seconds: float) -> None:
+    """`tailscale ping` rounds to milliseconds today."""
+    [result] = parse_output(f"pong from host (100.64.0.2) via DERP(fra) in {duration}\n")
+    assert result.latency_seconds == pytest.approx(seconds)
 
 
 RELAYED = "pong from host (100.64.0.2) via DERP(fra) in 48ms\n"
 
 
 @pytest.mark.parametrize(
-    ("output", "answers"),
+    ("output", "results"),
     [
-        (
+        pytest.param(
             RELAYED * 3 + "direct connection not established\n",
             (PingResult(PingOutcome.DERP, 0.048),) * 3,
+            id="relayed",
         ),
-        (
+        pytest.param(
             RELAYED + "pong from host (100.64.0.2) via 192.0.2.7:41641 in 12ms\n",
             (PingResult(PingOutcome.DERP, 0.048), PingResult(PingOutcome.DIRECT, 0.012)),
+            id="found-a-way",
         ),
-        ('ping "100.64.0.2" timed out\n' * 3 + "no reply\n", (NO_REPLY,)),
-        (
+        pytest.param('ping "100.64.0.2" timed out\n' * 3 + "no reply\n", (NO_REPLY,), id="silent"),
+        pytest.param(
             RELAYED + 'ping "100.64.0.2" timed out\n' * 2,
             (NO_REPLY, PingResult(PingOutcome.DERP, 0.048)),
+            id="fell-silent",
         ),
-        (
+        pytest.param(
             'Warning: client version "1" != tailscaled server version "2"\n' + RELAYED,
             (PingResult(PingOutcome.DERP, 0.048),),
+            id="warned",
         ),
-        ("direct connection not established\n", (ERROR,)),
+        pytest.param("direct connection not established\n", (ERROR,), id="cut"),
     ],
-    ids=["relayed", "found-a-way", "silent", "fell-silent", "warned", "cut"],
 )
-def test_what_is_printed_says(output: str, answers: tuple[PingResult, ...]) -> None:
-    """Each pong, in order; silence once, and first, so that a pong counts for more."""
-    assert parse_output(output) == answers
+def test_pongs_follow_one_result_for_all_timeouts(
+    output: str, results: tuple[PingResult, ...]
+) -> None:
+    """So a pong decides the overall result."""
+    assert parse_output(output) == results
 
 
 @pytest.mark.parametrize("name", NAMES_FROM_HELL)
-def test_a_name_from_hell_does_not_hide_a_pong(name: str) -> None:
-    """The program prints the peer's name as it is; unless that breaks the line, the pong is read."""
+def test_hostile_names_hide_no_pong_unless_they_break_the_line(name: str) -> None:
+    """`tailscale ping` prints the peer's name unescaped."""
     evil = NAMES_FROM_HELL[name]
     expected = (ERROR,) if not evil or "\n" in evil else (PingResult(PingOutcome.DERP, 0.012),)
     assert parse_output(f"pong from {evil} (100.64.0.2) via DERP(fra) in 12ms\n") == expected
@@ -141,8 +149,7 @@ def test_a_name_from_hell_does_not_hide_a_pong(name: str) -> None:
         )
     ).map("".join)
 )
-def test_no_output_is_too_strange(output: str) -> None:
-    """Whatever is printed comes to at least one answer, and to no negative latency."""
-    answers = parse_output(output)
-    assert answers
-    assert all((answer.latency_seconds or 0) >= 0 for answer in answers)
+def test_any_output_has_a_result_and_no_negative_latency(output: str) -> None:
+    results = parse_output(output)
+    assert results
+    assert all((result.latency_seconds or 0) >= 0 for result in results)

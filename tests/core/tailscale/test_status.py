@@ -28,43 +28,43 @@ from tsfc.core.tailscale.status import (
 
 IGNORED: dict[type[Struct], dict[str, str]] = {
     Status: {
-        "TUN": "how tailscaled reaches the kernel says nothing about a peer",
+        "TUN": "how tailscaled reaches the kernel is irrelevant to peers",
         "HaveNodeKey": "BackendState says it",
-        "AuthURL": "a secret while a login is pending",
+        "AuthURL": "a secret during a login",
         "TailscaleIPs": "those of Self",
         "ExitNodeStatus": "the peer's ExitNode says which it is",
-        "CertDomains": "no certificate is made here",
-        "ExtraRecords": "no name is looked up here",
-        "ClientVersion": "whether there is a newer release is for the packages to know",
+        "CertDomains": "certificates are not used",
+        "ExtraRecords": "names are not resolved",
+        "ClientVersion": "updates are left to the package manager",
     },
     PeerStatus: {
         "NodeID": "ID is the stable one",
-        "PublicKey": "it is the key of the map; it changes at each login",
-        "AllowedIPs": "no route is judged here",
+        "PublicKey": "the key of the map; changes at each login",
+        "AllowedIPs": "routes are not used",
         "Addrs": "null for every peer",
-        "Created": "not asked for yet",
-        "LastWrite": "Active is made of it",
-        "ExitNodeOption": "an offer; ExitNode says what is in use",
-        "PeerAPIURL": "another way to reach a peer, not used here",
-        "TaildropTarget": "no file is sent here",
-        "NoFileSharingReason": "no file is sent here",
+        "Created": "not used yet",
+        "LastWrite": "Active is derived from it",
+        "ExitNodeOption": "an offer; ExitNode is the one in use",
+        "PeerAPIURL": "not used to reach peers",
+        "TaildropTarget": "files are not sent",
+        "NoFileSharingReason": "files are not sent",
         "Capabilities": "deprecated by CapMap",
-        "CapMap": "what is allowed, not what happens",
+        "CapMap": "permissions, not facts",
         "InNetworkMap": "true for every peer in the map",
-        "InMagicSock": "CurAddr and Relay say what matters of it",
+        "InMagicSock": "CurAddr and Relay are enough",
         "InEngine": "false for every idle peer",
     },
     TailnetStatus: {
-        "Name": "a name for people, often an address of one",
-        "MagicDNSEnabled": "names are labels here, they are not resolved",
+        "Name": "for people; often an email address",
+        "MagicDNSEnabled": "names are labels, not resolved",
     },
     UserProfile: {
-        "ID": "it is the key of the map",
+        "ID": "the key of the map",
         "DisplayName": "LoginName is the one that is unique",
-        "ProfilePicURL": "no picture is shown here",
+        "ProfilePicURL": "pictures are not shown",
     },
 }
-"What tailscaled says and nobody here reads, and why."
+"Fields of tailscaled's JSON that are not read, and why."
 
 
 def captured() -> list[dict[str, Any]]:
@@ -78,7 +78,7 @@ def captured() -> list[dict[str, Any]]:
 
 
 def keys_of(kind: type[Struct]) -> set[str]:
-    """The keys of all objects of a kind in all statuses that a real tailscaled gave."""
+    """Return the keys of all objects of one type in the captured statuses."""
     objects: dict[type[Struct], list[dict[str, Any]]] = {
         Status: captured(),
         PeerStatus: [
@@ -98,7 +98,7 @@ def mirrored(kind: type[Struct]) -> set[str]:
 
 @pytest.mark.parametrize("kind", IGNORED)
 def test_every_captured_key_is_read_or_ignored_for_a_reason(kind: type[Struct]) -> None:
-    """A capture of a newer tailscaled shows here what is new in it."""
+    """New fields in a capture of a newer tailscaled fail this test."""
     assert keys_of(kind) - mirrored(kind) == set(IGNORED[kind])
 
 
@@ -106,12 +106,12 @@ def test_every_captured_key_is_read_or_ignored_for_a_reason(kind: type[Struct]) 
     ("kind", "rare"), [(Status, ()), (PeerStatus, ()), (TailnetStatus, ()), (UserProfile, ())]
 )
 def test_every_field_is_in_a_capture(kind: type[Struct], rare: tuple[str, ...]) -> None:
-    """No field is read under a name that tailscaled does not use; what Go leaves out when empty may be in no capture."""
+    """`rare` are fields that Go omits when empty and that no capture has."""
     assert mirrored(kind) - keys_of(kind) == set(rare)
 
 
-def test_a_real_status_is_read() -> None:
-    """What a real tailscaled v1.102.3 says of its peers, field by field; what was measured is as it stands in the file."""
+def test_a_captured_status_is_decoded_field_by_field() -> None:
+    """From tailscaled v1.102.3; measured values are compared with the file."""
     raw = (FIXTURES / "mixed-paths.json").read_bytes()
     status, document = decode(raw).unwrap(), json.loads(raw)
     assert (status.version, status.backend_state, status.magic_dns_suffix) == (
@@ -174,8 +174,8 @@ def test_a_real_status_is_read() -> None:
     ]
 
 
-def test_a_real_stopped_status_is_read_and_not_running() -> None:
-    """A stopped tailscaled still tells of its peers; what it tells does not hold."""
+def test_a_captured_stopped_status_is_not_running() -> None:
+    """A stopped tailscaled still reports its peers; their flags are stale."""
     status = decode((FIXTURES / "stopped.json").read_bytes()).unwrap()
     assert (status.backend_state, status.health, len(status.peer or {})) == (
         "Stopped",
@@ -199,15 +199,16 @@ def test_a_real_stopped_status_is_read_and_not_running() -> None:
         ("Novel", False),
     ],
 )
-def test_only_running_is_running(state: str, *, running: bool) -> None:
-    """Every state but Running, known or not, means that the peers' flags do not hold."""
+def test_only_the_state_running_is_running(state: str, *, running: bool) -> None:
+    """In every other state, known or not, the peers' flags are stale."""
     assert is_running(decoded(BackendState=state)) is running
 
 
-def test_all_but_the_state_has_a_default() -> None:
-    """A document with nothing but a state is a status: fields come and go between releases."""
+def test_every_field_but_the_state_has_a_default() -> None:
+    """A document with only a state is a status: fields come and go between releases."""
     nothing = decode(
-        b'{"BackendState": "Running", "Self": {}, "Peer": {"nodekey:1": {}}, "CurrentTailnet": {}, "User": {"1": {}}}'
+        b'{"BackendState": "Running", "Self": {}, "Peer": {"nodekey:1": {}},'
+        b' "CurrentTailnet": {}, "User": {"1": {}}}'
     ).unwrap()
     assert nothing == Status(
         version="",
@@ -266,21 +267,20 @@ FULL: dict[str, Any] = {
 }
 
 
-def read(document: dict[str, Any]) -> PeerStatus:
+def decoded_node(document: dict[str, Any]) -> PeerStatus:
     return decoded(Self=document).self_
 
 
 @pytest.mark.parametrize("key", FULL)
-def test_a_key_that_is_missing_leaves_its_default_and_all_else(key: str) -> None:
-    """Each field is read from its own key and from no other."""
+def test_each_field_is_read_from_its_own_key_only(key: str) -> None:
+    """Without the key, the field has its default and the other fields are unchanged."""
     [field] = [field for field in fields(PeerStatus) if field.encode_name == key]
-    without = read({name: value for name, value in FULL.items() if name != key})
-    assert getattr(read(FULL), field.name) != field.default
-    assert without == replace(read(FULL), **{field.name: field.default})
+    without = decoded_node({name: value for name, value in FULL.items() if name != key})
+    assert getattr(decoded_node(FULL), field.name) != field.default
+    assert without == replace(decoded_node(FULL), **{field.name: field.default})
 
 
-def test_the_full_peer_is_full() -> None:
-    """The example above has every field that there is."""
+def test_the_example_peer_has_every_field() -> None:
     assert set(FULL) == mirrored(PeerStatus)
 
 
@@ -294,28 +294,28 @@ def test_the_full_peer_is_full() -> None:
     ],
     ids=str,
 )
-def test_null_is_nothing_in_a_status(key: str, attribute: str) -> None:
+def test_null_in_a_status_is_none(key: str, attribute: str) -> None:
     """Go prints an empty slice, map or pointer as null."""
     assert getattr(decoded(**{key: None}), attribute) is None
 
 
 @pytest.mark.parametrize("key", ["TailscaleIPs", "Tags"])
-def test_null_is_nothing_in_a_peer(key: str) -> None:
+def test_null_in_a_peer_is_the_default(key: str) -> None:
     """Go prints an empty slice as null."""
-    assert read(FULL | {key: None}) == read(
+    assert decoded_node(FULL | {key: None}) == decoded_node(
         {name: value for name, value in FULL.items() if name != key}
     )
 
 
-def test_what_is_unknown_is_ignored() -> None:
-    """A newer tailscaled may say more, of any type, anywhere."""
+def test_unknown_fields_are_ignored() -> None:
+    """A newer tailscaled may add fields of any type, anywhere."""
     known = status(peer("rpi3"))
     more: dict[str, Any] = {
         "Novelty": {"a": [1, None, "x"]},
         "online": 7,
         "sshHostKeys": ["ssh-ed25519 AAAA"],
     }
-    grown = (
+    extended = (
         known
         | more
         | {
@@ -323,15 +323,15 @@ def test_what_is_unknown_is_ignored() -> None:
             "Self": known["Self"] | more,
         }
     )
-    assert decode(json.dumps(grown).encode()) == decode(json.dumps(known).encode())
+    assert decode(json.dumps(extended).encode()) == decode(json.dumps(known).encode())
 
 
 @pytest.mark.parametrize("name", BAD_STATUSES)
-def test_a_bad_document_is_one_line(name: str) -> None:
-    """Whatever is no status ends in one printable line that says what was read, what is wrong, and what to do."""
-    read = decode(BAD_STATUSES[name])
-    assert isinstance(read, Failure)
-    detail = read.failure().detail
+def test_an_invalid_status_is_a_one_line_error(name: str) -> None:
+    """The line is printable and states what was read, what is wrong and what to do."""
+    result = decode(BAD_STATUSES[name])
+    assert isinstance(result, Failure)
+    detail = result.failure().detail
     assert detail.isprintable()
     assert detail.startswith(f"reading tailscaled's status, {len(BAD_STATUSES[name])} bytes: ")
     assert detail.endswith("; is it the output of `tailscale status --json`?")
@@ -341,16 +341,19 @@ def test_a_bad_document_is_one_line(name: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "problem"),
     [
-        (b"", "Input data was truncated"),
-        (b"{}", "it has no BackendState"),
-        (b"[]", "Expected `object`, got `array`"),
-        (encoded(Self=None), "Expected `object`, got `null` - at `$.Self`"),
-        (encoded(peer("rpi3", Online=1)), "Expected `bool`, got `int` - at `$.Peer[...].Online`"),
+        pytest.param(b"", "Input data was truncated", id="empty"),
+        pytest.param(b"{}", "it has no BackendState", id="no-state"),
+        pytest.param(b"[]", "Expected `object`, got `array`", id="array"),
+        pytest.param(encoded(Self=None), "Expected `object`, got `null` - at `$.Self`", id="null"),
+        pytest.param(
+            encoded(peer("rpi3", Online=1)),
+            "Expected `bool`, got `int` - at `$.Peer[...].Online`",
+            id="retyped",
+        ),
     ],
-    ids=["empty", "no-state", "array", "null", "retyped"],
 )
-def test_the_line_says_what_is_wrong(raw: bytes, problem: str) -> None:
-    """The reader's own words are in the line, with the place."""
+def test_the_error_quotes_the_decoder(raw: bytes, problem: str) -> None:
+    """With the place in the document."""
     assert problem in decode(raw).failure().detail
 
 
@@ -375,18 +378,17 @@ def test_the_line_says_what_is_wrong(raw: bytes, problem: str) -> None:
         ("9999-12-31T23:59:59-12:00", 253402343999.0),
     ],
 )
-def test_a_handshake_is_an_instant_or_none(time: str, seconds: float | None) -> None:
-    """Go's zero time, in any zone, is none; all else is Unix time, whatever its zone, to the microsecond."""
-    assert handshake(read({"LastHandshake": time})) == seconds
+def test_a_handshake_is_unix_time_or_none(time: str, seconds: float | None) -> None:
+    """To the microsecond, in any zone; Go's zero time, in any zone, is None."""
+    assert handshake(decoded_node({"LastHandshake": time})) == seconds
 
 
 def test_a_peer_without_a_handshake_has_none() -> None:
-    """A key that is missing is the zero time."""
+    """A missing key has the zero time."""
     assert handshake(PeerStatus()) is None
 
 
-def test_a_handshake_compares_in_any_zone() -> None:
-    """The same instant is the same Unix time in every zone."""
+def test_the_zone_does_not_change_the_time_of_a_handshake() -> None:
     zones = [timezone(timedelta(hours=hours)) for hours in range(-12, 15)]
     instant = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
     assert {handshake(PeerStatus(last_handshake=instant.astimezone(zone))) for zone in zones} == {
@@ -394,24 +396,23 @@ def test_a_handshake_compares_in_any_zone() -> None:
     }
 
 
-def test_a_status_cannot_be_changed() -> None:
-    """What was read stays as it was."""
-    read = decoded()
+def test_a_status_is_immutable() -> None:
+    status = decoded()
     with pytest.raises(AttributeError):
-        read.version = "2"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue] - that is the point
-    assert msgspec.json.decode(msgspec.json.encode(read), type=Status) == read
+        status.version = "2"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue] - that is the point
+    assert msgspec.json.decode(msgspec.json.encode(status), type=Status) == status
 
 
 @pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z"])
-def test_a_time_that_is_none_is_none(at: str) -> None:
-    """Go's zero time stands for it."""
-    node = read({"LastHandshake": at, "LastSeen": at, "KeyExpiry": at})
+def test_zero_times_are_none(at: str) -> None:
+    """Go's zero time stands for never."""
+    node = decoded_node({"LastHandshake": at, "LastSeen": at, "KeyExpiry": at})
     assert (handshake(node), last_seen(node), key_expiry(node)) == (None, None, None)
-    assert key_expiry(read({})) is None
+    assert key_expiry(decoded_node({})) is None
 
 
-def test_a_time_is_unix_time() -> None:
-    node = read(FULL)
+def test_times_are_unix_times() -> None:
+    node = decoded_node(FULL)
     assert [handshake(node), last_seen(node), key_expiry(node)] == [
         1795438431,
         1795438432,

@@ -1,1 +1,1 @@
-"""What tailscaled reports: the status, its peers and their paths, and the results of pings."""
+"""Tailscale's data: the status, its peers and their paths, and ping results."""

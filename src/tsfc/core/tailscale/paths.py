@@ -1,7 +1,7 @@
-"""How packets travel to a peer: one function, one table.
+"""The path of a peer: how packets travel to it now.
 
-Source: `printPS` in `cmd/tailscale/cli/status.go` and `populatePeerStatus` in `wgengine/magicsock/endpoint.go` of
-Tailscale v1.102.3.
+Source: `printPS` in `cmd/tailscale/cli/status.go` and `populatePeerStatus` in
+`wgengine/magicsock/endpoint.go` of Tailscale v1.102.3.
 
     | online | active | CurAddr | PeerRelay | Relay | path       |
     |--------|--------|---------|-----------|-------|------------|
@@ -12,8 +12,9 @@ Tailscale v1.102.3.
     | yes    | yes    | empty   | empty     | set   | derp       |
     | yes    | yes    | empty   | empty     | empty | idle       |
 
-`Relay` names the peer's home, not what is in use, so it decides last. In the last row there is nothing that a packet
-could take (a peer without a home region), and `tailscale status` names no path either.
+`Relay` is the home DERP region of the peer, not the relay in use, so it decides last.
+The peer of the last row has no home region: no path leads to it, and `tailscale status`
+prints none either.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ from tsfc.core.tailscale.status import PeerStatus
 
 
 class Path(StrEnum):
-    """Where packets to a peer go now; the value of the label `path`."""
+    """Path of packets to a peer; the value of the label `path`."""
 
     DIRECT = "direct"
     PEER_RELAY = "peer_relay"
     DERP = "derp"
     IDLE = "idle"
-    "Nothing was sent to it for 45 s, so there is no path to speak of; not a fault, and not a relay."
+    "No packet was sent for 45 s, so no path is in use. Neither a fault nor a relay."
     OFFLINE = "offline"
 
 
 def classify(peer: PeerStatus) -> Path:
-    """Returns the peer's path by the table above."""
+    """Return the path of a peer, by the table above."""
     if not peer.online:
         return Path.OFFLINE
     if not peer.active:
@@ -50,8 +51,9 @@ def classify(peer: PeerStatus) -> Path:
 
 
 def has_direct_address(peer: PeerStatus) -> bool:
-    """Reports whether the peer has a direct address: the documented meaning of `tailscale_peer_direct` and of the watchdog's "direct".
+    """Whether the peer has a direct address.
 
-    It is coarser than `classify`: an idle peer has none.
+    This is what `tailscale_peer_direct` and the watchdog call direct. It is coarser
+    than `classify`: an idle peer has no direct address.
     """
     return peer.cur_addr != ""

@@ -1,8 +1,8 @@
-"""Which peers count, and what each is called.
+"""Peers: their names, which of them are watched, and their addresses.
 
-A name is a label, a part of a log line and of a file name at once, and it comes from somebody else's machine. So it is
-made printable, cut, and told apart from every other name in the same status; by nothing that depends on the order of
-the peers.
+A name serves as a label, in log lines and in file names, and comes from another
+machine. So it is made printable, cut to a length, and unique within the status. It does
+not depend on the order of the peers.
 """
 
 from __future__ import annotations
@@ -16,34 +16,40 @@ from tsfc.core.tailscale.status import PeerStatus, Status
 from tsfc.core.text import REPLACEMENT, printable
 
 MULLVAD_SUFFIX = ".mullvad.ts.net"
-"Mullvad's exit nodes speak WireGuard only: no disco, no DERP, no answer to a `tailscale ping` (`cmd/tailscale/cli/status.go`)."
+"""DNS suffix of Mullvad's exit nodes.
+
+They speak WireGuard only: no disco, no DERP, no reply to `tailscale ping`
+(`cmd/tailscale/cli/status.go`).
+"""
 
 SEPARATOR = "#"
-"Stands between a name and the StableNodeID; nowhere else in a name."
+"Between a name and the StableNodeID; never inside a name."
 
 NAME_BUDGET, ID_BUDGET = 160, 60
-"""Lengths, percent-encoded, at which a name and an ID are cut.
+"""Maximum lengths of a name and of an ID in bytes, percent-encoded.
 
-`peer_` + name + `%23` + ID + `%23` + a number is a file name, and that has at most 255 bytes. A DNS label has 63.
+The file name `peer_` + name + `%23` + ID + `%23` + number may have 255 bytes. A DNS
+label has at most 63.
 """
 
 MAX_IP_LENGTH = 45
-"Of an IPv6 address with an IPv4 address in it."
+"Characters in the longest IPv6 address, one that embeds an IPv4 address."
 _IP_CHARACTERS = frozenset("0123456789abcdefABCDEF:.")
 
 
 class Peer(Struct, frozen=True):
-    """A peer under the name that all of its metrics, log lines and files carry."""
+    """A peer and its name in metrics, log lines and file names."""
 
     name: str
     status: PeerStatus
 
 
 def named(status: Status) -> tuple[Peer, ...]:
-    """Returns all peers of a status, each under a name that no other has, in the order of the names.
+    """Return all peers of a status with unique names, sorted by name.
 
-    The name is the first label of `DNSName`; the whole of it for a peer of another tailnet; `HostName` without a DNS
-    name; the ID without either. What collides gets `#<StableNodeID>` behind it, and should even that collide, `#` and
+    The name is the first label of `DNSName`, or the whole of it if the peer belongs to
+    another tailnet. A peer without `DNSName` is named by `HostName`, else by its ID.
+    Names that collide get the suffix `#<StableNodeID>`; if they still collide, `#` and
     a number in the order of the node keys.
     """
     suffix = _own_suffix(status)
@@ -65,7 +71,7 @@ def named(status: Status) -> tuple[Peer, ...]:
 
 
 def is_watched(peer: PeerStatus) -> bool:
-    """Reports whether the peer should be reachable: online, not expired, no sharee, no Mullvad exit node."""
+    """Whether the peer is online, not expired, no sharee and no Mullvad exit node."""
     return (
         peer.online
         and not peer.expired
@@ -75,7 +81,11 @@ def is_watched(peer: PeerStatus) -> bool:
 
 
 def address(peer: PeerStatus) -> str | None:
-    """Returns the Tailscale IP to ping, the first that looks like one and so cannot be taken for an option; None for a peer without."""
+    """Return the first Tailscale IP of a peer; None if it has none.
+
+    Anything that does not look like an IP address is skipped: the result becomes an
+    argument of `tailscale ping` and must not be read as an option.
+    """
     return next((ip for ip in peer.tailscale_ips or () if _looks_like_an_ip(ip)), None)
 
 
@@ -88,12 +98,12 @@ def _looks_like_an_ip(text: str) -> bool:
 
 
 def base_name(name: str) -> str:
-    """Returns a peer's name without what was put behind it to tell it from others."""
+    """Return a peer's name without the suffix that makes it unique."""
     return name.partition(SEPARATOR)[0]
 
 
 def _numbered(names: list[str]) -> list[str]:
-    """Returns the names, and a number behind each of those that are not the only one of their kind."""
+    """Append a number to each name that occurs more than once."""
     taken = Counter(names)
     so_far: Counter[str] = Counter()
     numbered: list[str] = []
@@ -104,7 +114,7 @@ def _numbered(names: list[str]) -> list[str]:
 
 
 def _own_suffix(status: Status) -> str:
-    """Returns the tailnet's DNS suffix without dots around it; empty before the first netmap."""
+    """DNS suffix of the tailnet without outer dots; empty before the first netmap."""
     tailnet = status.current_tailnet.magic_dns_suffix if status.current_tailnet else ""
     return (status.magic_dns_suffix or tailnet or status.self_.dns_name.partition(".")[2]).strip(
         "."
@@ -129,7 +139,7 @@ def _plain_name(peer: PeerStatus, own_suffix: str) -> str:
 
 
 def _cut(text: str, budget: int) -> str:
-    """Returns a printable `text` without separators, cut so that it takes at most `budget` bytes when percent-encoded."""
+    """Make `text` printable and cut it to `budget` bytes, percent-encoded."""
     if len(text) <= budget and text.isascii() and text.replace("-", "").replace(".", "").isalnum():
         return text
     text = printable(text, budget).replace(SEPARATOR, REPLACEMENT)

@@ -1,4 +1,4 @@
-"""The results of pings, and the LocalAPI's response to one."""
+"""Ping results, and the LocalAPI's response to a ping."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tsfc.core.text import one_line
 
 
 class Ping(Struct, frozen=True):
-    """A peer to ping, by its Tailscale IP."""
+    """A peer to ping, and its Tailscale IP."""
 
     peer: str
     ip: str
 
 
 class PingOutcome(StrEnum):
-    """What came of the pings to one peer; the value of the labels `result` and `path`."""
+    """Outcome of a ping; the value of the labels `result` and `path`."""
 
     DIRECT = "direct"
     PEER_RELAY = "peer_relay"
@@ -30,11 +30,11 @@ class PingOutcome(StrEnum):
 
 
 class PingResult(Struct, frozen=True):
-    """What came of one ping."""
+    """Outcome of one ping, and its round-trip time."""
 
     outcome: PingOutcome
     latency_seconds: float | None = None
-    "There for every answer of the peer: direct, peer_relay, derp."
+    "Round-trip time in seconds. Present if the peer replied: direct, peer_relay, derp."
 
 
 NO_REPLY = PingResult(PingOutcome.NO_REPLY)
@@ -42,32 +42,36 @@ ERROR = PingResult(PingOutcome.ERROR)
 
 
 class PingResponse(Struct, frozen=True, kw_only=True):
-    """The part of `ipnstate.PingResponse` that is used: the LocalAPI's answer to a ping, with status 200 for an error too."""
+    """The fields of `ipnstate.PingResponse` that are used.
+
+    The LocalAPI responds to a ping with this document. The HTTP status is 200 even if
+    `err` is set.
+    """
 
     err: str = field(default="", name="Err")
     latency_seconds: float = field(default=0.0, name="LatencySeconds")
     endpoint: str = field(default="", name="Endpoint")
-    "`ip:port`, set where the pong came directly."
+    "`ip:port`; set if the pong came directly."
     peer_relay: str = field(default="", name="PeerRelay")
-    "`ip:port:vni:N`, set where it came through a peer relay."
+    "`ip:port:vni:N`; set if the pong came through a peer relay."
 
 
 _DECODER = msgspec.json.Decoder(PingResponse)
 
 
 def parse_response(raw: bytes) -> Result[PingResult, Unusable]:
-    """Reads the LocalAPI's answer to one ping."""
+    """Decode the LocalAPI's response to a ping; fail if it is invalid or an error."""
     try:
-        result = _DECODER.decode(raw)
+        response = _DECODER.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return Failure(Unusable(f"reading tailscaled's answer to a ping: {one_line(str(error))}"))
-    if result.err:
-        return Failure(Unusable(f"tailscaled says: {one_line(result.err)}"))
+        return Failure(Unusable(f"reading tailscaled's response to a ping: {one_line(str(error))}"))
+    if response.err:
+        return Failure(Unusable(f"tailscaled reports: {one_line(response.err)}"))
     outcome = (
         PingOutcome.DIRECT
-        if result.endpoint
+        if response.endpoint
         else PingOutcome.PEER_RELAY
-        if result.peer_relay
+        if response.peer_relay
         else PingOutcome.DERP
     )
-    return Success(PingResult(outcome, max(0.0, result.latency_seconds)))
+    return Success(PingResult(outcome, max(0.0, response.latency_seconds)))

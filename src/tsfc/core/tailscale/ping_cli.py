@@ -1,4 +1,7 @@
-"""What `tailscale ping` prints (`cmd/tailscale/cli/ping.go`, v1.102.3); nobody asks for it who can ask the LocalAPI."""
+"""The output of `tailscale ping` (`cmd/tailscale/cli/ping.go`, v1.102.3).
+
+Needed only with `--source cli`: the LocalAPI responds with JSON.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +18,22 @@ _GO_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e
 
 
 def parse_output(output: str) -> tuple[PingResult, ...]:
-    """Reads what `tailscale ping` printed: an answer for each line that tells of a pong or of none, an error where there is neither.
+    """Return the results in the output of `tailscale ping`, at least one.
 
-    The exit status says less: 1 for a peer that answers through a relay.
+    Each pong is one result. All timeouts together are one result, and it comes first.
+    Output with neither is an error. The exit status is not enough: it is 1 even for a
+    peer that replies through a relay.
     """
-    answers = (
+    results = (
         [NO_REPLY]
         if re.search(r"^(?:ping \".*\" timed out|no reply)$", output, re.MULTILINE)
         else []
     )
-    answers += [
+    results += [
         PingResult(_outcome_of(pong["via"]), _seconds(pong["latency"]))
         for pong in _PONG.finditer(output)
     ]
-    return tuple(answers) or (ERROR,)
+    return tuple(results) or (ERROR,)
 
 
 def _outcome_of(via: str) -> PingOutcome:
