@@ -98,7 +98,7 @@ def test_no_peer_is_exported_while_the_backend_is_not_running(state: str) -> Non
     assert said[LAST_SUCCESS].samples == (Sample({}, NOW),)
 
 
-@pytest.mark.parametrize("peers", [None, {}], ids=["null", "empty"])
+@pytest.mark.parametrize("peers", [pytest.param(None, id="null"), pytest.param({}, id="empty")])
 def test_a_node_without_peers_has_no_series_of_any(peers: dict[str, Any] | None) -> None:
     """Before the first netmap there is no Peer map; each metric is described all the same."""
     said = export(decoded(Peer=peers, User=None))
@@ -142,13 +142,12 @@ def test_health_issues_are_counted(health: list[str] | None, issues: int) -> Non
 @pytest.mark.parametrize(
     ("version", "short"),
     [
-        ("1.102.3-t53a0d659a-g5e1bd4a22", "1.102.3"),
-        ("1.60.0", "1.60.0"),
-        ("", ""),
-        ("-dev", ""),
-        ("v\n" * 1000, "v\N{REPLACEMENT CHARACTER}" * 500),
+        pytest.param("1.102.3-t53a0d659a-g5e1bd4a22", "1.102.3", id="release"),
+        pytest.param("1.60.0", "1.60.0", id="short"),
+        pytest.param("", "", id="empty"),
+        pytest.param("-dev", "", id="only-suffix"),
+        pytest.param("v\n" * 1000, "v\N{REPLACEMENT CHARACTER}" * 500, id="hostile"),
     ],
-    ids=["release", "short", "empty", "only-suffix", "hostile"],
 )
 def test_the_version_is_there_long_and_short(version: str, short: str) -> None:
     """The short one is what is before the first dash; both are printable and cut."""
@@ -210,22 +209,13 @@ def test_the_path_is_one_hot_for_every_peer(document: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("handshake", "ago"),
     [
-        ("2026-11-23T12:54:00Z", 0.0),
-        ("2026-11-23T12:53:51.522548716Z", 8.477),
-        ("2026-11-23T05:52:00.5-07:00", 119.5),
-        ("2026-11-23T12:54:00.001Z", 0.0),
-        ("2027-01-01T00:00:00Z", 0.0),
-        ("9999-12-31T23:59:59-12:00", 0.0),
-        ("1970-01-01T00:00:01Z", NOW - 1),
-    ],
-    ids=[
-        "now",
-        "nanoseconds",
-        "offset",
-        "a-moment-ahead",
-        "next-year",
-        "last-year-of-all",
-        "first-second",
+        pytest.param("2026-11-23T12:54:00Z", 0.0, id="now"),
+        pytest.param("2026-11-23T12:53:51.522548716Z", 8.477, id="nanoseconds"),
+        pytest.param("2026-11-23T05:52:00.5-07:00", 119.5, id="offset"),
+        pytest.param("2026-11-23T12:54:00.001Z", 0.0, id="a-moment-ahead"),
+        pytest.param("2027-01-01T00:00:00Z", 0.0, id="next-year"),
+        pytest.param("9999-12-31T23:59:59-12:00", 0.0, id="last-year-of-all"),
+        pytest.param("1970-01-01T00:00:01Z", NOW - 1, id="first-second"),
     ],
 )
 def test_a_handshake_was_some_seconds_ago(handshake: str, ago: float) -> None:
@@ -359,38 +349,25 @@ def test_the_last_success_comes_back_from_the_file(at: float) -> None:
 @pytest.mark.parametrize(
     ("exposition", "at"),
     [
-        ("", None),
-        ("tailscale_up 1.0\n", None),
-        (f"{LAST_SUCCESS} 1.5e+09\n", 1.5e9),
-        (f"tailscale_up 0.0\n{LAST_SUCCESS} 7\n", 7.0),
-        (f"# HELP {LAST_SUCCESS} 7\n# TYPE {LAST_SUCCESS} gauge\n", None),
-        (f"{LAST_SUCCESS}\n", None),
-        (f"{LAST_SUCCESS} \n", None),
-        (f"{LAST_SUCCESS} yesterday\n", None),
-        (f"{LAST_SUCCESS} NaN\n", None),
-        (f"{LAST_SUCCESS} +Inf\n", None),
-        (f"{LAST_SUCCESS} 1e999\n", None),
-        (f"{LAST_SUCCESS}_of_another 7\n", None),
-        (f'tailscale_peer_info{{hostname="{LAST_SUCCESS} 7"}} 1\n', None),
-        (f"{LAST_SUCCESS} 1.5e+0", 1.5),
-        ("\0\x1b\ufffd" * 100, None),
-    ],
-    ids=[
-        "empty",
-        "absent",
-        "float",
-        "int",
-        "described",
-        "no-value",
-        "empty-value",
-        "text",
-        "nan",
-        "inf",
-        "too-large",
-        "other-name",
-        "in-a-label",
-        "cut",
-        "garbage",
+        pytest.param("", None, id="empty"),
+        pytest.param("tailscale_up 1.0\n", None, id="absent"),
+        pytest.param(f"{LAST_SUCCESS} 1.5e+09\n", 1.5e9, id="float"),
+        pytest.param(f"tailscale_up 0.0\n{LAST_SUCCESS} 7\n", 7.0, id="int"),
+        pytest.param(
+            f"# HELP {LAST_SUCCESS} 7\n# TYPE {LAST_SUCCESS} gauge\n", None, id="described"
+        ),
+        pytest.param(f"{LAST_SUCCESS}\n", None, id="no-value"),
+        pytest.param(f"{LAST_SUCCESS} \n", None, id="empty-value"),
+        pytest.param(f"{LAST_SUCCESS} yesterday\n", None, id="text"),
+        pytest.param(f"{LAST_SUCCESS} NaN\n", None, id="nan"),
+        pytest.param(f"{LAST_SUCCESS} +Inf\n", None, id="inf"),
+        pytest.param(f"{LAST_SUCCESS} 1e999\n", None, id="too-large"),
+        pytest.param(f"{LAST_SUCCESS}_of_another 7\n", None, id="other-name"),
+        pytest.param(
+            f'tailscale_peer_info{{hostname="{LAST_SUCCESS} 7"}} 1\n', None, id="in-a-label"
+        ),
+        pytest.param(f"{LAST_SUCCESS} 1.5e+0", 1.5, id="cut"),
+        pytest.param("\0\x1b\ufffd" * 100, None, id="garbage"),
     ],
 )
 def test_a_file_of_another_kind_tells_of_no_success(exposition: str, at: float | None) -> None:

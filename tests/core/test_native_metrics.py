@@ -22,8 +22,7 @@ def test_what_tailscaled_says_is_unchanged() -> None:
 
 @pytest.mark.parametrize(
     ("raw", "text"),
-    [(b"", ""), (b"\n", "\n"), (b"a 1", "a 1\n"), (b"a 1\n", "a 1\n"), (b"# end", "# end\n"), ('a{b="é"} 1'.encode(), 'a{b="é"} 1\n')],
-    ids=["empty", "blank", "no-line-feed", "line-feed", "comment", "utf-8"],
+    [pytest.param(b"", "", id="empty"), pytest.param(b"\n", "\n", id="blank"), pytest.param(b"a 1", "a 1\n", id="no-line-feed"), pytest.param(b"a 1\n", "a 1\n", id="line-feed"), pytest.param(b"# end", "# end\n", id="comment"), pytest.param('a{b="é"} 1'.encode(), 'a{b="é"} 1\n', id="utf-8")],
 )  # fmt: skip
 def test_the_last_line_is_ended(raw: bytes, text: str) -> None:
     """So that ours can follow; nothing else is added."""
@@ -33,40 +32,41 @@ def test_the_last_line_is_ended(raw: bytes, text: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "problem"),
     [
-        (b"\xff", "1 bytes: byte 0 is not UTF-8"),
-        (CAPTURED[:100] + b"\xff", "101 bytes: byte 100 is not UTF-8"),
-        (
+        pytest.param(b"\xff", "1 bytes: byte 0 is not UTF-8", id="byte"),
+        pytest.param(CAPTURED[:100] + b"\xff", "101 bytes: byte 100 is not UTF-8", id="late-byte"),
+        pytest.param(
             CAPTURED[: CAPTURED.index(b'inbound_bytes_total{path="derp"}') + 32],
             "bytes: line 15 is no valid sample: 'tailscaled_inbound_bytes_total{path=\"derp\"}'",
+            id="cut",
         ),
-        (b"a", "1 bytes: line 1 is no valid sample: 'a'"),
-        (b"a 1 1795438440000\n", "bytes: line 1 has a timestamp"),
-        (b"<html>\n</html>\n", "bytes: line 1 is no valid sample: '<html>'"),
-        (b"a 1\nb 1\na 2\n", "bytes: what is said of a is scattered"),
-        (CAPTURED + CAPTURED, "bytes: what is said of tailscaled_advertised_routes is scattered"),
-        (b"failed to connect to local tailscaled\n", "bytes: line 1 is no valid sample"),
-        (b"access denied\x1b[0m\n", "\N{REPLACEMENT CHARACTER}[0m'"),
-        (b"tailscale_native_metrics_up 1\n", f"it has a metric {OWN_PREFIX}*, which is tsfc's"),
-        (
+        pytest.param(b"a", "1 bytes: line 1 is no valid sample: 'a'", id="half-line"),
+        pytest.param(b"a 1 1795438440000\n", "bytes: line 1 has a timestamp", id="timestamp"),
+        pytest.param(b"<html>\n</html>\n", "bytes: line 1 is no valid sample: '<html>'", id="html"),
+        pytest.param(b"a 1\nb 1\na 2\n", "bytes: what is said of a is scattered", id="scattered"),
+        pytest.param(
+            CAPTURED + CAPTURED,
+            "bytes: what is said of tailscaled_advertised_routes is scattered",
+            id="twice",
+        ),
+        pytest.param(
+            b"failed to connect to local tailscaled\n",
+            "bytes: line 1 is no valid sample",
+            id="text",
+        ),
+        pytest.param(b"access denied\x1b[0m\n", "\N{REPLACEMENT CHARACTER}[0m'", id="escape"),
+        pytest.param(
+            b"tailscale_native_metrics_up 1\n",
+            f"it has a metric {OWN_PREFIX}*, which is tsfc's",
+            id="ours",
+        ),
+        pytest.param(
             b"a 1\ntailscale_native_metrics_duration_seconds 1\n",
             f"it has a metric {OWN_PREFIX}*, which is tsfc's",
+            id="ours-too",
         ),
-        (OURS.encode(), f"it has a metric {OWN_PREFIX}*, which is tsfc's"),
-    ],
-    ids=[
-        "byte",
-        "late-byte",
-        "cut",
-        "half-line",
-        "timestamp",
-        "html",
-        "scattered",
-        "twice",
-        "text",
-        "escape",
-        "ours",
-        "ours-too",
-        "our-file",
+        pytest.param(
+            OURS.encode(), f"it has a metric {OWN_PREFIX}*, which is tsfc's", id="our-file"
+        ),
     ],
 )
 def test_what_node_exporter_would_refuse_is_refused(raw: bytes, problem: str) -> None:
@@ -80,11 +80,10 @@ def test_what_node_exporter_would_refuse_is_refused(raw: bytes, problem: str) ->
 @pytest.mark.parametrize(
     "raw",
     [
-        b"# TYPE tailscale_native_metrics_up gauge\n",
-        b"# HELP tailscale_native_metrics_up Text.\n",
-        b"# TYPE tailscale_native_metrics_duration_seconds counter\n",
+        pytest.param(b"# TYPE tailscale_native_metrics_up gauge\n", id="type"),
+        pytest.param(b"# HELP tailscale_native_metrics_up Text.\n", id="help"),
+        pytest.param(b"# TYPE tailscale_native_metrics_duration_seconds counter\n", id="duration"),
     ],
-    ids=["type", "help", "duration"],
 )
 def test_a_description_of_ours_is_refused_without_a_sample_too(raw: bytes) -> None:
     """Ours follows it, and a second HELP or TYPE spoils the file."""

@@ -224,7 +224,10 @@ def test_auto_asks_the_socket_where_somebody_listens(box: Path, programs: Path) 
     assert calls(programs, "tailscale") == []
 
 
-@pytest.mark.parametrize("left_behind", [False, True], ids=["no socket", "a socket left behind"])
+@pytest.mark.parametrize(
+    "left_behind",
+    [pytest.param(False, id="no socket"), pytest.param(True, id="a socket left behind")],
+)
 def test_auto_runs_the_program_where_nobody_listens(
     box: Path, programs: Path, *, left_behind: bool
 ) -> None:

@@ -185,7 +185,7 @@ def test_defect_offline_counted_as_recovered(watchdog: Watchdog) -> None:
     assert 'peer_state{peer="rpi3"}' not in watchdog.exported()
 
 
-@pytest.mark.parametrize("step", [5000, -5000], ids=["forward", "back"])
+@pytest.mark.parametrize("step", [pytest.param(5000, id="forward"), pytest.param(-5000, id="back")])
 def test_defect_clock_steps(watchdog: Watchdog, step: int) -> None:
     """The last run was 60 seconds ago by the boot clock, and the wall clock was set since: relay of 100 seconds is now one of 160."""
     now = clocks.instant(None)

@@ -410,7 +410,9 @@ def test_the_programs_run_all_at_once_and_each_is_reaped(box: Path, programs: Pa
         assert not [pid for pid in noted.read_text().split() if Path("/proc", pid).exists()]
 
 
-@pytest.mark.parametrize("trap", ["", "trap '' TERM; "], ids=["that heed it", "that do not"])
+@pytest.mark.parametrize(
+    "trap", [pytest.param("", id="that heed it"), pytest.param("trap '' TERM; ", id="that do not")]
+)
 def test_sigterm_leaves_no_child_nor_grandchild(box: Path, programs: Path, trap: str) -> None:
     (box / "status.json").write_bytes(encoded(*_peers(5)))
     with noted_processes(box) as noted:

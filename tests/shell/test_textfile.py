@@ -117,7 +117,9 @@ def test_a_directory_without_the_right_to_write_is_one_line(box: Path) -> None:
     assert (ran.status, tree(box)) == (1, {"out": None})
 
 
-@pytest.mark.parametrize("blocks", [0, 1], ids=["nothing", "half of it"])
+@pytest.mark.parametrize(
+    "blocks", [pytest.param(0, id="nothing"), pytest.param(1, id="half of it")]
+)
 @pytest.mark.parametrize("job", ["exporter", "native-metrics"])
 def test_a_full_disk_leaves_the_old_file_whole_and_no_temporary_one(
     box: Path, job: str, blocks: int

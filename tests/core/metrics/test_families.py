@@ -38,8 +38,11 @@ def test_each_job_says_how_long_it_took(job: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "status"),
-    [(None, 0), (Down("down"), 0), (Unusable("garbage"), 1)],
-    ids=["none", "down", "unusable"],
+    [
+        pytest.param(None, 0, id="none"),
+        pytest.param(Down("down"), 0, id="down"),
+        pytest.param(Unusable("garbage"), 1, id="unusable"),
+    ],
 )
 def test_a_daemon_that_is_down_is_a_finding(fault: Fault | None, status: int) -> None:
     """To find tailscaled down is the job done; an answer that cannot be used is not."""
