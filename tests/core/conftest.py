@@ -10,7 +10,11 @@ from support.required import program
 
 @pytest.fixture(scope="session")
 def promtool() -> Callable[[str], tuple[int, str]]:
-    """The parser and the linter of Prometheus: from a text to an exit status (1 refused, 3 something to object, 0 neither) and what is said."""
+    """Prometheus' parser and linter, as a function from a text to a status and output.
+
+    The exit status is 0 if the text is fine, 1 if it cannot be parsed, 3 for a lint
+    error.
+    """
     promtool = program("promtool", "prometheus")
 
     def check(text: str) -> tuple[int, str]:

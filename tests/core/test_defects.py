@@ -1,4 +1,4 @@
-"""What shell scripts that did this before got wrong, one test each; those of the watchdog are beside its other tests."""
+"""Defects of the earlier shell scripts, one test each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support.corpus import NAMES_FROM_HELL
 from support.statuses import decoded, encoded, peer
-from tsfc.core.exporter import last_success_in, metrics
+from tsfc.core.exporter import metrics, parse_last_success
 from tsfc.core.metrics.exposition import render
 from tsfc.core.metrics.lint import check
 from tsfc.core.tailscale.status import Status, decode
@@ -22,7 +22,7 @@ def exported(status: Status | None, *, now: float = NOW, last_success: float | N
 
 
 def test_defect_two_peers_in_one_series() -> None:
-    """Two machines of one name were one series, and the last one won: here each has its own, in every metric."""
+    """Peers with the same name shared one series and the last one won."""
     twins = [peer("localhost", DNSName="", ID=f"n{number}", RxBytes=number) for number in range(24)]
     metrics = list(text_string_to_metric_families(exported(decoded(*twins))))
     series = Counter(
@@ -41,7 +41,7 @@ def test_defect_two_peers_in_one_series() -> None:
 
 
 def test_defect_raw_label_values() -> None:
-    """One peer's quote, backslash or newline made the whole file unparsable: here the others lose nothing by it."""
+    """A quote, backslash or newline in one name made the whole file unparsable."""
     hostile = [
         peer("rpi3", DNSName="", HostName=name, OS=name, ID=f"n{number}")
         for number, name in enumerate(NAMES_FROM_HELL.values())
@@ -56,7 +56,10 @@ def test_defect_raw_label_values() -> None:
 
 
 def test_defect_negative_ages() -> None:
-    """A clock that is behind the handshake made its age negative, and Go's zero time made it 2000 years: here it is 0, and absent."""
+    """A slow clock made ages negative, and Go's zero time made them 2000 years.
+
+    Now the age is 0, or absent.
+    """
     ahead, never = (
         peer("ahead", LastHandshake="2026-11-23T13:54:00Z"),
         peer("never", LastHandshake="0001-01-01T00:00:00Z"),
@@ -68,7 +71,7 @@ def test_defect_negative_ages() -> None:
 
 
 def test_defect_scattered_samples() -> None:
-    """Written peer by peer, the samples of a metric were scattered over the file, which the format forbids: here each metric is one block."""
+    """Samples were written peer by peer; the format wants one block per metric."""
     text = exported(decoded(*(peer(f"node{number}") for number in range(5))))
     names = [
         line.partition(" ")[0].partition("{")[0]
@@ -78,18 +81,21 @@ def test_defect_scattered_samples() -> None:
     assert set(Counter(name for name, _ in groupby(names)).values()) == {1}
 
 
-def test_defect_a_dead_daemon_that_looks_alive() -> None:
-    """The file looked fresh while nothing was seen: here it says that, has no peer, and the last success stays where it was."""
+def test_defect_a_stopped_daemon_looks_alive() -> None:
+    """The file looked fresh although nothing was observed.
+
+    Now `tailscale_up` is 0, there are no peers, and the last success does not advance.
+    """
     alive = exported(decoded(peer("rpi3")), now=NOW)
-    dead = exported(None, now=NOW + 3600, last_success=last_success_in(alive))
+    dead = exported(None, now=NOW + 3600, last_success=parse_last_success(alive))
     assert 'peer="rpi3"' in alive
     assert "peer=" not in dead
     assert "\ntailscale_up 0.0\n" in dead
-    assert last_success_in(dead) == NOW
+    assert parse_last_success(dead) == NOW
 
 
-def test_defect_a_status_that_was_cut_off() -> None:
-    """Half a document was half a file: here it is one line, and no metric."""
+def test_defect_a_truncated_status() -> None:
+    """Half a document became half a file; now it is a one-line error."""
     whole = encoded(peer("rpi3"), peer("rpi4"))
     failures = [decode(whole[:length]).failure().detail for length in range(len(whole))]
     assert all(detail.isprintable() for detail in failures)

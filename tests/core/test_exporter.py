@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from support.corpus import NAMES_FROM_HELL, handshakes, hostile_statuses
 from support.statuses import PATHS, decoded, peer
-from tsfc.core.exporter import LABEL_LIMIT, LAST_SUCCESS, last_success_in, metrics
+from tsfc.core.exporter import LABEL_LIMIT, LAST_SUCCESS, metrics, parse_last_success
 from tsfc.core.metrics.exposition import render
 from tsfc.core.metrics.families import Family, Kind, Sample
 from tsfc.core.tailscale.status import BACKEND_STATES, Status
@@ -50,19 +50,19 @@ def samples(
     ]
 
 
-def value(name: str, of: dict[str, Any]) -> float:
-    [(_, only)] = samples(name, of)
+def value(name: str, node: dict[str, Any]) -> float:
+    [(_, only)] = samples(name, node)
     return only
 
 
-def test_these_are_the_metrics_of_a_running_node() -> None:
-    """The documented names and kinds, each once."""
-    said = metrics(decoded(peer("rpi3")), now=NOW, last_success=None)
-    assert [(family.name, family.kind) for family in said] == list({**NODE, **PER_PEER}.items())
+def test_a_running_node_has_the_documented_metrics() -> None:
+    """Names and types, each once."""
+    families = metrics(decoded(peer("rpi3")), now=NOW, last_success=None)
+    assert [(family.name, family.kind) for family in families] == list({**NODE, **PER_PEER}.items())
 
 
-def test_a_daemon_that_cannot_be_reached_is_not_up() -> None:
-    """There is nothing to say of it but that, and when it was last seen."""
+def test_without_a_status_up_is_0_and_the_last_success_is_kept() -> None:
+    """There are no other metrics."""
     assert metrics(None, now=NOW, last_success=None) == (
         Family(
             "tailscale_up",
@@ -71,8 +71,8 @@ def test_a_daemon_that_cannot_be_reached_is_not_up() -> None:
             (Sample({}, 0),),
         ),
     )
-    said = export(None, last_success=NOW - 30)
-    assert {name: family.samples for name, family in said.items()} == {
+    exported = export(None, last_success=NOW - 30)
+    assert {name: family.samples for name, family in exported.items()} == {
         "tailscale_up": (Sample({}, 0),),
         LAST_SUCCESS: (Sample({}, NOW - 30),),
     }
@@ -91,27 +91,27 @@ def test_a_daemon_that_cannot_be_reached_is_not_up() -> None:
     ],
 )
 def test_no_peer_is_exported_while_the_backend_is_not_running(state: str) -> None:
-    """Its peers' flags say what was true once; that it answered is a success all the same."""
-    said = export(decoded(peer("rpi3"), BackendState=state), last_success=1.0)
-    assert list(said) == list(NODE)
-    assert said["tailscale_up"].samples == (Sample({}, 0),)
-    assert said[LAST_SUCCESS].samples == (Sample({}, NOW),)
+    """Their flags are stale. The run is a success: tailscaled responded."""
+    exported = export(decoded(peer("rpi3"), BackendState=state), last_success=1.0)
+    assert list(exported) == list(NODE)
+    assert exported["tailscale_up"].samples == (Sample({}, 0),)
+    assert exported[LAST_SUCCESS].samples == (Sample({}, NOW),)
 
 
 @pytest.mark.parametrize("peers", [pytest.param(None, id="null"), pytest.param({}, id="empty")])
-def test_a_node_without_peers_has_no_series_of_any(peers: dict[str, Any] | None) -> None:
-    """Before the first netmap there is no Peer map; each metric is described all the same."""
-    said = export(decoded(Peer=peers, User=None))
-    assert [said[name].samples for name in PER_PEER] == [()] * len(PER_PEER)
+def test_a_node_without_peers_has_no_series_per_peer(peers: dict[str, Any] | None) -> None:
+    """Before the first netmap, Peer is null; HELP and TYPE are written anyway."""
+    exported = export(decoded(Peer=peers, User=None))
+    assert [exported[name].samples for name in PER_PEER] == [()] * len(PER_PEER)
 
 
-def test_the_backend_state_is_one_of_those_that_there_are_or_the_new_one() -> None:
-    """One-hot, whatever tailscaled says; one that nobody knows yet is a series of its own."""
-    said = {
+def test_the_backend_state_is_one_hot_and_may_be_new() -> None:
+    """An unknown state gets its own series."""
+    known = {
         labels["state"]: value
         for labels, value in samples("tailscale_backend_state", BackendState="NeedsLogin")
     }
-    assert said == {state: int(state == "NeedsLogin") for state in BACKEND_STATES}
+    assert known == {state: int(state == "NeedsLogin") for state in BACKEND_STATES}
     novel = {
         labels["state"]: value
         for labels, value in samples("tailscale_backend_state", BackendState="Novel\n")
@@ -120,10 +120,10 @@ def test_the_backend_state_is_one_of_those_that_there_are_or_the_new_one() -> No
 
 
 @pytest.mark.parametrize("never", [{}, {"KeyExpiry": None}, {"KeyExpiry": "0001-01-01T00:00:00Z"}])
-def test_a_key_that_expires_says_when_and_one_that_does_not_says_nothing(
+def test_a_key_that_never_expires_has_no_series(
     never: dict[str, Any],
 ) -> None:
-    """That of this node; those of the peers are not asked for."""
+    """Only the key of the node is exported, not those of peers."""
     name = "tailscale_key_expiry_timestamp_seconds"
     assert samples(name, peer("rpi3"), Self={"KeyExpiry": "2026-11-23T12:53:53.5Z"}) == [
         ({}, 1795438433.5)
@@ -135,7 +135,7 @@ def test_a_key_that_expires_says_when_and_one_that_does_not_says_nothing(
     ("health", "issues"), [(None, 0), ([], 0), (["one"], 1), (["one", "two\n"], 2)]
 )
 def test_health_issues_are_counted(health: list[str] | None, issues: int) -> None:
-    """Their texts are no labels."""
+    """Their texts are not exported."""
     assert samples("tailscale_health_issues", Health=health) == [({}, issues)]
 
 
@@ -149,8 +149,8 @@ def test_health_issues_are_counted(health: list[str] | None, issues: int) -> Non
         pytest.param("v\n" * 1000, "v\N{REPLACEMENT CHARACTER}" * 500, id="hostile"),
     ],
 )
-def test_the_version_is_there_long_and_short(version: str, short: str) -> None:
-    """The short one is what is before the first dash; both are printable and cut."""
+def test_the_short_version_ends_before_the_first_dash(version: str, short: str) -> None:
+    """Both versions are printable and cut."""
     [(labels, one)] = samples("tailscale_version_info", Version=version)
     assert (labels["short_version"], one, labels["version"].isprintable()) == (short, 1, True)
 
@@ -178,32 +178,30 @@ def test_the_version_is_there_long_and_short(version: str, short: str) -> None:
         ("tailscale_peer_info", {}, 1),
     ],
 )
-def test_a_peer_is_told_of_as_documented(
+def test_each_metric_of_a_peer_comes_from_its_own_field(
     name: str, fields: dict[str, Any], expected: float
 ) -> None:
-    """Each metric is read from its own field of the status."""
     assert value(name, peer("rpi3", **fields)) == expected
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_exactly_one_path_is_one(path: str) -> None:
-    """The path is one-hot: a series for each, so that a graph has no gaps, and a 1 for the current one."""
-    said = samples("tailscale_peer_path", peer("rpi3", path))
-    assert said == [
-        ({"peer": "rpi3", "path": of}, float(of == path))
-        for of in ("direct", "peer_relay", "derp", "idle", "offline")
+def test_the_path_is_one_hot(path: str) -> None:
+    """Every path has a series, so graphs have no gaps; the current path is 1."""
+    assert samples("tailscale_peer_path", peer("rpi3", path)) == [
+        ({"peer": "rpi3", "path": each}, float(each == path))
+        for each in ("direct", "peer_relay", "derp", "idle", "offline")
     ]
 
 
 @given(hostile_statuses())
 def test_the_path_is_one_hot_for_every_peer(document: dict[str, Any]) -> None:
-    """Five series and one 1 per peer, whatever it is like."""
+    """Each peer has five series, and one of them is 1."""
     ones: dict[str, list[float]] = {}
     running: dict[str, Any] = document | {"BackendState": "Running"}
     for sample in export(decoded(**running))["tailscale_peer_path"].samples:
         ones.setdefault(sample.labels["peer"], []).append(sample.value)
     assert len(ones) == len(document["Peer"])
-    assert all(sorted(of) == [0, 0, 0, 0, 1] for of in ones.values())
+    assert all(sorted(values) == [0, 0, 0, 0, 1] for values in ones.values())
 
 
 @pytest.mark.parametrize(
@@ -212,14 +210,14 @@ def test_the_path_is_one_hot_for_every_peer(document: dict[str, Any]) -> None:
         pytest.param("2026-11-23T12:54:00Z", 0.0, id="now"),
         pytest.param("2026-11-23T12:53:51.522548716Z", 8.477, id="nanoseconds"),
         pytest.param("2026-11-23T05:52:00.5-07:00", 119.5, id="offset"),
-        pytest.param("2026-11-23T12:54:00.001Z", 0.0, id="a-moment-ahead"),
+        pytest.param("2026-11-23T12:54:00.001Z", 0.0, id="a-millisecond-ahead"),
         pytest.param("2027-01-01T00:00:00Z", 0.0, id="next-year"),
-        pytest.param("9999-12-31T23:59:59-12:00", 0.0, id="last-year-of-all"),
+        pytest.param("9999-12-31T23:59:59-12:00", 0.0, id="last-year-of-the-calendar"),
         pytest.param("1970-01-01T00:00:01Z", NOW - 1, id="first-second"),
     ],
 )
-def test_a_handshake_was_some_seconds_ago(handshake: str, ago: float) -> None:
-    """To the millisecond, and never less than 0."""
+def test_the_age_of_a_handshake_is_in_seconds(handshake: str, ago: float) -> None:
+    """Rounded to milliseconds, and never negative."""
     assert (
         value("tailscale_peer_last_handshake_seconds_ago", peer("rpi3", LastHandshake=handshake))
         == ago
@@ -229,8 +227,8 @@ def test_a_handshake_was_some_seconds_ago(handshake: str, ago: float) -> None:
 @pytest.mark.parametrize(
     "handshake", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+01:00", "1970-01-01T00:00:00Z"]
 )
-def test_no_handshake_is_no_series(handshake: str) -> None:
-    """That there was none is not that it was 2000 years ago; other peers keep theirs."""
+def test_a_peer_without_a_handshake_has_no_age(handshake: str) -> None:
+    """Go's zero time is not an age of 2000 years; other peers keep their series."""
     peers = (
         peer("never", LastHandshake=handshake),
         peer("once", LastHandshake="2026-11-23T12:53:00Z"),
@@ -242,7 +240,6 @@ def test_no_handshake_is_no_series(handshake: str) -> None:
 
 @given(handshakes(), st.floats(0, 2e12))
 def test_no_age_is_negative(handshake: str, now: float) -> None:
-    """Whatever the clocks say."""
     assert all(
         ago >= 0
         for _, ago in samples(
@@ -253,9 +250,9 @@ def test_no_age_is_negative(handshake: str, now: float) -> None:
     )
 
 
-def test_what_is_known_of_a_peer() -> None:
-    """All of it in labels that stay; no address that changes by itself is among them."""
-    known = peer(
+def test_the_info_metric_describes_a_peer_in_labels() -> None:
+    """Only in stable ones; endpoints, which change, are not among them."""
+    described = peer(
         "rpi3",
         ID="nABC",
         HostName="Raspberry Pi 3",
@@ -264,7 +261,7 @@ def test_what_is_known_of_a_peer() -> None:
         Tags=["tag:a", "tag:b"],
         TailscaleIPs=["100.64.0.2", "fd7a::2"],
     )
-    assert samples("tailscale_peer_info", known) == [
+    assert samples("tailscale_peer_info", described) == [
         (
             {
                 "peer": "rpi3",
@@ -283,7 +280,7 @@ def test_what_is_known_of_a_peer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "label", "said"),
+    ("fields", "label", "expected"),
     [
         ({"Tags": None}, "tags", ""),
         ({"Tags": []}, "tags", ""),
@@ -295,24 +292,25 @@ def test_what_is_known_of_a_peer() -> None:
         ({"HostName": "a\nb"}, "hostname", "a\N{REPLACEMENT CHARACTER}b"),
     ],
 )
-def test_what_is_not_known_is_empty(fields: dict[str, Any], label: str, said: str) -> None:
-    """Every label is on every series."""
+def test_a_label_without_a_value_is_empty(
+    fields: dict[str, Any], label: str, expected: str
+) -> None:
+    """Every series has every label."""
     [(labels, _)] = samples("tailscale_peer_info", peer("rpi3", **fields))
-    assert labels[label] == said
+    assert labels[label] == expected
     assert len(labels) == 9
 
 
-def test_nobody_has_a_name_before_the_users_are_known() -> None:
-    """The map of users may be null."""
+def test_the_user_is_empty_before_the_users_are_known() -> None:
+    """User may be null."""
     [(labels, _)] = samples("tailscale_peer_info", peer("rpi3"), User=None)
     assert labels["user"] == ""
 
 
 @pytest.mark.parametrize("name", NAMES_FROM_HELL)
-def test_no_name_leaves_its_label(name: str) -> None:
-    """Each label is printable and of bounded length, whatever stands in the status."""
+def test_label_values_are_printable_and_cut(name: str) -> None:
     evil = NAMES_FROM_HELL[name]
-    of = peer(
+    node = peer(
         "rpi3",
         HostName=evil,
         DNSName=f"{evil}.",
@@ -322,14 +320,14 @@ def test_no_name_leaves_its_label(name: str) -> None:
         Tags=[evil, evil],
         UserID=9,
     )
-    [(labels, _)] = samples("tailscale_peer_info", of, User={"9": {"LoginName": evil}})
+    [(labels, _)] = samples("tailscale_peer_info", node, User={"9": {"LoginName": evil}})
     assert "".join(labels.values()).isprintable()
-    assert max(len(of) for of in labels.values()) <= LABEL_LIMIT
+    assert max(len(value) for value in labels.values()) <= LABEL_LIMIT
 
 
 @given(hostile_statuses())
 def test_every_sample_of_a_family_has_the_same_labels(document: dict[str, Any]) -> None:
-    """A metric whose series differ in their label names cannot be summed up; no two series are alike."""
+    """Else the metric could not be aggregated. No two series are the same."""
     for family in metrics(decoded(**document), now=NOW, last_success=None):
         assert len({tuple(sample.labels) for sample in family.samples}) <= 1
         assert len({tuple(sample.labels.values()) for sample in family.samples}) == len(
@@ -338,12 +336,12 @@ def test_every_sample_of_a_family_has_the_same_labels(document: dict[str, Any]) 
 
 
 @given(st.integers(0, 2**40) | st.floats(0, 1e12))
-def test_the_last_success_comes_back_from_the_file(at: float) -> None:
-    """What one run writes, the next reads: with tailscaled up, then down, then down again."""
+def test_the_last_success_is_read_from_the_previous_file(at: float) -> None:
+    """With tailscaled up, then down, then still down."""
     first = render(metrics(decoded(peer("rpi3")), now=at, last_success=None))
-    assert last_success_in(first) == at
-    second = render(metrics(None, now=at + 30, last_success=last_success_in(first)))
-    assert last_success_in(second) == at
+    assert parse_last_success(first) == at
+    second = render(metrics(None, now=at + 30, last_success=parse_last_success(first)))
+    assert parse_last_success(second) == at
 
 
 @pytest.mark.parametrize(
@@ -370,6 +368,6 @@ def test_the_last_success_comes_back_from_the_file(at: float) -> None:
         pytest.param("\0\x1b\ufffd" * 100, None, id="garbage"),
     ],
 )
-def test_a_file_of_another_kind_tells_of_no_success(exposition: str, at: float | None) -> None:
-    """The file may have been written by anybody, or be cut off: no number is no memory."""
-    assert last_success_in(exposition) == at
+def test_only_a_valid_number_is_a_last_success(exposition: str, at: float | None) -> None:
+    """Another program may have written the file, or it may be truncated."""
+    assert parse_last_success(exposition) == at

@@ -30,7 +30,7 @@ from tsfc.core.watchdog.step import step
 
 STATUSES = sorted(path.name for path in FIXTURES.glob("*.json"))
 NOW = 1795438440
-"2026-11-23T12:54:00Z, a few seconds after the statuses were captured."
+"2026-11-23T12:54:00Z in Unix seconds, just after the statuses were captured."
 
 
 def exported(name: str) -> str:
@@ -46,7 +46,7 @@ def unreachable() -> str:
 
 
 def native_up() -> str:
-    return native.checked((FIXTURES / "usermetrics.txt").read_bytes()).unwrap() + render(
+    return native.validated((FIXTURES / "usermetrics.txt").read_bytes()).unwrap() + render(
         [native.up(is_up=True)]
     )
 
@@ -55,10 +55,10 @@ def native_down() -> str:
     return render([native.up(is_up=False)])
 
 
-def kept_alive() -> str:
-    """A round over a real status: one peer of each outcome."""
+def keepalive_round() -> str:
+    """Return the metrics of a round over a captured status, with every outcome."""
     status = decode((FIXTURES / "mixed-paths.json").read_bytes()).unwrap()
-    answers = [
+    results = [
         ping.parse_response(
             b'{"Endpoint": "192.0.2.7:41641", "LatencySeconds": 0.012345678}'
         ).unwrap(),
@@ -74,19 +74,23 @@ def kept_alive() -> str:
     pings = keepalive.pings(status)
     return render(
         keepalive.metrics(
-            {ping.peer: (answers[number % len(answers)],) for number, ping in enumerate(pings)}
+            {ping.peer: (results[number % len(results)],) for number, ping in enumerate(pings)}
         )
     )
 
 
-def watched() -> tuple[str, str]:
-    """The recorded 290 seconds, in runs 10 s apart: threshold and cooldown are short, so that all but a failure comes to pass."""
+def watchdog_runs() -> tuple[str, str]:
+    """Return the log and the last metrics of the watchdog over the captured timeline.
+
+    It has 290 seconds, in runs 10 s apart. Threshold and cooldown are short, so
+    everything but a failed restart happens.
+    """
     policy = ThresholdPolicy(
         max_relay_seconds=60, cooldown_seconds=120, excluded=frozenset({"delta"})
     )
     state, lines, text = State(), list[str](), ""
-    for recorded in (FIXTURES / "timeline.ndjson").read_bytes().splitlines():
-        observation: dict[str, Any] = msgspec.json.decode(recorded)
+    for line in (FIXTURES / "timeline.ndjson").read_bytes().splitlines():
+        observation: dict[str, Any] = msgspec.json.decode(line)
         now = Instant(int(observation["captured_at"]))
         transition = step(
             state,
@@ -112,40 +116,39 @@ GOLDEN: dict[str, Callable[[], str]] = {
     "unreachable.prom": unreachable,
     "usermetrics.prom": native_up,
     "native-down.prom": native_down,
-    "keepalive.prom": kept_alive,
-    "timeline.prom": lambda: watched()[1],
-    "timeline.log": lambda: watched()[0],
+    "keepalive.prom": keepalive_round,
+    "timeline.prom": lambda: watchdog_runs()[1],
+    "timeline.log": lambda: watchdog_runs()[0],
 }
 EXPOSITIONS = [name for name in GOLDEN if name.endswith(".prom")]
 
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_output_is_the_golden_one_to_the_byte(name: str) -> None:
-    """A job says the same of the same input, to the byte; `make golden` writes anew what it says."""
+    """The same input gives the same output; `make golden` rewrites the files."""
     path = FIXTURES / name
     if os.environ.get("TSFC_WRITE_GOLDEN"):
         path.write_text(GOLDEN[name](), encoding="utf-8", newline="")
     assert path.read_bytes().decode() == GOLDEN[name]()
 
 
-def test_no_golden_output_is_left_behind() -> None:
-    """Each output in the folder is made from something: what nothing is compared with proves nothing."""
+def test_every_golden_file_is_compared() -> None:
     assert {path.name for suffix in ("*.prom", "*.log") for path in FIXTURES.glob(suffix)} == set(
         GOLDEN
     )
 
 
 @pytest.mark.parametrize("name", EXPOSITIONS)
-def test_promtool_has_nothing_to_object(
+def test_promtool_finds_nothing_wrong(
     name: str, promtool: Callable[[str], tuple[int, str]]
 ) -> None:
-    """Prometheus parses each exposition, and its linter finds nothing, tailscaled's own metrics included."""
+    """The parser and the linter accept each file, even tailscaled's own metrics."""
     assert promtool(GOLDEN[name]()) == (0, "")
 
 
 @pytest.mark.parametrize("name", EXPOSITIONS)
-def test_each_metric_is_one_block_and_each_series_is_there_once(name: str) -> None:
-    """A file has one HELP, one TYPE and one block per metric, and no two series alike, as prometheus_client reads it and as the lines stand."""
+def test_each_metric_is_one_block_without_duplicate_series(name: str) -> None:
+    """It has one HELP and one TYPE, as parsed and line by line."""
     text = GOLDEN[name]()
     metrics = list(text_string_to_metric_families(text))
     series = Counter(
@@ -168,12 +171,12 @@ def test_each_metric_is_one_block_and_each_series_is_there_once(name: str) -> No
 
 
 @pytest.mark.parametrize("name", EXPOSITIONS)
-def test_our_own_check_accepts_it(name: str) -> None:
-    """What the jobs write passes the check that what others wrote has to pass."""
+def test_the_own_linter_accepts_it(name: str) -> None:
+    """It checks tailscaled's metrics, and accepts those of all jobs."""
     assert check(GOLDEN[name]()).unwrap()
 
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_each_line_is_printable(name: str) -> None:
-    """Nothing in a file or in the log can reach a terminal or end a line early, whatever the peers are called."""
+    """No name of a peer brings an escape sequence or a newline into the output."""
     assert [line for line in GOLDEN[name]().split("\n") if not line.isprintable()] == []

@@ -23,7 +23,7 @@ DIRECT, PEER_RELAY, DERP = (
 
 
 @pytest.mark.parametrize(
-    ("of", "pinged"),
+    ("node", "is_pinged"),
     [
         pytest.param(peer("rpi3"), True, id="direct"),
         pytest.param(peer("rpi3", "peer_relay"), True, id="peer-relay"),
@@ -43,13 +43,13 @@ DIRECT, PEER_RELAY, DERP = (
         pytest.param(peer("rpi3", TailscaleIPs=["fd7a:115c:a1e0::2"]), True, id="v6"),
     ],
 )
-def test_pinged_is(of: dict[str, Any], *, pinged: bool) -> None:
-    """Who is online and can answer: not ourselves, the expired, sharees, Mullvad's, or who has no IP."""
-    assert bool(pings(decoded(of))) is pinged
+def test_only_watched_peers_with_an_ip_are_pinged(node: dict[str, Any], *, is_pinged: bool) -> None:
+    """The node itself, expired peers, sharees and Mullvad's exit nodes are not."""
+    assert bool(pings(decoded(node))) is is_pinged
 
 
-def test_each_is_pinged_once_at_its_first_ip_in_the_order_of_the_names() -> None:
-    """All of them, under the names that they have in every job."""
+def test_each_peer_is_pinged_at_its_first_ip_in_the_order_of_the_names() -> None:
+    """The names are the unique ones that all jobs use."""
     twins = (
         peer("twin", ID="nB", TailscaleIPs=["100.64.0.4"]),
         peer("twin", ID="nA", TailscaleIPs=["100.64.0.3", "fd7a::3"]),
@@ -65,8 +65,8 @@ def test_each_is_pinged_once_at_its_first_ip_in_the_order_of_the_names() -> None
 
 
 @pytest.mark.parametrize("state", ["Stopped", "Starting", "NeedsLogin", "NoState"])
-def test_nobody_is_pinged_while_the_backend_is_not_running(state: str) -> None:
-    """What it says of its peers does not hold."""
+def test_no_peer_is_pinged_unless_the_backend_is_running(state: str) -> None:
+    """The flags of its peers are stale."""
     assert pings(decoded(peer("rpi3"), BackendState=state)) == ()
 
 
@@ -78,57 +78,85 @@ def test_nobody_is_pinged_while_the_backend_is_not_running(state: str) -> None:
         pytest.param({"Self": {}}, id="no-self"),
     ],
 )
-def test_a_node_before_its_first_netmap_pings_nobody(fields: dict[str, Any]) -> None:
+def test_no_peer_is_pinged_before_the_first_netmap(fields: dict[str, Any]) -> None:
     """Peer may be null, and Self without IPs."""
     assert pings(decoded(**fields)) == ()
 
 
 @pytest.mark.parametrize(
-    ("answers", "wait"),
+    ("results", "seconds"),
     [
         pytest.param((), 0.0, id="first"),
         pytest.param((DIRECT,), None, id="direct"),
         pytest.param((PEER_RELAY,), PAUSE_SECONDS, id="peer-relay"),
         pytest.param((DERP,), PAUSE_SECONDS, id="derp"),
-        pytest.param((NO_REPLY,), 0.0, id="silence"),
+        pytest.param((NO_REPLY,), 0.0, id="no-reply"),
         pytest.param((ERROR,), None, id="error"),
         pytest.param((DERP, DIRECT), None, id="then-direct"),
         pytest.param((DERP, DERP), PAUSE_SECONDS, id="second"),
-        pytest.param((DERP, NO_REPLY), 0.0, id="fell-silent"),
-        pytest.param((NO_REPLY, DERP), PAUSE_SECONDS, id="woke"),
+        pytest.param((DERP, NO_REPLY), 0.0, id="then-no-reply"),
+        pytest.param((NO_REPLY, DERP), PAUSE_SECONDS, id="then-derp"),
         pytest.param((NO_REPLY, ERROR), None, id="then-error"),
         pytest.param((DERP, DERP, DERP), None, id="last"),
-        pytest.param((NO_REPLY, NO_REPLY, NO_REPLY), None, id="last-silence"),
+        pytest.param((NO_REPLY, NO_REPLY, NO_REPLY), None, id="last-no-reply"),
     ],
 )
-def test_the_next_ping_comes(answers: tuple[PingResult, ...], wait: float | None) -> None:
-    """A second after an answer that was not direct, at once after none; not after a direct one, an error, or the last."""
-    assert next_ping(answers, 3) == wait
+def test_the_next_ping_follows_a_relayed_pong_or_a_timeout(
+    results: tuple[PingResult, ...], seconds: float | None
+) -> None:
+    """One second after a relayed pong, at once after a timeout.
+
+    There is none after a direct pong, an error, or the last ping.
+    """
+    assert next_ping(results, 3) == seconds
 
 
-def test_no_more_pings_are_sent_than_asked_for() -> None:
-    """Whatever the answers; and none where none was asked for."""
+def test_count_limits_the_pings() -> None:
+    """Whatever the results; a count of 0 means no ping."""
     for count, length in itertools.product(range(4), range(5)):
-        for answers in itertools.product(
+        for results in itertools.product(
             (DIRECT, PEER_RELAY, DERP, NO_REPLY, ERROR), repeat=length
         ):
-            assert length < count or next_ping(answers, count) is None
+            assert length < count or next_ping(results, count) is None
 
 
 @pytest.mark.parametrize(
-    ("raw", "answer"),
+    ("raw", "result"),
     [
-        pytest.param(b'{"IP":"100.64.0.2","NodeName":"rpi3","Err":"","LatencySeconds":0.012,"Endpoint":"192.0.2.7:41641","PeerRelay":"","DERPRegionID":0}', DIRECT, id="direct"),
-        pytest.param(b'{"Err":"","LatencySeconds":0.025,"Endpoint":"","PeerRelay":"192.0.2.9:7777:vni:1","DERPRegionID":0,"DERPRegionCode":""}', PEER_RELAY, id="peer-relay"),
-        pytest.param(b'{"Err":"","LatencySeconds":0.048,"Endpoint":"","PeerRelay":"","DERPRegionID":1,"DERPRegionCode":"fra"}', DERP, id="derp"),
+        pytest.param(
+            b'{"IP":"100.64.0.2","NodeName":"rpi3","Err":"","LatencySeconds":0.012,'
+            b'"Endpoint":"192.0.2.7:41641","PeerRelay":"","DERPRegionID":0}',
+            DIRECT,
+            id="direct",
+        ),
+        pytest.param(
+            b'{"Err":"","LatencySeconds":0.025,"Endpoint":"","PeerRelay":"192.0.2.9:7777:vni:1",'
+            b'"DERPRegionID":0,"DERPRegionCode":""}',
+            PEER_RELAY,
+            id="peer-relay",
+        ),
+        pytest.param(
+            b'{"Err":"","LatencySeconds":0.048,"Endpoint":"","PeerRelay":"",'
+            b'"DERPRegionID":1,"DERPRegionCode":"fra"}',
+            DERP,
+            id="derp",
+        ),
         pytest.param(b'{"LatencySeconds":0.048,"DERPRegionID":1}', DERP, id="before-1.86"),
-        pytest.param(b'{"LatencySeconds":0,"Endpoint":"x","PeerRelay":"y"}', PingResult(PingOutcome.DIRECT, 0.0), id="both"),
-        pytest.param(b'{"LatencySeconds":-1,"Endpoint":"x"}', PingResult(PingOutcome.DIRECT, 0.0), id="negative"),
+        pytest.param(
+            b'{"LatencySeconds":0,"Endpoint":"x","PeerRelay":"y"}',
+            PingResult(PingOutcome.DIRECT, 0.0),
+            id="both",
+        ),
+        pytest.param(
+            b'{"LatencySeconds":-1,"Endpoint":"x"}',
+            PingResult(PingOutcome.DIRECT, 0.0),
+            id="negative",
+        ),
     ],
-)  # fmt: skip
-def test_an_answer_is_read(raw: bytes, answer: PingResult) -> None:
-    """By what it came through; a latency is never negative."""
-    assert parse_response(raw).unwrap() == answer
+)
+def test_a_response_is_a_pong_with_its_path(raw: bytes, result: PingResult) -> None:
+    """Endpoint means direct, else PeerRelay; a latency is never negative."""
+    assert parse_response(raw).unwrap() == result
 
 
 @pytest.mark.parametrize(
@@ -159,8 +187,7 @@ def test_an_answer_is_read(raw: bytes, answer: PingResult) -> None:
         pytest.param(b'{"a":' * 100_000, "maximum recursion depth exceeded", id="nested"),
     ],
 )
-def test_an_answer_that_is_none_is_one_line(raw: bytes, problem: str) -> None:
-    """An error of tailscaled's, and what is no answer, end in one printable line."""
+def test_an_error_or_an_invalid_response_is_one_line(raw: bytes, problem: str) -> None:
     detail = parse_response(raw).failure().detail
     assert problem in detail
     assert detail.isprintable()
@@ -170,20 +197,20 @@ def test_an_answer_that_is_none_is_one_line(raw: bytes, problem: str) -> None:
     st.binary()
     | json_values().map(lambda document: json.dumps(document).encode())
     | damaged(
-        b'{"IP":"100.64.0.2","Err":"","LatencySeconds":0.012,"Endpoint":"192.0.2.7:41641","DERPRegionID":0}'
+        b'{"IP":"100.64.0.2","Err":"","LatencySeconds":0.012,'
+        b'"Endpoint":"192.0.2.7:41641","DERPRegionID":0}'
     )
 )
-def test_no_answer_is_too_broken(raw: bytes) -> None:
-    """Whatever comes back is an answer or one line."""
-    read = parse_response(raw)
-    if isinstance(read, Failure):
-        assert read.failure().detail.isprintable()
+def test_any_response_is_a_result_or_a_one_line_error(raw: bytes) -> None:
+    response = parse_response(raw)
+    if isinstance(response, Failure):
+        assert response.failure().detail.isprintable()
     else:
-        assert (read.unwrap().latency_seconds or 0) >= 0
+        assert (response.unwrap().latency_seconds or 0) >= 0
 
 
 @pytest.mark.parametrize(
-    ("answers", "result"),
+    ("results", "overall"),
     [
         pytest.param((), NO_REPLY, id="none"),
         pytest.param((NO_REPLY,), NO_REPLY, id="no-reply"),
@@ -200,14 +227,15 @@ def test_no_answer_is_too_broken(raw: bytes) -> None:
         pytest.param((NO_REPLY, PEER_RELAY), PEER_RELAY, id="late"),
     ],
 )
-def test_answers_come_to(answers: tuple[PingResult, ...], result: PingResult) -> None:
-    """The last pong, for it is the peer's; else to what came last."""
-    assert overall_result(answers) == result
+def test_the_last_pong_counts_else_the_last_result(
+    results: tuple[PingResult, ...], overall: PingResult
+) -> None:
+    assert overall_result(results) == overall
 
 
-def test_a_round_is_told_of_in_metrics() -> None:
-    """How many peers came to what, all results there; and of each that answered how fast and which way."""
-    said = metrics(
+def test_a_round_counts_peers_by_result_and_has_latencies_by_peer() -> None:
+    """Every result has a sample; only peers that replied have a latency."""
+    assert metrics(
         {
             "b": (DERP, PingResult(PingOutcome.DIRECT, 0.0123456789)),
             "a": (DERP,),
@@ -215,12 +243,11 @@ def test_a_round_is_told_of_in_metrics() -> None:
             "d": (ERROR,),
             "e": (),
         }
-    )
-    assert said == (
+    ) == (
         Family(
             "tailscale_keepalive_peers",
             Kind.GAUGE,
-            "Peers pinged in the last round, by what came of it.",
+            "Number of peers pinged in the last round, by result.",
             (
                 Sample({"result": "direct"}, 1),
                 Sample({"result": "peer_relay"}, 0),
@@ -232,7 +259,7 @@ def test_a_round_is_told_of_in_metrics() -> None:
         Family(
             "tailscale_keepalive_peer_latency_seconds",
             Kind.GAUGE,
-            "Round trip of the peer's last answer in the last round, and the path that it took.",
+            "Round-trip time of the peer's last pong in the last round, in seconds, by its path.",
             (
                 Sample({"peer": "a", "path": "derp"}, 0.048),
                 Sample({"peer": "b", "path": "direct"}, 0.012346),
@@ -241,8 +268,8 @@ def test_a_round_is_told_of_in_metrics() -> None:
     )
 
 
-def test_a_round_of_nobody_is_a_round() -> None:
-    """To have had nobody to ping is told of; not to have been able to ask is no round."""
+def test_a_round_without_peers_has_zero_counts() -> None:
+    """Without a status there was no round, and there are no metrics."""
     counts, latencies = metrics({})
     assert ([sample.value for sample in counts.samples], latencies.samples) == ([0] * 5, ())
     assert metrics(None) == ()

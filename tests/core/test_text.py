@@ -11,7 +11,7 @@ R = REPLACEMENT
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "expected"),
     [
         pytest.param("", "", id="empty"),
         pytest.param("rpi3", "rpi3", id="plain"),
@@ -26,13 +26,12 @@ R = REPLACEMENT
         pytest.param("\n" * 11, R * 10, id="both"),
     ],
 )
-def test_printable_replaces_and_cuts(text: str, shown: str) -> None:
-    """Every character that cannot be shown is replaced by one that says so; nothing else is changed but the length."""
-    assert printable(text, 10) == shown
+def test_printable_replaces_unprintable_characters_and_cuts(text: str, expected: str) -> None:
+    assert printable(text, 10) == expected
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "expected"),
     [
         pytest.param("", "", id="empty"),
         pytest.param("one", "one", id="plain"),
@@ -45,14 +44,13 @@ def test_printable_replaces_and_cuts(text: str, shown: str) -> None:
         pytest.param("\u2028one\u2029two\x85three", "one two th…", id="unicode-space"),
     ],
 )
-def test_one_line_folds_and_says_that_it_cut(text: str, shown: str) -> None:
-    """Any text becomes one line; an ellipsis says that there was more."""
-    assert one_line(text, 10) == shown
+def test_one_line_collapses_whitespace_and_marks_a_cut(text: str, expected: str) -> None:
+    """An ellipsis marks the cut."""
+    assert one_line(text, 10) == expected
 
 
 @given(names() | st.text(), st.integers(0, 40))
-def test_both_are_printable_and_within_the_limit(text: str, limit: int) -> None:
-    """Whatever comes in, a line goes out, of a length that was asked for."""
+def test_the_result_is_printable_and_within_the_limit(text: str, limit: int) -> None:
     assert printable(text, limit).isprintable()
     assert len(printable(text, limit)) <= limit
     assert one_line(text, limit).isprintable()

@@ -1,6 +1,7 @@
-"""What time it is, as an argument.
+"""Time as an argument.
 
-The core never asks. The shell reads both clocks once a run; a recording has the wall clock only.
+The core reads no clock. The shell reads both clocks once per run; a capture records
+only the wall clock.
 """
 
 from __future__ import annotations
@@ -10,36 +11,50 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 MAX_NUMBER = 2**53
-"Where a float, which is what a Prometheus sample is, stops counting by ones; a file with more is not one of ours."
+"""Largest integer up to which a float64 sample represents every integer.
+
+Larger numbers in a state file are rejected.
+"""
 Seconds = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 
 
 class Boot(Struct, frozen=True, forbid_unknown_fields=True):
-    """The clock that nobody sets: it runs from boot, suspend included (`CLOCK_BOOTTIME`)."""
+    """A reading of the boot clock (`CLOCK_BOOTTIME`).
+
+    It starts at boot, runs during suspend and cannot be set.
+    """
 
     id: str
-    "Which boot (`/proc/sys/kernel/random/boot_id`); two readings compare only within one."
+    """Identifier of the boot (`/proc/sys/kernel/random/boot_id`).
+
+    Only readings of the same boot can be compared.
+    """
     seconds: Seconds
 
 
 class Instant(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One reading of the clocks, in whole seconds: a fraction is cut off where it enters."""
+    """A reading of the clocks, in whole seconds; fractions are cut off."""
 
     unix: Seconds
-    "Wall clock, Unix time. It can be set, forward and back."
+    "Unix time of the wall clock, which can be set forward and back."
     boot: Boot | None = None
-    "Absent where the time was given (`--now`, a recording) and on systems without such a clock."
+    "None if the time comes from `--now` or a capture, or if there is no boot clock."
 
 
 STEP_SECONDS = 5
-"""How far the two clocks may drift apart between two readings before that is a step.
+"""Largest difference between the two clocks, in seconds, that is not a step.
 
-Cutting off fractions alone makes up to 2, slewing 0.03 a minute (500 ppm, the kernel's limit).
+Cutting off fractions contributes up to 2, slewing 0.03 per minute (500 ppm, the
+kernel's limit).
 """
 
 
 def step_between(before: Instant | None, now: Instant) -> int:
-    """Returns by how many seconds the wall clock was set between two readings; 0 where it was not, or nobody can tell."""
+    """Return how many seconds the wall clock was set forward between two readings.
+
+    Negative if it was set back. 0 if it was not set, or if the boot clock is
+    unavailable.
+    """
     if before is None or before.boot is None or now.boot is None or before.boot.id != now.boot.id:
         return 0
     step = (now.unix - before.unix) - (now.boot.seconds - before.boot.seconds)

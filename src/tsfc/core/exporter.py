@@ -1,4 +1,4 @@
-"""What the job `exporter` says: the status as metrics."""
+"""Metrics of the job `exporter`: the status of the node and its peers."""
 
 from __future__ import annotations
 
@@ -14,18 +14,25 @@ from tsfc.core.text import printable
 
 LAST_SUCCESS = "tailscale_exporter_last_success_timestamp_seconds"
 LABEL_LIMIT = 1000
-"Characters at which a label's value is cut. Prometheus knows no limit by itself, and a hostname has 253."
+"""Maximum length of a label value, in characters.
 
-_NOBODY = UserProfile()
+Prometheus has no limit by default. A hostname has at most 253 characters.
+"""
+
+_UNKNOWN_USER = UserProfile()
 
 
 def metrics(status: Status | None, *, now: float, last_success: float | None) -> tuple[Family, ...]:
-    """Returns the metrics of one run.
+    """Return the metrics of one run.
 
-    `status` is None where there was none to be had; `now` is Unix time in seconds; `last_success` is the Unix time of
-    the last run that had one, None where no run is known to.
+    Peers are exported only while the backend is Running; otherwise their flags are
+    stale.
 
-    Peers are exported while the backend is Running, for else their flags say what was true once.
+    Args:
+        status: None if it could not be read.
+        now: Unix time in seconds.
+        last_success: Unix time of the last run that read a status; None if unknown.
+            Used only without a status.
     """
     if status is None:
         return (_up(0), *_last_success(last_success))
@@ -56,15 +63,15 @@ def _last_success(at: float | None) -> tuple[Family, ...]:
 def _node(status: Status) -> tuple[Family, ...]:
     version = _label(status.version)
     labels = {"version": version, "short_version": version.partition("-")[0]}
-    seen = _label(status.backend_state)
-    states = dict.fromkeys((*statuses.BACKEND_STATES, seen))
+    current = _label(status.backend_state)
+    states = dict.fromkeys((*statuses.BACKEND_STATES, current))
     expiry = statuses.key_expiry(status.self_)
     return (
         Family(
             "tailscale_backend_state",
             Kind.GAUGE,
-            "State of tailscaled: 1 for its state, 0 for the others.",
-            tuple(Sample({"state": state}, state == seen) for state in states),
+            "Backend state of tailscaled: 1 for the current state, 0 for the others.",
+            tuple(Sample({"state": state}, state == current) for state in states),
         ),
         *(
             ()
@@ -122,7 +129,7 @@ def _peer_families(peers: tuple[Peer, ...], status: Status, now: float) -> tuple
         Family(
             "tailscale_peer_path",
             Kind.GAUGE,
-            "How packets travel to the peer: 1 for its path, 0 for the others.",
+            "How packets travel to the peer: 1 for the current path, 0 for the others.",
             tuple(_path_samples(peers)),
         ),
         per_peer(
@@ -148,7 +155,7 @@ def _peer_families(peers: tuple[Peer, ...], status: Status, now: float) -> tuple
             Kind.GAUGE,
             "Seconds since the last WireGuard handshake with the peer; absent if there was none.",
             tuple(
-                # A handshake in the future means that a clock was set back: it was just now, as far as anybody can tell.
+                # In the future if a clock was set back: count it as now.
                 Sample(label, round(max(0.0, now - at), 3))
                 for label, peer in labelled
                 if (at := statuses.handshake(peer)) is not None
@@ -157,7 +164,7 @@ def _peer_families(peers: tuple[Peer, ...], status: Status, now: float) -> tuple
         Family(
             "tailscale_peer_info",
             Kind.GAUGE,
-            "What is known of the peer, always 1; relay is its home DERP region.",
+            "Information about the peer, always 1; relay is its home DERP region.",
             tuple(Sample(_info(peer, status.user or {}), 1) for peer in peers),
         ),
     )
@@ -179,7 +186,7 @@ def _info(peer: Peer, users: Mapping[str, UserProfile]) -> dict[str, str]:
         "dns_name": _label(status.dns_name.removesuffix(".")),
         "os": _label(status.os),
         "relay": _label(status.relay),
-        "user": _label(users.get(str(status.user_id), _NOBODY).login_name),
+        "user": _label(users.get(str(status.user_id), _UNKNOWN_USER).login_name),
         "tags": _label(",".join(status.tags or ())),
         "ip": address(status) or "",
     }
@@ -189,8 +196,11 @@ def _label(value: str) -> str:
     return printable(value, LABEL_LIMIT)
 
 
-def last_success_in(exposition: str) -> float | None:
-    """Returns the time of the last success that an earlier run's exposition tells of: the job's memory is its own file."""
+def parse_last_success(exposition: str) -> float | None:
+    """Return the Unix time of the last success in the exposition of an earlier run.
+
+    None if there is none. The job keeps no other state than its metrics file.
+    """
     for line in exposition.splitlines():
         name, _, value = line.partition(" ")
         if name == LAST_SUCCESS:

@@ -1,4 +1,4 @@
-"""Why tailscaled, or a recording of it, told nothing."""
+"""Faults: why no status or metrics could be read from tailscaled or a capture."""
 
 from __future__ import annotations
 
@@ -6,22 +6,32 @@ from msgspec import Struct
 
 
 class Down(Struct, frozen=True, tag=True):
-    """Nobody answered: tailscaled is stopped, starting, or hangs. That is a finding about the node, not an error of ours."""
+    """tailscaled did not respond: it is stopped, starting or hangs.
+
+    This is a finding about the node, not an error of the run.
+    """
 
     detail: str
-    "One line: what was tried, what went wrong, what to do."
+    "One line: what failed, why, and what to do."
 
 
 class Unusable(Struct, frozen=True, tag=True):
-    """There was an answer, or something that blocked the question, and it cannot be used: refused, cut off, not JSON, too large."""
+    """The response cannot be used, or the request was blocked.
+
+    For example: refused, truncated, not JSON, too large.
+    """
 
     detail: str
-    "One line: what was tried, what went wrong, what to do."
+    "One line: what failed, why, and what to do."
 
 
 Fault = Down | Unusable
 
 
 def exit_status(fault: Fault | None) -> int:
-    """Returns the exit status of a run: 0 where the job did its work, and to find tailscaled down is its work; else 1."""
+    """Return the exit status of a run with this fault.
+
+    1 if the response was unusable, else 0: a job that finds tailscaled down has
+    succeeded.
+    """
     return 1 if isinstance(fault, Unusable) else 0

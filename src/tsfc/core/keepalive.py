@@ -1,8 +1,9 @@
-"""The decisions of the job `keepalive`: whom to ping, when to ping again, and what to say of the answers.
+"""Decisions of the job `keepalive`: which peers to ping and when, and the metrics.
 
-It does what `tailscale ping -c 3` does for one peer (`cmd/tailscale/cli/ping.go`, v1.102.3): disco pings, which
-keep the NAT mappings open, until one was answered directly; a second between them, but none after one that was not
-answered, for that took its time already; an error ends it.
+Each peer gets disco pings, which keep its NAT mappings open, until one pong comes
+directly. Pings are one second apart. A ping without a reply has already waited for its
+timeout, so the next follows at once. An error ends the pings to a peer. `tailscale ping
+-c 3` does the same for one peer (`cmd/tailscale/cli/ping.go`, v1.102.3).
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from tsfc.core.tailscale.ping import NO_REPLY, Ping, PingOutcome, PingResult
 from tsfc.core.tailscale.status import Status
 
 PAUSE_SECONDS = 1.0
-"Between an answer and the next ping (`ping.go`: `time.Sleep(time.Second)`)."
+"Seconds between a reply and the next ping (`ping.go`: `time.Sleep(time.Second)`)."
 
 
 def pings(status: Status) -> tuple[Ping, ...]:
-    """Returns whom to ping, in the order of the names: watched peers that have a Tailscale IP; nobody while the backend is not Running."""
+    """Return the peers to ping, sorted by name.
+
+    These are the watched peers with a Tailscale IP; none unless the backend is Running.
+    """
     if not statuses.is_running(status):
         return ()
     own = status.self_.tailscale_ips or ()
@@ -31,11 +35,14 @@ def pings(status: Status) -> tuple[Ping, ...]:
     )
 
 
-def next_ping(answers: tuple[PingResult, ...], count: int) -> float | None:
-    """Returns in how many seconds to ping a peer again that answered like this; None where it is done."""
-    if len(answers) >= count:
+def next_ping(results: tuple[PingResult, ...], count: int) -> float | None:
+    """Return the seconds until the next ping to a peer; None if there is no other.
+
+    `results` are those of the peer's earlier pings, `count` is their maximum number.
+    """
+    if len(results) >= count:
         return None
-    match answers[-1:]:
+    match results[-1:]:
         case ():
             return 0.0
         case (PingResult(outcome=PingOutcome.DIRECT | PingOutcome.ERROR),):
@@ -46,33 +53,36 @@ def next_ping(answers: tuple[PingResult, ...], count: int) -> float | None:
             return PAUSE_SECONDS
 
 
-def overall_result(answers: tuple[PingResult, ...]) -> PingResult:
-    """Returns what a peer's answers come to: the last pong, else what came of the last ping."""
-    pongs = [answer for answer in answers if answer.latency_seconds is not None]
-    return (*answers, *pongs)[-1] if answers else NO_REPLY
+def overall_result(results: tuple[PingResult, ...]) -> PingResult:
+    """Return the result that stands for a peer: its last pong, else its last result."""
+    pongs = [result for result in results if result.latency_seconds is not None]
+    return (*results, *pongs)[-1] if results else NO_REPLY
 
 
-def metrics(answers: Mapping[str, tuple[PingResult, ...]] | None) -> tuple[Family, ...]:
-    """Returns the metrics of one round, from the answers of each peer by name; none where nobody could be asked."""
-    if answers is None:
+def metrics(results: Mapping[str, tuple[PingResult, ...]] | None) -> tuple[Family, ...]:
+    """Return the metrics of one round, from the results of each peer by its name.
+
+    `results` is None if the status could not be read; then there are no metrics.
+    """
+    if results is None:
         return ()
-    results = {name: overall_result(got) for name, got in sorted(answers.items())}
+    overall = {name: overall_result(of_peer) for name, of_peer in sorted(results.items())}
     return (
         Family(
             "tailscale_keepalive_peers",
             Kind.GAUGE,
-            "Peers pinged in the last round, by what came of it.",
-            tuple(_counts(results.values())),
+            "Number of peers pinged in the last round, by result.",
+            tuple(_counts(overall.values())),
         ),
         Family(
             "tailscale_keepalive_peer_latency_seconds",
             Kind.GAUGE,
-            "Round trip of the peer's last answer in the last round, and the path that it took.",
+            "Round-trip time of the peer's last pong in the last round, in seconds, by its path.",
             tuple(
                 Sample(
                     {"peer": name, "path": result.outcome.value}, round(result.latency_seconds, 6)
                 )
-                for name, result in results.items()
+                for name, result in overall.items()
                 if result.latency_seconds is not None
             ),
         ),

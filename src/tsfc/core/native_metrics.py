@@ -1,4 +1,4 @@
-"""What the job `native-metrics` says: tailscaled's own metrics, unchanged, and whether they could be had."""
+"""Metrics of the job `native-metrics`: tailscaled's own, unchanged, and `up`."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ from tsfc.core.metrics.families import Family, gauge
 from tsfc.core.metrics.lint import check
 
 OWN_PREFIX = "tailscale_native_metrics_"
-"Metrics under this prefix are the job's own; tailscaled's are all `tailscaled_*`."
+"Prefix of the job's own metrics; those of tailscaled are all `tailscaled_*`."
 
 
-def checked(raw: bytes) -> Result[str, Unusable]:
-    """Returns the exposition `raw` as text, its last line ended; fails where node_exporter or ours beside it would refuse it."""
-    tried = f"reading tailscaled's metrics, {len(raw)} bytes"
+def validated(raw: bytes) -> Result[str, Unusable]:
+    """Return the exposition `raw` as text that ends with a newline.
+
+    Fails if node_exporter would reject it, or if the job's own metrics cannot follow
+    it.
+    """
+    action = f"reading tailscaled's metrics, {len(raw)} bytes"
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
         return Failure(
             Unusable(
-                f"{tried}: byte {error.start} is not UTF-8; is it the output of `tailscale metrics print`?"
+                f"{action}: byte {error.start} is not UTF-8; "
+                "is it the output of `tailscale metrics print`?"
             )
         )
     if text and not text.endswith("\n"):
@@ -28,21 +33,22 @@ def checked(raw: bytes) -> Result[str, Unusable]:
     names = check(text)
     if isinstance(names, Failure):
         return Failure(
-            Unusable(f"{tried}: {names.failure()}; is it the output of `tailscale metrics print`?")
+            Unusable(f"{action}: {names.failure()}; is it the output of `tailscale metrics print`?")
         )
     if any(name.startswith(OWN_PREFIX) for name in names.unwrap()):
         return Failure(
             Unusable(
-                f"{tried}: it has a metric {OWN_PREFIX}*, which is tsfc's; is it a file of tsfc's own?"
+                f"{action}: it contains a metric {OWN_PREFIX}*, which tsfc writes; "
+                "is it a file that tsfc wrote?"
             )
         )
     return Success(text)
 
 
 def up(*, is_up: bool) -> Family:
-    """Returns the metric that says whether tailscaled's metrics could be had, and thus whether there are any in the file."""
+    """Return the metric that tells whether the file has tailscaled's metrics."""
     return gauge(
         f"{OWN_PREFIX}up",
-        "Whether tailscaled gave its own metrics (1) or could not be asked for them (0).",
+        "Whether tailscaled's own metrics could be read (1) or not (0).",
         int(is_up),
     )

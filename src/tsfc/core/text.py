@@ -1,20 +1,21 @@
-"""Text from elsewhere, made safe to show.
+"""Sanitizing of untrusted text.
 
-Names, tags and error texts come from other people's machines. Whatever they hold, they stay inside the label, the log
-line or the file name they are put into.
+Names, tags and error texts come from other machines. After sanitizing, they cannot
+break out of a label, a log line or a file name.
 """
 
 from __future__ import annotations
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-"What stands for a character that cannot be shown."
+"Replacement for an unprintable character."
 
 
 def printable(text: str, limit: int) -> str:
-    """Returns `text` with every unprintable character replaced, and at most `limit` characters of it.
+    """Cut `text` to `limit` characters and replace the unprintable ones.
 
-    Unprintable is what Unicode says (`str.isprintable`): control characters, line and paragraph separators, direction
-    marks, lone surrogates. A newline cannot end a log line, an escape sequence cannot reach a terminal.
+    Unprintable by Unicode (`str.isprintable`) are control characters, line and
+    paragraph separators, direction marks and lone surrogates. So a newline cannot end a
+    log line, and no escape sequence reaches a terminal.
     """
     text = text[:limit]
     if text.isprintable():
@@ -23,7 +24,9 @@ def printable(text: str, limit: int) -> str:
 
 
 def one_line(text: str, limit: int = 300) -> str:
-    """Returns `text` as one printable line, for the middle of an error line: white space folded, cut at `limit`."""
-    folded = " ".join(text.split())
-    shown = printable(folded, limit)
-    return shown if len(folded) <= limit else shown + "…"
+    """Return `text` as one printable line, with whitespace collapsed, cut at `limit`.
+
+    An ellipsis marks the cut. Meant for quotations in an error line.
+    """
+    line = " ".join(text.split())
+    return printable(line, limit) + ("…" if len(line) > limit else "")

@@ -17,12 +17,12 @@ from tsfc.core.metrics.families import Family, Kind, Sample, counter, gauge
 from tsfc.core.metrics.lint import check
 
 PARSE_ERROR = 1
-"promtool's exit status for a text that it cannot read; what its linter objects to is 3."
+"promtool's exit status for text that it cannot parse; 3 is a lint error."
 
 
-def test_families_are_rendered_in_their_order() -> None:
-    """One block each, HELP and TYPE first; labels in the order of their names; a line feed at the end."""
-    said = [
+def test_families_are_rendered_in_the_given_order() -> None:
+    """HELP and TYPE come first, labels are sorted, and a newline ends the text."""
+    families = [
         gauge("b", "Second.", 1),
         Family(
             "a_total",
@@ -31,18 +31,18 @@ def test_families_are_rendered_in_their_order() -> None:
             (Sample({"z": "1", "y": 'q"\\\n'}, 2.5), Sample({"z": "2", "y": ""}, 0)),
         ),
     ]
-    assert render(said) == (
-        '# HELP b Second.\n# TYPE b gauge\nb 1.0\n# HELP a_total First.\n# TYPE a_total counter\na_total{y="q\\"\\\\\\n",z="1"} 2.5\na_total{y="",z="2"} 0.0\n'
+    assert render(families) == (
+        "# HELP b Second.\n# TYPE b gauge\nb 1.0\n# HELP a_total First.\n# TYPE a_total counter\n"
+        'a_total{y="q\\"\\\\\\n",z="1"} 2.5\na_total{y="",z="2"} 0.0\n'
     )
 
 
-def test_a_family_without_samples_is_described() -> None:
-    """So that a metric is known before it has a series."""
+def test_a_family_without_samples_has_help_and_type() -> None:
+    """So a metric is known before it has a series."""
     assert render([Family("a", Kind.GAUGE, "Text.", ())]) == "# HELP a Text.\n# TYPE a gauge\n"
 
 
-def test_nothing_is_nothing() -> None:
-    """No families, no text."""
+def test_no_families_are_an_empty_text() -> None:
     assert render([]) == ""
 
 
@@ -58,31 +58,30 @@ def test_nothing_is_nothing() -> None:
         (math.inf, "+Inf"),
     ],
 )
-def test_a_number_is_as_precise_as_a_sample_can_be(value: float, text: str) -> None:
-    """Prometheus has floats."""
+def test_values_are_rendered_as_floats(value: float, text: str) -> None:
     assert render([counter("a_total", "Text.", value)]).splitlines()[-1] == f"a_total {text}"
 
 
 @pytest.mark.parametrize("value", [10**10, 2**53 - 1, 2**53])
-def test_up_to_2_to_the_53_nothing_is_lost(value: int) -> None:
-    """How the exponent is written depends on the version of prometheus_client (e+010, e+10); what is read does not."""
+def test_integers_up_to_2_to_the_53_are_exact(value: int) -> None:
+    """The exponent depends on the version of prometheus_client (e+010, e+10)."""
     assert float(render([counter("a_total", "Text.", value)]).split()[-1]) == value
 
 
 def a_family() -> st.SearchStrategy[Family]:
-    """Families as the jobs make them, but for the labels' values, which may be any text at all."""
+    """Return a strategy for families with arbitrary label values."""
     text = names() | st.text(st.characters(exclude_categories=["Cs"]))
     series = st.dictionaries(text, st.floats(allow_nan=False), max_size=4)
     names_of_metrics = st.sampled_from(["a", "b_total", "c_seconds", "d_count", "e_bytes", "f_sum"])
     return st.builds(
-        of_labels,
+        family_of,
         names_of_metrics,
         st.sampled_from(["Text.", 'A "quoted" text.', "back\\slash"]),
         series,
     )
 
 
-def of_labels(name: str, text: str, values: dict[str, float]) -> Family:
+def family_of(name: str, text: str, values: dict[str, float]) -> Family:
     kind = Kind.COUNTER if name.endswith("_total") else Kind.GAUGE
     return Family(
         name,
@@ -97,22 +96,24 @@ def some_families() -> st.SearchStrategy[list[Family]]:
 
 
 @given(some_families())
-def test_what_is_rendered_passes_the_check_and_is_read_back(said: list[Family]) -> None:
-    """Whatever the labels hold: the check accepts it, and prometheus_client reads back just these samples."""
-    text = render(said)
-    assert check(text).unwrap() == tuple(sorted(family.name for family in said))
-    read = [
+def test_rendered_text_passes_the_linter_and_parses_back(families: list[Family]) -> None:
+    """Whatever the label values are, prometheus_client parses the same samples."""
+    text = render(families)
+    assert check(text).unwrap() == tuple(sorted(family.name for family in families))
+    parsed = [
         (sample.name, sample.labels, sample.value)
         for metric in text_string_to_metric_families(text)
         for sample in metric.samples
     ]
-    assert read == [
-        (family.name, sample.labels, sample.value) for family in said for sample in family.samples
+    assert parsed == [
+        (family.name, sample.labels, sample.value)
+        for family in families
+        for sample in family.samples
     ]
 
 
-def test_promtool_reads_every_name_from_hell(promtool: Callable[[str], tuple[int, str]]) -> None:
-    """The text format can hold anything in a label that is UTF-8."""
+def test_promtool_accepts_every_hostile_name(promtool: Callable[[str], tuple[int, str]]) -> None:
+    """A label value may be any UTF-8 text."""
     labels = [{"peer": name} for name in NAMES_FROM_HELL.values()]
     assert promtool(
         render([Family("a", Kind.GAUGE, "Text.", tuple(Sample(label, 1) for label in labels))])
@@ -155,75 +156,85 @@ ACCEPTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "untyped": ("# TYPE a untyped\na 1\n", ("a",)),
     "no-samples": ("# TYPE a gauge\n# TYPE b gauge\nb 1\n", ("a", "b")),
 }
-"What the format allows, and the names that it speaks of."
+"Texts that the format allows, and the names of their metrics."
 
 
 @pytest.mark.parametrize("case", ACCEPTED)
-def test_an_exposition_is_accepted(case: str) -> None:
-    """What the format allows, with the names that it speaks of."""
-    text, found = ACCEPTED[case]
-    assert check(text).unwrap() == found
+def test_valid_expositions_are_accepted(case: str) -> None:
+    text, metric_names = ACCEPTED[case]
+    assert check(text).unwrap() == metric_names
 
 
 @pytest.mark.parametrize("case", ACCEPTED)
-def test_promtool_reads_it_too(case: str, promtool: Callable[[str], tuple[int, str]]) -> None:
-    """The cases above are not too kind."""
-    status, said = promtool(ACCEPTED[case][0])
-    assert status != PARSE_ERROR, said
+def test_promtool_accepts_the_valid_expositions(
+    case: str, promtool: Callable[[str], tuple[int, str]]
+) -> None:
+    """So the linter accepts nothing that Prometheus rejects."""
+    status, output = promtool(ACCEPTED[case][0])
+    assert status != PARSE_ERROR, output
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("a 1", "the last line has no end"),
-        ("a 1\nb", "line 2 is no valid sample: 'b'"),
-        ("a\n", "line 1 is no valid sample: 'a'"),
-        (" a 1\n", "line 1 is no valid sample: 'a 1'"),
-        ("a 1 \n", "line 1 is no valid sample: 'a 1'"),
-        ("a one\n", "line 1 is no valid sample: 'a one'"),
-        ("a 0x1\n", "line 1 is no valid sample: 'a 0x1'"),
-        ("a 1_0\n", "line 1 is no valid sample: 'a 1_0'"),
-        ("a \u0661\n", "line 1 is no valid sample: 'a \u0661'"),
-        ("a 1\r\n", "line 1 is no valid sample: 'a 1'"),
-        ("9a 1\n", "line 1 is no valid sample: '9a 1'"),
-        ("a-b 1\n", "line 1 is no valid sample: 'a-b 1'"),
-        ("é 1\n", "line 1 is no valid sample: 'é 1'"),
-        ("a{b=c} 1\n", "line 1 is no valid sample: 'a{b=c} 1'"),
-        ('a{b="c} 1\n', "line 1 is no valid sample: 'a{b=\"c} 1'"),
-        ('a{b="c" 1\n', "line 1 is no valid sample: 'a{b=\"c\" 1'"),
-        ('a{b="c"} 1}\n', "line 1 is no valid sample: 'a{b=\"c\"} 1}'"),
-        ('a{b="\\q"} 1\n', "line 1 is no valid sample: 'a{b=\"\\\\q\"} 1'"),
-        ('a{b="c\nd"} 1\n', "line 1 is no valid sample: 'a{b=\"c'"),
-        ('a{__name__="b"} 1\n', "line 1 is no valid sample: 'a{__name__=\"b\"} 1'"),
-        ('a{b-c="d"} 1\n', "line 1 is no valid sample: 'a{b-c=\"d\"} 1'"),
+        ("a 1", "the last line does not end with a newline"),
+        ("a 1\nb", "line 2 is not a valid sample: 'b'"),
+        ("a\n", "line 1 is not a valid sample: 'a'"),
+        (" a 1\n", "line 1 is not a valid sample: 'a 1'"),
+        ("a 1 \n", "line 1 is not a valid sample: 'a 1'"),
+        ("a one\n", "line 1 is not a valid sample: 'a one'"),
+        ("a 0x1\n", "line 1 is not a valid sample: 'a 0x1'"),
+        ("a 1_0\n", "line 1 is not a valid sample: 'a 1_0'"),
+        ("a \u0661\n", "line 1 is not a valid sample: 'a \u0661'"),
+        ("a 1\r\n", "line 1 is not a valid sample: 'a 1'"),
+        ("9a 1\n", "line 1 is not a valid sample: '9a 1'"),
+        ("a-b 1\n", "line 1 is not a valid sample: 'a-b 1'"),
+        ("é 1\n", "line 1 is not a valid sample: 'é 1'"),
+        ("a{b=c} 1\n", "line 1 is not a valid sample: 'a{b=c} 1'"),
+        ('a{b="c} 1\n', "line 1 is not a valid sample: 'a{b=\"c} 1'"),
+        ('a{b="c" 1\n', "line 1 is not a valid sample: 'a{b=\"c\" 1'"),
+        ('a{b="c"} 1}\n', "line 1 is not a valid sample: 'a{b=\"c\"} 1}'"),
+        ('a{b="\\q"} 1\n', "line 1 is not a valid sample: 'a{b=\"\\\\q\"} 1'"),
+        ('a{b="c\nd"} 1\n', "line 1 is not a valid sample: 'a{b=\"c'"),
+        ('a{__name__="b"} 1\n', "line 1 is not a valid sample: 'a{__name__=\"b\"} 1'"),
+        ('a{b-c="d"} 1\n', "line 1 is not a valid sample: 'a{b-c=\"d\"} 1'"),
         ("a 1e400\n", "line 1 has a value out of range: 'a 1e400'"),
-        ("a 1 1795438440000\n", "line 1 has a timestamp, which a textfile must not have: 'a 1 1795438440000'"),
-        ("# TYPE a\n", "line 1 is no valid HELP or TYPE: '# TYPE a'"),
-        ("# TYPE a gauge \n", "line 1 is no valid HELP or TYPE: '# TYPE a gauge'"),
-        ("# TYPE a novelty\n", "line 1 is no valid HELP or TYPE: '# TYPE a novelty'"),
-        ("# HELP\n", "line 1 is no valid HELP or TYPE: '# HELP'"),
-        ("# HELP a \\q\n", "line 1 is no valid HELP or TYPE: '# HELP a \\\\q'"),
-        ("#HELP a b\n", "line 1 is no valid HELP or TYPE: '#HELP a b'"),
-        ("# HELP a b\n# HELP a b\n", "there is a second HELP a"),
-        ("# TYPE a gauge\n# TYPE a gauge\n", "there is a second TYPE a"),
-        ("a 1\nb 1\na 2\n", "what is said of a is scattered over the file"),
-        ('a{x="1"} 1\na{x="1"} 2\n', "a has two samples with the labels {'x': '1'}"),
-        ('a{x="1",y="2"} 1\na{y="2",x="1"} 1\n', "a has two samples with the labels {'x': '1', 'y': '2'}"),
-        ("a 1\na NaN\n", "a has two samples with the labels {}"),
-        ('# TYPE a summary\na{quantile="median"} 1\n', "a has the label quantile with no number in it"),
-        ('# TYPE a histogram\na_bucket{le="much"} 1\n', "a_bucket has the label le with no number in it"),
-        ("<html>\x1b[31m</html>\n", "line 1 is no valid sample: '<html>\N{REPLACEMENT CHARACTER}[31m</html>'"),
-        ("x" * 10_240 + "\n", "line 1 is no valid sample: '" + "x" * 80 + "…'"),
+        (
+            "a 1 1795438440000\n",
+            "line 1 has a timestamp, which a textfile must not have: 'a 1 1795438440000'",
+        ),
+        ("# TYPE a\n", "line 1 is not a valid HELP or TYPE: '# TYPE a'"),
+        ("# TYPE a gauge \n", "line 1 is not a valid HELP or TYPE: '# TYPE a gauge'"),
+        ("# TYPE a novelty\n", "line 1 is not a valid HELP or TYPE: '# TYPE a novelty'"),
+        ("# HELP\n", "line 1 is not a valid HELP or TYPE: '# HELP'"),
+        ("# HELP a \\q\n", "line 1 is not a valid HELP or TYPE: '# HELP a \\\\q'"),
+        ("#HELP a b\n", "line 1 is not a valid HELP or TYPE: '#HELP a b'"),
+        ("# HELP a b\n# HELP a b\n", "duplicate HELP of a"),
+        ("# TYPE a gauge\n# TYPE a gauge\n", "duplicate TYPE of a"),
+        ("a 1\nb 1\na 2\n", "the lines of a are not in one block"),
+        ('a{x="1"} 1\na{x="1"} 2\n', "a has duplicate samples with the labels {'x': '1'}"),
+        (
+            'a{x="1",y="2"} 1\na{y="2",x="1"} 1\n',
+            "a has duplicate samples with the labels {'x': '1', 'y': '2'}",
+        ),
+        ("a 1\na NaN\n", "a has duplicate samples with the labels {}"),
+        ('# TYPE a summary\na{quantile="median"} 1\n', "the label quantile of a is not a number"),
+        ('# TYPE a histogram\na_bucket{le="much"} 1\n', "the label le of a_bucket is not a number"),
+        (
+            "<html>\x1b[31m</html>\n",
+            "line 1 is not a valid sample: '<html>\N{REPLACEMENT CHARACTER}[31m</html>'",
+        ),
+        ("x" * 10_240 + "\n", "line 1 is not a valid sample: '" + "x" * 80 + "…'"),
     ],
-)  # fmt: skip
-def test_what_is_no_exposition_is_refused(text: str, problem: str) -> None:
-    """In one line that says where and how: node_exporter would refuse the whole file."""
+)
+def test_invalid_expositions_are_rejected(text: str, problem: str) -> None:
+    """In one line: where and why. node_exporter would reject the whole file."""
     assert check(text).failure() == problem
     assert problem.isprintable()
 
 
-def test_a_label_that_is_there_twice_is_refused() -> None:
-    """prometheus_client says so in its own words."""
+def test_a_duplicate_label_is_rejected() -> None:
+    """The wording is that of prometheus_client."""
     assert "1" in check('a{b="1",b="2"} 1\n').failure()
 
 
@@ -242,22 +253,30 @@ LINES = [
     "M_count 1\n",
     'M_bucket{le="1"} 1\n',
 ]
-"Lines that are each sound, and depend on what came before: which description belongs to which metric, and whether it is too late."
+"""Lines that are each valid alone; together they may not be.
+
+The lines before decide which metric a HELP or TYPE belongs to and whether it is too
+late.
+"""
 
 
-def test_no_short_exposition_is_accepted_that_promtool_refuses(
+def test_promtool_accepts_every_short_exposition_that_the_linter_accepts(
     promtool: Callable[[str], tuple[int, str]],
 ) -> None:
-    """All texts of up to three of the lines above, each about a metric of its own; one call of promtool takes all that were accepted."""
+    """All texts of up to three of the lines above.
+
+    Each accepted text gets its own metric name, so one call of promtool checks them
+    all.
+    """
     texts = (
         "".join(lines) for length in range(1, 4) for lines in itertools.permutations(LINES, length)
     )
     accepted = [text for text in texts if not isinstance(check(text), Failure)]
     assert len(accepted) > 500
-    status, said = promtool(
+    status, output = promtool(
         "".join(text.replace("M", f"m{number}") for number, text in enumerate(accepted))
     )
-    assert status != PARSE_ERROR, said
+    assert status != PARSE_ERROR, output
 
 
 VALID = (
@@ -289,7 +308,7 @@ PIECES = [
 
 @st.composite
 def mutated(draw: st.DrawFn) -> str:
-    """Returns a valid exposition after a few slips: pieces put in, dropped or exchanged, lines moved."""
+    """Return a valid exposition with lines moved and pieces inserted or dropped."""
     lines = VALID.splitlines(keepends=True)
     for _ in range(draw(st.integers(0, 2))):
         lines.insert(
@@ -306,28 +325,31 @@ def mutated(draw: st.DrawFn) -> str:
 
 @given(mutated() | st.text())
 @settings(max_examples=300)
-def test_the_check_comes_to_an_end_in_one_line(text: str) -> None:
-    """It never raises, whatever the text; a refusal is one printable line, and what it accepts prometheus_client reads, each series once."""
-    checked = check(text)
-    if isinstance(checked, Failure):
-        assert checked.failure()
-        assert checked.failure().isprintable()
-        assert len(checked.failure()) < 400
+def test_the_linter_never_raises(text: str) -> None:
+    """A rejection is one printable line.
+
+    prometheus_client parses what the linter accepts, and every series is there once.
+    """
+    result = check(text)
+    if isinstance(result, Failure):
+        assert result.failure()
+        assert result.failure().isprintable()
+        assert len(result.failure()) < 400
         return
-    read = Counter(
+    series = Counter(
         (sample.name, frozenset(sample.labels.items()))
         for metric in text_string_to_metric_families(text)
         for sample in metric.samples
     )
-    assert set(read.values()) <= {1}
-    assert {name for name, _ in read} <= set(checked.unwrap())
+    assert set(series.values()) <= {1}
+    assert {name for name, _ in series} <= set(result.unwrap())
 
 
 @given(mutated().filter(lambda text: not isinstance(check(text), Failure)))
 @settings(max_examples=80, suppress_health_check=[HealthCheck.filter_too_much])
-def test_no_exposition_is_accepted_that_promtool_refuses(
+def test_promtool_accepts_every_exposition_that_the_linter_accepts(
     promtool: Callable[[str], tuple[int, str]], text: str
 ) -> None:
-    """The check is as strict as Prometheus' own parser: what passes it cannot spoil a whole file."""
-    status, said = promtool(text)
-    assert status != PARSE_ERROR, said
+    """The linter is at least as strict as Prometheus' own parser."""
+    status, output = promtool(text)
+    assert status != PARSE_ERROR, output

@@ -7,14 +7,12 @@ from tsfc.core.metrics.families import Family, Kind, Sample, counter, duration, 
 
 
 def test_a_gauge_is_one_sample_without_labels() -> None:
-    """The plain metric of a job."""
     assert gauge("tailscale_up", "Text.", 1) == Family(
         "tailscale_up", Kind.GAUGE, "Text.", (Sample({}, 1),)
     )
 
 
 def test_a_counter_is_one_sample_without_labels() -> None:
-    """The plain counter of a job."""
     assert counter("tailscale_x_total", "Text.", 2) == Family(
         "tailscale_x_total", Kind.COUNTER, "Text.", (Sample({}, 2),)
     )
@@ -29,8 +27,8 @@ def test_a_counter_is_one_sample_without_labels() -> None:
         ("watchdog", "tailscale_watchdog_duration_seconds"),
     ],
 )
-def test_each_job_says_how_long_it_took(job: str, name: str) -> None:
-    """To the microsecond, under a name that a metric may have."""
+def test_the_duration_metric_is_named_after_the_job(job: str, name: str) -> None:
+    """Its value is rounded to microseconds."""
     assert duration(job, 0.0123456789) == Family(
         name, Kind.GAUGE, f"Duration of the last {job} run in seconds.", (Sample({}, 0.012346),)
     )
@@ -44,6 +42,6 @@ def test_each_job_says_how_long_it_took(job: str, name: str) -> None:
         pytest.param(Unusable("garbage"), 1, id="unusable"),
     ],
 )
-def test_a_daemon_that_is_down_is_a_finding(fault: Fault | None, status: int) -> None:
-    """To find tailscaled down is the job done; an answer that cannot be used is not."""
+def test_only_an_unusable_response_fails_the_run(fault: Fault | None, status: int) -> None:
+    """A job that finds tailscaled down has done its work."""
     assert exit_status(fault) == status

@@ -1,1 +1,1 @@
-"""What Prometheus reads: metrics as data, their text format, and a check of that text."""
+"""Prometheus metrics: as data, as text, and a linter for the text."""

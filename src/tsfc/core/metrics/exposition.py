@@ -1,4 +1,4 @@
-"""Families to the Prometheus text format 0.0.4, by prometheus_client.
+"""Rendering of metric families in the Prometheus text format 0.0.4.
 
 https://prometheus.io/docs/instrumenting/exposition_formats/
 """
@@ -15,8 +15,11 @@ from prometheus_client.samples import Sample as TextSample
 from tsfc.core.metrics.families import Family, Kind
 
 
-class _Once(Collector):
-    """Families as prometheus_client wants them. One at a time, for a large tailnet has 130,000 samples."""
+class _Families(Collector):
+    """A collector that converts families for prometheus_client.
+
+    It converts one at a time: a large tailnet has 130,000 samples.
+    """
 
     def __init__(self, families: Iterable[Family]) -> None:
         self._families = families
@@ -36,5 +39,5 @@ class _Once(Collector):
 
 
 def render(families: Iterable[Family]) -> str:
-    """Returns families as text: one block each, in the order given."""
-    return generate_latest(_Once(families)).decode()
+    """Return families as text: one block each, in the given order."""
+    return generate_latest(_Families(families)).decode()

@@ -1,7 +1,8 @@
-"""Metrics as data: what a job says, before it is text.
+"""Metrics as data.
 
-Names and kinds follow https://prometheus.io/docs/practices/naming/. `tailscaled_*` belongs to tailscaled itself
-(`tailscale metrics print`), everything here is `tailscale_*`.
+Names and kinds follow https://prometheus.io/docs/practices/naming/. All names begin
+with `tailscale_`: `tailscaled_*` are tailscaled's own metrics (`tailscale metrics
+print`).
 """
 
 from __future__ import annotations
@@ -14,42 +15,42 @@ NO_LABELS: dict[str, str] = {}
 
 
 class Kind(StrEnum):
-    """What a family's numbers do over time; the word behind `# TYPE`."""
+    """Type of a metric, as in its `# TYPE` line."""
 
     GAUGE = "gauge"
     COUNTER = "counter"
 
 
 class Sample(Struct, frozen=True):
-    """One number, and the labels that tell it from its family's others."""
+    """A value with its labels."""
 
     labels: dict[str, str]
     value: float
 
 
 class Family(Struct, frozen=True):
-    """One metric: all its samples, in the order in which they are written."""
+    """A metric family: all samples of one metric, in the order of the text."""
 
     name: str
-    "The whole name, `_total` of a counter included."
+    "Name of the metric; for a counter, with `_total`."
     kind: Kind
     help: str
-    "One sentence; stable, for node_exporter refuses two texts for one name."
+    "One sentence. Must not vary: node_exporter rejects two HELP texts for one metric."
     samples: tuple[Sample, ...]
 
 
 def gauge(name: str, text: str, value: float) -> Family:
-    """Returns a gauge of one sample without labels."""
+    """Return a gauge with one sample and no labels."""
     return Family(name, Kind.GAUGE, text, (Sample(NO_LABELS, value),))
 
 
 def counter(name: str, text: str, value: float) -> Family:
-    """Returns a counter of one sample without labels."""
+    """Return a counter with one sample and no labels."""
     return Family(name, Kind.COUNTER, text, (Sample(NO_LABELS, value),))
 
 
 def duration(job: str, seconds: float) -> Family:
-    """Returns the gauge in which the job `job` (as on the command line) says how long its run took."""
+    """Return the duration of a run as a gauge; `job` is the name of the command."""
     return gauge(
         f"tailscale_{job.replace('-', '_')}_duration_seconds",
         f"Duration of the last {job} run in seconds.",

@@ -1,4 +1,7 @@
-"""Whether text that others wrote is an exposition: as strictly as node_exporter reads it, which refuses a file as a whole."""
+"""A linter for expositions that tsfc did not write.
+
+It is as strict as node_exporter, which rejects a whole file for one bad line.
+"""
 
 from __future__ import annotations
 
@@ -17,30 +20,32 @@ _NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 _LABEL = r'(?!__name__\b)[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\["\\n])*"'
 _NUMBER = r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?|Inf)|NaN"
 _SAMPLE = re.compile(
-    rf"(?P<name>{_NAME})(?:\{{(?:{_LABEL}(?:, ?{_LABEL})*,?)?\}})?[ \t]+(?P<value>{_NUMBER})(?P<timestamp>[ \t]+-?\d+)?",
+    rf"(?P<name>{_NAME})(?:\{{(?:{_LABEL}(?:, ?{_LABEL})*,?)?\}})?"
+    rf"[ \t]+(?P<value>{_NUMBER})(?P<timestamp>[ \t]+-?\d+)?",
     re.ASCII,
 )
 _HELP = re.compile(rf"# HELP (?P<name>{_NAME})(?: (?:[^\\]|\\[\\n])*)?", re.ASCII)
 _TYPE = re.compile(
     rf"# TYPE (?P<name>{_NAME}) (?P<type>counter|gauge|histogram|summary|untyped)", re.ASCII
 )
-_DESCRIBES = re.compile(r"\s*#\s*(?:HELP|TYPE)(?:\s|$)")
+_DESCRIPTION = re.compile(r"\s*#\s*(?:HELP|TYPE)(?:\s|$)")
 _SUFFIXES = {
     "_sum": {"summary", "histogram"},
     "_count": {"summary", "histogram"},
     "_bucket": {"histogram"},
 }
-"Of samples that belong to a metric of that type without the suffix."
+"Suffixes of samples, by the types of the metric that has the name without the suffix."
 
 
 def check(text: str) -> Result[tuple[str, ...], str]:
-    """Reads an exposition, and returns the names that it speaks of.
+    """Check an exposition; return the sorted names of its metrics, or what is wrong.
 
-    prometheus_client's parser "is a laxer parser than the main Go parser, so successful parsing does not imply that the
-    parsed text meets the specification". So each line is held against the grammar first. A failure says which line or
-    series is at fault, and how. Refused too is what a textfile may not have: client timestamps
-    (`collector/textfile.go` of node_exporter).
+    prometheus_client's parser "is a laxer parser than the main Go parser, so successful
+    parsing does not imply that the parsed text meets the specification". So each line
+    is matched against the grammar first. Timestamps are rejected as well: node_exporter
+    allows none in a textfile (`collector/textfile.go`).
     """
+    # Match each line by itself.
     parts: list[re.Match[str]] = []
     for number, line in enumerate(text.split("\n"), start=1):
         part = _TYPE.fullmatch(line) or _HELP.fullmatch(line) or _SAMPLE.fullmatch(line)
@@ -50,14 +55,16 @@ def check(text: str) -> Result[tuple[str, ...], str]:
         if part is not None:
             parts.append(part)
     if text and not text.endswith("\n"):
-        return Failure("the last line has no end")
+        return Failure("the last line does not end with a newline")
+
+    # Check what depends on several lines: labels, order, duplicates.
     try:
         samples = [
             sample for metric in text_string_to_metric_families(text) for sample in metric.samples
         ]
     except ValueError as error:
         return Failure(one_line(str(error)) or "a label is malformed")
-    problem = _badly_arranged(parts) or _bad_series(samples)
+    problem = _order_problem(parts) or _series_problem(samples)
     if problem is not None:
         return Failure(problem)
     return Success(tuple(sorted({part["name"] for part in parts})))
@@ -65,9 +72,9 @@ def check(text: str) -> Result[tuple[str, ...], str]:
 
 def _line_problem(line: str, part: re.Match[str] | None) -> str | None:
     if part is None:
-        if _DESCRIBES.match(line):
-            return "is no valid HELP or TYPE"
-        return None if not line or line.startswith("#") else "is no valid sample"
+        if _DESCRIPTION.match(line):
+            return "is not a valid HELP or TYPE"
+        return None if not line or line.startswith("#") else "is not a valid sample"
     if part.re is not _SAMPLE:
         return None
     if part["timestamp"]:
@@ -77,25 +84,28 @@ def _line_problem(line: str, part: re.Match[str] | None) -> str | None:
     return None
 
 
-def _badly_arranged(parts: Iterable[re.Match[str]]) -> str | None:
-    """Returns what is wrong with the order of the lines; which metric one belongs to is told as node_exporter's parser does (`expfmt/text_parse.go`)."""
+def _order_problem(parts: Iterable[re.Match[str]]) -> str | None:
+    """Return what is wrong with the order of the lines.
+
+    Lines are assigned to metrics as in node_exporter's parser (`expfmt/text_parse.go`).
+    """
     types: dict[str, str] = {}
     described: set[tuple[str, str]] = set()
     sampled: set[str] = set()
-    seen: set[str] = set()
+    metrics: set[str] = set()
     current = None
     for part in parts:
-        metric = _metric_of(part["name"], seen, types)
-        if metric != current and metric in seen:
-            return f"what is said of {metric} is scattered over the file"
+        metric = _metric_of(part["name"], metrics, types)
+        if metric != current and metric in metrics:
+            return f"the lines of {metric} are not in one block"
         current = metric
-        seen.add(metric)
+        metrics.add(metric)
         if part.re is _SAMPLE:
             sampled.add(metric)
             continue
         word = "TYPE" if part.re is _TYPE else "HELP"
         if (metric, word) in described:
-            return f"there is a second {word} {metric}"
+            return f"duplicate {word} of {metric}"
         described.add((metric, word))
         if part.re is _TYPE:
             if metric in sampled:
@@ -104,8 +114,8 @@ def _badly_arranged(parts: Iterable[re.Match[str]]) -> str | None:
     return None
 
 
-def _metric_of(name: str, seen: set[str], types: Mapping[str, str]) -> str:
-    if name in seen:
+def _metric_of(name: str, metrics: set[str], types: Mapping[str, str]) -> str:
+    if name in metrics:
         return name
     for suffix, kinds in _SUFFIXES.items():
         base = name.removesuffix(suffix)
@@ -114,14 +124,13 @@ def _metric_of(name: str, seen: set[str], types: Mapping[str, str]) -> str:
     return name
 
 
-def _bad_series(samples: list[Sample]) -> str | None:
+def _series_problem(samples: list[Sample]) -> str | None:
     series = Counter((sample.name, frozenset(sample.labels.items())) for sample in samples)
     for (name, labels), times in series.items():
         if times > 1:
-            return (
-                f"{name} has two samples with the labels {one_line(str(dict(sorted(labels))), 80)}"
-            )
+            shared = one_line(str(dict(sorted(labels))), 80)
+            return f"{name} has duplicate samples with the labels {shared}"
         for label, value in labels:
             if label in {"le", "quantile"} and not re.fullmatch(_NUMBER, value, re.ASCII):
-                return f"{name} has the label {label} with no number in it"
+                return f"the label {label} of {name} is not a number"
     return None

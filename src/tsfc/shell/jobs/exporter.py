@@ -22,7 +22,7 @@ def run(host: Host, *, last_exposition: Callable[[], str]) -> Report:
     if isinstance(observed, Failure):
         fault = observed.failure()
         host.warn(fault.detail)
-        last_success = exporter.last_success_in(last_exposition())
+        last_success = exporter.parse_last_success(last_exposition())
         families = exporter.metrics(None, now=now, last_success=last_success)
         return Report(families, exit_status=exit_status(fault))
     return Report(exporter.metrics(observed.unwrap(), now=now, last_success=None))

@@ -13,9 +13,9 @@ from tsfc.shell.host import Host
 def run(host: Host) -> Report:
     """Tailscaled's own metrics as they are, or that there are none."""
     raw = host.usermetrics()
-    checked = raw if isinstance(raw, Failure) else native_metrics.checked(raw.unwrap())
-    if isinstance(checked, Failure):
-        fault = checked.failure()
+    validated = raw if isinstance(raw, Failure) else native_metrics.validated(raw.unwrap())
+    if isinstance(validated, Failure):
+        fault = validated.failure()
         host.warn(fault.detail)
         return Report((native_metrics.up(is_up=False),), exit_status=exit_status(fault))
-    return Report((native_metrics.up(is_up=True),), checked.unwrap())
+    return Report((native_metrics.up(is_up=True),), validated.unwrap())
