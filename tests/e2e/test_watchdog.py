@@ -74,7 +74,7 @@ def connections(machine: Machine, job: str) -> int:
 
 
 UNANSWERED = re.compile(
-    r"asking tailscaled for .*(the connection was closed without an answer|Connection reset by peer)"
+    r"asking tailscaled for .*(the connection was closed without a response|Connection reset by peer)"
 )
 DETECTED = "DETECTED: bravo transitioned to relay"
 WAITING = "WAITING: bravo on relay for Ns (threshold: Ns)"

@@ -339,7 +339,7 @@ def test_a_fault_is_a_daemon_that_is_down_for_every_job(box: Path) -> None:
                 *options,
             )
             (complaint,) = complaints(job, ran)
-            assert "the connection was closed without an answer" in complaint
+            assert "the connection was closed without a response" in complaint
             assert ran.status == 0
 
 
@@ -364,7 +364,7 @@ def test_a_ping_that_nobody_answers_waits_as_long_as_the_client_does(box: Path) 
                 str(box / "s"), "POST", f"{PREFIX}ping?ip=100.64.0.9&type=disco", timeout=0.1
             ).failure()
             assert isinstance(fault, Down)
-            assert "no whole answer within 0.1 s" in fault.detail
+            assert "no complete response within 0.1 s" in fault.detail
         assert _names(box / "s") == {"a"}
 
 

@@ -332,7 +332,7 @@ def test_where_the_output_has_no_room_that_is_said(box: Path) -> None:
     ran = run("replay", _capture(box, _stuck()), around='exec "$@" > /dev/full')
     assert (ran.status, ran.stderr) == (
         1,
-        "tsfc: writing to standard output: No space left on device; see to the disk\n",
+        "tsfc: writing to standard output: No space left on device; check disk space\n",
     )
 
 

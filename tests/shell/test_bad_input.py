@@ -217,7 +217,7 @@ def test_an_input_past_the_limit_is_one_line(
     box: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The limit is lowered here; the file has no end."""
-    monkeypatch.setattr(observe, "ANSWER_LIMIT", 2**20)
+    monkeypatch.setattr(observe, "RESPONSE_LIMIT", 2**20)
     status_ = inside(
         "exporter", "--status-file", "/dev/zero", "--metrics-path", str(box / "a.prom")
     )

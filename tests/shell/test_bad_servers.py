@@ -33,7 +33,7 @@ class Bad(NamedTuple):
 
 
 DOWN, UNUSABLE = 0, 1
-TOO_LATE = "no whole answer within 0.5 s"
+TOO_LATE = "no complete response within 0.5 s"
 
 
 def _drip(data: bytes) -> Iterator[bytes]:
@@ -46,10 +46,16 @@ CASES = {
     "a head and then nothing": Bad(
         lambda: itertools.chain([http(STATUS)[:60]], itertools.repeat(b"")), DOWN, TOO_LATE
     ),
-    "closes at once": Bad(lambda: b"", DOWN, "closed without an answer"),
-    "garbage": Bad(lambda: b"\x00\xff\x1b[31mgarbage\r\n\r\n", UNUSABLE, "no valid HTTP answer"),
-    "garbage without an end of line": Bad(lambda: b"x" * 200_000, UNUSABLE, "no valid HTTP answer"),
-    "another protocol": Bad(lambda: b"SSH-2.0-OpenSSH_9.9\r\n", UNUSABLE, "no valid HTTP answer"),
+    "closes at once": Bad(lambda: b"", DOWN, "closed without a response"),
+    "garbage": Bad(
+        lambda: b"\x00\xff\x1b[31mgarbage\r\n\r\n", UNUSABLE, "not a valid HTTP response"
+    ),
+    "garbage without an end of line": Bad(
+        lambda: b"x" * 200_000, UNUSABLE, "not a valid HTTP response"
+    ),
+    "another protocol": Bad(
+        lambda: b"SSH-2.0-OpenSSH_9.9\r\n", UNUSABLE, "not a valid HTTP response"
+    ),
     "403": Bad(
         lambda: http(b"access denied\nno\x1b[31m", "403 Forbidden"),
         UNUSABLE,
@@ -58,7 +64,7 @@ CASES = {
     "404": Bad(
         lambda: http(b"404 page not found\n", "404 Not Found"),
         UNUSABLE,
-        "404 Not Found: 404 page not found; this tailscaled does not know that",
+        "404 Not Found: 404 page not found; this tailscaled does not support the request",
     ),
     "500": Bad(
         lambda: http(b"<html>" + b"oops " * 10_000, "500 Internal Server Error"),
@@ -81,20 +87,20 @@ CASES = {
     "a chunk of no size": Bad(
         lambda: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         UNUSABLE,
-        "no valid HTTP answer",
+        "not a valid HTTP response",
     ),
     "a length past all bounds": Bad(
         lambda: b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 30 + b"\r\n\r\n{",
         UNUSABLE,
-        "no valid HTTP answer",
+        "not a valid HTTP response",
     ),
     "a chunk past all bounds": Bad(
         lambda: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 30 + b"\r\n{",
         UNUSABLE,
-        "no valid HTTP answer",
+        "not a valid HTTP response",
     ),
     "a head without end": Bad(
-        lambda: b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1000, UNUSABLE, "no valid HTTP answer"
+        lambda: b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1000, UNUSABLE, "not a valid HTTP response"
     ),
     "cut JSON": Bad(lambda: http(STATUS[:-10]), UNUSABLE, "is it the output of `tailscale"),
     "another document": Bad(
@@ -252,7 +258,7 @@ def test_a_socket_at_which_nobody_answers_is_a_daemon_that_is_down(
 def test_a_path_that_can_be_no_socket_cannot_be_asked(box: Path, name: str) -> None:
     _prepare(box)
     (box / "file").touch()
-    says = "give --socket the path of tailscaled's socket"
+    says = "set --socket to the path of tailscaled's socket"
     _check(box, _all_jobs(box, box / name, says), UNUSABLE, says)
 
 
@@ -261,7 +267,7 @@ def test_an_answer_past_the_limit_is_not_read_on(
     box: Path, job: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The limit is lowered here; an answer without end comes to nothing else than one that is too large."""
-    monkeypatch.setattr(localapi, "ANSWER_LIMIT", 2**20)
+    monkeypatch.setattr(localapi, "RESPONSE_LIMIT", 2**20)
     _prepare(box)
     options = ["--state-dir", str(box / "state")] if job == "watchdog" else []
     with serving(
@@ -280,7 +286,7 @@ def test_an_answer_past_the_limit_is_not_read_on(
         )
     said = capfd.readouterr()
     (complaint,) = complaints(job, Ran(status, said.out, said.err))
-    assert "the answer is larger than 1 MiB" in complaint
+    assert "the response is larger than 1 MiB" in complaint
     assert (status, said.out) == (UNUSABLE, "")
 
 

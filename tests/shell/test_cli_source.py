@@ -101,7 +101,7 @@ def test_the_program_can_be_given_by_its_path(box: Path, programs: Path) -> None
         pytest.param(
             "echo 'bad flag:' >&2; echo '  -x' >&2; exit 2",
             1,
-            "exit status 2: bad flag: -x; run the command by hand to see more",
+            "exit status 2: bad flag: -x; run the command by hand for details",
             id="complains",
         ),
         pytest.param(
@@ -158,7 +158,7 @@ def test_a_program_that_hangs_is_ended_in_time_with_all_that_it_started(
         program(programs, "tailscale", HANGS[hangs].format(pids=noted))
         ran = _job(job, box, programs, "--timeout", "0.5")
         (complaint,) = complaints(job, ran)
-        assert f"tailscale {ASKED[job]}`: not done within 0.5 s; does tailscaled hang?" in complaint
+        assert f"tailscale {ASKED[job]}`: timed out after 0.5 s; does tailscaled hang?" in complaint
         assert ran.status == 0
         wait_until(lambda: have_ended(noted), "all of them have ended")
 
@@ -194,7 +194,7 @@ def test_a_program_that_prints_without_end_is_ended(
 def test_a_program_that_is_not_there_is_one_line(box: Path, programs: Path, job: str) -> None:
     ran = _job(job, box, programs)
     assert complaints(job, ran) == [
-        f"running `tailscale {ASKED[job]}`: No such file or directory; install Tailscale, or give --tailscale the path of the program"
+        f"running `tailscale {ASKED[job]}`: No such file or directory; install Tailscale, or set --tailscale to the path of the program"
     ]
     assert ran.status == 1
 
@@ -204,7 +204,7 @@ def test_a_program_that_is_not_executable_is_one_line(box: Path, programs: Path)
     fake.chmod(0o644)
     ran = _job("exporter", box, programs, "--tailscale", str(fake))
     (complaint,) = complaints("exporter", ran)
-    assert "Permission denied; install Tailscale, or give --tailscale" in complaint
+    assert "Permission denied; install Tailscale, or set --tailscale" in complaint
     assert ran.status == 1
 
 

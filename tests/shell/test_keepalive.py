@@ -442,9 +442,9 @@ def test_a_program_that_hangs_is_ended_and_hides_no_other_answer(
         round_ = cli_pings.ping_all(
             Cli((str(programs / "tailscale"),)), pings, count=1, timeout=0.2
         )
-        assert [answer.outcome for answer in round_.answers["quick"]] == ["direct"]
-        assert [answer.outcome for answer in round_.answers["hung"]] == ["error"]
-        assert round_.complaint
+        assert [result.outcome for result in round_.results["quick"]] == ["direct"]
+        assert [result.outcome for result in round_.results["hung"]] == ["error"]
+        assert round_.error
         assert have_ended(noted)
 
 

@@ -33,7 +33,7 @@ T = 1_800_000_000
 RESTART_LINE = "RESTART: rpi3 on relay for 650s, restarting tailscaled\n"
 UNIT = "tailscaled.service"
 SEE = f"; see `systemctl status {UNIT}`"
-NOBODY = "; see `systemctl status tailscale-watchdog-restart.socket`, and --restart-socket"
+NOBODY = "; see `systemctl status tailscale-watchdog-restart.socket`, and check --restart-socket"
 
 Answer = Callable[[socket.socket], object]
 "What is done with a connection, before it is closed."
@@ -204,7 +204,7 @@ def test_a_connection_that_is_closed_without_an_answer_is_a_restart_that_failed(
     host: Host, answer: bytes
 ) -> None:
     with helping(host.path, says(answer)):
-        assert complaint(host, host.run()) == f"the connection was closed without an answer{SEE}"
+        assert complaint(host, host.run()) == f"the connection was closed without a response{SEE}"
 
 
 HOSTILE = {
@@ -339,7 +339,7 @@ def test_a_helper_that_hangs_is_given_up(
         release.set()
         assert helper.went.wait(60)
     assert outcome == Failed(
-        f"asking for a restart of {UNIT} over {box}/s: not done within 0.3 s{SEE}"
+        f"asking for a restart of {UNIT} over {box}/s: timed out after 0.3 s{SEE}"
     )
 
 
@@ -356,7 +356,7 @@ def test_a_helper_that_dribbles_is_given_up(box: Path, monkeypatch: pytest.Monke
         outcome = systemd.ask_for_restart(UNIT, str(box / "s"))
         release.set()
     assert outcome == Failed(
-        f"asking for a restart of {UNIT} over {box}/s: not done within 0.3 s{SEE}"
+        f"asking for a restart of {UNIT} over {box}/s: timed out after 0.3 s{SEE}"
     )
 
 
@@ -369,7 +369,7 @@ def test_a_socket_at_which_all_wait_is_given_up(box: Path, monkeypatch: pytest.M
         waiting.connect(str(box / "s"))
         outcome = systemd.ask_for_restart(UNIT, str(box / "s"))
     assert outcome == Failed(
-        f"asking for a restart of {UNIT} over {box}/s: not done within 0.3 s{SEE}"
+        f"asking for a restart of {UNIT} over {box}/s: timed out after 0.3 s{SEE}"
     )
 
 

@@ -61,7 +61,7 @@ def test_what_is_no_regular_file_is_not_replaced(box: Path, make: Callable[[Path
     mode, before = path.lstat().st_mode, sorted(box.iterdir())
     ran = _exporter(str(path))
     assert complaints("exporter", ran) == [
-        f"writing {path}: it is not a regular file; give a file for --metrics-path, or - for standard output"
+        f"writing {path}: it is not a regular file; set --metrics-path to a regular file, or to - for standard output"
     ]
     assert (ran.status, path.lstat().st_mode, sorted(box.iterdir())) == (1, mode, before)
     if make is _link:
@@ -93,7 +93,7 @@ def test_a_place_that_does_not_exist_is_one_line(box: Path, path: str, says: str
     ran = _exporter(f"{box}/{path}")
     (complaint,) = complaints("exporter", ran)
     assert complaint.startswith(f"writing {box}/{path}: {says}")
-    assert "give --metrics-path" in complaint
+    assert "set --metrics-path" in complaint
     assert (ran.status, tree(box)) == (1, before)
 
 
@@ -113,7 +113,7 @@ def test_a_directory_without_the_right_to_write_is_one_line(box: Path) -> None:
     (box / "out").chmod(0o500)
     ran = _exporter(str(box / "out" / "a.prom"), around=UNPRIVILEGED)
     (complaint,) = complaints("exporter", ran)
-    assert "Permission denied; run as a user who may write in" in complaint
+    assert "Permission denied; run as a user with write access to" in complaint
     assert (ran.status, tree(box)) == (1, {"out": None})
 
 
@@ -143,7 +143,7 @@ def test_a_full_disk_leaves_the_old_file_whole_and_no_temporary_one(
         around=f'ulimit -f {blocks}; exec "$@"',
     )
     assert complaints(job, ran) == [
-        f"writing {path}: File too large; see to {box}, or give --metrics-path; the file is as it was"
+        f"writing {path}: File too large; check {box} and its free space, or set --metrics-path; the old file is unchanged"
     ]
     assert (ran.status, tree(box)) == (1, {"a.prom": OLD.encode()})
 

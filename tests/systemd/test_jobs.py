@@ -101,7 +101,7 @@ def test_a_hung_tailscaled_ends_at_the_timeout_and_the_next_run_works() -> None:
         )
         host.start("exporter")
         assert host.exported("peers")["tailscale_up"] == 0
-        assert "no whole answer within 0.5 s" in host.said("exporter")[-1]
+        assert "no complete response within 0.5 s" in host.said("exporter")[-1]
         host.machine.run(
             "systemctl", "kill", "--kill-who=all", "--signal=CONT", "tailscaled.service"
         )

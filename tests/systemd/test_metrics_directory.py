@@ -47,7 +47,7 @@ def test_where_there_is_none_the_run_fails_and_says_so(host: Host) -> None:
     host.machine.run("sh", "-c", f"rm -rf {METRICS} /var/lib/private/alloy")
     assert host.start("exporter", check=False).status == 1
     assert host.said("exporter")[-1] == (
-        f"tsfc exporter: writing {METRICS}/tailscale-peers.prom: No such file or directory; create the directory {METRICS}, or give --metrics-path"
+        f"tsfc exporter: writing {METRICS}/tailscale-peers.prom: No such file or directory; create the directory {METRICS}, or set --metrics-path"
     )
     host.machine.run("systemd-tmpfiles", "--create", "/etc/tmpfiles.d/tailscale-exporter.conf")
     host.start("exporter")

@@ -423,7 +423,7 @@ def _exporter(options: argparse.Namespace) -> int:
     host = System("exporter", _run_options(options))
 
     def last_exposition() -> str:
-        return textfile.read(host.options.metrics_path)
+        return textfile.read_previous(host.options.metrics_path)
 
     return oneshot.run(host, lambda host: exporter.run(host, last_exposition=last_exposition))
 

@@ -1,1 +1,1 @@
-"""What acts: sockets, programs, the clock, files, systemd. One path through each; what is decided, is decided in `core`."""
+"""The imperative shell: sockets, programs, clocks, files, systemd. `core` decides."""

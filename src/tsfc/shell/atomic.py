@@ -1,4 +1,4 @@
-"""A file that is there as a whole or not at all."""
+"""Files that are replaced as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from contextlib import contextmanager, suppress
 
 @contextmanager
 def atomic_write(path: str, temporary: str, mode: int) -> Generator[int, None, None]:
-    """Opens the file `temporary`, beside `path` and so on its file system, for writing; when the block ends it takes `path`'s place.
+    """Open the file `temporary` for writing; when the block ends, rename it to `path`.
 
-    Where the block, or the renaming, fails, the temporary file goes and `path` stays as it was. `mode` holds whatever the
-    umask. The temporary file is never followed as a link: others may write in the directory, too.
+    If the block or the rename fails, `temporary` is removed and `path` is unchanged.
+    Both must be on one file system. `mode` applies whatever the umask is. `temporary`
+    is never opened through a symbolic link: others may be able to write to the
+    directory.
     """
     with suppress(FileNotFoundError):
         os.unlink(temporary)
@@ -33,7 +35,7 @@ def atomic_write(path: str, temporary: str, mode: int) -> Generator[int, None, N
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Writes all of `data`; `os.write` alone may write less, on a file system that fills up."""
+    """Write all of `data`; `os.write` may write less on a nearly full file system."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]

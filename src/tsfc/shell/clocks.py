@@ -1,4 +1,4 @@
-"""The clocks, read once a run."""
+"""The clocks, read once per run."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from tsfc.core.clock import Boot, Instant
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
-def unix_time(given: float | None) -> float:
-    """Returns the time in Unix seconds: the one that was given (`--now`), else the wall clock's."""
-    return time.time() if given is None else given  # noqa: TID251 - the one place
+def unix_time(override: float | None) -> float:
+    """Return the Unix time in seconds; `override` (`--now`) replaces the wall clock."""
+    return time.time() if override is None else override  # noqa: TID251 - the one place
 
 
-def instant(given: float | None) -> Instant:
-    """Returns the time in whole seconds, and the boot clock's beside it where the time was not given and the system has one."""
-    if given is not None:
-        return Instant(int(given))
+def instant(override: float | None) -> Instant:
+    """Return the time in whole seconds, with the boot clock if there is one.
+
+    With `override` (`--now`), there is no reading of the boot clock.
+    """
+    if override is not None:
+        return Instant(int(override))
     return Instant(int(unix_time(None)), _boot())
 
 

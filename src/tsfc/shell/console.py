@@ -1,4 +1,4 @@
-"""Lines for people: standard output and standard error."""
+"""Standard output and standard error."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 
 
 def print_error(job: str, line: str) -> None:
-    """Says what is wrong, as one line on standard error."""
+    """Print an error or a warning of a job, as one line on standard error."""
     say(STDERR, f"tsfc {job}: {line}")
 
 
 def say(descriptor: int, line: str) -> None:
-    """Says a line. A run goes on if nobody listens: a full or closed journal must not keep a peer on relay."""
+    """Print a line; ignore errors.
+
+    A run continues if its output is full or closed: a full journal must not keep a peer
+    on relay.
+    """
     try:
         write_all(descriptor, os.fsencode(line + "\n"))
     except OSError:
@@ -24,11 +28,14 @@ def say(descriptor: int, line: str) -> None:
 
 
 def write_out(text: str | bytes) -> None:
-    """Writes to standard output; where nobody reads it any more (`| head`), or it is full, that is the end."""
+    """Write to standard output; exit with status 1 if that fails.
+
+    No message is printed if the reader has closed the pipe (`| head`).
+    """
     try:
         write_all(STDOUT, text.encode() if isinstance(text, str) else text)
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
-        say(STDERR, f"tsfc: writing to standard output: {error.strerror}; see to the disk")
+        say(STDERR, f"tsfc: writing to standard output: {error.strerror}; check disk space")
         sys.exit(1)

@@ -1,9 +1,9 @@
-"""Where things are unless the command line says otherwise. It imports nothing: `tsfc --help` reads it, too."""
+"""Default paths. This module imports nothing, because `tsfc --help` needs it, too."""
 
 from __future__ import annotations
 
 SOCKET = "/var/run/tailscale/tailscaled.sock"
-"Where tailscaled listens on Linux (`paths/paths.go`)."
+"tailscaled's socket on Linux (`paths/paths.go`)."
 
 EXPORTER_PATH = "/var/lib/alloy/tailscale-peers.prom"
 NATIVE_METRICS_PATH = "/var/lib/alloy/tailscale-native.prom"

@@ -1,4 +1,4 @@
-"""Other programs: run with a bound on their time and on what they say, and reaped."""
+"""Child processes: run with limits on time and output, and always reaped."""
 
 from __future__ import annotations
 
@@ -17,46 +17,52 @@ from tsfc.core.text import one_line
 from tsfc.shell.signals import LONGEST_WAIT_SECONDS, deferred_signals
 
 OUTPUT_LIMIT = 256 * 2**20
-"Bytes that a program may print, past which it is ended."
+"Maximum output of a program in bytes; a program that prints more is terminated."
 GRACE_SECONDS = 1.0
-"Between SIGTERM and SIGKILL for a program that has to go."
+"Time between SIGTERM and SIGKILL."
 _PIECE = 2**18
+"Bytes per read."
 
 
 class Completed(Struct, frozen=True):
-    """A program that ended by itself."""
+    """A program that has ended by itself."""
 
     status: int
+    "Exit status; negative if a signal ended the program."
     stdout: bytes
     stderr: bytes
 
-    def complaint(self) -> str:
-        """Returns how it ended and what it said of it, as one line."""
-        ended = (
+    def summary(self) -> str:
+        """Return how the program ended and what it printed, as one line."""
+        status = (
             f"exit status {self.status}"
             if self.status >= 0
             else f"ended by {signal.Signals(-self.status).name}"
         )
-        said = one_line(
-            (self.stderr.strip() or self.stdout.strip())[:1200].decode(errors="replace")
-        )
-        return f"{ended}: {said}" if said else ended
+        output = (self.stderr.strip() or self.stdout.strip())[:1200]
+        text = one_line(output.decode(errors="replace"))
+        return f"{status}: {text}" if text else status
 
 
 class TimedOut(Struct, frozen=True):
-    """A program that did not end in time, and was ended."""
+    """A program that was terminated because it exceeded its timeout."""
 
     seconds: float
 
 
 class StartError(Struct, frozen=True):
-    """A program that could not be started, or that said too much; why, as one line."""
+    """A program that could not be started, or that printed too much."""
 
     detail: str
+    "What is wrong, as one line."
 
 
 def run(argv: Sequence[str], *, timeout: float) -> Result[Completed, TimedOut | StartError]:
-    """Runs a program without standard input to its end; past `timeout` seconds or `OUTPUT_LIMIT` bytes it is ended, with all it started."""
+    """Run a program to its end, without standard input.
+
+    After `timeout` seconds or `OUTPUT_LIMIT` bytes, the program and its descendants are
+    terminated.
+    """
     deadline = time.monotonic() + timeout
     children: list[subprocess.Popen[bytes]] = []
     try:
@@ -73,11 +79,8 @@ def run(argv: Sequence[str], *, timeout: float) -> Result[Completed, TimedOut | 
             return Failure(StartError(f"it printed more than {OUTPUT_LIMIT // 2**20} MiB"))
         if unfinished:
             return Failure(TimedOut(timeout))
-        return Success(
-            Completed(
-                child.wait(max(0.0, deadline - time.monotonic())), bytes(stdout), bytes(stderr)
-            )
-        )
+        status = child.wait(max(0.0, deadline - time.monotonic()))
+        return Success(Completed(status, bytes(stdout), bytes(stderr)))
     except subprocess.TimeoutExpired:
         return Failure(TimedOut(timeout))
     finally:
@@ -87,7 +90,10 @@ def run(argv: Sequence[str], *, timeout: float) -> Result[Completed, TimedOut | 
 def start(
     argv: Sequence[str], children: list[subprocess.Popen[bytes]], *, stderr: int
 ) -> subprocess.Popen[bytes]:
-    """Starts a program in a process group of its own and notes it in `children`, both or neither, whatever signal comes."""
+    """Start a program in its own process group and append it to `children`.
+
+    A signal cannot separate the two steps, so no child is ever forgotten.
+    """
     with deferred_signals():
         child = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, process_group=0
@@ -99,7 +105,13 @@ def start(
 def collect(
     descriptors: Sequence[int], *, deadline: float
 ) -> tuple[dict[int, bytearray], set[int]]:
-    """Reads from all at once, each to its end. Returns what each gave, and which had not ended by `deadline` (or at `OUTPUT_LIMIT`)."""
+    """Read all descriptors concurrently, each to its end.
+
+    Reading stops at `deadline` (monotonic) or after `OUTPUT_LIMIT` bytes.
+
+    Returns:
+        The bytes of each descriptor, and the descriptors that had not ended.
+    """
     outputs = {descriptor: bytearray() for descriptor in descriptors}
     total = 0
     with selectors.DefaultSelector() as selector:
@@ -120,16 +132,21 @@ def collect(
 
 
 def end_all(children: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Ends every child that was not waited for, with all that it started, and waits for it: SIGTERM, then SIGKILL.
+    """Terminate and reap all running children, with their descendants.
 
-    A child is waited for last of all: until then its process group's number is not given to anybody else.
+    They get SIGTERM, and SIGKILL after `GRACE_SECONDS`. A child is reaped last: until
+    then the kernel does not reuse the number of its process group.
     """
     running = [child for child in children if child.returncode is None]
+
+    # Let the programs clean up, then kill what is left of their process groups.
     _signal_groups(running, signal.SIGTERM)
     deadline = time.monotonic() + GRACE_SECONDS
     while time.monotonic() < deadline and not all(_has_ended(child) for child in running):
         time.sleep(0.005)
     _signal_groups(running, signal.SIGKILL)
+
+    # Reap the children and close our ends of their pipes.
     for child in running:
         child.wait()
     for child in children:
@@ -145,4 +162,5 @@ def _signal_groups(children: Sequence[subprocess.Popen[bytes]], number: signal.S
 
 
 def _has_ended(child: subprocess.Popen[bytes]) -> bool:
+    """Whether the child has ended; it is not reaped."""
     return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

@@ -1,4 +1,7 @@
-"""A signal that ends a run, as an exception: every `finally` runs, so no child, no temporary file and no lock is left."""
+"""SIGTERM, SIGINT and SIGHUP as an exception.
+
+Every `finally` runs, so no child, temporary file or lock is left behind.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,18 @@ from types import FrameType
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 LONGEST_WAIT_SECONDS = 1.0
-"""No wait for a descriptor is longer; after it, the wait begins again.
+"""Longest single wait for a descriptor; callers wait again until their deadline.
 
-A signal that comes after Python has looked for signals and before the system call waits is noted, and interrupts
-nothing: it is seen when the wait is over.
+A signal can arrive after Python's check for signals and before the system call that
+waits. It does not interrupt that call and is handled only when the wait is over.
 """
 
 
 class Terminated(BaseException):
-    """The run was asked to end. No `Exception`: nothing that expects a failure may take it for one."""
+    """A signal asked the run to end.
+
+    Not an `Exception`, so that code that handles failures does not catch it.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -26,14 +32,14 @@ class Terminated(BaseException):
 
 
 def install() -> None:
-    """Makes the signals that ask a process to end raise `Terminated`, once; those that follow change nothing any more."""
+    """Make SIGTERM, SIGINT and SIGHUP raise `Terminated` once; ignore later ones."""
     for number in ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` leaves SIGHUP
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` sets SIGHUP
             signal.signal(number, _end)
 
 
 def uninstall() -> None:
-    """Gives the signals their default meaning again: from here on there is nothing to clean up."""
+    """Restore the default actions, after there is nothing left to clean up."""
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
@@ -41,7 +47,10 @@ def uninstall() -> None:
 
 @contextmanager
 def deferred_signals() -> Generator[None, None, None]:
-    """Puts the signals off until the block is left: for a step that must be whole, such as to start a child and note that it runs."""
+    """Defer the signals until the block ends.
+
+    For steps that must not be interrupted, such as starting a child and recording it.
+    """
     arrived: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:

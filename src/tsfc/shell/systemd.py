@@ -1,4 +1,4 @@
-"""systemd: its programs, and the restart of a unit by `systemctl` or by somebody who may."""
+"""systemd: restarting a unit, by `systemctl` or by a privileged helper."""
 
 from __future__ import annotations
 
@@ -15,69 +15,80 @@ from tsfc.shell import program
 from tsfc.shell.unix_stream import connect, receive
 
 TIMEOUT_SECONDS = 200.0
-"A unit has, unless it says otherwise, 90 s to stop and 90 s to start (`DefaultTimeoutStopSec`, `DefaultTimeoutStartSec`)."
+"""Timeout of a restart.
+
+By default, a unit has 90 s to stop and 90 s to start (`DefaultTimeoutStopSec`,
+`DefaultTimeoutStartSec`).
+"""
 DONE = b"done\n"
-"The answer to who asks for a restart, when it was done (`units.json`)."
-_ANSWER_LIMIT = 2**16
-"Bytes of such an answer."
+"Response of the privileged helper after a successful restart (`units.json`)."
+_RESPONSE_LIMIT = 2**16
+"Maximum size of the helper's response in bytes."
 
 
 def restart(unit: str) -> Outcome:
-    """Restarts the unit and waits until it has started again."""
-    tried = f"restarting with `systemctl restart {unit}`"
+    """Restart the unit with `systemctl` and wait until it has started."""
+    action = f"restarting with `systemctl restart {unit}`"
     if shutil.which("systemctl") is None:
-        return Failed(f"{tried}: there is no systemctl on PATH; the watchdog needs systemd")
-    done = perform(
+        return Failed(f"{action}: there is no systemctl on PATH; the watchdog needs systemd")
+    result = run(
         ("systemctl", "restart", unit),
-        tried=tried,
-        advice=f"see `systemctl status {unit}`, and --unit",
+        action=action,
+        advice=f"see `systemctl status {unit}`, and check --unit",
         timeout=TIMEOUT_SECONDS,
     )
-    return Failed(done.failure()) if isinstance(done, Failure) else Done()
+    return Failed(result.failure()) if isinstance(result, Failure) else Done()
 
 
-def perform(argv: Sequence[str], *, tried: str, advice: str, timeout: float) -> Result[None, str]:
-    """Runs a program for what it does, `timeout` seconds at most; a failure is one line, from what was `tried` to the `advice`."""
-    ran = program.run(argv, timeout=timeout)
-    if isinstance(ran, Failure):
-        problem: program.TimedOut | program.StartError = ran.failure()
+def run(argv: Sequence[str], *, action: str, advice: str, timeout: float) -> Result[None, str]:
+    """Run a program for its effect, for at most `timeout` seconds.
+
+    A failure is one line that begins with `action` and ends with `advice`.
+    """
+    result = program.run(argv, timeout=timeout)
+    if isinstance(result, Failure):
+        problem: program.TimedOut | program.StartError = result.failure()
         match problem:
             case program.TimedOut(seconds=seconds):
-                return Failure(f"{tried}: not done within {seconds:g} s; {advice}")
+                return Failure(f"{action}: timed out after {seconds:g} s; {advice}")
             case program.StartError(detail=detail):
-                return Failure(f"{tried}: {detail}; {advice}")
-    completed = ran.unwrap()
+                return Failure(f"{action}: {detail}; {advice}")
+    completed = result.unwrap()
     return (
         Success(None)
         if completed.status == 0
-        else Failure(f"{tried}: {completed.complaint()}; {advice}")
+        else Failure(f"{action}: {completed.summary()}; {advice}")
     )
 
 
 def ask_for_restart(unit: str, path: str) -> Outcome:
-    """Has the unit restarted by whom it finds at the unix socket `path`, as `tailscale-watchdog-restart.socket` puts one there.
+    """Ask the helper that listens on the Unix socket `path` to restart the unit.
 
-    To connect is to ask, and nothing is sent: so the other side does one thing, whoever asks. It says `done` when the unit
-    has started again, or what went wrong.
+    `tailscale-watchdog-restart.socket` starts the helper. Connecting is the request,
+    and nothing is sent, so a client can cause nothing but this restart. The helper
+    responds `done` after the unit has started, else with an error.
     """
-    tried = f"asking for a restart of {unit} over {path}"
+    action = f"asking for a restart of {unit} over {path}"
     deadline = time.monotonic() + TIMEOUT_SECONDS
-    said = bytearray()
+    response = bytearray()
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connect(connection, path, deadline)
-            while len(said) < _ANSWER_LIMIT and (piece := receive(connection, deadline)):
-                said += piece
+            while len(response) < _RESPONSE_LIMIT and (piece := receive(connection, deadline)):
+                response += piece
     except TimeoutError:
         return Failed(
-            f"{tried}: not done within {TIMEOUT_SECONDS:g} s; see `systemctl status {unit}`"
+            f"{action}: timed out after {TIMEOUT_SECONDS:g} s; see `systemctl status {unit}`"
         )
     except OSError as error:
         return Failed(
-            f"{tried}: {error.strerror or error}; see `systemctl status tailscale-watchdog-restart.socket`, and --restart-socket"
+            f"{action}: {error.strerror or error}; "
+            "see `systemctl status tailscale-watchdog-restart.socket`, and check --restart-socket"
         )
-    if bytes(said) == DONE:
+    if bytes(response) == DONE:
         return Done()
-    return Failed(
-        f"{tried}: {one_line(said.decode(errors='replace')) or 'the connection was closed without an answer'}; see `systemctl status {unit}`"
+    detail = (
+        one_line(response.decode(errors="replace"))
+        or "the connection was closed without a response"
     )
+    return Failed(f"{action}: {detail}; see `systemctl status {unit}`")

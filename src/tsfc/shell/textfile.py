@@ -1,4 +1,4 @@
-"""The exposition's way out: a file for node_exporter's or Alloy's textfile collector, or standard output."""
+"""Metrics files for a textfile collector (node_exporter, Alloy), or standard output."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from tsfc.shell.clocks import unix_time
 
 STANDARD_OUTPUT = "-"
 ABANDONED_SECONDS = 600
-"Age at which a temporary file is nobody's; to write one takes milliseconds."
+"Age at which a temporary file is considered abandoned. Writing one takes milliseconds."
 
 
 def write(path: str, text: str) -> Result[None, str]:
-    """Replaces the file `path` by `text`, readable for all, in one step; with `-` prints it instead.
+    """Replace the file `path` by `text` in one step, readable by all; print it if `-`.
 
-    Only a regular file is replaced, so that a root's `--metrics-path /dev/null` leaves the machine its /dev/null. It is
-    not synced to the disk: the next run writes it anew, and 7 syncs a minute would wear an SD card for nothing.
+    Only a regular file is replaced: as root, renaming over /dev/null would replace the
+    device. The file is not synced to disk: the next run rewrites it, and 7 syncs per
+    minute would wear out an SD card.
     """
     if path == STANDARD_OUTPUT:
         return _print(text)
     directory, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(directory, f".{name}.{os.getpid()}.tmp")
     try:
-        if not _may_be_replaced(path):
+        if not _is_replaceable(path):
             return Failure(
-                f"writing {path}: it is not a regular file; give a file for --metrics-path, or - for standard output"
+                f"writing {path}: it is not a regular file; "
+                "set --metrics-path to a regular file, or to - for standard output"
             )
-        with atomic_write(
-            path, os.path.join(directory, f".{name}.{os.getpid()}.tmp"), 0o644
-        ) as descriptor:
+        with atomic_write(path, temporary, 0o644) as descriptor:
             write_all(descriptor, text.encode())
         _remove_abandoned(directory, name)
     except OSError as error:
@@ -45,8 +46,8 @@ def snapshot_path(path: str) -> str:
     return f"{path.removesuffix('.prom')}.json"
 
 
-def read(path: str | None) -> str:
-    """Returns what the file holds now; nothing where it cannot be read, is not text, or there is none."""
+def read_previous(path: str | None) -> str:
+    """Return the text that an earlier run wrote; empty if it cannot be read."""
     if path is None or path == STANDARD_OUTPUT:
         return ""
     try:
@@ -64,7 +65,7 @@ def _print(text: str) -> Result[None, str]:
     return Success(None)
 
 
-def _may_be_replaced(path: str) -> bool:
+def _is_replaceable(path: str) -> bool:
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except FileNotFoundError:
@@ -72,7 +73,7 @@ def _may_be_replaced(path: str) -> bool:
 
 
 def _remove_abandoned(directory: str, name: str) -> None:
-    """Removes the temporary files of runs that were killed; one that is being written is never that old."""
+    """Remove the temporary files of runs that were killed."""
     oldest = unix_time(None) - ABANDONED_SECONDS
     with suppress(OSError), os.scandir(directory) as entries:
         for entry in entries:
@@ -87,8 +88,11 @@ def _remove_abandoned(directory: str, name: str) -> None:
 def _advice(error: OSError, directory: str) -> str:
     match error:
         case FileNotFoundError():
-            return f"create the directory {directory}, or give --metrics-path"
+            return f"create the directory {directory}, or set --metrics-path"
         case PermissionError():
-            return f"run as a user who may write in {directory}, or give --metrics-path"
+            return f"run as a user with write access to {directory}, or set --metrics-path"
         case _:
-            return f"see to {directory}, or give --metrics-path; the file is as it was"
+            return (
+                f"check {directory} and its free space, or set --metrics-path; "
+                "the old file is unchanged"
+            )

@@ -1,4 +1,4 @@
-"""Unix stream sockets: connecting and receiving, with one deadline for all of it."""
+"""Unix stream sockets: connect and receive with one deadline for both."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ from contextlib import suppress
 from tsfc.shell.signals import LONGEST_WAIT_SECONDS
 
 CONNECT_RETRY_SECONDS = 0.02
-"Until the next try to connect, when more connections wait at the socket than its backlog holds; nothing tells when there is room."
+"""Time until the next attempt to connect while the socket's backlog is full.
+
+The kernel does not notify a client when there is room again.
+"""
 _PIECE = 2**18
+"Bytes per read."
 
 
 def connect(connection: socket.socket, path: str, deadline: float) -> None:
-    """Connects; raises `TimeoutError` at the deadline (monotonic), another `OSError` where it cannot be."""
+    """Connect to the socket at `path`.
+
+    Raises:
+        TimeoutError: At the deadline (monotonic), if the backlog is still full.
+        OSError: The connection failed.
+    """
     connection.setblocking(False)
     while True:
         try:
@@ -28,7 +37,11 @@ def connect(connection: socket.socket, path: str, deadline: float) -> None:
 
 
 def receive(connection: socket.socket, deadline: float) -> bytes:
-    """Returns what has come, nothing at the end of the stream; raises `TimeoutError` at the deadline (monotonic)."""
+    """Return the next bytes; none at the end of the stream.
+
+    Raises:
+        TimeoutError: At the deadline (monotonic).
+    """
     while (remaining := deadline - time.monotonic()) > 0:
         connection.settimeout(min(remaining, LONGEST_WAIT_SECONDS))
         with suppress(TimeoutError):

@@ -209,9 +209,9 @@ def _perform(root: str, commands: Sequence[Sequence[str]]) -> int:
         say(STDOUT, "systemd does not run here, so nothing was started or stopped")
         return 0
     for command in commands:
-        done = systemd.perform(
+        done = systemd.run(
             command,
-            tried=f"running `{' '.join(command)}`",
+            action=f"running `{' '.join(command)}`",
             advice="run it by hand to see more",
             timeout=TIMEOUT_SECONDS,
         )

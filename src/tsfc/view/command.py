@@ -116,9 +116,9 @@ def _latencies(
     if not statuses.is_running(status):
         return {}
     round_ = System(tool, common).ping(pings(status), count=1, timeout=timeout)
-    if round_.complaint is not None:
-        print_error(tool, round_.complaint)
-    return {peer: overall_result(answers) for peer, answers in round_.answers.items()}
+    if round_.error is not None:
+        print_error(tool, round_.error)
+    return {peer: overall_result(answers) for peer, answers in round_.results.items()}
 
 
 def _drawn(shown: View, *, is_again: bool) -> str:

@@ -19,6 +19,6 @@ def run(host: Host, *, count: int, ping_timeout: float) -> Report:
         return Report(keepalive.metrics(None), exit_status=exit_status(fault))
     pings = keepalive.pings(observed.unwrap())
     round_ = host.ping(pings, count=count, timeout=ping_timeout)
-    if round_.complaint is not None:
-        host.warn(round_.complaint)
-    return Report(keepalive.metrics(round_.answers))
+    if round_.error is not None:
+        host.warn(round_.error)
+    return Report(keepalive.metrics(round_.results))

@@ -1,1 +1,1 @@
-"""Requests to tailscaled, over its LocalAPI socket or through the `tailscale` program."""
+"""Requests to tailscaled, over the LocalAPI or with the `tailscale` CLI."""

@@ -1,4 +1,4 @@
-"""A round of pings by the `tailscale` program: a process for each peer, all at once."""
+"""A round of pings with the `tailscale` CLI: one concurrent process per peer."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from tsfc.shell.tailscaled.pings import Round, allow_descriptors, summary
 from tsfc.shell.tailscaled.source import Cli
 
 DEFAULT_TIMEOUT_SECONDS = 5.0
-"For one ping, where `tailscale ping` is not told otherwise (`cmd/tailscale/cli/ping.go`)."
+"Default timeout of a ping in `tailscale ping` (`cmd/tailscale/cli/ping.go`)."
 _SLACK_SECONDS = 5.0
-"What a `tailscale ping` may take beyond its pings, to start and to ask for the status."
+"Time that `tailscale ping` may need in addition, to start and to get the status."
 
 
 def ping_all(source: Cli, pings: tuple[Ping, ...], *, count: int, timeout: float) -> Round:
-    """Pings every peer at most `count` times, `timeout` seconds each, and returns when all have ended; no child outlives it."""
+    """Ping every peer at most `count` times, with a timeout of `timeout` seconds each.
+
+    Returns when all processes have ended; none is left running.
+    """
     allow_descriptors(len(pings))
     command = (
         *source.argv,
@@ -30,30 +33,36 @@ def ping_all(source: Cli, pings: tuple[Ping, ...], *, count: int, timeout: float
         *(() if timeout == DEFAULT_TIMEOUT_SECONDS else (f"--timeout={timeout:g}s",)),
     )
     children: list[subprocess.Popen[bytes]] = []
-    answers: dict[str, tuple[PingResult, ...]] = {}
-    complaints: list[str] = []
-    outputs: dict[int, Ping] = {}
+    ping_by_output: dict[int, Ping] = {}
+    results: dict[str, tuple[PingResult, ...]] = {}
+    errors: list[str] = []
     try:
+        # Start all processes.
         for ping in pings:
             try:
                 child = program.start((*command, ping.ip), children, stderr=subprocess.STDOUT)
             except OSError as error:
-                answers[ping.peer] = (ERROR,)
-                complaints.append(
-                    f"running `{' '.join(command)} {ping.ip}`: {error.strerror}; give --tailscale the path of the program"
+                results[ping.peer] = (ERROR,)
+                errors.append(
+                    f"running `{' '.join(command)} {ping.ip}`: {error.strerror}; "
+                    "set --tailscale to the path of the program"
                 )
                 continue
             if child.stdout:
-                outputs[child.stdout.fileno()] = ping
+                ping_by_output[child.stdout.fileno()] = ping
+
+        # Wait for them. One that hangs is terminated; the others keep their results.
         deadline = time.monotonic() + count * (timeout + PAUSE_SECONDS) + _SLACK_SECONDS
-        printed, _ = program.collect(tuple(outputs), deadline=deadline)
+        outputs, _ = program.collect(tuple(ping_by_output), deadline=deadline)
     finally:
         program.end_all(children)
-    for descriptor, output in printed.items():
-        ping, said = outputs[descriptor], output.decode(errors="replace")
-        answers[ping.peer] = parse_output(said)
-        if answers[ping.peer] == (ERROR,):
-            complaints.append(
-                f"running `{' '.join(command)} {ping.ip}`: {one_line(said[:1200]) or 'it said nothing'}"
+
+    # Read the results from what they printed.
+    for descriptor, output in outputs.items():
+        ping, text = ping_by_output[descriptor], output.decode(errors="replace")
+        results[ping.peer] = parse_output(text)
+        if results[ping.peer] == (ERROR,):
+            errors.append(
+                f"running `{' '.join(command)} {ping.ip}`: {one_line(text[:1200]) or 'no output'}"
             )
-    return Round(answers, summary(complaints, len(pings)))
+    return Round(results, summary(errors, len(pings)))

@@ -1,11 +1,13 @@
-"""tailscaled's LocalAPI: HTTP over a unix socket.
+"""tailscaled's LocalAPI: HTTP over a Unix socket.
 
-Source: `ipn/localapi`, `safesocket` and `ipn/ipnserver` of Tailscale v1.102.3. `Host` must be `local-tailscaled.sock`,
-and there must be no `Origin` or `Referer`. Status, usermetrics and pings need no rights.
+Source: `ipn/localapi`, `safesocket` and `ipn/ipnserver` of Tailscale v1.102.3. `Host`
+must be `local-tailscaled.sock`; `Origin` and `Referer` must be absent. Status,
+usermetrics and pings need no privileges.
 
-The standard library writes the request and reads the answer; the bytes between are moved here, because it knows no
-bound for a whole answer, only for each piece of one. Each request asks the server to close the connection behind its
-answer (RFC 9112, section 9.6), so an answer ends where the stream ends.
+`http.client` encodes the request and parses the response, but this module does the
+socket I/O: `http.client` has a timeout per read, none for the whole response. Every
+request asks the server to close the connection after its response (RFC 9112, section
+9.6), so a response ends where the stream ends.
 """
 
 from __future__ import annotations
@@ -30,14 +32,17 @@ from tsfc.core.text import one_line
 from tsfc.shell.unix_stream import connect, receive
 
 HOST = "local-tailscaled.sock"
-ANSWER_LIMIT = 256 * 2**20
-"Bytes of an answer, past which it is not read on. 10,000 peers are 16 MB."
+RESPONSE_LIMIT = 256 * 2**20
+"Maximum size of a response in bytes. The status of 10,000 peers has 16 MB."
 _END_OF_HEAD = b"\r\n\r\n"
 
 
 def call(path: str, method: str, target: str, *, timeout: float) -> Result[bytes, Fault]:
-    """Returns the body of the LocalAPI's answer, `timeout` seconds bounding all of it, from connect to the last byte."""
-    tried = f"asking tailscaled for {target.rpartition('/')[2]} over {path}"
+    """Send a request to the socket at `path`; return the body of the response.
+
+    `timeout` in seconds covers everything, from connecting to the last byte.
+    """
+    action = f"asking tailscaled for {target.rpartition('/')[2]} over {path}"
     deadline = time.monotonic() + timeout
     received = bytearray()
     try:
@@ -46,25 +51,27 @@ def call(path: str, method: str, target: str, *, timeout: float) -> Result[bytes
             send(connection, method, target)
             while piece := receive(connection, deadline):
                 received += piece
-                if len(received) > ANSWER_LIMIT:
+                if len(received) > RESPONSE_LIMIT:
                     return Failure(
                         Unusable(
-                            f"{tried}: the answer is larger than {ANSWER_LIMIT // 2**20} MiB; is it tailscaled that listens there?"
+                            f"{action}: the response is larger than {RESPONSE_LIMIT // 2**20} MiB; "
+                            "check that --socket is tailscaled's socket"
                         )
                     )
     except TimeoutError:
         return Failure(
             Down(
-                f"{tried}: no whole answer within {timeout:g} s; does tailscaled hang? see `journalctl -u tailscaled`, or give --timeout"
+                f"{action}: no complete response within {timeout:g} s; "
+                "does tailscaled hang? see `journalctl -u tailscaled`, or raise --timeout"
             )
         )
     except OSError as error:
-        return Failure(_unreachable(tried, error, received=bool(received)))
-    return answer(tried, bytes(received))
+        return Failure(_connection_fault(action, error, received=bool(received)))
+    return response_body(action, bytes(received))
 
 
 def is_reachable(path: str) -> bool:
-    """Reports whether somebody listens on the socket."""
+    """Whether a process listens on the socket."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.setblocking(False)
@@ -77,42 +84,52 @@ def is_reachable(path: str) -> bool:
 
 
 def send(connection: socket.socket, method: str, target: str) -> None:
-    """Sends a request without a body over a connected socket. It is smaller than any socket's buffer, so this never waits."""
+    """Send a request without a body over a connected socket.
+
+    It never blocks: the request is smaller than any socket's buffer.
+    """
     http = HTTPConnection(HOST)
     http.sock = connection
     http.request(method, target, headers={"Connection": "close"})
     http.sock = None
 
 
-def answer(tried: str, received: bytes) -> Result[bytes, Fault]:
-    """Returns the body of the answer that all these bytes are. `tried` says in an error line what was asked."""
+def response_body(action: str, received: bytes) -> Result[bytes, Fault]:
+    """Return the body of the HTTP response `received`, if its status is 200.
+
+    `action` is the beginning of the error line: what the request was for.
+    """
     try:
-        # HTTPResponse wants a socket for nothing but to make a file of it.
+        # HTTPResponse needs a socket only to make a file of it.
         response = HTTPResponse(cast("socket.socket", _Received(received)))
         response.begin()
         body = response.read()
         if _END_OF_HEAD not in received:
-            raise IncompleteRead(received)  # which the library takes for a head without a body
+            raise IncompleteRead(received)  # http.client accepts a truncated head
     except RemoteDisconnected:
         return Failure(
             Down(
-                f"{tried}: the connection was closed without an answer; is tailscaled just restarting?"
+                f"{action}: the connection was closed without a response; is tailscaled restarting?"
             )
         )
     except (HTTPException, ValueError, OverflowError) as error:
         return Failure(
             Unusable(
-                f"{tried}: no valid HTTP answer ({one_line(repr(error), 120)}); is it tailscaled that listens there?"
+                f"{action}: not a valid HTTP response ({one_line(repr(error), 120)}); "
+                "check that --socket is tailscaled's socket"
             )
         )
     if response.status != HTTPStatus.OK:
-        said = f"{response.status} {one_line(response.reason, 60)}: {one_line(body[:1000].decode(errors='replace'))}"
-        return Failure(Unusable(f"{tried}: {said}; {_advice(response.status)}"))
+        reason = one_line(response.reason, 60)
+        text = one_line(body[:1000].decode(errors="replace"))
+        return Failure(
+            Unusable(f"{action}: {response.status} {reason}: {text}; {_advice(response.status)}")
+        )
     return Success(body)
 
 
 class _Received(io.BytesIO):
-    """Bytes that were received, where the standard library expects a socket."""
+    """Received bytes in the role of the socket that HTTPResponse expects."""
 
     def __init__(self, received: bytes) -> None:
         super().__init__(received)
@@ -121,31 +138,35 @@ class _Received(io.BytesIO):
         return self
 
 
-def _unreachable(tried: str, error: OSError, *, received: bool) -> Fault:
+def _connection_fault(action: str, error: OSError, *, received: bool) -> Fault:
     match error:
         case PermissionError():
             return Unusable(
-                f"{tried}: {error.strerror}; run as a user who may use the socket, or give --socket"
+                f"{action}: {error.strerror}; "
+                "run as a user with access to the socket, or set --socket"
             )
         case ConnectionResetError() | BrokenPipeError() if received:
             return Unusable(
-                f"{tried}: the answer was cut off ({error.strerror}); try again, and see `journalctl -u tailscaled`"
+                f"{action}: the response is truncated ({error.strerror}); "
+                "try again, and see `journalctl -u tailscaled`"
             )
         case FileNotFoundError() | ConnectionError():
             return Down(
-                f"{tried}: {error.strerror}; is tailscaled running? see `systemctl status tailscaled`, or give --socket"
+                f"{action}: {error.strerror}; is tailscaled running? "
+                "see `systemctl status tailscaled`, or set --socket"
             )
         case _:
             return Unusable(
-                f"{tried}: {error.strerror or error}; give --socket the path of tailscaled's socket"
+                f"{action}: {error.strerror or error}; "
+                "set --socket to the path of tailscaled's socket"
             )
 
 
 def _advice(status: int) -> str:
     match status:
         case 403:
-            return "run as root, or let this user in with `tailscale set --operator`"
+            return "run as root, or allow this user with `tailscale set --operator`"
         case 404:
-            return "this tailscaled does not know that; tsfc needs 1.78 or newer"
+            return "this tailscaled does not support the request; tsfc needs 1.78 or newer"
         case _:
             return "see `journalctl -u tailscaled`"

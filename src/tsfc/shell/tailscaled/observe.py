@@ -1,4 +1,4 @@
-"""What is asked of tailscaled, and where the answer comes from."""
+"""The status, from tailscaled or from a file, as the command line selects."""
 
 from __future__ import annotations
 
@@ -9,75 +9,83 @@ from tsfc.core.faults import Fault, Unusable
 from tsfc.core.tailscale.status import Status, decode
 from tsfc.shell.console import STDIN
 from tsfc.shell.tailscaled import source as tailscaled
-from tsfc.shell.tailscaled.localapi import ANSWER_LIMIT
+from tsfc.shell.tailscaled.localapi import RESPONSE_LIMIT
 from tsfc.shell.tailscaled.source import Source
 
 STANDARD_INPUT = "-"
 
 
 class RunOptions(Struct, frozen=True):
-    """What every job is told on the command line."""
+    """Command-line options that all jobs share."""
 
     source: str = "auto"
     "`auto`, `localapi` or `cli`."
     socket: str | None = None
+    "Path of tailscaled's socket; None for the default."
     tailscale: str | None = None
+    "Path of the `tailscale` program; None to search PATH."
     timeout: float = 10.0
-    "Seconds that bound one call to tailscaled."
+    "Timeout of one call to tailscaled, in seconds."
     status_file: str | None = None
-    "Where to read the status instead of asking for it."
+    "File to read the status from, instead of tailscaled."
     metrics_file: str | None = None
-    "Where to read tailscaled's own metrics, instead of asking for them."
+    "File to read tailscaled's own metrics from, instead of tailscaled."
     now: float | None = None
-    "Unix time, where it is not the clock's."
+    "Unix time of the run; None for the wall clock."
     metrics_path: str | None = None
+    "File to write the metrics to; None to write none."
 
 
-def source(common: RunOptions) -> Source:
-    """Returns where tailscaled is to be asked."""
-    return tailscaled.choose(common.source, socket=common.socket, tailscale=common.tailscale)
+def source(options: RunOptions) -> Source:
+    """Return the source that the options select."""
+    return tailscaled.from_options(
+        options.source, socket=options.socket, tailscale=options.tailscale
+    )
 
 
-def raw_status(common: RunOptions) -> Result[bytes, Fault]:
-    """Returns the status as JSON: from the file that was given, else from tailscaled."""
-    if common.status_file is not None:
-        return read_input(common.status_file)
-    return tailscaled.status(source(common), timeout=common.timeout)
+def raw_status(options: RunOptions) -> Result[bytes, Fault]:
+    """Return the status as JSON, from the status file or from tailscaled."""
+    if options.status_file is not None:
+        return read_input(options.status_file)
+    return tailscaled.status(source(options), timeout=options.timeout)
 
 
-def observe(common: RunOptions) -> Result[Status, Fault]:
-    """Returns the status: from the file that was given, else from tailscaled."""
-    raw = raw_status(common)
+def observe(options: RunOptions) -> Result[Status, Fault]:
+    """Return the status, from the status file or from tailscaled."""
+    raw = raw_status(options)
     if isinstance(raw, Failure):
         return Failure(raw.failure())
     return decode(raw.unwrap())
 
 
 def raw_usermetrics(options: RunOptions) -> Result[bytes, Fault]:
-    """Tailscaled's own metrics: from the file that was given, else from tailscaled."""
+    """Return tailscaled's own metrics, from the metrics file or from tailscaled."""
     if options.metrics_file is not None:
         return read_input(options.metrics_file)
     return tailscaled.usermetrics(source(options), timeout=options.timeout)
 
 
 def read_input(path: str) -> Result[bytes, Fault]:
-    """Returns what a file, or standard input (`-`), holds, bounded like an answer of tailscaled."""
-    name = "standard input" if path == STANDARD_INPUT else path
+    """Return the contents of a file, or of standard input for `-`.
+
+    The size is limited like that of a response of tailscaled.
+    """
+    is_stdin = path == STANDARD_INPUT
+    action = f"reading {'standard input' if is_stdin else path}"
     try:
-        with open(
-            STDIN if path == STANDARD_INPUT else path, "rb", closefd=path != STANDARD_INPUT
-        ) as file:
-            raw = file.read(ANSWER_LIMIT + 1)
+        with open(STDIN if is_stdin else path, "rb", closefd=not is_stdin) as file:
+            raw = file.read(RESPONSE_LIMIT + 1)
     except OSError as error:
         return Failure(
             Unusable(
-                f"reading {name}: {error.strerror}; give a file that can be read, or - for standard input"
+                f"{action}: {error.strerror}; "
+                "specify a file that can be read, or - for standard input"
             )
         )
-    if len(raw) > ANSWER_LIMIT:
+    if len(raw) > RESPONSE_LIMIT:
         return Failure(
             Unusable(
-                f"reading {name}: it is larger than {ANSWER_LIMIT // 2**20} MiB; is it the right file?"
+                f"{action}: it is larger than {RESPONSE_LIMIT // 2**20} MiB; is it the right file?"
             )
         )
     return Success(raw)

@@ -1,4 +1,7 @@
-"""What a round of pings comes to, whichever way they are sent: all peers at once, none waits for another."""
+"""Result of a round of pings, whether over the LocalAPI or with the `tailscale` CLI.
+
+All peers are pinged concurrently.
+"""
 
 from __future__ import annotations
 
@@ -14,25 +17,28 @@ _SPARE_DESCRIPTORS = 64
 
 
 class Round(Struct, frozen=True):
-    """What a round came to."""
+    """Results of a round of pings."""
 
-    answers: Mapping[str, tuple[PingResult, ...]]
-    "By the name of the peer."
-    complaint: str | None
-    "One line about pings that went wrong, for all of them; None where none did."
+    results: Mapping[str, tuple[PingResult, ...]]
+    "Results by name of the peer."
+    error: str | None
+    "One line that summarizes all errors; None if there were none."
 
 
-def summary(complaints: list[str], pinged: int) -> str | None:
-    """Returns one line for all that went wrong; None where nothing did."""
+def summary(errors: list[str], peers: int) -> str | None:
+    """Return one line that summarizes all errors; None if there are none."""
     return (
-        f"{len(complaints)} of {pinged} peers could not be pinged, the first because: {complaints[0]}"
-        if complaints
+        f"{len(errors)} of {peers} peers could not be pinged, the first because: {errors[0]}"
+        if errors
         else None
     )
 
 
 def allow_descriptors(peers: int) -> None:
-    """Raises the limit on open files as far as it goes, where so many peers need it: the usual soft one is 1024."""
+    """Raise the soft limit on open files if this many peers need more.
+
+    The soft limit is usually 1024. The hard limit stays as it is.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = peers + _SPARE_DESCRIPTORS
     if soft != resource.RLIM_INFINITY and soft < needed:

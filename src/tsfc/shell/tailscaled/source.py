@@ -1,4 +1,4 @@
-"""Where tailscaled's answers come from: its LocalAPI, or the `tailscale` program."""
+"""Sources of tailscaled's status and metrics: the LocalAPI or the `tailscale` CLI."""
 
 from __future__ import annotations
 
@@ -14,45 +14,49 @@ from tsfc.shell.tailscaled import localapi
 STATUS = "/localapi/v0/status"
 USERMETRICS = "/localapi/v0/usermetrics"
 DAEMON_DOWN = b"failed to connect to local tailscale"
-"""What the program says then, in the words of its subcommands.
+"""Error of the CLI, in lower case, when tailscaled is down. Observed with v1.102.3.
 
-`status`: `failed to connect to local tailscaled; it doesn't appear to be running`. `metrics print`: `Failed to connect to local Tailscale
-daemon for /localapi/v0/usermetrics; not running?`. Seen with v1.102.3.
+`status`: `failed to connect to local tailscaled; it doesn't appear to be running`.
+`metrics print`: `Failed to connect to local Tailscale daemon for
+/localapi/v0/usermetrics; not running?`.
 """
 
 
 class LocalAPI(Struct, frozen=True, tag=True):
-    """Ask over the unix socket."""
+    """Requests over tailscaled's socket."""
 
     socket: str
+    "Path of the socket."
 
 
 class Cli(Struct, frozen=True, tag=True):
-    """Run the `tailscale` program."""
+    """Requests with the `tailscale` CLI."""
 
     argv: tuple[str, ...]
-    "The program and the flags that come before its subcommand."
+    "The program and the flags before its subcommand."
 
 
 Source = LocalAPI | Cli
 
 
-def choose(kind: str, *, socket: str | None, tailscale: str | None) -> Source:
-    """Returns the source that `--source` names; for `auto` the socket where somebody listens there, else the program, where there is one.
+def from_options(kind: str, *, socket: str | None, tailscale: str | None) -> Source:
+    """Return the source that `--source`, `--socket` and `--tailscale` select.
 
-    A socket that was given holds for the program, too: on a machine with two tailscaleds both ask the same one.
+    `auto` selects the socket if a process listens on it, else the CLI if it is
+    installed, else the socket. An explicit socket is passed on to the CLI: on a machine
+    with two tailscaleds, both sources reach the same one.
     """
     over_socket = LocalAPI(socket or defaults.SOCKET)
     if kind == "localapi" or (kind == "auto" and localapi.is_reachable(over_socket.socket)):
         return over_socket
-    found = tailscale or shutil.which("tailscale")
-    if kind == "auto" and found is None:
+    program = tailscale or shutil.which("tailscale")
+    if kind == "auto" and program is None:
         return over_socket
-    return Cli((found or "tailscale", *(() if socket is None else (f"--socket={socket}",))))
+    return Cli((program or "tailscale", *(() if socket is None else (f"--socket={socket}",))))
 
 
 def status(source: Source, *, timeout: float) -> Result[bytes, Fault]:
-    """Returns tailscaled's status, as JSON; `timeout` in seconds bounds the whole call."""
+    """Return tailscaled's status as JSON. `timeout` (seconds) covers the whole call."""
     match source:
         case LocalAPI(socket=socket):
             return localapi.call(socket, "GET", STATUS, timeout=timeout)
@@ -61,7 +65,7 @@ def status(source: Source, *, timeout: float) -> Result[bytes, Fault]:
 
 
 def usermetrics(source: Source, *, timeout: float) -> Result[bytes, Fault]:
-    """Returns tailscaled's own metrics, as text; `timeout` in seconds bounds the whole call."""
+    """Return tailscaled's own metrics. `timeout` (seconds) covers the whole call."""
     match source:
         case LocalAPI(socket=socket):
             return localapi.call(socket, "GET", USERMETRICS, timeout=timeout)
@@ -70,30 +74,35 @@ def usermetrics(source: Source, *, timeout: float) -> Result[bytes, Fault]:
 
 
 def _output(argv: tuple[str, ...], *, timeout: float) -> Result[bytes, Fault]:
-    """Returns what the program printed on standard output. What it said on standard error goes into the fault, or nowhere."""
-    from tsfc.shell import program  # noqa: PLC0415 - most runs start none
+    """Run the CLI and return its standard output.
 
-    tried = f"running `{' '.join(argv)}`"
-    ran = program.run(argv, timeout=timeout)
-    if isinstance(ran, Failure):
-        problem: program.TimedOut | program.StartError = ran.failure()
+    Standard error becomes part of the fault if the CLI fails, else it is discarded.
+    """
+    from tsfc.shell import program  # noqa: PLC0415 - most runs start no program
+
+    action = f"running `{' '.join(argv)}`"
+    result = program.run(argv, timeout=timeout)
+    if isinstance(result, Failure):
+        problem: program.TimedOut | program.StartError = result.failure()
         match problem:
             case program.TimedOut(seconds=seconds):
                 return Failure(
                     Down(
-                        f"{tried}: not done within {seconds:g} s; does tailscaled hang? see `journalctl -u tailscaled`, or give --timeout"
+                        f"{action}: timed out after {seconds:g} s; does tailscaled hang? "
+                        "see `journalctl -u tailscaled`, or raise --timeout"
                     )
                 )
             case program.StartError(detail=detail):
                 return Failure(
                     Unusable(
-                        f"{tried}: {detail}; install Tailscale, or give --tailscale the path of the program"
+                        f"{action}: {detail}; "
+                        "install Tailscale, or set --tailscale to the path of the program"
                     )
                 )
-    completed = ran.unwrap()
+    completed = result.unwrap()
     if completed.status == 0:
         return Success(completed.stdout)
-    said = f"{tried}: {completed.complaint()}"
+    error = f"{action}: {completed.summary()}"
     if DAEMON_DOWN in completed.stderr.lower():
-        return Failure(Down(f"{said}; is tailscaled running? see `systemctl status tailscaled`"))
-    return Failure(Unusable(f"{said}; run the command by hand to see more"))
+        return Failure(Down(f"{error}; is tailscaled running? see `systemctl status tailscaled`"))
+    return Failure(Unusable(f"{error}; run the command by hand for details"))
