@@ -1,1 +1,1 @@
-"""Tests of the imperative shell and of the command line: real processes, sockets and files."""
+"""Whole runs of tsfc, as processes."""

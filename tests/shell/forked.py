@@ -1,10 +1,13 @@
-"""Runs tsfc in forks of this process, which has imported all that a run needs; a run can be told to kill itself at its N-th step.
+"""Run tsfc in forks of this process, which has imported everything already.
 
-A step is whatever changes or looks at the world outside: opening, writing (half of it is written before the kill),
-syncing, renaming and removing a file, making and listing a directory, locking, starting a program. The kill comes
-before the step is done, so the kill at step N + 1 is the one after step N.
+A run can kill itself at its N-th step. Steps are system calls with an effect or a view
+on the system: opening, writing, syncing, renaming and removing a file, creating and
+listing a directory, locking, starting a program. The run dies before the step, except
+that a write has written half of its data. So a kill after step N is a kill at step N +
+1.
 
-Orders come on standard input, one JSON document a line; the exit status of each goes to standard output.
+Orders arrive on standard input, one JSON document per line. The exit status of each run
+goes to standard output.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ AUDITED = {
 
 
 class Steps:
-    """Counts the steps of this process, logs them, and kills it at one of them."""
+    """Counts and logs the steps of this process, and kills it at one of them."""
 
     def __init__(self, kill_at: int | None, log: int | None) -> None:
         self.number = 0
@@ -47,7 +50,7 @@ class Steps:
         self.fsync = os.fsync
 
     def install(self) -> None:
-        """Begins to count; there is no way back, so this is for a fork."""
+        """Start counting. This cannot be undone, so only forks do it."""
         sys.addaudithook(self._audit)
         os.write, os.fsync = self._write, self._fsync  # type: ignore[assignment]
 
@@ -65,16 +68,16 @@ class Steps:
         self._step(f"fsync {os.readlink(f'/proc/self/fd/{descriptor}')}")
         self.fsync(descriptor)
 
-    def _step(self, what: str) -> None:
+    def _step(self, name: str) -> None:
         if self.log is not None:
-            self.write(self.log, f"{what}\n".encode())
+            self.write(self.log, f"{name}\n".encode())
         if self.number == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         self.number += 1
 
 
 def main() -> None:
-    """Takes orders until there are no more."""
+    """Execute orders until standard input ends."""
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
@@ -95,7 +98,7 @@ def _run(order: dict[str, Any]) -> int:
     Steps(order["kill_at"], log).install()
     try:
         return cli.main(order["arguments"])
-    except BaseException:  # noqa: BLE001 - the test is to see it
+    except BaseException:  # noqa: BLE001 - for the test to see
         os.write(2, traceback.format_exc().encode())
         return 70
 

@@ -1,4 +1,4 @@
-"""Documents from hell through whole processes: never a traceback, never half a file, never a write outside."""
+"""Hostile input: no traceback, no partial file, no write outside the own files."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ DOCUMENTS = {
     "empty": b"",
     "null": b"null",
     "a list": b"[]",
-    "a number past all bounds": encoded(peer("a", RxBytes=0)).replace(
+    "a number out of range": encoded(peer("a", RxBytes=0)).replace(
         b'"RxBytes": 0', b'"RxBytes": 1e999'
     ),
-    "more digits than Python reads": encoded(peer("a", RxBytes=0)).replace(
+    "more digits than Python parses": encoded(peer("a", RxBytes=0)).replace(
         b'"RxBytes": 0', b'"RxBytes": ' + b"9" * 5000
     ),
     "deeply nested": b'{"BackendState":"Running","Peer":' + b'{"a":' * 100_000,
-    "deeply nested where nobody looks": b'{"BackendState":"Running","X":'
+    "deeply nested in an unknown field": b'{"BackendState":"Running","X":'
     + b"[" * 200_000
     + b"]" * 200_000
     + b"}",
@@ -58,7 +58,7 @@ DOCUMENTS = {
     "a name of another type": encoded(peer("a", DNSName=5)),
     "zeros": bytes(10_000),
     "a time without a zone": encoded(peer("a", LastHandshake="2026-01-01T00:00:00")),
-    "a time past all bounds": encoded(peer("a", LastHandshake="9999-99-99T00:00:00Z")),
+    "a time out of range": encoded(peer("a", LastHandshake="9999-99-99T00:00:00Z")),
 }
 EXPOSITIONS = {
     "not UTF-8": b"a \xff\n",
@@ -67,7 +67,7 @@ EXPOSITIONS = {
     "JSON": b"{}",
     "a label with a newline": b'a{b="c\nd"} 1\n',
     "two of one series": b'a{b="c"} 1\na{b="c"} 2\n',
-    "one of our own": b"tailscale_native_metrics_up 1\n",
+    "a metric of tsfc": b"tailscale_native_metrics_up 1\n",
     "NUL": b"a\0 1\n",
     "a carriage return": b"a 1\r\n",
     "another line separator": "a 1\N{LINE SEPARATOR}b 2\n".encode(),
@@ -76,19 +76,19 @@ EXPOSITIONS = {
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_a_document_from_hell_is_one_line_for_each_job_and_tailscale_up_0(
+def test_an_invalid_status_is_a_one_line_error_of_each_job(
     box: Path, forks: Forked, name: str
 ) -> None:
     (box / "status.json").write_bytes(DOCUMENTS[name])
     (box / "state").mkdir()
     (box / "state" / "peer_a").write_text("1\n")
-    given = ("--now", "1000", "--status-file", str(box / "status.json"))
-    for job, options in {
+    options = ("--now", "1000", "--status-file", str(box / "status.json"))
+    for job, more in {
         "exporter": [],
         "keepalive": [],
         "watchdog": ["--state-dir", str(box / "state")],
     }.items():
-        ran = forks.run(job, *given, "--metrics-path", str(box / f"{job}.prom"), *options)
+        ran = forks.run(job, *options, "--metrics-path", str(box / f"{job}.prom"), *more)
         assert (ran.status, ran.stdout, len(complaints(job, ran))) == (1, "", 1), job
         assert len(ran.stderr) < 800
     assert series((box / "exporter.prom").read_text()) == {"tailscale_up": 0}
@@ -104,7 +104,9 @@ def test_a_document_from_hell_is_one_line_for_each_job_and_tailscale_up_0(
 
 
 @pytest.mark.parametrize("name", EXPOSITIONS)
-def test_an_exposition_from_hell_is_one_line_and_up_0(box: Path, forks: Forked, name: str) -> None:
+def test_an_invalid_exposition_is_a_one_line_error_and_up_0(
+    box: Path, forks: Forked, name: str
+) -> None:
     (box / "a.prom").write_text("tailscaled_old 1\n")
     (box / "metrics").write_bytes(EXPOSITIONS[name])
     ran = forks.run(
@@ -121,8 +123,8 @@ def test_an_exposition_from_hell_is_one_line_and_up_0(box: Path, forks: Forked, 
     assert list(tree(box)) == ["a.prom", "metrics"]
 
 
-def _peers_from_hell() -> bytes:
-    """Returns a status in which each name from hell is a DNS name, a host name, an ID, a tag, a user and a path."""
+def _hostile_peers() -> bytes:
+    """Return a status with each hostile name as DNS name, hostname, ID, OS and tag."""
     peers = [
         peer(
             "a",
@@ -140,13 +142,13 @@ def _peers_from_hell() -> bytes:
     )
 
 
-def test_names_from_hell_stay_inside_their_labels_lines_and_files(box: Path, forks: Forked) -> None:
-    """A run that detects, one that restarts, one that recovers: each leaves the world outside its own files as it was."""
+def test_hostile_names_stay_inside_labels_lines_and_file_names(box: Path, forks: Forked) -> None:
+    """Runs that detect, restart and recover change only their own files."""
     outer, inner = box / "outer", box / "outer" / "inner"
     (inner / "state").mkdir(parents=True)
     (outer / "etc").mkdir()
     (outer / "etc" / "passwd").write_text("untouched")
-    (box / "status.json").write_bytes(_peers_from_hell())
+    (box / "status.json").write_bytes(_hostile_peers())
     before = tree(outer)
 
     assert forks.run(
@@ -161,7 +163,7 @@ def test_names_from_hell_stay_inside_their_labels_lines_and_files(box: Path, for
         NAMES
     )
 
-    given = (
+    options = (
         "--status-file",
         str(box / "status.json"),
         "--state-dir",
@@ -174,17 +176,17 @@ def test_names_from_hell_stay_inside_their_labels_lines_and_files(box: Path, for
         (300, ("WAITING: ",), 0),
         (700, ("COOLDOWN: ", "RESTART: "), 1),
     ):
-        ran = forks.run("watchdog", "--now", str(1_800_000_000 + now), *given)
-        said = ran.stdout.split("\n")[:-1]
-        assert len(said) == len(NAMES)
-        assert all(line.isprintable() and line.startswith(starts) for line in said)
-        assert ran.status == status_, "1 where it restarts, for there is no systemctl"
+        ran = forks.run("watchdog", "--now", str(1_800_000_000 + now), *options)
+        lines = ran.stdout.split("\n")[:-1]
+        assert len(lines) == len(NAMES)
+        assert all(line.isprintable() and line.startswith(starts) for line in lines)
+        assert ran.status == status_, "1 if it restarts: there is no systemctl"
     assert len(
         [path for path in (inner / "state").iterdir() if path.name.startswith("peer_")]
     ) == len(NAMES)
 
     (box / "status.json").write_bytes(encoded())
-    assert forks.run("watchdog", "--now", "1800001000", *given) == (0, "", "")
+    assert forks.run("watchdog", "--now", "1800001000", *options) == (0, "", "")
     assert not [path for path in (inner / "state").iterdir() if path.name.startswith("peer_")]
     after = {
         path: content for path, content in tree(outer).items() if not path.startswith("inner/")
@@ -196,16 +198,16 @@ def test_names_from_hell_stay_inside_their_labels_lines_and_files(box: Path, for
 
 
 @pytest.mark.parametrize(
-    "given", ["a directory", "nothing", "a file in a file", "a file that gives nothing"]
+    "kind", ["a directory", "a missing file", "a path through a file", "an unreadable file"]
 )
-def test_an_input_that_cannot_be_read_is_one_line(box: Path, given: str) -> None:
+def test_an_input_that_cannot_be_read_is_a_one_line_error(box: Path, kind: str) -> None:
     (box / "file").touch()
     path = {
         "a directory": box,
-        "nothing": box / "nothing",
-        "a file in a file": box / "file" / "a",
-        "a file that gives nothing": Path("/proc/self/mem"),
-    }[given]
+        "a missing file": box / "nothing",
+        "a path through a file": box / "file" / "a",
+        "an unreadable file": Path("/proc/self/mem"),
+    }[kind]
     for job, option in {"exporter": "--status-file", "native-metrics": "--metrics-file"}.items():
         ran = run(job, option, str(path), "--metrics-path", str(box / "a.prom"))
         (complaint,) = complaints(job, ran)
@@ -213,16 +215,16 @@ def test_an_input_that_cannot_be_read_is_one_line(box: Path, given: str) -> None
         assert ran.status == 1
 
 
-def test_an_input_past_the_limit_is_one_line(
+def test_an_input_larger_than_the_limit_is_a_one_line_error(
     box: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The limit is lowered here; the file has no end."""
+    """The limit is lowered; the file is endless."""
     monkeypatch.setattr(observe, "RESPONSE_LIMIT", 2**20)
     status_ = inside(
         "exporter", "--status-file", "/dev/zero", "--metrics-path", str(box / "a.prom")
     )
-    said = capfd.readouterr()
-    assert complaints("exporter", Ran(status_, said.out, said.err)) == [
+    out, err = capfd.readouterr()
+    assert complaints("exporter", Ran(status_, out, err)) == [
         "reading /dev/zero: it is larger than 1 MiB; is it the right file?"
     ]
     assert status_ == 1

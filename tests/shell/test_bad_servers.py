@@ -1,4 +1,4 @@
-"""Servers that misbehave: each job says so in one line, in time, with the right exit status, and leaves no old sample in its file."""
+"""Misbehaving servers: each job prints one line in time and writes no stale sample."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ OLD_STATE = {"peer_a": f"{T - 100}\n", ".detection_count": "1\n"}
 
 
 class Bad(NamedTuple):
-    """A way to misbehave, and what it is to the jobs."""
+    """A way to misbehave, and the consequence for the jobs."""
 
     response: Callable[[], Response]
     status: int
-    "0 where nobody answers, which is a finding; 1 where there is an answer that cannot be used."
-    says: str
+    "Exit status: 0 without a response, 1 if the response is unusable."
+    error: str
+    "Part of the error line."
 
 
 DOWN, UNUSABLE = 0, 1
-TOO_LATE = "no complete response within 0.5 s"
+TIMED_OUT = "no complete response within 0.5 s"
 
 
 def _drip(data: bytes) -> Iterator[bytes]:
@@ -41,12 +42,12 @@ def _drip(data: bytes) -> Iterator[bytes]:
 
 
 CASES = {
-    "never answers": Bad(lambda: None, DOWN, TOO_LATE),
-    "one byte at a time": Bad(lambda: _drip(http(STATUS * 100)), DOWN, TOO_LATE),
-    "a head and then nothing": Bad(
-        lambda: itertools.chain([http(STATUS)[:60]], itertools.repeat(b"")), DOWN, TOO_LATE
+    "no response": Bad(lambda: None, DOWN, TIMED_OUT),
+    "one byte at a time": Bad(lambda: _drip(http(STATUS * 100)), DOWN, TIMED_OUT),
+    "only the head": Bad(
+        lambda: itertools.chain([http(STATUS)[:60]], itertools.repeat(b"")), DOWN, TIMED_OUT
     ),
-    "closes at once": Bad(lambda: b"", DOWN, "closed without a response"),
+    "closed at once": Bad(lambda: b"", DOWN, "closed without a response"),
     "garbage": Bad(
         lambda: b"\x00\xff\x1b[31mgarbage\r\n\r\n", UNUSABLE, "not a valid HTTP response"
     ),
@@ -72,29 +73,29 @@ CASES = {
         "500 Internal Server Error: <html>oops",
     ),
     "204": Bad(lambda: http(b"", "204 No Content"), UNUSABLE, "204 No Content"),
-    "cut in the head": Bad(lambda: b"HTTP/1.1 200 OK\r\nContent-Le", UNUSABLE, ""),
-    "cut in the body": Bad(lambda: http(STATUS)[:-10], UNUSABLE, "IncompleteRead"),
-    "cut in a chunk": Bad(
+    "truncated in the head": Bad(lambda: b"HTTP/1.1 200 OK\r\nContent-Le", UNUSABLE, ""),
+    "truncated in the body": Bad(lambda: http(STATUS)[:-10], UNUSABLE, "IncompleteRead"),
+    "truncated in a chunk": Bad(
         lambda: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{",
         UNUSABLE,
         "IncompleteRead",
     ),
-    "cut between chunks": Bad(
+    "truncated between chunks": Bad(
         lambda: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n# \r\n",
         UNUSABLE,
         "IncompleteRead",
     ),
-    "a chunk of no size": Bad(
+    "an invalid chunk size": Bad(
         lambda: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         UNUSABLE,
         "not a valid HTTP response",
     ),
-    "a length past all bounds": Bad(
+    "a length out of range": Bad(
         lambda: b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 30 + b"\r\n\r\n{",
         UNUSABLE,
         "not a valid HTTP response",
     ),
-    "a chunk past all bounds": Bad(
+    "a chunk size out of range": Bad(
         lambda: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 30 + b"\r\n{",
         UNUSABLE,
         "not a valid HTTP response",
@@ -102,7 +103,7 @@ CASES = {
     "a head without end": Bad(
         lambda: b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1000, UNUSABLE, "not a valid HTTP response"
     ),
-    "cut JSON": Bad(lambda: http(STATUS[:-10]), UNUSABLE, "is it the output of `tailscale"),
+    "truncated JSON": Bad(lambda: http(STATUS[:-10]), UNUSABLE, "is it the output of `tailscale"),
     "another document": Bad(
         lambda: http(b'{"error":"x"}'), UNUSABLE, "is it the output of `tailscale"
     ),
@@ -111,7 +112,8 @@ CASES = {
 
 def _prepare(box: Path) -> None:
     (box / "exporter.prom").write_text(
-        f'tailscale_up 1\ntailscale_peer_online{{peer="a"}} 1\ntailscale_exporter_last_success_timestamp_seconds {T - 30}\n'
+        'tailscale_up 1\ntailscale_peer_online{peer="a"} 1\n'
+        f"tailscale_exporter_last_success_timestamp_seconds {T - 30}\n"
     )
     (box / "native-metrics.prom").write_text(
         "tailscaled_approved_routes 1\ntailscale_native_metrics_up 1\n"
@@ -123,9 +125,13 @@ def _prepare(box: Path) -> None:
         (box / "state" / name).write_text(text)
 
 
-def _all_jobs(box: Path, socket_path: Path, says: str) -> dict[str, Ran]:
-    """Runs all four at once: most of it is waiting. Time is short where it has to run out; elsewhere it never does, however busy the machine."""
-    timeout = "0.5" if says == TOO_LATE else "60"
+def _all_jobs(box: Path, socket_path: Path, error: str) -> dict[str, Ran]:
+    """Run all four jobs concurrently.
+
+    The timeout is short if a timeout is expected, else too long to expire on a busy
+    machine.
+    """
+    timeout = "0.5" if error == TIMED_OUT else "60"
     with ExitStack() as stack:
         running = {
             job: stack.enter_context(
@@ -153,10 +159,10 @@ def _all_jobs(box: Path, socket_path: Path, says: str) -> dict[str, Ran]:
         return {job: ended(process) for job, process in running.items()}
 
 
-def _check(box: Path, ran: dict[str, Ran], status: int, says: str) -> None:
+def _check(box: Path, ran: dict[str, Ran], status: int, error: str) -> None:
     for job in JOBS:
-        (complaint,) = complaints(job, ran[job])
-        assert says in complaint, job
+        (line,) = complaints(job, ran[job])
+        assert error in line, job
         assert (ran[job].status, ran[job].stdout) == (status, ""), job
     exporter = series((box / "exporter.prom").read_text())
     assert exporter == {
@@ -170,21 +176,21 @@ def _check(box: Path, ran: dict[str, Ran], status: int, says: str) -> None:
     assert watchdog["tailscale_watchdog_last_run_timestamp_seconds"] == T
     assert not [name for name in watchdog if "{" in name or "last_success" in name]
     for name, text in OLD_STATE.items():
-        assert (box / "state" / name).read_text() == text, "nothing was seen, so all is kept"
+        assert (box / "state" / name).read_text() == text, "without a status, the state is kept"
     assert not list(box.glob(".*"))
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_job_says_in_one_line_what_its_server_did(box: Path, case: str) -> None:
+def test_a_misbehaving_server_is_a_one_line_error_of_every_job(box: Path, case: str) -> None:
     bad = CASES[case]
     _prepare(box)
     with serving(box / "s", lambda _: bad.response()):
-        ran = _all_jobs(box, box / "s", bad.says)
-    _check(box, ran, bad.status, bad.says)
+        ran = _all_jobs(box, box / "s", bad.error)
+    _check(box, ran, bad.status, bad.error)
 
 
 @contextmanager
-def _nobody_accepts(path: Path) -> Generator[None]:
+def _no_accept(path: Path) -> Generator[None]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
@@ -192,7 +198,7 @@ def _nobody_accepts(path: Path) -> Generator[None]:
 
 
 @contextmanager
-def _crowd_waits(path: Path) -> Generator[None]:
+def _full_backlog(path: Path) -> Generator[None]:
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket(socket.AF_UNIX))
         listener.bind(str(path))
@@ -202,7 +208,7 @@ def _crowd_waits(path: Path) -> Generator[None]:
 
 
 @contextmanager
-def _nobody_listens(path: Path) -> Generator[None]:
+def _stale_socket(path: Path) -> Generator[None]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
     yield
@@ -227,46 +233,46 @@ def _directory(path: Path) -> Generator[None]:
 
 
 @pytest.mark.parametrize(
-    ("there", "says"),
+    ("there", "error"),
     [
-        pytest.param(_nobody_accepts, TOO_LATE, id="a socket that nobody accepts on"),
-        pytest.param(_crowd_waits, TOO_LATE, id="a socket at which others wait already"),
+        pytest.param(_no_accept, TIMED_OUT, id="a socket without accept"),
+        pytest.param(_full_backlog, TIMED_OUT, id="a socket with a full backlog"),
         pytest.param(
-            _nobody_listens, "Connection refused; is tailscaled running?", id="a socket left behind"
+            _stale_socket, "Connection refused; is tailscaled running?", id="a stale socket"
         ),
         pytest.param(_nothing, "No such file or directory; is tailscaled running?", id="nothing"),
         pytest.param(_file, "Connection refused; is tailscaled running?", id="a file"),
         pytest.param(_directory, "Connection refused; is tailscaled running?", id="a directory"),
     ],
 )
-def test_a_socket_at_which_nobody_answers_is_a_daemon_that_is_down(
-    box: Path, there: type, says: str
+def test_a_socket_without_a_response_means_that_the_daemon_is_down(
+    box: Path, there: type, error: str
 ) -> None:
     _prepare(box)
     with there(box / "s"):
-        ran = _all_jobs(box, box / "s", says)
-    _check(box, ran, DOWN, says)
+        ran = _all_jobs(box, box / "s", error)
+    _check(box, ran, DOWN, error)
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param("x" * 200, id="a path longer than a socket's can be"),
+        pytest.param("x" * 200, id="a path too long for a socket"),
         pytest.param("file/s", id="a path through a file"),
     ],
 )
-def test_a_path_that_can_be_no_socket_cannot_be_asked(box: Path, name: str) -> None:
+def test_a_path_that_cannot_be_a_socket_is_unusable(box: Path, name: str) -> None:
     _prepare(box)
     (box / "file").touch()
-    says = "set --socket to the path of tailscaled's socket"
-    _check(box, _all_jobs(box, box / name, says), UNUSABLE, says)
+    error = "set --socket to the path of tailscaled's socket"
+    _check(box, _all_jobs(box, box / name, error), UNUSABLE, error)
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_an_answer_past_the_limit_is_not_read_on(
+def test_a_response_larger_than_the_limit_is_an_error(
     box: Path, job: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The limit is lowered here; an answer without end comes to nothing else than one that is too large."""
+    """The limit is lowered; the response is endless."""
     monkeypatch.setattr(localapi, "RESPONSE_LIMIT", 2**20)
     _prepare(box)
     options = ["--state-dir", str(box / "state")] if job == "watchdog" else []
@@ -284,13 +290,13 @@ def test_an_answer_past_the_limit_is_not_read_on(
             str(box / f"{job}.prom"),
             *options,
         )
-    said = capfd.readouterr()
-    (complaint,) = complaints(job, Ran(status, said.out, said.err))
-    assert "the response is larger than 1 MiB" in complaint
-    assert (status, said.out) == (UNUSABLE, "")
+    out, err = capfd.readouterr()
+    (line,) = complaints(job, Ran(status, out, err))
+    assert "the response is larger than 1 MiB" in line
+    assert (status, out) == (UNUSABLE, "")
 
 
-def test_a_healthy_answer_after_a_fault_moves_the_last_success_on(box: Path) -> None:
+def test_a_status_after_a_fault_updates_the_last_success(box: Path) -> None:
     _prepare(box)
     with serving(box / "s", lambda _: http(STATUS)):
         assert (
@@ -315,7 +321,7 @@ def test_a_healthy_answer_after_a_fault_moves_the_last_success_on(box: Path) -> 
     )
 
 
-def test_the_last_success_survives_any_number_of_faults_and_is_absent_where_there_was_none(
+def test_faults_keep_the_last_success_and_it_is_absent_if_there_was_none(
     box: Path,
 ) -> None:
     _prepare(box)

@@ -1,4 +1,4 @@
-"""The command line: usage errors, help, signals, and standard streams that are not there."""
+"""The command line: usage errors, help, signals, and closed standard streams."""
 
 from __future__ import annotations
 
@@ -19,23 +19,29 @@ COMMANDS = ["exporter", "native-metrics", "keepalive", "watchdog", "stand-in"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "error"),
     [
-        pytest.param([], "the following arguments are required: COMMAND", id="nothing"),
-        pytest.param(["reboot"], "invalid choice: 'reboot'", id="no command"),
-        pytest.param(["exporter", "--what"], "unrecognized arguments: --what", id="no option"),
+        pytest.param([], "the following arguments are required: COMMAND", id="no arguments"),
+        pytest.param(["reboot"], "invalid choice: 'reboot'", id="an unknown command"),
         pytest.param(
-            ["exporter", "--sock", "/s"], "unrecognized arguments: --sock /s", id="an abbreviation"
+            ["exporter", "--what"], "unrecognized arguments: --what", id="an unknown option"
         ),
-        pytest.param(["--vers"], "", id="an abbreviation before the command"),
-        pytest.param(["exporter", "here"], "unrecognized arguments: here", id="too much"),
         pytest.param(
-            ["exporter", "--socket"], "argument --socket: expected one argument", id="no value"
+            ["exporter", "--sock", "/s"],
+            "unrecognized arguments: --sock /s",
+            id="an abbreviated option",
+        ),
+        pytest.param(["--vers"], "", id="an abbreviated option before the command"),
+        pytest.param(["exporter", "here"], "unrecognized arguments: here", id="an extra argument"),
+        pytest.param(
+            ["exporter", "--socket"],
+            "argument --socket: expected one argument",
+            id="a missing value",
         ),
         pytest.param(
             ["exporter", "--source", "http"],
             "argument --source: invalid choice: 'http'",
-            id="no source",
+            id="an unknown source",
         ),
         pytest.param(
             ["exporter", "--metrics-file", "f"],
@@ -90,12 +96,14 @@ COMMANDS = ["exporter", "native-metrics", "keepalive", "watchdog", "stand-in"]
             for text in ("", "-rf", "a b", "a\n", "a;b", "../a")
         ),
         pytest.param(
-            ["stand-in"], "the following arguments are required: --socket", id="a stand-in nowhere"
+            ["stand-in"],
+            "the following arguments are required: --socket",
+            id="stand-in without a socket",
         ),
         pytest.param(
             ["stand-in", "--socket=s"],
             "one of the arguments --capture --scenario is required",
-            id="a stand-in of nothing",
+            id="stand-in without input",
         ),
         *(
             pytest.param(
@@ -108,16 +116,16 @@ COMMANDS = ["exporter", "native-metrics", "keepalive", "watchdog", "stand-in"]
     ],
 )
 def test_a_usage_error_is_one_line_and_exit_status_2(
-    capfd: pytest.CaptureFixture[str], arguments: list[str], says: str
+    capfd: pytest.CaptureFixture[str], arguments: list[str], error: str
 ) -> None:
     status = inside(*arguments)
     out, err = capfd.readouterr()
     assert (status, out) == (2, "")
     assert re.fullmatch(r"tsfc(?: [a-z-]+)?: .*; see `tsfc(?: [a-z-]+)? --help`\n", err)
-    assert says in err
+    assert error in err
 
 
-def test_a_usage_error_of_a_process() -> None:
+def test_a_process_with_a_usage_error_exits_with_2() -> None:
     assert run("exporter", "--socket") == (
         2,
         "",
@@ -126,11 +134,11 @@ def test_a_usage_error_of_a_process() -> None:
 
 
 @pytest.mark.parametrize("number", ["0", "1000000000"])
-def test_numbers_at_their_bounds_are_taken(
+def test_numbers_at_their_limits_are_accepted(
     capfd: pytest.CaptureFixture[str], box: Path, number: str
 ) -> None:
     (box / "status.json").write_bytes(encoded(peer("a", "derp")))
-    given = (
+    options = (
         "--dry-run",
         "--status-file",
         str(box / "status.json"),
@@ -140,7 +148,8 @@ def test_numbers_at_their_bounds_are_taken(
         "0",
     )
     assert (
-        inside("watchdog", *given, "--max-relay-seconds", number, "--cooldown-seconds", number) == 0
+        inside("watchdog", *options, "--max-relay-seconds", number, "--cooldown-seconds", number)
+        == 0
     )
     assert capfd.readouterr().out == "DETECTED: a transitioned to relay\n"
 
@@ -160,7 +169,7 @@ def test_every_command_has_help_with_its_defaults(
 
 
 def test_the_watchdog_s_defaults_are_the_documented_policy() -> None:
-    """They stand a second time in the command line, so that `--help` need not load the core."""
+    """The command line repeats them, so that `--help` does not load the core."""
     options = cli._parse(["watchdog"])
     assert (
         ThresholdPolicy(
@@ -170,7 +179,7 @@ def test_the_watchdog_s_defaults_are_the_documented_policy() -> None:
     )
 
 
-def test_the_program_names_all_commands_in_its_help(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_help_lists_all_commands(capfd: pytest.CaptureFixture[str]) -> None:
     assert inside("--help") == 0
     out = capfd.readouterr().out
     assert [command for command in COMMANDS if f"\n    {command}" not in out] == []
@@ -178,25 +187,25 @@ def test_the_program_names_all_commands_in_its_help(capfd: pytest.CaptureFixture
 
 @pytest.mark.parametrize("arguments", [["--help"], ["watchdog", "--help"], ["--version"]])
 @pytest.mark.parametrize(("streams", "status"), [("> /dev/full", 1), (">&-", 0), (">&- 2>&-", 0)])
-def test_help_that_nobody_can_read_is_no_traceback(
+def test_help_without_a_usable_stream_causes_no_traceback(
     arguments: list[str], streams: str, status: int
 ) -> None:
     assert run(*arguments, around=f'exec "$@" {streams}') == (status, "", "")
 
 
 @pytest.mark.parametrize("streams", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-", "2> /dev/full"])
-def test_a_usage_error_that_nobody_can_read_is_a_status_all_the_same(streams: str) -> None:
+def test_a_usage_error_without_a_usable_stream_has_an_exit_status(streams: str) -> None:
     ran = run("exporter", "--what", around=f'exec "$@" {streams}')
     assert (ran.status in {1, 2}, ran.stdout, ran.stderr) == (True, "", "")
 
 
 @pytest.mark.parametrize("streams", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_job_without_standard_streams_writes_into_none_of_its_files(
+def test_a_job_with_closed_standard_streams_keeps_its_output_out_of_its_files(
     box: Path, streams: str
 ) -> None:
-    """What would be standard output is not by chance the metrics file, the lock or the socket."""
+    """No file that it opens takes the place of standard output."""
     (box / "status.json").write_bytes(encoded(peer("a", "derp")))
-    given = (
+    options = (
         "--status-file",
         str(box / "status.json"),
         "--state-dir",
@@ -204,14 +213,14 @@ def test_a_job_without_standard_streams_writes_into_none_of_its_files(
         "--metrics-path",
         str(box / "a.prom"),
     )
-    ran = run("watchdog", *given, around=f'exec "$@" {streams}')
+    ran = run("watchdog", *options, around=f'exec "$@" {streams}')
     assert (ran.status, ran.stderr) == (0, "")
     assert ran.stdout == ("" if ">&-" in streams.split() else "DETECTED: a transitioned to relay\n")
     assert series((box / "a.prom").read_text())["tailscale_watchdog_relay_detections_total"] == 1
     assert (box / "state" / ".lock").read_bytes() == b""
 
 
-def test_a_status_from_a_standard_input_that_is_closed_is_one_line(box: Path) -> None:
+def test_a_closed_standard_input_is_a_one_line_error(box: Path) -> None:
     ran = run(
         "exporter",
         "--status-file",
@@ -230,7 +239,7 @@ def test_a_signal_ends_a_hanging_job_in_one_line(
 ) -> None:
     with serving(box / "s", lambda _: None) as server:
         state = ["--state-dir", str(box / "state")] if job == "watchdog" else []
-        given = (
+        options = (
             "--socket",
             str(box / "s"),
             "--source",
@@ -240,8 +249,8 @@ def test_a_signal_ends_a_hanging_job_in_one_line(
             "--metrics-path",
             str(box / "a.prom"),
         )
-        with started(job, *given, *state) as process:
-            wait_until(lambda: server.requests, "it waits for an answer")
+        with started(job, *options, *state) as process:
+            wait_until(lambda: server.requests, "it waits for a response")
             interrupt(process, number)
             assert ended(process) == (
                 128 + number,
@@ -251,7 +260,7 @@ def test_a_signal_ends_a_hanging_job_in_one_line(
     assert {path.name for path in box.rglob("*")} <= {"s", "state", ".lock"}
 
 
-def test_a_signal_that_is_ignored_stays_so(box: Path) -> None:
+def test_an_ignored_signal_stays_ignored(box: Path) -> None:
     """`nohup` starts a program with SIGHUP ignored."""
     with (
         serving(box / "s", lambda _: None) as server,
@@ -270,7 +279,7 @@ def test_a_signal_that_is_ignored_stays_so(box: Path) -> None:
             around="trap '' HUP; exec \"$@\"",
         ) as process,
     ):
-        wait_until(lambda: server.requests, "it waits for an answer")
+        wait_until(lambda: server.requests, "it waits for a response")
         interrupt(process, signal.SIGHUP)
         ran = ended(process)
     assert (ran.status, len(complaints("exporter", ran))) == (0, 1)

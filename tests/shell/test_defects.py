@@ -1,4 +1,4 @@
-"""Defects of the shell scripts that people use for this today, each under its name, as far as processes and files are concerned."""
+"""Defects of the earlier shell scripts, one test each: processes and files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STUCK = encoded(peer("rpi3", "derp"))
 
 
 class Watchdog:
-    """Runs of the watchdog on one state directory, with a `systemctl` that succeeds."""
+    """Runs of the watchdog with one state directory and a `systemctl` that succeeds."""
 
     def __init__(self, box: Path, forks: Forked) -> None:
         self._forks = forks
@@ -34,7 +34,7 @@ class Watchdog:
         self._metrics = box / "watchdog.prom"
 
     def run(self, status: bytes, *, now: int | None = T, at: Path | None = None) -> Ran:
-        """Does one run on a status; on what a socket says, where one is given."""
+        """Do one run on a status, or on the socket `at`."""
         source = (
             ["--status-file", str(self._status)]
             if at is None
@@ -46,25 +46,25 @@ class Watchdog:
         return self._forks.run("watchdog", *source, *clock, *files, programs=self.programs)
 
     def exported(self) -> dict[str, float]:
-        """Returns the metrics of the last run, without the prefix that they share."""
+        """Return the metrics of the last run, without their common prefix."""
         return {
             name.removeprefix("tailscale_watchdog_"): value
             for name, value in series(self._metrics.read_text()).items()
         }
 
     def restarts(self) -> int:
-        """Returns how often systemctl was called."""
+        """Return the number of calls of systemctl."""
         return len(calls(self.programs, "systemctl"))
 
 
 @pytest.fixture
 def watchdog(box: Path, forks: Forked) -> Watchdog:
-    """A watchdog without history."""
+    """A watchdog without state."""
     return Watchdog(box, forks)
 
 
 def test_defect_counters_lost_or_one_run_late(watchdog: Watchdog) -> None:
-    """What a run counts is in the file that this very run writes, and in every later one."""
+    """A run writes its own counts to its metrics file; later runs keep them."""
     watchdog.run(STUCK)
     assert watchdog.exported()["relay_detections_total"] == 1
     watchdog.run(STUCK, now=T + 601)
@@ -83,7 +83,7 @@ def test_defect_counters_lost_or_one_run_late(watchdog: Watchdog) -> None:
 
 
 def test_defect_restart_wipes_the_metrics_file(watchdog: Watchdog) -> None:
-    """The run that restarts writes all that every other run writes."""
+    """A run that restarts writes the same metrics as any other run."""
     watchdog.run(STUCK)
     ordinary = set(watchdog.exported())
     assert watchdog.run(STUCK, now=T + 601).stdout.startswith("RESTART: ")
@@ -92,7 +92,7 @@ def test_defect_restart_wipes_the_metrics_file(watchdog: Watchdog) -> None:
 
 
 def test_defect_keepalive_waits_for_nothing(box: Path) -> None:
-    """A round ends when its last ping has ended, and not before: this server keeps one answer back."""
+    """A round ends with its last ping, not before; the server delays one response."""
     held: list[Request] = []
 
     def ping(request: Request) -> Response:
@@ -124,10 +124,10 @@ def test_defect_keepalive_waits_for_nothing(box: Path) -> None:
 
 
 def test_defect_dead_daemon_looks_alive(watchdog: Watchdog, box: Path) -> None:
-    """The last run moves on, the last successful one does not, and no peer has a sample."""
+    """The last run is updated, the last success is not, and no peer has a sample."""
     watchdog.run(encoded(peer("rpi3")))
     assert watchdog.exported()["last_success_timestamp_seconds"] == T
-    ran = watchdog.run(b"", now=T + 60, at=box / "nobody")
+    ran = watchdog.run(b"", now=T + 60, at=box / "missing")
     assert ran.status == 0
     assert (
         watchdog.exported()["last_run_timestamp_seconds"],
@@ -137,7 +137,7 @@ def test_defect_dead_daemon_looks_alive(watchdog: Watchdog, box: Path) -> None:
 
     options = ("--now", str(T + 60), "--metrics-path", str(box / "e.prom"))
     run("exporter", "--now", str(T), *options[2:], "--status-file", "-", stdin=STUCK)
-    run("exporter", *options, "--socket", str(box / "nobody"), "--source", "localapi")
+    run("exporter", *options, "--socket", str(box / "missing"), "--source", "localapi")
     assert series((box / "e.prom").read_text()) == {
         "tailscale_up": 0,
         "tailscale_exporter_last_success_timestamp_seconds": T,
@@ -148,7 +148,7 @@ def test_defect_dead_daemon_looks_alive(watchdog: Watchdog, box: Path) -> None:
     "content", [b"", b"\n", b"never\n", b"-1\n", b"\xff\n", b"1e3\n", b"9" * 30]
 )
 def test_defect_corrupt_state_restarts_at_once(watchdog: Watchdog, content: bytes) -> None:
-    """It means: unknown, count from now. That is said once, for then the file is whole again."""
+    """A damaged time counts as now; the file is repaired, so the run warns once."""
     for name in ("peer_rpi3", ".last_restart", ".restart_count"):
         (watchdog.state / name).write_bytes(content)
     ran = watchdog.run(STUCK)
@@ -187,7 +187,10 @@ def test_defect_offline_counted_as_recovered(watchdog: Watchdog) -> None:
 
 @pytest.mark.parametrize("step", [pytest.param(5000, id="forward"), pytest.param(-5000, id="back")])
 def test_defect_clock_steps(watchdog: Watchdog, step: int) -> None:
-    """The last run was 60 seconds ago by the boot clock, and the wall clock was set since: relay of 100 seconds is now one of 160."""
+    """The wall clock was set since the last run, which is 60 s ago by the boot clock.
+
+    100 seconds on relay are 160 seconds now.
+    """
     now = clocks.instant(None)
     if now.boot is None:
         pytest.skip("this system has no boot clock")
@@ -208,7 +211,7 @@ def test_defect_clock_steps(watchdog: Watchdog, step: int) -> None:
 
 @pytest.mark.parametrize("ahead", [1, 10**6])
 def test_defect_clock_steps_without_a_boot_clock(watchdog: Watchdog, ahead: int) -> None:
-    """A remembered instant in the future becomes now: no negative age, and no cooldown without end."""
+    """A stored time in the future becomes now: no negative age, no endless cooldown."""
     (watchdog.state / "peer_rpi3").write_text(f"{T + ahead}\n")
     (watchdog.state / ".last_restart").write_text(f"{T + ahead}\n")
     assert watchdog.run(STUCK).stdout == "WAITING: rpi3 on relay for 0s (threshold: 600s)\n"
@@ -217,7 +220,7 @@ def test_defect_clock_steps_without_a_boot_clock(watchdog: Watchdog, ahead: int)
 
 
 def test_defect_one_hung_call_stops_everything(watchdog: Watchdog, box: Path) -> None:
-    """A daemon that never answers, and one peer that never does: each costs its timeout, and nobody else anything."""
+    """A daemon or a peer that never responds costs its own timeout and nothing else."""
     begun = time.monotonic()
     with serving(box / "silent", lambda _: None):
         for job in ("exporter", "native-metrics", "keepalive"):
@@ -270,8 +273,8 @@ def test_defect_two_peers_in_one_series_share_no_file_either(watchdog: Watchdog)
     }
 
 
-def test_a_slow_answer_of_one_peer_keeps_no_other_waiting(box: Path) -> None:
-    """Pings to a relayed peer take seconds; the others have long had theirs."""
+def test_a_slow_peer_does_not_delay_the_others(box: Path) -> None:
+    """Pings to a relayed peer take seconds."""
     peers = [
         peer("slow", "derp", TailscaleIPs=["100.64.1.1"]),
         *(peer(f"p{n}", TailscaleIPs=[f"100.64.1.{n}"]) for n in range(2, 30)),

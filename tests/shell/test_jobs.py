@@ -1,4 +1,4 @@
-"""Each job, as a process, against the stand-in that plays a recorded tailnet."""
+"""Each job against a fake tailscaled that replays a capture."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STATE_FILES = {
 
 @pytest.fixture(scope="module")
 def socket() -> Iterator[Path]:
-    """The socket of a stand-in that plays the recording so slowly that its first observation stays on."""
+    """Socket of a fake tailscaled that stays at the first observation of a capture."""
     with short_directory() as directory:
         path = directory / "s"
         with started(
@@ -38,7 +38,7 @@ def socket() -> Iterator[Path]:
             "--speed",
             "0.001",
         ):
-            wait_until(lambda: localapi.is_reachable(str(path)), "the stand-in listens")
+            wait_until(lambda: localapi.is_reachable(str(path)), "the fake tailscaled listens")
             yield path
 
 
@@ -46,7 +46,7 @@ def _options(job: str, box: Path) -> list[str]:
     return ["--state-dir", str(box / "state")] if job == "watchdog" else []
 
 
-def test_the_exporter_writes_every_peer_with_its_path(socket: Path, box: Path) -> None:
+def test_the_exporter_writes_the_path_of_every_peer(socket: Path, box: Path) -> None:
     ran = run("exporter", "--socket", str(socket), "--metrics-path", str(box / "a.prom"))
     assert ran == (0, "", "")
     exported = series((box / "a.prom").read_text())
@@ -58,7 +58,7 @@ def test_the_exporter_writes_every_peer_with_its_path(socket: Path, box: Path) -
     assert exported["tailscale_exporter_duration_seconds"] > 0
 
 
-def test_native_metrics_are_tailscaleds_to_the_byte_and_then_our_own(
+def test_native_metrics_are_those_of_tailscaled_followed_by_own_ones(
     socket: Path, box: Path
 ) -> None:
     ran = run("native-metrics", "--socket", str(socket), "--metrics-path", str(box / "a.prom"))
@@ -73,10 +73,10 @@ def test_native_metrics_are_tailscaleds_to_the_byte_and_then_our_own(
     assert series(written.decode())["tailscale_native_metrics_up"] == 1
 
 
-@pytest.mark.parametrize("given", ["file", "standard input"])
-def test_native_metrics_of_a_real_tailscaled_stay_as_they_are(given: str) -> None:
-    recorded = FIXTURES / "usermetrics.txt"
-    file = str(recorded) if given == "file" else "-"
+@pytest.mark.parametrize("source", ["file", "standard input"])
+def test_captured_native_metrics_are_unchanged(source: str) -> None:
+    captured = FIXTURES / "usermetrics.txt"
+    file = str(captured) if source == "file" else "-"
     ran = run(
         "native-metrics",
         "--metrics-file",
@@ -85,15 +85,15 @@ def test_native_metrics_of_a_real_tailscaled_stay_as_they_are(given: str) -> Non
         "1",
         "--metrics-path",
         "-",
-        stdin=recorded.read_bytes(),
+        stdin=captured.read_bytes(),
     )
     own = "".join(ran.stdout.partition("# HELP tailscale_native_metrics_up")[1:])
     assert (ran.status, ran.stderr) == (0, "")
-    assert ran.stdout == recorded.read_text() + own
+    assert ran.stdout == captured.read_text() + own
     assert series(own) == {"tailscale_native_metrics_up": 1}
 
 
-def test_keepalive_says_how_each_peer_answered(socket: Path, box: Path) -> None:
+def test_keepalive_counts_peers_by_result(socket: Path, box: Path) -> None:
     ran = run(
         "keepalive", "--socket", str(socket), "--count", "1", "--metrics-path", str(box / "a.prom")
     )
@@ -104,14 +104,14 @@ def test_keepalive_says_how_each_peer_answered(socket: Path, box: Path) -> None:
     assert exported['tailscale_keepalive_peer_latency_seconds{path="direct",peer="carol"}'] == 0.012
 
 
-def test_keepalive_writes_nothing_unless_asked_to(socket: Path, box: Path) -> None:
+def test_keepalive_writes_no_file_without_metrics_path(socket: Path, box: Path) -> None:
     assert run(
         "keepalive", "--socket", str(socket), "--count", "1", around=f'cd {box}; exec "$@"'
     ) == (0, "", "")
     assert not list(box.iterdir())
 
 
-def test_the_watchdog_detects_and_remembers(socket: Path, box: Path) -> None:
+def test_the_watchdog_detects_relays_and_stores_its_state(socket: Path, box: Path) -> None:
     options = (
         "--socket",
         str(socket),
@@ -142,7 +142,7 @@ def test_the_watchdog_detects_and_remembers(socket: Path, box: Path) -> None:
 def test_standard_output_gets_the_metrics_and_nothing_else(
     socket: Path, box: Path, job: str
 ) -> None:
-    """The watchdog's log lines then go to standard error, where they are no complaints."""
+    """The watchdog's log lines go to standard error then."""
     ran = run(
         job,
         "--socket",
@@ -154,17 +154,17 @@ def test_standard_output_gets_the_metrics_and_nothing_else(
     )
     assert ran.status == 0
     assert f"tailscale_{job.replace('-', '_')}_duration_seconds" in series(ran.stdout)
-    said = (
+    lines = (
         [f"DETECTED: {name} transitioned to relay" for name in ("bravo", "delta", "echo")]
         if job == "watchdog"
         else []
     )
-    assert ran.stderr.splitlines() == said
+    assert ran.stderr.splitlines() == lines
 
 
 @pytest.mark.parametrize("job", JOBS)
 @pytest.mark.parametrize("umask", ["077", "000"])
-def test_metrics_are_readable_for_all_whatever_the_umask_and_nothing_is_left_beside_them(
+def test_metrics_files_are_readable_by_all_and_no_temporary_file_remains(
     socket: Path, box: Path, job: str, umask: str
 ) -> None:
     (box / "out").mkdir()
@@ -183,8 +183,8 @@ def test_metrics_are_readable_for_all_whatever_the_umask_and_nothing_is_left_bes
 
 
 @pytest.mark.parametrize("job", ["exporter", "watchdog"])
-def test_a_run_outside_real_time_is_the_same_to_the_byte_each_time(box: Path, job: str) -> None:
-    given = (
+def test_a_run_with_now_is_reproducible(box: Path, job: str) -> None:
+    options = (
         "--status-file",
         str(FIXTURES / "mixed-paths.json"),
         "--now",
@@ -193,7 +193,7 @@ def test_a_run_outside_real_time_is_the_same_to_the_byte_each_time(box: Path, jo
         "-",
     )
     first, second = (
-        run(job, *given, *(["--state-dir", str(box / number)] if job == "watchdog" else []))
+        run(job, *options, *(["--state-dir", str(box / number)] if job == "watchdog" else []))
         for number in ("one", "two")
     )
     assert first == second
@@ -201,7 +201,7 @@ def test_a_run_outside_real_time_is_the_same_to_the_byte_each_time(box: Path, jo
     assert f"tailscale_{job}_duration_seconds" not in first.stdout
 
 
-def test_the_status_can_come_from_standard_input(box: Path) -> None:
+def test_the_status_can_be_read_from_standard_input(box: Path) -> None:
     ran = run(
         "exporter",
         "--status-file",
@@ -214,7 +214,7 @@ def test_the_status_can_come_from_standard_input(box: Path) -> None:
     assert series((box / "a.prom").read_text())["tailscale_up"] == 1
 
 
-def test_a_stopped_tailscaled_is_up_0_without_peers(box: Path) -> None:
+def test_a_stopped_backend_is_up_0_without_peers(box: Path) -> None:
     ran = run(
         "exporter",
         "--status-file",

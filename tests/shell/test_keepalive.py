@@ -1,4 +1,4 @@
-"""The job `keepalive`: whom it pings, how often, and that none waits for another."""
+"""The job `keepalive`: which peers it pings, how often, and that it is concurrent."""
 
 from __future__ import annotations
 
@@ -54,42 +54,46 @@ def _peers(number: int, path: str = "direct") -> list[dict[str, Any]]:
     ]
 
 
-def _by_ip(answers: dict[str, list[Response]]) -> Respond:
-    """Answers the pings to each IP with what is listed for it, one after the other."""
-    left = {ip: iter(responses) for ip, responses in answers.items()}
-    return lambda request: next(left[request.ip])
+def _by_ip(responses: dict[str, list[Response]]) -> Respond:
+    """Respond to the pings to each IP with its list of responses, one by one."""
+    remaining = {ip: iter(of_ip) for ip, of_ip in responses.items()}
+    return lambda request: next(remaining[request.ip])
 
 
 KINDS: dict[str, tuple[list[Response], int, str]] = {
     "direct at once": ([DIRECT_PONG], 1, "direct"),
-    "direct at last": ([DERP_PONG, DERP_PONG, DIRECT_PONG], 3, "direct"),
+    "direct in the end": ([DERP_PONG, DERP_PONG, DIRECT_PONG], 3, "direct"),
     "direct after a peer relay": ([PEER_RELAY_PONG, DIRECT_PONG], 2, "direct"),
     "relayed only": ([DERP_PONG] * 3, 3, "derp"),
     "peer-relayed only": ([PEER_RELAY_PONG] * 3, 3, "peer_relay"),
-    "no answer": ([None] * 3, 3, "no_reply"),
-    "no answer and then direct": ([None, DIRECT_PONG], 2, "direct"),
-    "relayed and then no answer": ([DERP_PONG, None, None], 3, "derp"),
+    "no reply": ([None] * 3, 3, "no_reply"),
+    "no reply and then direct": ([None, DIRECT_PONG], 2, "direct"),
+    "relayed and then no reply": ([DERP_PONG, None, None], 3, "derp"),
     "an error": ([pong(Err="no matching peer")], 1, "error"),
     "refused": ([http(b"invalid IP\n", "400 Bad Request")], 1, "error"),
-    "closed without an answer": ([b""], 1, "error"),
+    "closed without a response": ([b""], 1, "error"),
     "garbage": ([b"\xff\xfe\r\n\r\n"], 1, "error"),
-    "cut": ([DIRECT_PONG[:-5]], 1, "error"),
-    "no document": ([http(b"[[")], 1, "error"),
+    "truncated": ([DIRECT_PONG[:-5]], 1, "error"),
+    "invalid JSON": ([http(b"[[")], 1, "error"),
     "null": ([http(b"null")], 1, "error"),
-    "without end": ([b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 70_000], 1, "error"),
-    "a length past all bounds": (
+    "too large": ([b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 70_000], 1, "error"),
+    "a length out of range": (
         [b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 30 + b"\r\n\r\n{"],
         1,
         "error",
     ),
-    "no number": ([http(b'{"LatencySeconds": 1e999, "Endpoint": "192.0.2.7:1"}')], 1, "error"),
+    "a number out of range": (
+        [http(b'{"LatencySeconds": 1e999, "Endpoint": "192.0.2.7:1"}')],
+        1,
+        "error",
+    ),
 }
 
 
-def test_each_peer_is_pinged_until_its_first_direct_answer_and_no_error_is_another_peers(
+def test_each_peer_is_pinged_until_its_first_direct_pong_whatever_the_others_do(
     box: Path,
 ) -> None:
-    """All kinds of peers in one round: how often each is pinged, when, and what is said of it."""
+    """All kinds of peers in one round: the number and times of pings, and metrics."""
     peers = [
         peer(kind.replace(" ", "-"), "derp", TailscaleIPs=[f"100.64.1.{n}"])
         for n, kind in enumerate(KINDS)
@@ -111,8 +115,8 @@ def test_each_peer_is_pinged_until_its_first_direct_answer_and_no_error_is_anoth
         )
 
     errors = [kind for kind, (_, _, result) in KINDS.items() if result == "error"]
-    (complaint,) = complaints("keepalive", ran)
-    assert complaint.startswith(
+    (line,) = complaints("keepalive", ran)
+    assert line.startswith(
         f"{len(errors)} of {len(KINDS)} peers could not be pinged, the first because: "
     )
     assert (ran.status, ran.stdout) == (0, "")
@@ -127,13 +131,13 @@ def test_each_peer_is_pinged_until_its_first_direct_answer_and_no_error_is_anoth
         kind: number for kind, (_, number, _) in KINDS.items()
     }
     for kind, (responses, _, _) in KINDS.items():
-        for answer, earlier, later in zip(
+        for response, earlier, later in zip(
             responses, times[ip_of[kind]], times[ip_of[kind]][1:], strict=False
         ):
-            if answer is None:
-                assert 0.99 <= later - earlier < 1.9, f"{kind}: the timeout, and no second more"
+            if response is None:
+                assert 0.99 <= later - earlier < 1.9, f"{kind}: the timeout, without a pause"
             else:
-                assert later - earlier >= 0.99, f"{kind}: a second after an answer"
+                assert later - earlier >= 0.99, f"{kind}: a second after a reply"
 
     exported = series((box / "a.prom").read_text())
     results = Counter(result for _, _, result in KINDS.values())
@@ -146,7 +150,7 @@ def test_each_peer_is_pinged_until_its_first_direct_answer_and_no_error_is_anoth
     assert all(math.isfinite(value) for value in exported.values())
 
 
-def test_count_and_ping_timeout_bound_the_pings(box: Path) -> None:
+def test_count_and_ping_timeout_limit_the_pings(box: Path) -> None:
     begun = time.monotonic()
     with serving(box / "s", tailscaled(encoded(peer("a")), lambda _: None)) as server:
         assert run(
@@ -177,7 +181,7 @@ def test_only_watched_peers_with_an_ip_are_pinged(box: Path) -> None:
 
 
 @pytest.mark.parametrize("state", ["Stopped", "NeedsLogin", "Starting", "NoState"])
-def test_nobody_is_pinged_while_the_backend_does_not_run(box: Path, state: str) -> None:
+def test_no_peer_is_pinged_unless_the_backend_is_running(box: Path, state: str) -> None:
     with serving(
         box / "s", tailscaled(encoded(peer("a"), BackendState=state), lambda _: DIRECT_PONG)
     ) as server:
@@ -185,22 +189,22 @@ def test_nobody_is_pinged_while_the_backend_does_not_run(box: Path, state: str) 
     assert server.pings() == []
 
 
-def _when_all_wait(number: int, answer: bytes) -> Respond:
-    """Holds every ping until so many are open, and then answers all."""
+def _when_all_wait(number: int, response: bytes) -> Respond:
+    """Hold all pings until `number` are open, then respond to all."""
     held: list[socket.socket] = []
 
     def respond(request: Request) -> None:
         held.append(request.connection)
         if len(held) == number:
             for connection in held:
-                connection.sendall(answer)
+                connection.sendall(response)
                 connection.shutdown(socket.SHUT_WR)
 
     return respond
 
 
-def test_all_peers_are_pinged_at_once(box: Path) -> None:
-    """This server answers nobody before everybody has asked."""
+def test_all_peers_are_pinged_concurrently(box: Path) -> None:
+    """The server responds to none before all pings are open."""
     with serving(
         box / "s", tailscaled(encoded(*_peers(100)), _when_all_wait(100, DIRECT_PONG))
     ) as server:
@@ -217,7 +221,7 @@ def test_all_peers_are_pinged_at_once(box: Path) -> None:
     assert series((box / "a.prom").read_text())['tailscale_keepalive_peers{result="direct"}'] == 100
 
 
-def test_more_peers_than_the_soft_limit_on_open_files(box: Path) -> None:
+def test_the_soft_limit_on_open_files_is_raised(box: Path) -> None:
     with serving(
         box / "s", tailscaled(encoded(*_peers(100)), _when_all_wait(100, DIRECT_PONG))
     ) as server:
@@ -232,7 +236,7 @@ def test_more_peers_than_the_soft_limit_on_open_files(box: Path) -> None:
     assert len(server.pings()) == 100
 
 
-def test_more_peers_than_the_hard_limit_on_open_files_is_one_line(box: Path) -> None:
+def test_more_peers_than_the_hard_limit_on_open_files_are_a_one_line_error(box: Path) -> None:
     with serving(box / "s", tailscaled(encoded(*_peers(100)), lambda _: None)) as server:
         ran = run(
             "keepalive",
@@ -244,14 +248,14 @@ def test_more_peers_than_the_hard_limit_on_open_files_is_one_line(box: Path) -> 
             "0.3",
             around='ulimit -n 48; exec "$@"',
         )
-    (complaint,) = complaints("keepalive", ran)
-    assert complaint.endswith("opening a socket: Too many open files; raise LimitNOFILE")
+    (line,) = complaints("keepalive", ran)
+    assert line.endswith("opening a socket: Too many open files; raise LimitNOFILE")
     assert ran.status == 0
     assert 30 < len(server.pings()) < 48
 
 
-def test_a_crowded_socket_is_tried_again(box: Path) -> None:
-    """More peers than the socket's backlog holds, and a server that takes them one by one, slowly."""
+def test_connecting_is_retried_while_the_backlog_is_full(box: Path) -> None:
+    """More peers than the backlog holds, and a server that accepts slowly."""
     with serving(box / "s", tailscaled(encoded(*_peers(50)), lambda _: DIRECT_PONG)) as server:
         server.narrow()
         assert run(
@@ -268,24 +272,24 @@ with open("/proc/self/status") as file, open(sys.argv[1], "w") as out:
     out.write(next(line.split()[1] for line in file if line.startswith("VmHWM")))
 sys.exit(status)
 """
-"Memory of the process itself: what `wait4` tells counts the process that started it, too."
+"Peak memory of the process itself; `wait4` includes the process that started it."
 
 
 @pytest.fixture
 def many_files() -> Iterator[None]:
-    """Lets this process, where the server is, have enough open files."""
+    """Raise the limit on open files of this process, which runs the server."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = 2500
     if hard != resource.RLIM_INFINITY and hard < needed:
-        pytest.skip(f"no more than {hard} open files allowed")
+        pytest.skip(f"the limit on open files is {hard}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.usefixtures("many_files")
-def test_a_thousand_peers_of_which_none_answers(box: Path) -> None:
-    """Three pings each take three timeouts and little more, and 150 MiB at most. The real timeout, five seconds, is in `make bench`."""
+def test_a_thousand_silent_peers_take_three_timeouts_and_little_memory(box: Path) -> None:
+    """At most 150 MiB. `make bench` measures the default timeout of five seconds."""
     with serving(box / "s", tailscaled(encoded(*_peers(1000)), lambda _: None)) as server:
         begun = time.monotonic()
         command = [
@@ -308,7 +312,7 @@ def test_a_thousand_peers_of_which_none_answers(box: Path) -> None:
     assert int((box / "kib").read_text()) < 150 * 1024
 
 
-def test_sigterm_in_the_middle_of_a_round_is_one_line_and_no_metrics(box: Path) -> None:
+def test_sigterm_during_a_round_is_one_line_and_writes_no_metrics(box: Path) -> None:
     with (
         serving(box / "s", tailscaled(encoded(*_peers(20)), lambda _: None)) as server,
         started(
@@ -325,22 +329,24 @@ def test_sigterm_in_the_middle_of_a_round_is_one_line_and_no_metrics(box: Path) 
 
 
 def _tailscale(box: Path, programs: Path, ping: str) -> None:
-    """Puts a `tailscale` on PATH whose `ping` is a shell script."""
+    """Put a fake `tailscale` on PATH whose `ping` is a shell script."""
     program(
         programs,
         "tailscale",
-        f'case "$*" in\n*"status --json") exec cat {box}/status.json ;;\nesac\nfor ip in "$@"; do :; done\n{ping}',
+        f'case "$*" in\n*"status --json") exec cat {box}/status.json ;;\nesac\n'
+        f'for ip in "$@"; do :; done\n{ping}',
     )
 
 
-def test_the_program_pings_each_peer_as_documented(box: Path, programs: Path) -> None:
+def test_the_cli_pings_each_peer_as_documented(box: Path, programs: Path) -> None:
     (box / "status.json").write_bytes(encoded(*_peers(3), peer("offline", "offline")))
     _tailscale(
         box,
         programs,
         """case $ip in
 *.1) echo "pong from p0 ($ip) via 192.0.2.7:41641 in 12ms" ;;
-*.2) echo "pong from p1 ($ip) via DERP(fra) in 1.048s"; echo 'direct connection not established' >&2; exit 1 ;;
+*.2) echo "pong from p1 ($ip) via DERP(fra) in 1.048s"
+     echo 'direct connection not established' >&2; exit 1 ;;
 *.3) echo "ping \\"$ip\\" timed out"; echo 'no reply' >&2; exit 1 ;;
 esac""",
     )
@@ -364,35 +370,36 @@ esac""",
     assert exported['tailscale_keepalive_peer_latency_seconds{path="derp",peer="p1"}'] == 1.048
 
 
-def test_options_of_the_program(box: Path, programs: Path) -> None:
+def test_options_are_passed_to_the_cli(box: Path, programs: Path) -> None:
     (box / "status.json").write_bytes(encoded(*_peers(1)))
     _tailscale(box, programs, 'echo "pong from p0 ($ip) via 192.0.2.7:41641 in 12ms"')
-    given = ("--socket", "/run/other.sock", "--count", "7", "--ping-timeout", "2.5")
-    assert run("keepalive", "--source", "cli", *given, programs=programs) == (0, "", "")
+    options = ("--socket", "/run/other.sock", "--count", "7", "--ping-timeout", "2.5")
+    assert run("keepalive", "--source", "cli", *options, programs=programs) == (0, "", "")
     assert calls(programs, "tailscale") == [
         "--socket=/run/other.sock status --json",
         "--socket=/run/other.sock ping -c 7 --timeout=2.5s 100.64.1.1",
     ]
 
 
-def test_programs_that_fail_are_one_line(box: Path, programs: Path) -> None:
+def test_failing_clis_are_a_one_line_error(box: Path, programs: Path) -> None:
     (box / "status.json").write_bytes(encoded(*_peers(3)))
     _tailscale(box, programs, "echo 'no matching peer' >&2; exit 1")
     ran = run("keepalive", "--source", "cli", programs=programs)
-    (complaint,) = complaints("keepalive", ran)
-    assert complaint.startswith("3 of 3 peers could not be pinged, the first because: running `")
-    assert complaint.endswith("no matching peer")
+    (line,) = complaints("keepalive", ran)
+    assert line.startswith("3 of 3 peers could not be pinged, the first because: running `")
+    assert line.endswith("no matching peer")
     assert ran.status == 0
 
 
-def test_the_programs_run_all_at_once_and_each_is_reaped(box: Path, programs: Path) -> None:
-    """None of them ends before all have begun; none is left, not even as a zombie."""
+def test_the_clis_run_concurrently_and_are_reaped(box: Path, programs: Path) -> None:
+    """None ends before all have started; none is left, not even as a zombie."""
     (box / "status.json").write_bytes(encoded(*_peers(40)))
-    with noted_processes(box) as noted:
+    with noted_processes(box) as pid_file:
         _tailscale(
             box,
             programs,
-            f'echo $$ >> {noted}\nwhile [ "$(wc -l < {noted})" -lt 40 ]; do sleep 0.1; done\necho "pong from p ($ip) via 192.0.2.7:1 in 1ms"',
+            f'echo $$ >> {pid_file}\nwhile [ "$(wc -l < {pid_file})" -lt 40 ]; do sleep 0.1; done\n'
+            'echo "pong from p ($ip) via 192.0.2.7:1 in 1ms"',
         )
         ran = run(
             "keepalive",
@@ -407,36 +414,38 @@ def test_the_programs_run_all_at_once_and_each_is_reaped(box: Path, programs: Pa
         assert (
             series((box / "a.prom").read_text())['tailscale_keepalive_peers{result="direct"}'] == 40
         )
-        assert not [pid for pid in noted.read_text().split() if Path("/proc", pid).exists()]
+        assert not [pid for pid in pid_file.read_text().split() if Path("/proc", pid).exists()]
 
 
 @pytest.mark.parametrize(
-    "trap", [pytest.param("", id="that heed it"), pytest.param("trap '' TERM; ", id="that do not")]
+    "trap",
+    [pytest.param("", id="SIGTERM works"), pytest.param("trap '' TERM; ", id="SIGTERM is ignored")],
 )
-def test_sigterm_leaves_no_child_nor_grandchild(box: Path, programs: Path, trap: str) -> None:
+def test_sigterm_leaves_no_descendant(box: Path, programs: Path, trap: str) -> None:
     (box / "status.json").write_bytes(encoded(*_peers(5)))
-    with noted_processes(box) as noted:
+    with noted_processes(box) as pid_file:
         _tailscale(
-            box, programs, f"{trap}sleep 300 &\necho $! >> {noted}; echo $$ >> {noted}; wait"
+            box, programs, f"{trap}sleep 300 &\necho $! >> {pid_file}; echo $$ >> {pid_file}; wait"
         )
         with started("keepalive", "--source", "cli", programs=programs) as process:
-            wait_until(lambda: len(pids_in(noted)) == 10, "all are pinged")
+            wait_until(lambda: len(pids_in(pid_file)) == 10, "all are pinged")
             interrupt(process, signal.SIGTERM)
             assert ended(process) == (143, "", "tsfc: ended by SIGTERM before it was done\n")
-        wait_until(lambda: have_ended(noted), "all of them have ended")
+        wait_until(lambda: have_ended(pid_file), "all processes have ended")
 
 
-def test_a_program_that_hangs_is_ended_and_hides_no_other_answer(
+def test_a_hanging_cli_is_terminated_and_the_others_keep_their_results(
     box: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The time that a `tailscale ping` may take beyond its pings is shortened here."""
+    """The additional time for `tailscale ping` is shortened."""
     monkeypatch.setattr(cli_pings, "_SLACK_SECONDS", 0.3)
     monkeypatch.setattr(cli_pings, "PAUSE_SECONDS", 0.0)
-    with noted_processes(box) as noted:
+    with noted_processes(box) as pid_file:
         _tailscale(
             box,
             programs,
-            f'case $ip in *.2) echo $$ >> {noted}; sleep 300 ;; esac\necho "pong from p ($ip) via 192.0.2.7:1 in 1ms"',
+            f"case $ip in *.2) echo $$ >> {pid_file}; sleep 300 ;; esac\n"
+            'echo "pong from p ($ip) via 192.0.2.7:1 in 1ms"',
         )
         pings = (Ping("quick", "100.64.1.1"), Ping("hung", "100.64.1.2"))
         round_ = cli_pings.ping_all(
@@ -445,13 +454,15 @@ def test_a_program_that_hangs_is_ended_and_hides_no_other_answer(
         assert [result.outcome for result in round_.results["quick"]] == ["direct"]
         assert [result.outcome for result in round_.results["hung"]] == ["error"]
         assert round_.error
-        assert have_ended(noted)
+        assert have_ended(pid_file)
 
 
-def test_a_program_that_vanishes_after_the_status_is_one_line(box: Path, programs: Path) -> None:
+def test_a_cli_that_vanishes_after_the_status_is_a_one_line_error(
+    box: Path, programs: Path
+) -> None:
     (box / "status.json").write_bytes(encoded(*_peers(2)))
     program(programs, "tailscale", f"rm {programs}/tailscale; exec cat {box}/status.json")
     ran = run("keepalive", "--source", "cli", programs=programs)
-    (complaint,) = complaints("keepalive", ran)
-    assert "2 of 2 peers could not be pinged, the first because: running `" in complaint
+    (line,) = complaints("keepalive", ran)
+    assert "2 of 2 peers could not be pinged, the first because: running `" in line
     assert ran.status == 0

@@ -1,4 +1,4 @@
-"""Where the metrics go: a regular file that is replaced whole, or standard output; whatever cannot be is one line and changes nothing."""
+"""Metrics files: replaced as a whole, or unchanged after a one-line error."""
 
 from __future__ import annotations
 
@@ -51,64 +51,67 @@ def _device(path: Path) -> None:
     try:
         os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
     except PermissionError:
-        pytest.skip("only root may make a device")
+        pytest.skip("only root can make a device")
 
 
 @pytest.mark.parametrize("make", [_pipe, _link, _dangling_link, _directory, _device])
-def test_what_is_no_regular_file_is_not_replaced(box: Path, make: Callable[[Path], None]) -> None:
+def test_only_a_regular_file_is_replaced(box: Path, make: Callable[[Path], None]) -> None:
     path = box / "a.prom"
     make(path)
     mode, before = path.lstat().st_mode, sorted(box.iterdir())
     ran = _exporter(str(path))
     assert complaints("exporter", ran) == [
-        f"writing {path}: it is not a regular file; set --metrics-path to a regular file, or to - for standard output"
+        (
+            f"writing {path}: it is not a regular file; "
+            "set --metrics-path to a regular file, or to - for standard output"
+        )
     ]
     assert (ran.status, path.lstat().st_mode, sorted(box.iterdir())) == (1, mode, before)
     if make is _link:
         assert path.read_text() == OLD
 
 
-def test_the_null_device_of_the_machine_is_not_replaced() -> None:
+def test_the_null_device_is_not_replaced() -> None:
     ran = _exporter(os.devnull)
     assert (ran.status, len(complaints("exporter", ran))) == (1, 1)
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
 
 
 @pytest.mark.parametrize(
-    ("path", "says"),
+    ("path", "error"),
     [
         pytest.param(
             "missing/a.prom", "No such file or directory; create the directory ", id="no directory"
         ),
-        pytest.param("file/a.prom", "Not a directory; ", id="a file on the way"),
-        pytest.param("missing/", "", id="a directory that is not there"),
-        pytest.param(
-            "x" * 255, "File name too long; ", id="a name that leaves no room for a temporary one"
-        ),
+        pytest.param("file/a.prom", "Not a directory; ", id="a file instead of a directory"),
+        pytest.param("missing/", "", id="a missing directory"),
+        pytest.param("x" * 255, "File name too long; ", id="a name too long for a temporary file"),
     ],
 )
-def test_a_place_that_does_not_exist_is_one_line(box: Path, path: str, says: str) -> None:
+def test_a_path_that_cannot_be_created_is_a_one_line_error(
+    box: Path, path: str, error: str
+) -> None:
     (box / "file").touch()
     before = tree(box)
     ran = _exporter(f"{box}/{path}")
     (complaint,) = complaints("exporter", ran)
-    assert complaint.startswith(f"writing {box}/{path}: {says}")
+    assert complaint.startswith(f"writing {box}/{path}: {error}")
     assert "set --metrics-path" in complaint
     assert (ran.status, tree(box)) == (1, before)
 
 
-def test_no_path_at_all_is_one_line(box: Path) -> None:
+def test_an_empty_path_is_a_one_line_error(box: Path) -> None:
     ran = _exporter("", around=f'cd {box}; exec "$@"')
     assert (ran.status, len(complaints("exporter", ran))) == (1, 1)
     assert tree(box) == {}
 
 
-def test_a_path_is_taken_from_where_the_run_began(box: Path) -> None:
+def test_a_relative_path_starts_at_the_working_directory(box: Path) -> None:
     assert _exporter("a.prom", around=f'cd {box}; exec "$@"') == (0, "", "")
     assert list(tree(box)) == ["a.prom"]
 
 
-def test_a_directory_without_the_right_to_write_is_one_line(box: Path) -> None:
+def test_a_read_only_directory_is_a_one_line_error(box: Path) -> None:
     (box / "out").mkdir()
     (box / "out").chmod(0o500)
     ran = _exporter(str(box / "out" / "a.prom"), around=UNPRIVILEGED)
@@ -118,13 +121,13 @@ def test_a_directory_without_the_right_to_write_is_one_line(box: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "blocks", [pytest.param(0, id="nothing"), pytest.param(1, id="half of it")]
+    "blocks", [pytest.param(0, id="nothing is written"), pytest.param(1, id="half is written")]
 )
 @pytest.mark.parametrize("job", ["exporter", "native-metrics"])
-def test_a_full_disk_leaves_the_old_file_whole_and_no_temporary_one(
+def test_a_full_disk_leaves_the_old_file_and_no_temporary_file(
     box: Path, job: str, blocks: int
 ) -> None:
-    """A process that may make no larger file is one whose disk is full; a block is 512 bytes, and the text is longer."""
+    """A limit on the file size imitates a full disk; a block is 512 bytes."""
     path = box / "a.prom"
     path.write_text(OLD)
     metrics = f"# {'x' * 2000}\n".encode()
@@ -143,24 +146,27 @@ def test_a_full_disk_leaves_the_old_file_whole_and_no_temporary_one(
         around=f'ulimit -f {blocks}; exec "$@"',
     )
     assert complaints(job, ran) == [
-        f"writing {path}: File too large; check {box} and its free space, or set --metrics-path; the old file is unchanged"
+        (
+            f"writing {path}: File too large; check {box} and its free space, "
+            "or set --metrics-path; the old file is unchanged"
+        )
     ]
     assert (ran.status, tree(box)) == (1, {"a.prom": OLD.encode()})
 
 
-def test_a_standard_output_that_is_full_is_one_line() -> None:
+def test_a_full_standard_output_is_a_one_line_error() -> None:
     ran = _exporter("-", around='exec "$@" > /dev/full')
     assert complaints("exporter", ran) == ["writing to standard output: No space left on device"]
     assert ran.status == 1
 
 
-def test_a_reader_that_goes_away_is_no_traceback() -> None:
+def test_a_closed_pipe_causes_no_traceback() -> None:
     ran = _exporter("-", around='{ "$@"; echo "ended with $?" >&2; } | :')
     assert ran.stderr.splitlines()[-1] in {"ended with 0", "ended with 1"}
     assert "Traceback" not in ran.stderr
 
 
-def test_a_file_that_was_there_is_replaced_whatever_its_mode_and_other_names_keep_the_old(
+def test_an_existing_file_is_replaced_whatever_its_mode_and_links_keep_the_old_one(
     box: Path,
 ) -> None:
     path, other = box / "a.prom", box / "b.prom"
@@ -173,8 +179,11 @@ def test_a_file_that_was_there_is_replaced_whatever_its_mode_and_other_names_kee
     assert path.read_text().startswith("# HELP tailscale_up")
 
 
-def test_a_temporary_file_that_a_stranger_put_there_is_not_written_through(box: Path) -> None:
-    """Its name holds the process id, which a stranger can guess: a shell that becomes the run makes it certain."""
+def test_a_planted_link_is_not_written_through(box: Path) -> None:
+    """The temporary file's name has the process ID, which others can guess.
+
+    Here, the shell that plants the link becomes the run, so the ID is known.
+    """
     (box / "victim").write_text(OLD)
     path = box / "a.prom"
     assert _exporter(
@@ -184,8 +193,8 @@ def test_a_temporary_file_that_a_stranger_put_there_is_not_written_through(box: 
     assert sorted(tree(box)) == ["a.prom", "victim"]
 
 
-def test_what_killed_runs_left_is_removed_and_nothing_else(box: Path) -> None:
-    """A temporary file that is old is nobody's; a new one may be written at this moment, and others' are theirs."""
+def test_only_old_temporary_files_of_the_same_metrics_file_are_removed(box: Path) -> None:
+    """A killed run left an old one; another run may be writing a new one."""
     for name in (".a.prom.1.tmp", ".b.prom.1.tmp", ".a.prom.old", "c.prom"):
         (box / name).touch()
         os.utime(box / name, (0, 0))

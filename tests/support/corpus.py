@@ -1,4 +1,4 @@
-"""Input nobody controls: names from hell, and documents that are no status. Fixed cases by name, and strategies that make more."""
+"""Untrusted input: hostile names and invalid documents, fixed and generated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis.strategies import SearchStrategy
 from support.statuses import PATHS, SUFFIX, encoded, peer, status
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
-"Captured and made-up input, and the output that it is to lead to."
+"Captured and made-up input, with the expected output."
 
 NAMES_FROM_HELL: dict[str, str] = {
     "empty": "",
@@ -49,7 +49,7 @@ NAMES_FROM_HELL: dict[str, str] = {
     "long": "n" * 10_240,
     "long-and-hostile": "\n/\u202e" * 3_400,
 }
-"What a machine may be called, by what is wrong with it."
+"Hostile names of machines, by what is wrong with them."
 
 _GOOD = encoded(peer("rpi3"), peer("rpi4", "derp"))
 
@@ -104,21 +104,23 @@ BAD_STATUSES: dict[str, bytes] = {
     "nested-objects": b'{"a": ' * 100_000 + b"1" + b"}" * 100_000,
     "nested-and-cut": b"[" * 1_000_000,
 }
-"Documents that are no status, by what is wrong with them; each is to be refused in one line."
+"Documents that are not a status, by what is wrong with them."
 
 
 def names() -> SearchStrategy[str]:
-    """Returns names as other people's machines may have them: harmless, hostile, and alike."""
-    alike = st.sampled_from(["rpi3", "rpi3.", "rpi3#", "rpi3#nABC", "rpi3#1", "rpi3.tail2.ts.net"])
+    """Return a strategy for names of machines: harmless, hostile and similar ones."""
+    similar = st.sampled_from(
+        ["rpi3", "rpi3.", "rpi3#", "rpi3#nABC", "rpi3#1", "rpi3.tail2.ts.net"]
+    )
     return (
-        alike
+        similar
         | st.sampled_from(list(NAMES_FROM_HELL.values()))
         | st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
     )
 
 
 def hostile_peers() -> SearchStrategy[dict[str, Any]]:
-    """Returns peers of the right types, with whatever in them."""
+    """Return a strategy for peers with arbitrary values of the right types."""
     return st.builds(
         peer,
         st.just("rpi3"),
@@ -145,7 +147,7 @@ def hostile_peers() -> SearchStrategy[dict[str, Any]]:
 
 
 def handshakes() -> SearchStrategy[str]:
-    """Returns times as Go prints them: none, before 1970, at either end of the calendar, in any zone, to the nanosecond."""
+    """Return a strategy for times as Go encodes them, with zero and extreme ones."""
     return st.sampled_from(
         [
             "0001-01-01T00:00:00Z",
@@ -161,7 +163,7 @@ def handshakes() -> SearchStrategy[str]:
 
 
 def hostile_statuses() -> SearchStrategy[dict[str, Any]]:
-    """Returns statuses of the right types, with whatever in them: each is to be read, and to do no harm."""
+    """Return a strategy for statuses with arbitrary values of the right types."""
     return st.builds(
         _status_of,
         st.lists(hostile_peers(), max_size=6),
@@ -188,7 +190,7 @@ def _status_of(peers: list[dict[str, Any]], fields: dict[str, Any]) -> dict[str,
 
 
 def json_values() -> SearchStrategy[Any]:
-    """Returns any JSON."""
+    """Return a strategy for any JSON value."""
     leaves = (
         st.none()
         | st.booleans()
@@ -205,7 +207,7 @@ def json_values() -> SearchStrategy[Any]:
 
 @st.composite
 def retyped(draw: st.DrawFn, document: Any) -> Any:
-    """Returns `document` with one of its values, anywhere in it, made into any other."""
+    """Return `document` with one of its values, anywhere in it, replaced."""
     path = draw(st.sampled_from(list(_paths(document))))
     if not path:
         return draw(json_values())
@@ -219,7 +221,7 @@ def retyped(draw: st.DrawFn, document: Any) -> Any:
 
 @st.composite
 def damaged(draw: st.DrawFn, raw: bytes) -> bytes:
-    """Returns `raw` cut off, or with a few bytes flipped, dropped or put in."""
+    """Return `raw` truncated, or with a few bytes changed, dropped or inserted."""
     if draw(st.booleans()):
         return raw[: draw(st.integers(0, len(raw) - 1))]
     for _ in range(draw(st.integers(1, 4))):
@@ -235,15 +237,15 @@ def damaged(draw: st.DrawFn, raw: bytes) -> bytes:
 
 
 def documents() -> SearchStrategy[bytes]:
-    """Returns what may come in place of a status: sound, retyped, damaged, another document, no document at all."""
-    sound = status(
+    """Return a strategy for statuses: valid, mistyped, damaged or something else."""
+    valid = status(
         peer("rpi3", Tags=["tag:a"]),
         peer("rpi4", "derp"),
         CurrentTailnet={"MagicDNSSuffix": SUFFIX},
     )
     return (
         hostile_statuses().map(_encode)
-        | retyped(sound).map(_encode)
+        | retyped(valid).map(_encode)
         | hostile_statuses().map(_encode).flatmap(damaged)
         | json_values().map(_encode)
         | st.binary(max_size=40)

@@ -1,4 +1,4 @@
-"""tsfc as processes: run to their end, or started and ended by their own id."""
+"""tsfc as a process: run to its end, or started and stopped."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from tsfc.cli import main as cli
 from tsfc.shell import signals
 
 DEADLINE_SECONDS = 60.0
-"For whatever ought to happen, and does at once: past it a test fails instead of hanging."
+"Timeout after which a test fails instead of hanging."
 UNPRIVILEGED = (
     'exec /usr/bin/setpriv --bounding-set=-dac_override,-dac_read_search "$@"'
     if os.geteuid() == 0
     else 'exec "$@"'
 )
-"Around a process: the rights of a file hold for it, also where root runs the tests."
+"Shell command around a process: file permissions apply, even if root runs the tests."
 NO_PROGRAMS = "/nonexistent"
-"A PATH with nothing on it: no test may find the machine's own `systemctl` or `tailscale`."
+"An empty PATH: no test may find the machine's own `systemctl` or `tailscale`."
 
 
 class Ran(NamedTuple):
-    """A process that has ended."""
+    """Result of a process that has ended."""
 
     status: int
     stdout: str
@@ -43,7 +43,10 @@ class Ran(NamedTuple):
 def run(
     *arguments: str, programs: Path | None = None, stdin: bytes = b"", around: str | None = None
 ) -> Ran:
-    """Runs tsfc to its end; `programs` is its PATH, `around` a shell's command line around it, which it is as `"$@"`."""
+    """Run tsfc to its end.
+
+    `programs` is its PATH. `around` is a shell command that runs it as `"$@"`.
+    """
     command = _argv(arguments, around)
     done = subprocess.run(
         command,
@@ -61,7 +64,7 @@ def run(
 def started(
     *arguments: str, programs: Path | None = None, around: str | None = None
 ) -> Generator[subprocess.Popen[bytes]]:
-    """Starts tsfc, and kills it where it still runs when the block is left."""
+    """Start tsfc; when the block ends, kill it if it still runs."""
     command = _argv(arguments, around)
     process = subprocess.Popen(
         command,
@@ -79,13 +82,13 @@ def started(
 
 
 def ended(process: subprocess.Popen[bytes], *, within: float = DEADLINE_SECONDS) -> Ran:
-    """Waits for the end of what was started."""
+    """Wait until a started process has ended."""
     stdout, stderr = process.communicate(timeout=within)
     return Ran(process.returncode, stdout.decode(), stderr.decode())
 
 
 def inside(*arguments: str) -> int:
-    """Runs tsfc in this very process, for what cannot be had from outside, and returns its exit status."""
+    """Run tsfc in this process, for tests that patch it; return its exit status."""
     handlers = {number: signal.getsignal(number) for number in signals.ENDING}
     try:
         return cli.main(arguments)
@@ -97,7 +100,10 @@ def inside(*arguments: str) -> int:
 
 
 def complaints(job: str, ran: Ran) -> list[str]:
-    """Returns what a run complained about: printable lines that name the job, and nothing else on standard error."""
+    """Return the errors that a run printed.
+
+    Standard error must have nothing but printable lines that name the job.
+    """
     prefix = f"tsfc {job}: "
     *lines, rest = ran.stderr.split("\n")
     assert rest == "", ran.stderr
@@ -106,19 +112,22 @@ def complaints(job: str, ran: Ran) -> list[str]:
 
 
 def series(exposition: str) -> dict[str, float]:
-    """Returns each series' value by the series as it is written, of a text that prometheus_client reads and that has none twice."""
+    """Return the value of each series of an exposition, by the series as written.
+
+    prometheus_client must parse the text, and no series may be there twice.
+    """
     assert exposition == "" or exposition.endswith("\n")
     list(text_string_to_metric_families(exposition))
-    found = [
+    rows = [
         line.rpartition(" ") for line in exposition.split("\n") if line and not line.startswith("#")
     ]
-    values = {left: float(right) for left, _, right in found}
-    assert len(values) == len(found), "two samples of one series"
+    values = {left: float(right) for left, _, right in rows}
+    assert len(values) == len(rows), "two samples of one series"
     return values
 
 
 def wait_until(is_so: Callable[[], object], what: str) -> None:
-    """Waits for a condition."""
+    """Wait for a condition; fail after `DEADLINE_SECONDS`."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not is_so():
         assert time.monotonic() < deadline, f"waited in vain until {what}"
@@ -126,47 +135,47 @@ def wait_until(is_so: Callable[[], object], what: str) -> None:
 
 
 def interrupt(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Sends a signal once the process waits for something.
+    """Send a signal while the process is blocked in a system call.
 
-    Between Python's last look at the signals and the system call that waits there is a moment in which a signal is noted
-    and wakes nobody: the run would end when its wait does.
+    A signal that arrives between Python's check for signals and that system call would
+    be handled only after the call.
     """
     wait_until(lambda: _state(process.pid) == "S", "it waits")
     process.send_signal(number)
 
 
 def is_alive(pid: int) -> bool:
-    """Reports whether a process runs; one that has ended and was not reaped by its parent does not."""
+    """Whether a process runs; a zombie does not."""
     return _state(pid) not in {"", "Z", "X"}
 
 
 @contextmanager
 def noted_processes(box: Path) -> Generator[Path]:
-    """Gives a file for scripts to note their process ids in, and kills what is left of them."""
-    noted = box / "pids"
-    noted.touch()
+    """Make a file in which scripts log their process IDs; kill them at the end."""
+    pid_file = box / "pids"
+    pid_file.touch()
     try:
-        yield noted
+        yield pid_file
     finally:
-        for pid in pids_in(noted):
+        for pid in pids_in(pid_file):
             if is_alive(pid):
                 os.kill(pid, signal.SIGKILL)
 
 
-def pids_in(noted: Path) -> list[int]:
-    """Returns the process ids that scripts have noted."""
-    return [int(pid) for pid in noted.read_text().split()]
+def pids_in(pid_file: Path) -> list[int]:
+    """Return the process IDs that scripts have logged."""
+    return [int(pid) for pid in pid_file.read_text().split()]
 
 
-def have_ended(noted: Path) -> bool:
-    """Reports whether there were processes that noted themselves, and all have ended."""
-    pids = pids_in(noted)
+def have_ended(pid_file: Path) -> bool:
+    """Whether scripts have logged their process IDs, and all of them have ended."""
+    pids = pids_in(pid_file)
     return bool(pids) and not any(is_alive(pid) for pid in pids)
 
 
 @contextmanager
 def short_directory() -> Generator[Path]:
-    """Makes a directory whose path is short enough for a socket in it (108 bytes), and removes it."""
+    """Make a directory with a path short enough for a socket (108 bytes); remove it."""
     directory = Path(tempfile.mkdtemp(prefix="tsfc-", dir="/tmp"))
     try:
         yield directory
@@ -175,7 +184,10 @@ def short_directory() -> Generator[Path]:
 
 
 def tree(directory: Path) -> dict[str, bytes | None]:
-    """Returns what is in a directory: each regular file's content by its path, None for whatever is no regular file."""
+    """Return the contents of all files below a directory by path.
+
+    None stands for anything that is not a regular file.
+    """
     return {
         str(path.relative_to(directory)): path.read_bytes() if path.is_file() else None
         for path in sorted(directory.rglob("*"))
@@ -183,7 +195,10 @@ def tree(directory: Path) -> dict[str, bytes | None]:
 
 
 class Forked:
-    """Runs of tsfc that are forked from one process: ten times as fast as a start, and each can be killed at a step (`forked.py`)."""
+    """Runs of tsfc that are forked from one process (`forked.py`).
+
+    That is ten times as fast as a start, and a run can be killed at any step.
+    """
 
     def __init__(self, server: subprocess.Popen[str], directory: Path) -> None:
         self._server = server
@@ -196,7 +211,7 @@ class Forked:
         kill_at: int | None = None,
         log: Path | None = None,
     ) -> Ran:
-        """Runs tsfc to its end, or to its kill at a step; writes its steps into `log`."""
+        """Run tsfc to its end, or kill it at step `kill_at`; log its steps to `log`."""
         order = {
             "arguments": arguments,
             "path": str(programs or NO_PROGRAMS),
@@ -216,7 +231,7 @@ class Forked:
 
 @contextmanager
 def forked() -> Generator[Forked]:
-    """Starts the process from which runs are forked."""
+    """Start the process from which runs are forked."""
     script = Path(__file__).parent.parent / "shell" / "forked.py"
     with (
         short_directory() as directory,
@@ -236,7 +251,7 @@ def _argv(arguments: Sequence[str], around: str | None) -> list[str]:
 
 
 def _state(pid: int) -> str:
-    """Returns the letter that Linux has for what a process does; nothing where there is no such process."""
+    """Return the state letter of a process (proc(5)); empty if there is none."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):

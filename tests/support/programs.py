@@ -1,4 +1,4 @@
-"""Stand-ins for `tailscale` and `systemctl`: small scripts that note how they were called."""
+"""Fake `tailscale` and `systemctl`: shell scripts that log their calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 
 
 def program(directory: Path, name: str, body: str = "exit 0") -> Path:
-    """Writes a shell script that notes its arguments and then does `body`; it finds its tools where the tests do, whatever its PATH."""
+    """Write a shell script that logs its arguments and then runs `body`.
+
+    It has the PATH of the tests, whatever PATH its caller has.
+    """
     path = directory / name
     path.write_text(f"""#!/bin/sh
 PATH={shlex.quote(os.environ["PATH"])}
@@ -20,7 +23,7 @@ printf '%s\\n' "$*" >> {shlex.quote(str(_log(directory, name)))}
 
 
 def calls(directory: Path, name: str) -> list[str]:
-    """Returns the arguments of each call of a program, in the order of the calls."""
+    """Return the arguments of each call of a program, in order."""
     log = _log(directory, name)
     return log.read_text().splitlines() if log.exists() else []
 

@@ -1,4 +1,4 @@
-"""What the machine has to have for a test: without it the test is skipped and says so; where CI runs, it fails."""
+"""Programs that a test needs. Without them, it is skipped; on CI, it fails."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def require(missing: str | None) -> None:
-    """Ends the test where something is missing, which this says in one line."""
+    """End the test if `missing`, one line about what is missing, is not None."""
     if missing is not None:
         if os.environ.get("CI"):
             pytest.fail(missing)
@@ -17,8 +17,8 @@ def require(missing: str | None) -> None:
 
 
 def program(name: str, package: str) -> str:
-    """Returns the path of a program, of this Debian package; ends the test where there is none."""
-    found = shutil.which(name)
-    require(None if found else f"{name} is not on PATH; it is in the Debian package {package}")
-    assert found
-    return found
+    """Return the path of a program; end the test if the Debian package is missing."""
+    path = shutil.which(name)
+    require(None if path else f"{name} is not on PATH; it is in the Debian package {package}")
+    assert path
+    return path

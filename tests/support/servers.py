@@ -1,4 +1,4 @@
-"""LocalAPI servers that do as a test says, well or badly, on a real unix socket."""
+"""LocalAPI servers on a real Unix socket, with the behavior that a test needs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 DRIBBLE_SECONDS = 0.05
+"Time between the pieces of a slow response."
 
 
 class Request(NamedTuple):
-    """What a client asked, when, and over which connection."""
+    """A request of a client."""
 
     at: float
-    "Monotonic."
+    "Monotonic time of its arrival."
     method: str
     target: str
     headers: tuple[str, ...]
@@ -28,17 +29,20 @@ class Request(NamedTuple):
 
     @property
     def ip(self) -> str:
-        """Whom a ping is for."""
+        """The IP to ping."""
         return parse_qs(urlsplit(self.target).query)["ip"][0]
 
 
 Response = bytes | Iterator[bytes] | None
-"What goes over the wire before the connection is closed: at once, or bit by bit; None: nothing, and it stays open."
+"""Bytes to send before the connection is closed, at once or piece by piece.
+
+If None, nothing is sent and the connection stays open.
+"""
 Respond = Callable[[Request], Response]
 
 
 class Server:
-    """A server of one thread, whatever the number of connections. Use `serving`."""
+    """A server with one thread for any number of connections. Use `serving`."""
 
     def __init__(self, path: Path, respond: Respond) -> None:
         self.requests: list[Request] = []
@@ -58,7 +62,7 @@ class Server:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread and closes what is open."""
+        """End the thread and close all connections."""
         self._wake.send(b"x")
         self._thread.join()
         for connection in (*self._open, self._listener, self._wake, self._woken):
@@ -66,12 +70,12 @@ class Server:
         self._selector.close()
 
     def narrow(self) -> None:
-        """Lets one connection wait at most; from then on each is taken only now and then."""
+        """Shrink the backlog to one connection, and accept slowly from now on."""
         self._listener.listen(0)
         self._accept_pause = DRIBBLE_SECONDS / 5
 
     def pings(self) -> list[Request]:
-        """Returns the pings that were asked for, in their order."""
+        """Return the requests for pings, in order."""
         return [request for request in self.requests if "/ping?" in request.target]
 
     def _serve(self) -> None:
@@ -136,7 +140,7 @@ class Server:
 
 @contextmanager
 def serving(path: Path, respond: Respond) -> Generator[Server]:
-    """Serves on a unix socket while the block lasts."""
+    """Serve on a Unix socket until the block ends."""
     server = Server(path, respond)
     try:
         yield server
@@ -145,16 +149,16 @@ def serving(path: Path, respond: Respond) -> Generator[Server]:
 
 
 def http(body: bytes, code: str = "200 OK") -> bytes:
-    """Returns a whole HTTP answer."""
+    """Return a complete HTTP response."""
     return (
         f"HTTP/1.1 {code}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
         + body
     )
 
 
-def pong(**said: Any) -> bytes:
-    """Returns the answer to a ping, as tailscaled gives it."""
-    nothing = {
+def pong(**fields: Any) -> bytes:
+    """Return the HTTP response to a ping, as tailscaled sends it."""
+    defaults: dict[str, Any] = {
         "IP": "",
         "NodeIP": "",
         "NodeName": "",
@@ -165,7 +169,7 @@ def pong(**said: Any) -> bytes:
         "DERPRegionID": 0,
         "DERPRegionCode": "",
     }
-    return http(json.dumps(nothing | said).encode())
+    return http(json.dumps(defaults | fields).encode())
 
 
 DIRECT_PONG = pong(Endpoint="192.0.2.7:41641", LatencySeconds=0.012)
@@ -174,7 +178,7 @@ PEER_RELAY_PONG = pong(PeerRelay="192.0.2.9:7777:vni:1", LatencySeconds=0.025)
 
 
 def tailscaled(status: bytes, ping: Respond, usermetrics: bytes = b"") -> Respond:
-    """Returns how a tailscaled responds that has this status and these metrics, and answers pings like this."""
+    """Return the behavior of a tailscaled with this status, these metrics and pings."""
 
     def respond(request: Request) -> Response:
         if request.target.endswith("/status"):

@@ -1,4 +1,4 @@
-"""Statuses as tailscaled writes them, made up."""
+"""Made-up statuses, as tailscaled encodes them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ PATHS: dict[str, dict[str, Any]] = {
     "idle": {"Online": True, "Active": False},
     "offline": {"Online": False, "Active": False},
 }
-"The fields that make a peer's path."
+"Fields of a peer that give it this path."
 
 
 def peer(name: str, path: str = "direct", **fields: Any) -> dict[str, Any]:
-    """Returns a `PeerStatus` of the node `name` in our tailnet, on that path."""
+    """Return a `PeerStatus` of the peer `name` in the own tailnet, with this path."""
     usual: dict[str, Any] = {
         "ID": f"n{name}CNTRL",
         "HostName": name,
@@ -40,7 +40,7 @@ def peer(name: str, path: str = "direct", **fields: Any) -> dict[str, Any]:
 
 
 def status(*peers: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    """Returns a `Status` of a running node with these peers."""
+    """Return a `Status` of a running node with these peers."""
     usual: dict[str, Any] = {
         "Version": "1.102.3-t53a0d659a",
         "BackendState": "Running",
@@ -60,10 +60,10 @@ def status(*peers: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 
 def encoded(*peers: dict[str, Any], **fields: Any) -> bytes:
-    """Returns what `status` does, as tailscaled would send it."""
+    """Return such a status as JSON."""
     return json.dumps(status(*peers, **fields)).encode()
 
 
 def decoded(*peers: dict[str, Any], **fields: Any) -> Status:
-    """Returns what `status` does, as the core reads it."""
+    """Return such a status, decoded."""
     return decode(encoded(*peers, **fields)).unwrap()
