@@ -251,7 +251,7 @@ def test_no_age_is_negative(handshake: str, now: float) -> None:
 
 
 def test_the_info_metric_describes_a_peer_in_labels() -> None:
-    """Only in stable ones; endpoints, which change, are not among them."""
+    """All labels are stable: endpoints, which change, are not among them."""
     described = peer(
         "rpi3",
         ID="nABC",

@@ -99,6 +99,7 @@ def _node(status: Status) -> tuple[Family, ...]:
 
 
 def _peer_families(peers: tuple[Peer, ...], status: Status, now: float) -> tuple[Family, ...]:
+    # The families share one label dict per peer.
     labels = [{"peer": peer.name} for peer in peers]
     labelled = [(label, peer.status) for label, peer in zip(labels, peers, strict=True)]
 

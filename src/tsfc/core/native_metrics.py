@@ -28,8 +28,12 @@ def validated(raw: bytes) -> Result[str, Unusable]:
                 "is it the output of `tailscale metrics print`?"
             )
         )
+
+    # The job's own metrics follow on the next line.
     if text and not text.endswith("\n"):
         text += "\n"
+
+    # node_exporter rejects invalid text, and two HELP or TYPE of one metric.
     names = check(text)
     if isinstance(names, Failure):
         return Failure(

@@ -1,4 +1,4 @@
-"""Default paths. This module imports nothing, because `tsfc --help` needs it, too."""
+"""Default paths. This module must import nothing: `tsfc --help` loads it."""
 
 from __future__ import annotations
 

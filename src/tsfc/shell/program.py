@@ -70,6 +70,8 @@ def run(argv: Sequence[str], *, timeout: float) -> Result[Completed, TimedOut | 
             child = start(argv, children, stderr=subprocess.PIPE)
         except OSError as error:
             return Failure(StartError(error.strerror or str(error)))
+
+        # Read both streams to their ends. A descendant may hold them open.
         outputs, unfinished = collect(
             [stream.fileno() for stream in (child.stdout, child.stderr) if stream],
             deadline=deadline,
@@ -79,6 +81,8 @@ def run(argv: Sequence[str], *, timeout: float) -> Result[Completed, TimedOut | 
             return Failure(StartError(f"it printed more than {OUTPUT_LIMIT // 2**20} MiB"))
         if unfinished:
             return Failure(TimedOut(timeout))
+
+        # A program may close its streams long before it ends.
         status = child.wait(max(0.0, deadline - time.monotonic()))
         return Success(Completed(status, bytes(stdout), bytes(stderr)))
     except subprocess.TimeoutExpired:
@@ -118,6 +122,8 @@ def collect(
         for descriptor in descriptors:
             selector.register(descriptor, selectors.EVENT_READ)
         unfinished = set(descriptors)
+
+        # Wait in slices, so that a signal is handled soon.
         while (
             unfinished and total <= OUTPUT_LIMIT and (remaining := deadline - time.monotonic()) > 0
         ):

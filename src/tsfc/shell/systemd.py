@@ -71,6 +71,8 @@ def ask_for_restart(unit: str, path: str) -> Outcome:
     action = f"asking for a restart of {unit} over {path}"
     deadline = time.monotonic() + TIMEOUT_SECONDS
     response = bytearray()
+
+    # Connect, and wait for the response.
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connect(connection, path, deadline)
@@ -85,6 +87,8 @@ def ask_for_restart(unit: str, path: str) -> Outcome:
             f"{action}: {error.strerror or error}; "
             "see `systemctl status tailscale-watchdog-restart.socket`, and check --restart-socket"
         )
+
+    # Any response but `done` is the helper's error.
     if bytes(response) == DONE:
         return Done()
     detail = (

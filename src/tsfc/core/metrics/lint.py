@@ -95,11 +95,14 @@ def _order_problem(parts: Iterable[re.Match[str]]) -> str | None:
     metrics: set[str] = set()
     current = None
     for part in parts:
+        # All lines of a metric must follow each other.
         metric = _metric_of(part["name"], metrics, types)
         if metric != current and metric in metrics:
             return f"the lines of {metric} are not in one block"
         current = metric
         metrics.add(metric)
+
+        # HELP and TYPE must be there at most once, TYPE before the samples.
         if part.re is _SAMPLE:
             sampled.add(metric)
             continue

@@ -73,14 +73,14 @@ class PeerStatus(Struct, frozen=True, kw_only=True):
     last_seen: Timestamp = field(default=ZERO_TIME, name="LastSeen")
     """Time when the control server last saw the peer.
 
-    The zero time if the peer is online, or if the node may not know.
+    The zero time if the peer is online, or if the node is not permitted to know.
     """
     key_expiry: Timestamp | None = field(default=None, name="KeyExpiry")
     "Time when the node key expires; None if expiry is disabled, as for tagged nodes."
     online: bool = field(default=False, name="Online")
     """Whether the control server considers the peer online.
 
-    Minutes late; also false if the node may not know.
+    Changes with a delay of minutes. False if the node is not permitted to know.
     """
     exit_node: bool = field(default=False, name="ExitNode")
     "Whether the peer is the exit node in use."

@@ -16,7 +16,7 @@ from tsfc.shell.tailscaled.source import Cli
 DEFAULT_TIMEOUT_SECONDS = 5.0
 "Default timeout of a ping in `tailscale ping` (`cmd/tailscale/cli/ping.go`)."
 _SLACK_SECONDS = 5.0
-"Time that `tailscale ping` may need in addition, to start and to get the status."
+"Extra time for `tailscale ping` to start and to get the status."
 
 
 def ping_all(source: Cli, pings: tuple[Ping, ...], *, count: int, timeout: float) -> Round:

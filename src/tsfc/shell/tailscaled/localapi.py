@@ -45,6 +45,8 @@ def call(path: str, method: str, target: str, *, timeout: float) -> Result[bytes
     action = f"asking tailscaled for {target.rpartition('/')[2]} over {path}"
     deadline = time.monotonic() + timeout
     received = bytearray()
+
+    # Exchange the bytes; a response ends with the stream.
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connect(connection, path, deadline)
@@ -67,6 +69,7 @@ def call(path: str, method: str, target: str, *, timeout: float) -> Result[bytes
         )
     except OSError as error:
         return Failure(_connection_fault(action, error, received=bool(received)))
+
     return response_body(action, bytes(received))
 
 
@@ -99,8 +102,8 @@ def response_body(action: str, received: bytes) -> Result[bytes, Fault]:
 
     `action` is the beginning of the error line: what the request was for.
     """
+    # Parse the response. HTTPResponse needs a socket only to make a file of it.
     try:
-        # HTTPResponse needs a socket only to make a file of it.
         response = HTTPResponse(cast("socket.socket", _Received(received)))
         response.begin()
         body = response.read()
@@ -119,6 +122,8 @@ def response_body(action: str, received: bytes) -> Result[bytes, Fault]:
                 "check that --socket is tailscaled's socket"
             )
         )
+
+    # Quote the error that tailscaled sent.
     if response.status != HTTPStatus.OK:
         reason = one_line(response.reason, 60)
         text = one_line(body[:1000].decode(errors="replace"))

@@ -80,6 +80,7 @@ def _output(argv: tuple[str, ...], *, timeout: float) -> Result[bytes, Fault]:
     """
     from tsfc.shell import program  # noqa: PLC0415 - most runs start no program
 
+    # Run the CLI; tailscaled is down if it hangs.
     action = f"running `{' '.join(argv)}`"
     result = program.run(argv, timeout=timeout)
     if isinstance(result, Failure):
@@ -99,6 +100,8 @@ def _output(argv: tuple[str, ...], *, timeout: float) -> Result[bytes, Fault]:
                         "install Tailscale, or set --tailscale to the path of the program"
                     )
                 )
+
+    # The exit status alone does not tell why the CLI failed, but its message does.
     completed = result.unwrap()
     if completed.status == 0:
         return Success(completed.stdout)
