@@ -1,9 +1,11 @@
-"""tsfc: see, and keep alive, the peer-to-peer paths of a Tailscale node.
+"""Monitor the paths of a Tailscale node to its peers, and keep them direct.
 
-The folders are the architecture, and imports point one way:
+Functional core, imperative shell. Imports point one way:
 
-- ``core`` decides. Pure functions from (status, previous state, now) to (metrics, new state, effects).
-- ``shell`` acts. Sockets, programs, the clock, files, systemd; one path through each, and nothing is decided there.
-- ``offline`` plays recordings, with the same core and no daemon.
-- ``cli`` reads the command line and starts one of them.
+- ``core`` decides: pure functions from status, state and time to metrics and effects.
+- ``shell`` acts: sockets, programs, the clock, files and systemd. It decides nothing.
+- ``offline`` records captures, and runs the core on captures and simulated tailnets.
+- ``view`` shows the peers and the watchdog's verdicts to people.
+- ``units`` prints, installs and removes the systemd units of the jobs.
+- ``cli`` parses the command line and starts one of them.
 """

@@ -1,4 +1,4 @@
-"""``python -m tsfc``."""
+"""Entry point of ``python -m tsfc``."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,43 +16,37 @@ from support.statuses import encoded, peer
 from tsfc.cli import main as cli
 from tsfc.core.watchdog.policy import ThresholdPolicy
 
-COMMANDS = ["exporter", "native-metrics", "keepalive", "watchdog", "stand-in"]
-
 
 @pytest.mark.parametrize(
-    ("arguments", "error"),
+    ("arguments", "says"),
     [
-        pytest.param([], "the following arguments are required: COMMAND", id="no arguments"),
-        pytest.param(["reboot"], "invalid choice: 'reboot'", id="an unknown command"),
-        pytest.param(
-            ["exporter", "--what"], "unrecognized arguments: --what", id="an unknown option"
-        ),
+        pytest.param([], "the following arguments are required: COMMAND", id="no command"),
+        pytest.param(["reboot"], "invalid choice: 'reboot'", id="unknown command"),
+        pytest.param(["exporter", "--what"], "unrecognized arguments: --what", id="unknown option"),
         pytest.param(
             ["exporter", "--sock", "/s"],
             "unrecognized arguments: --sock /s",
-            id="an abbreviated option",
+            id="abbreviated option",
         ),
-        pytest.param(["--vers"], "", id="an abbreviated option before the command"),
-        pytest.param(["exporter", "here"], "unrecognized arguments: here", id="an extra argument"),
+        pytest.param(["--vers"], "", id="abbreviated option of the program"),
+        pytest.param(["exporter", "here"], "unrecognized arguments: here", id="extra argument"),
         pytest.param(
-            ["exporter", "--socket"],
-            "argument --socket: expected one argument",
-            id="a missing value",
+            ["exporter", "--socket"], "argument --socket: expected one argument", id="missing value"
         ),
         pytest.param(
             ["exporter", "--source", "http"],
             "argument --source: invalid choice: 'http'",
-            id="an unknown source",
+            id="unknown source",
         ),
         pytest.param(
             ["exporter", "--metrics-file", "f"],
             "unrecognized arguments",
-            id="an option of another job",
+            id="option of another job",
         ),
         pytest.param(
             ["exporter", "a\nb\n\nc"],
             "unrecognized arguments: a b c",
-            id="an argument of several lines",
+            id="argument with newlines",
         ),
         *(
             pytest.param(
@@ -103,7 +98,7 @@ COMMANDS = ["exporter", "native-metrics", "keepalive", "watchdog", "stand-in"]
         pytest.param(
             ["stand-in", "--socket=s"],
             "one of the arguments --capture --scenario is required",
-            id="stand-in without input",
+            id="stand-in without content",
         ),
         *(
             pytest.param(
@@ -116,16 +111,22 @@ COMMANDS = ["exporter", "native-metrics", "keepalive", "watchdog", "stand-in"]
     ],
 )
 def test_a_usage_error_is_one_line_and_exit_status_2(
-    capfd: pytest.CaptureFixture[str], arguments: list[str], error: str
+    capfd: pytest.CaptureFixture[str], arguments: list[str], says: str
 ) -> None:
     status = inside(*arguments)
     out, err = capfd.readouterr()
     assert (status, out) == (2, "")
     assert re.fullmatch(r"tsfc(?: [a-z-]+)?: .*; see `tsfc(?: [a-z-]+)? --help`\n", err)
-    assert error in err
+    assert says in err
 
 
-def test_a_process_with_a_usage_error_exits_with_2() -> None:
+def test_each_command_is_defined_in_its_module_only() -> None:
+    modules = {name: import_module(f"tsfc.cli.{name}") for name in cli.COMMANDS.values()}
+    defined = [(command, name) for name in modules for command in modules[name].COMMANDS]
+    assert sorted(defined) == sorted(cli.COMMANDS.items())
+
+
+def test_a_process_reports_a_usage_error_like_main() -> None:
     assert run("exporter", "--socket") == (
         2,
         "",
@@ -134,7 +135,7 @@ def test_a_process_with_a_usage_error_exits_with_2() -> None:
 
 
 @pytest.mark.parametrize("number", ["0", "1000000000"])
-def test_numbers_at_their_limits_are_accepted(
+def test_the_smallest_and_the_largest_number_are_accepted(
     capfd: pytest.CaptureFixture[str], box: Path, number: str
 ) -> None:
     (box / "status.json").write_bytes(encoded(peer("a", "derp")))
@@ -154,12 +155,12 @@ def test_numbers_at_their_limits_are_accepted(
     assert capfd.readouterr().out == "DETECTED: a transitioned to relay\n"
 
 
-def test_the_version_is_the_installed_one() -> None:
+def test_version_prints_the_installed_version() -> None:
     assert run("--version") == (0, f"tsfc {version('tsfc')}\n", "")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_with_its_defaults(
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_the_help_of_every_command_shows_its_defaults(
     capfd: pytest.CaptureFixture[str], command: str
 ) -> None:
     assert inside(command, "--help") == 0
@@ -168,8 +169,8 @@ def test_every_command_has_help_with_its_defaults(
     assert "%(" not in out
 
 
-def test_the_watchdog_s_defaults_are_the_documented_policy() -> None:
-    """The command line repeats them, so that `--help` does not load the core."""
+def test_the_policy_options_default_to_the_default_policy() -> None:
+    """The command line repeats the defaults: `--help` need not import the core."""
     options = cli._parse(["watchdog"])
     assert (
         ThresholdPolicy(
@@ -179,31 +180,31 @@ def test_the_watchdog_s_defaults_are_the_documented_policy() -> None:
     )
 
 
-def test_the_help_lists_all_commands(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_help_of_the_program_lists_all_commands(capfd: pytest.CaptureFixture[str]) -> None:
     assert inside("--help") == 0
     out = capfd.readouterr().out
-    assert [command for command in COMMANDS if f"\n    {command}" not in out] == []
+    assert [command for command in cli.COMMANDS if f"\n    {command}" not in out] == []
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["watchdog", "--help"], ["--version"]])
 @pytest.mark.parametrize(("streams", "status"), [("> /dev/full", 1), (">&-", 0), (">&- 2>&-", 0)])
-def test_help_without_a_usable_stream_causes_no_traceback(
+def test_help_to_an_unwritable_stream_fails_without_a_traceback(
     arguments: list[str], streams: str, status: int
 ) -> None:
     assert run(*arguments, around=f'exec "$@" {streams}') == (status, "", "")
 
 
 @pytest.mark.parametrize("streams", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-", "2> /dev/full"])
-def test_a_usage_error_without_a_usable_stream_has_an_exit_status(streams: str) -> None:
+def test_a_usage_error_to_an_unwritable_stream_still_sets_the_exit_status(streams: str) -> None:
     ran = run("exporter", "--what", around=f'exec "$@" {streams}')
     assert (ran.status in {1, 2}, ran.stdout, ran.stderr) == (True, "", "")
 
 
 @pytest.mark.parametrize("streams", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_job_with_closed_standard_streams_keeps_its_output_out_of_its_files(
+def test_a_job_with_closed_standard_streams_does_not_print_into_its_files(
     box: Path, streams: str
 ) -> None:
-    """No file that it opens takes the place of standard output."""
+    """No metrics file, lock or socket becomes descriptor 0, 1 or 2."""
     (box / "status.json").write_bytes(encoded(peer("a", "derp")))
     options = (
         "--status-file",
@@ -220,7 +221,7 @@ def test_a_job_with_closed_standard_streams_keeps_its_output_out_of_its_files(
     assert (box / "state" / ".lock").read_bytes() == b""
 
 
-def test_a_closed_standard_input_is_a_one_line_error(box: Path) -> None:
+def test_reading_the_status_from_a_closed_standard_input_is_one_error(box: Path) -> None:
     ran = run(
         "exporter",
         "--status-file",
@@ -234,7 +235,7 @@ def test_a_closed_standard_input_is_a_one_line_error(box: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("job", ["exporter", "watchdog"])
-def test_a_signal_ends_a_hanging_job_in_one_line(
+def test_a_signal_ends_a_hanging_job_with_one_line(
     box: Path, job: str, number: signal.Signals
 ) -> None:
     with serving(box / "s", lambda _: None) as server:
@@ -250,7 +251,7 @@ def test_a_signal_ends_a_hanging_job_in_one_line(
             str(box / "a.prom"),
         )
         with started(job, *options, *state) as process:
-            wait_until(lambda: server.requests, "it waits for a response")
+            wait_until(lambda: server.requests, "the job waits for a response")
             interrupt(process, number)
             assert ended(process) == (
                 128 + number,
@@ -279,7 +280,7 @@ def test_an_ignored_signal_stays_ignored(box: Path) -> None:
             around="trap '' HUP; exec \"$@\"",
         ) as process,
     ):
-        wait_until(lambda: server.requests, "it waits for a response")
+        wait_until(lambda: server.requests, "the job waits for a response")
         interrupt(process, signal.SIGHUP)
         ran = ended(process)
     assert (ran.status, len(complaints("exporter", ran))) == (0, 1)

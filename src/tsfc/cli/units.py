@@ -12,6 +12,7 @@ from collections.abc import Callable
 from returns.result import Failure
 
 import tsfc
+from tsfc.cli.common import Command
 from tsfc.shell.console import print_error
 from tsfc.units import install as units
 from tsfc.units.table import (
@@ -202,3 +203,8 @@ def _checked(table: Table, name: str) -> Callable[[str], str]:
         return seen.unwrap()
 
     return value
+
+
+COMMANDS = {
+    "units": Command("Print, install or remove the systemd units of the jobs", add_arguments, start)
+}

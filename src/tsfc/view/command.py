@@ -35,7 +35,7 @@ class Options(Struct, frozen=True):
     watchdog_metrics: str
     is_pinging: bool = False
     ping_timeout: float = 5.0
-    watch: float | None = None
+    refresh_seconds: float | None = None
     "Seconds from one drawing to the next; None for a single one."
     is_json: bool = False
 
@@ -46,18 +46,18 @@ def run(common: RunOptions, options: Options) -> int:
         looked = _look(PEERS, common, options)
         if isinstance(looked, Failure):
             print_error(PEERS, looked.failure())
-            if options.watch is None:
+            if options.refresh_seconds is None:
                 return 1
         else:
             shown = looked.unwrap()
             write_out(
                 document.encoded(shown)
                 if options.is_json
-                else _drawn(shown, is_again=options.watch is not None)
+                else _drawn(shown, is_again=options.refresh_seconds is not None)
             )
-        if options.watch is None:
+        if options.refresh_seconds is None:
             return 0
-        time.sleep(options.watch)
+        time.sleep(options.refresh_seconds)
 
 
 def explain(common: RunOptions, options: Options, peer: str) -> int:

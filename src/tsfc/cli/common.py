@@ -1,0 +1,137 @@
+"""Shared by several commands: the form of a command, and common options."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace, _ArgumentGroup
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from tsfc.cli import values
+from tsfc.shell import defaults
+
+if TYPE_CHECKING:
+    from tsfc.core.watchdog.policy import ThresholdPolicy
+    from tsfc.shell.tailscaled.observe import RunOptions
+
+
+class Command(NamedTuple):
+    """A command of the program."""
+
+    summary: str
+    "Imperative without a period, for `tsfc --help` and the command's own help."
+    add_options: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace], int]
+    "Run the command with its parsed options, and return the exit status."
+
+
+def add_source(parser: ArgumentParser, *, has_status_file: bool = True) -> None:
+    """Add the options that say how to query tailscaled."""
+    group = parser.add_argument_group("source")
+    group.add_argument(
+        "--socket",
+        metavar="PATH",
+        help=f"socket of tailscaled's LocalAPI (default: {defaults.SOCKET})",
+    )
+    group.add_argument(
+        "--source",
+        choices=("auto", "localapi", "cli"),
+        default="auto",
+        help="query the LocalAPI, or run the `tailscale` CLI; auto runs the CLI only if the "
+        "socket is unavailable (default: %(default)s)",
+    )
+    group.add_argument(
+        "--tailscale",
+        metavar="PROGRAM",
+        help="path of the `tailscale` CLI (default: search $PATH)",
+    )
+    group.add_argument(
+        "--timeout",
+        type=values.seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="timeout for each call to tailscaled (default: %(default)g)",
+    )
+    if has_status_file:
+        group.add_argument(
+            "--status-file",
+            metavar="FILE",
+            help="read the status from FILE, or from standard input if FILE is -",
+        )
+    group.add_argument(
+        "--now",
+        type=values.unix_time,
+        metavar="SECONDS",
+        help="Unix time to use instead of the system clock",
+    )
+    parser.set_defaults(
+        status_file=None, metrics_file=None, metrics_path=None, default_metrics_path=None
+    )
+
+
+def add_metrics_path(parser: ArgumentParser, *, default: str | None) -> None:
+    """Add the option for the metrics of a job, which go nowhere by default if None."""
+    parser.add_argument_group("output").add_argument(
+        "--metrics-path",
+        metavar="PATH",
+        help="write the metrics to PATH, or to standard output if PATH is - "
+        f"(default: {default or 'do not write them'})",
+    )
+    parser.set_defaults(default_metrics_path=default)
+
+
+def add_policy(parser: ArgumentParser) -> _ArgumentGroup:
+    """Add the options of the watchdog's policy, and return their group.
+
+    The defaults repeat those of `ThresholdPolicy`: `--help` need not import the core.
+    """
+    group = parser.add_argument_group("policy")
+    group.add_argument(
+        "--max-relay-seconds",
+        type=values.integer,
+        default=600,
+        metavar="SECONDS",
+        help="restart tailscaled if a peer is on relay for longer (default: %(default)s)",
+    )
+    group.add_argument(
+        "--cooldown-seconds",
+        type=values.integer,
+        default=600,
+        metavar="SECONDS",
+        help="minimum time between two restarts (default: %(default)s)",
+    )
+    group.add_argument(
+        "--exclude-peer",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="never restart tailscaled because of this peer; can be repeated",
+    )
+    return group
+
+
+def run_options(options: Namespace) -> RunOptions:
+    """Options that every job has."""
+    from tsfc.shell.tailscaled.observe import RunOptions
+
+    path: str | None = options.metrics_path
+    return RunOptions(
+        source=options.source,
+        socket=options.socket,
+        tailscale=options.tailscale,
+        timeout=options.timeout,
+        status_file=options.status_file,
+        metrics_file=options.metrics_file,
+        now=options.now,
+        metrics_path=options.default_metrics_path if path is None else path,
+    )
+
+
+def policy(options: Namespace) -> ThresholdPolicy:
+    """Policy of the watchdog."""
+    from tsfc.core.watchdog.policy import ThresholdPolicy
+
+    return ThresholdPolicy(
+        max_relay_seconds=options.max_relay_seconds,
+        cooldown_seconds=options.cooldown_seconds,
+        excluded=frozenset(options.exclude_peer),
+    )

@@ -1,0 +1,143 @@
+"""The commands exporter, native-metrics, keepalive and watchdog."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from tsfc.cli import values
+from tsfc.cli.common import (
+    Command,
+    add_metrics_path,
+    add_policy,
+    add_source,
+    policy,
+    run_options,
+)
+from tsfc.shell import defaults
+
+
+def _add_exporter(parser: ArgumentParser) -> None:
+    add_source(parser)
+    add_metrics_path(parser, default=defaults.EXPORTER_PATH)
+
+
+def _exporter(options: Namespace) -> int:
+    from tsfc.shell import oneshot, textfile
+    from tsfc.shell.host import System
+    from tsfc.shell.jobs import exporter
+
+    system = System("exporter", run_options(options))
+
+    def last_exposition() -> str:
+        return textfile.read_previous(system.options.metrics_path)
+
+    return oneshot.run(system, lambda host: exporter.run(host, last_exposition=last_exposition))
+
+
+def _add_native_metrics(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--metrics-file",
+        metavar="FILE",
+        help="read tailscaled's metrics from FILE, or from standard input if FILE is -",
+    )
+    add_source(parser, has_status_file=False)
+    add_metrics_path(parser, default=defaults.NATIVE_METRICS_PATH)
+
+
+def _native_metrics(options: Namespace) -> int:
+    from tsfc.shell import oneshot
+    from tsfc.shell.host import System
+    from tsfc.shell.jobs import native_metrics
+
+    return oneshot.run(System("native-metrics", run_options(options)), native_metrics.run)
+
+
+def _add_keepalive(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--count",
+        type=values.positive_integer,
+        default=3,
+        metavar="N",
+        help="maximum number of pings per peer (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--ping-timeout",
+        type=values.seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="timeout for each ping (default: %(default)g)",
+    )
+    add_source(parser)
+    add_metrics_path(parser, default=None)
+
+
+def _keepalive(options: Namespace) -> int:
+    from tsfc.shell import oneshot
+    from tsfc.shell.host import System
+    from tsfc.shell.jobs import keepalive
+
+    return oneshot.run(
+        System("keepalive", run_options(options)),
+        lambda host: keepalive.run(host, count=options.count, ping_timeout=options.ping_timeout),
+    )
+
+
+def _add_watchdog(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--state-dir",
+        default=defaults.STATE_DIR,
+        metavar="DIR",
+        help="directory of the state (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--unit",
+        type=values.unit_name,
+        default="tailscaled.service",
+        metavar="UNIT",
+        help="systemd unit to restart (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--restart-socket",
+        metavar="PATH",
+        help="ask the privileged helper on this socket to restart the unit, instead of "
+        "running systemctl",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the decisions, but save no state and restart nothing; write metrics only "
+        "if --metrics-path is given",
+    )
+    add_policy(parser)
+    add_source(parser)
+    add_metrics_path(parser, default=defaults.WATCHDOG_PATH)
+
+
+def _watchdog(options: Namespace) -> int:
+    from msgspec.structs import replace
+
+    from tsfc.shell import oneshot
+    from tsfc.shell.host import DryRun, System
+
+    host_type, settings = System, run_options(options)
+    if options.dry_run:
+        # A dry run must not replace the metrics of the real watchdog.
+        host_type, settings = DryRun, replace(settings, metrics_path=options.metrics_path)
+    host = host_type("watchdog", settings, options.unit, options.restart_socket)
+    return oneshot.watchdog(host, state_dir=options.state_dir, policy=policy(options))
+
+
+COMMANDS = {
+    "exporter": Command(
+        "Write per-peer metrics from tailscaled's status", _add_exporter, _exporter
+    ),
+    "native-metrics": Command(
+        "Write tailscaled's own metrics", _add_native_metrics, _native_metrics
+    ),
+    "keepalive": Command(
+        "Ping all online peers to keep NAT mappings open", _add_keepalive, _keepalive
+    ),
+    "watchdog": Command(
+        "Restart tailscaled when a peer is stuck on relay", _add_watchdog, _watchdog
+    ),
+}

@@ -1,0 +1,93 @@
+"""Types of option values, for `type=` of argparse.
+
+Each function parses a value, or raises `ArgumentTypeError` if it is invalid.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from argparse import ArgumentTypeError
+
+MAX_UNIX_TIME = 253402300799
+"The last second of the year 9999."
+
+
+def seconds(text: str) -> float:
+    """Duration in seconds, from a millisecond to a day."""
+    return _number(text, 0.001, 86400, "a number of seconds from 0.001 to 86400")
+
+
+def days(text: str) -> float:
+    """Duration in days, at most ten years."""
+    return _number(text, 0.001, 3660, "a number of days from 0.001 to 3660")
+
+
+def span(text: str) -> float:
+    """Seconds in a time span such as `10s`, `5min`, `1h`, `7d` or `30` (seconds)."""
+    match = re.fullmatch(r"([0-9.]{1,12}) *([a-z]*)", text)
+    unit = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86400}.get(match[2]) if match else None
+    if match is None or unit is None:
+        raise ArgumentTypeError(f"{text!r} is not a time span such as 10s, 5min, 1h or 7d")
+    return _number(match[1], 0.001, 1e9, "a number") * unit
+
+
+def unix_time(text: str) -> float:
+    """Unix time in seconds."""
+    return _number(text, 0, MAX_UNIX_TIME, "a Unix time in seconds")
+
+
+def time(text: str) -> float:
+    """Unix time of an ISO 8601 time (UTC without an offset), or a Unix time itself."""
+    from datetime import UTC, datetime
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        what = "a Unix time in seconds, or a time such as 2026-11-25T06:30:00Z"
+        return _number(text, 0, MAX_UNIX_TIME, what)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def size(text: str) -> int:
+    """Number of bytes in a size such as `500k`, `100M` or `2G`."""
+    from tsfc.offline.capture import record
+
+    number = record.size(text)
+    if number is None:
+        raise ArgumentTypeError(f"{text!r} is not a size such as 500k, 100M or 2G")
+    return number
+
+
+def speed(text: str) -> float:
+    """Factor by which time runs faster."""
+    return _number(text, 0.001, 1e6, "a number from 0.001 to 1000000")
+
+
+def integer(text: str, low: int = 0) -> int:
+    """Integer from `low` to a billion, in ASCII digits."""
+    if not (text.isascii() and text.isdigit() and low <= int(text[:11]) <= 10**9):
+        raise ArgumentTypeError(f"{text!r} is not an integer from {low} to 1000000000")
+    return int(text)
+
+
+def positive_integer(text: str) -> int:
+    """Integer from 1 to a billion, in ASCII digits."""
+    return integer(text, low=1)
+
+
+def unit_name(text: str) -> str:
+    """Name of a systemd unit."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9:_.@\\-]*", text):
+        raise ArgumentTypeError(f"{text!r} is not the name of a systemd unit")
+    return text
+
+
+def _number(text: str, low: float, high: float, what: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not low <= number <= high:  # false for NaN, too
+        raise ArgumentTypeError(f"{text!r} is not {what}")
+    return number

@@ -1,0 +1,85 @@
+"""The commands peers and explain."""
+
+from __future__ import annotations
+
+import gc
+from argparse import ArgumentParser, Namespace
+
+from tsfc.cli import values
+from tsfc.cli.common import Command, add_source, run_options
+from tsfc.shell import defaults
+
+
+def _add_peers(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--ping", action="store_true", help="ping each peer once, and show the latency"
+    )
+    parser.add_argument(
+        "--ping-timeout",
+        type=values.seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="timeout for each ping (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=values.seconds,
+        const=2.0,
+        metavar="SECONDS",
+        help="refresh every SECONDS (default: %(const)g)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("text", "json"),
+        default="text",
+        help="format of the output (default: %(default)s)",
+    )
+    _add_view_source(parser)
+
+
+def _peers(options: Namespace) -> int:
+    from tsfc.view import command
+
+    gc.enable()  # with --watch, the process keeps running
+    return command.run(
+        run_options(options),
+        command.Options(
+            watchdog_metrics=options.watchdog_metrics,
+            is_pinging=options.ping,
+            ping_timeout=options.ping_timeout,
+            refresh_seconds=options.watch,
+            is_json=options.format == "json",
+        ),
+    )
+
+
+def _add_explain(parser: ArgumentParser) -> None:
+    parser.add_argument("peer", metavar="PEER", help="name of the peer, as in `tsfc peers`")
+    _add_view_source(parser)
+
+
+def _explain(options: Namespace) -> int:
+    from tsfc.view import command
+
+    return command.explain(
+        run_options(options), command.Options(options.watchdog_metrics), options.peer
+    )
+
+
+def _add_view_source(parser: ArgumentParser) -> None:
+    add_source(parser)
+    parser.add_argument_group("watchdog").add_argument(
+        "--watchdog-metrics",
+        default=defaults.WATCHDOG_PATH,
+        metavar="PATH",
+        help="metrics file of the watchdog, which has its state (default: %(default)s)",
+    )
+
+
+COMMANDS = {
+    "peers": Command(
+        "Show the path of each peer, and what the watchdog will do about it", _add_peers, _peers
+    ),
+    "explain": Command("Explain the watchdog's verdict on one peer", _add_explain, _explain),
+}
