@@ -1,1 +1,1 @@
-"""For people who look: what tailscaled shows, beside what the watchdog makes of it. The decisions are the core's."""
+"""Views of a node for people: its peers, their paths and the watchdog's verdicts."""

@@ -1,4 +1,4 @@
-"""`tsfc peers` and `tsfc explain`: who is on which path, since when, and what the watchdog will do about it."""
+"""The commands `tsfc peers` and `tsfc explain`: query, ping, print, and refresh."""
 
 from __future__ import annotations
 
@@ -20,112 +20,111 @@ from tsfc.shell.console import STDOUT, print_error, write_out
 from tsfc.shell.host import System
 from tsfc.shell.tailscaled.observe import RunOptions, observe
 from tsfc.view import document, sentences, table
-from tsfc.view.model import View, view
+from tsfc.view.model import View, make_view
 
 PEERS, EXPLAIN = "peers", "explain"
-LIMIT = 64 * 2**20
-"Bytes of the watchdog's metrics; ten thousand peers make four million."
+SNAPSHOT_LIMIT = 64 * 2**20
+"Bytes. The snapshot of 10,000 peers on relay has 0.5 MB."
 CLEAR = "\x1b[H\x1b[2J"
-"Moves to the top of a terminal and clears it (ECMA-48: CUP, ED)."
+"Moves the cursor to the top left and clears the terminal (ECMA-48: CUP, ED)."
 
 
 class Options(Struct, frozen=True):
-    """What it is told on the command line, beside what every job is told."""
+    """Options of these commands, in addition to those of all jobs."""
 
     watchdog_metrics: str
+    "Path of the watchdog's metrics."
     is_pinging: bool = False
     ping_timeout: float = 5.0
+    "Seconds."
     refresh_seconds: float | None = None
-    "Seconds from one drawing to the next; None for a single one."
+    "None: print once."
     is_json: bool = False
 
 
 def run(common: RunOptions, options: Options) -> int:
-    """Shows the peers; returns the exit status."""
-    while True:
-        looked = _look(PEERS, common, options)
-        if isinstance(looked, Failure):
-            print_error(PEERS, looked.failure())
-            if options.refresh_seconds is None:
-                return 1
-        else:
-            shown = looked.unwrap()
-            write_out(
-                document.encoded(shown)
-                if options.is_json
-                else _drawn(shown, is_again=options.refresh_seconds is not None)
-            )
-        if options.refresh_seconds is None:
-            return 0
+    """Print the peers, once or until terminated, and return the exit status."""
+    exit_status = _print_peers(common, options)
+    while options.refresh_seconds is not None:
         time.sleep(options.refresh_seconds)
+        _print_peers(common, options)
+    return exit_status
 
 
 def explain(common: RunOptions, options: Options, peer: str) -> int:
-    """Explains one peer; returns the exit status."""
-    looked = _look(EXPLAIN, common, options)
-    if isinstance(looked, Failure):
-        print_error(EXPLAIN, looked.failure())
+    """Print the sentences about one peer, and return the exit status."""
+    view = _view(EXPLAIN, common, options)
+    lines = view if isinstance(view, Failure) else sentences.explain(view.unwrap(), peer)
+    if isinstance(lines, Failure):
+        print_error(EXPLAIN, lines.failure())
         return 1
-    explained = sentences.explained(looked.unwrap(), peer)
-    if isinstance(explained, Failure):
-        print_error(EXPLAIN, explained.failure())
-        return 1
-    write_out("".join(f"{line}\n" for line in explained.unwrap()))
+    write_out("".join(f"{line}\n" for line in lines.unwrap()))
     return 0
 
 
-def _look(tool: str, common: RunOptions, options: Options) -> Result[View, str]:
+def _print_peers(common: RunOptions, options: Options) -> int:
+    view = _view(PEERS, common, options)
+    if isinstance(view, Failure):
+        print_error(PEERS, view.failure())
+        return 1
+    if options.is_json:
+        write_out(document.encode(view.unwrap()))
+    else:
+        write_out(_text(view.unwrap(), is_refreshed=options.refresh_seconds is not None))
+    return 0
+
+
+def _text(view: View, *, is_refreshed: bool) -> str:
+    if not os.isatty(STDOUT):
+        return table.render(view, is_terminal=False)
+    if not is_refreshed:
+        return table.render(view, is_terminal=True)
+    height = os.get_terminal_size(STDOUT).lines
+    return CLEAR + table.render(view, is_terminal=True, height=height)
+
+
+def _view(tool: str, common: RunOptions, options: Options) -> Result[View, str]:
     observed = observe(common)
     if isinstance(observed, Failure):
         return Failure(observed.failure().detail)
     status = observed.unwrap()
-    memory = _memory(options.watchdog_metrics)
-    latencies = _latencies(tool, common, status, options.ping_timeout) if options.is_pinging else {}
-    unread = (memory.failure(),) if isinstance(memory, Failure) else ()
-    known = None if isinstance(memory, Failure) else memory.unwrap()
+    snapshot = _snapshot(options.watchdog_metrics)
+    has_snapshot = not isinstance(snapshot, Failure)
+    results = _ping(tool, common, status, options.ping_timeout) if options.is_pinging else {}
     return Success(
-        view(
+        make_view(
             status,
-            known,
+            snapshot.unwrap() if has_snapshot else None,
             now=Instant(int(unix_time(common.now))),
-            latencies=latencies,
-            unread=unread,
+            pings=results,
+            warnings=() if has_snapshot else (snapshot.failure(),),
         )
     )
 
 
-def _memory(metrics_path: str) -> Result[Snapshot, str]:
+def _snapshot(metrics_path: str) -> Result[Snapshot, str]:
     """Read the watchdog's snapshot, which lies beside its metrics."""
     path = textfile.snapshot_path(metrics_path)
-    advice = "the watchdog's verdicts are unknown; run it, or give its --watchdog-metrics"
     try:
         with open(path, "rb") as file:
-            raw = file.read(LIMIT)
+            snapshot = decode(file.read(SNAPSHOT_LIMIT))
     except OSError as error:
-        return Failure(f"reading {path}: {error.strerror}; {advice}")
-    snapshot = decode(raw)
-    if isinstance(snapshot, Failure):
-        return Failure(f"reading {path}: {snapshot.failure()}; {advice}")
-    return snapshot
+        why = error.strerror
+    else:
+        if not isinstance(snapshot, Failure):
+            return snapshot
+        why = snapshot.failure()
+    return Failure(
+        f"reading {path}: {why}, so the watchdog's verdicts are unknown; run the watchdog, or "
+        "set --watchdog-metrics"
+    )
 
 
-def _latencies(
-    tool: str, common: RunOptions, status: Status, timeout: float
-) -> dict[str, PingResult]:
-    """Pings each peer once, all at the same time."""
+def _ping(tool: str, common: RunOptions, status: Status, timeout: float) -> dict[str, PingResult]:
+    """Ping each peer once, all at the same time."""
     if not statuses.is_running(status):
         return {}
     round_ = System(tool, common).ping(pings(status), count=1, timeout=timeout)
     if round_.error is not None:
         print_error(tool, round_.error)
-    return {peer: overall_result(answers) for peer, answers in round_.results.items()}
-
-
-def _drawn(shown: View, *, is_again: bool) -> str:
-    if not os.isatty(STDOUT):
-        return table.drawn(shown, is_terminal=False)
-    return (
-        CLEAR + table.drawn(shown, is_terminal=True, height=os.get_terminal_size(STDOUT).lines)
-        if is_again
-        else table.drawn(shown, is_terminal=True)
-    )
+    return {peer: overall_result(results) for peer, results in round_.results.items()}

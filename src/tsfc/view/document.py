@@ -1,17 +1,19 @@
-"""The JSON of `tsfc peers`: for programs, so its keys stay."""
+"""The JSON of `tsfc peers`. Its keys are stable; new ones may be added."""
 
 from __future__ import annotations
 
 import msgspec
 
 from tsfc.core.tailscale import status as statuses
+from tsfc.core.watchdog.forecast import Forecast
+from tsfc.core.watchdog.snapshot import Snapshot
 from tsfc.core.watchdog.state import last_restart
 from tsfc.view.model import Row, View, health
 
 
-def encoded(view: View) -> str:
-    """Returns one object on one line; instants are Unix time in seconds."""
-    status, memory, ahead = view.status, view.memory, view.forecast
+def encode(view: View) -> str:
+    """Return the view as a JSON object on one line. Times are Unix times in seconds."""
+    status = view.status
     document = {
         "at": view.at,
         "node": {
@@ -21,24 +23,27 @@ def encoded(view: View) -> str:
             "health": health(status),
             "key_expiry": statuses.key_expiry(status.self_),
         },
-        "watchdog": None
-        if memory is None
-        else {
-            "last_run": memory.state.last_run.unix if memory.state.last_run else None,
-            "last_success": memory.state.last_success,
-            "last_restart": last_restart(memory.state),
-            "restarts": memory.state.restarts,
-            "max_relay_seconds": memory.policy.max_relay_seconds,
-            "cooldown_seconds": memory.policy.cooldown_seconds,
-            "cooldown_remaining_seconds": None if ahead is None else ahead.cooldown_seconds,
-            "next_restart": None
-            if ahead is None or ahead.restart_seconds is None
-            else {"in_seconds": ahead.restart_seconds, "peer": ahead.restart_peer},
-        },
+        "watchdog": None if view.snapshot is None else _watchdog(view.snapshot, view.forecast),
         "peers": [_peer(row) for row in view.rows],
-        "unread": view.unread,
+        "unread": view.warnings,
     }
     return msgspec.json.encode(document).decode() + "\n"
+
+
+def _watchdog(snapshot: Snapshot, forecast: Forecast | None) -> dict[str, object]:
+    state, policy = snapshot.state, snapshot.policy
+    return {
+        "last_run": state.last_run.unix if state.last_run else None,
+        "last_success": state.last_success,
+        "last_restart": last_restart(state),
+        "restarts": state.restarts,
+        "max_relay_seconds": policy.max_relay_seconds,
+        "cooldown_seconds": policy.cooldown_seconds,
+        "cooldown_remaining_seconds": None if forecast is None else forecast.cooldown_seconds,
+        "next_restart": None
+        if forecast is None or forecast.restart_seconds is None
+        else {"in_seconds": forecast.restart_seconds, "peer": forecast.restart_peer},
+    }
 
 
 def _peer(row: Row) -> dict[str, object]:
@@ -55,6 +60,6 @@ def _peer(row: Row) -> dict[str, object]:
         "verdict": None if row.verdict is None else row.verdict.value,
         "next": row.next,
         "ping": None
-        if row.latency is None
-        else {"result": row.latency.outcome.value, "latency_seconds": row.latency.latency_seconds},
+        if row.ping is None
+        else {"result": row.ping.outcome.value, "latency_seconds": row.ping.latency_seconds},
     }

@@ -1,4 +1,4 @@
-"""What there is to see of a node, as data: the same for the table, for the sentences and for JSON."""
+"""The view of a node: the data that the table, the sentences and the JSON show."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tsfc.core.clock import Instant
 from tsfc.core.tailscale import status as statuses
@@ -14,16 +15,22 @@ from tsfc.core.tailscale.peers import Peer, is_watched, named
 from tsfc.core.tailscale.ping import PingResult
 from tsfc.core.tailscale.status import Status
 from tsfc.core.text import one_line, printable
-from tsfc.core.watchdog.forecast import Forecast, forecast
+from tsfc.core.watchdog import forecast as forecasts
+from tsfc.core.watchdog.forecast import Forecast
+from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.core.watchdog.snapshot import Snapshot
 from tsfc.core.watchdog.track import DIRECT, Reason, Verdict
 
-TROUBLE = (Reason.RESTART, Reason.COOLDOWN, Reason.WAITING, Reason.DETECTED, Reason.EXCLUDED)
-"Verdicts of peers on relay, the worst first."
-CALM = (Path.DERP, Path.PEER_RELAY, Path.DIRECT, Path.IDLE, Path.OFFLINE)
-"Paths of peers that are no trouble, or of which nobody knows whether they are."
-SILENT_SECONDS = 180
-"A watchdog that has not run for so long does not run: its interval is a minute."
+SEVERITY_ORDER = (
+    Reason.RESTART,
+    Reason.COOLDOWN,
+    Reason.WAITING,
+    Reason.DETECTED,
+    Reason.EXCLUDED,
+)
+"Verdicts on peers that are on relay, worst first."
+PATH_ORDER = (Path.DERP, Path.PEER_RELAY, Path.DIRECT, Path.IDLE, Path.OFFLINE)
+"Sort order of healthy peers and of peers without a verdict."
 
 
 class Row(Struct, frozen=True):
@@ -32,99 +39,109 @@ class Row(Struct, frozen=True):
     peer: str
     path: Path
     via: str
-    "`ip:port` of a direct path or of a peer relay, the code of the DERP region that is in use; else empty."
-    relay_since: int | None
-    "Unix time, by the watchdog's memory; None where it does not remember it on relay."
-    relay_seconds: int | None
+    "`ip:port` of a direct path or peer relay, or code of the DERP region; else empty."
     handshake_seconds_ago: int | None
-    "None where there was none since tailscaled knows it."
+    "None if there was no handshake since tailscaled added the peer."
     rx_bytes: int
     tx_bytes: int
     last_seen: int | None
-    "Unix time, of a peer that is offline; None where the control server does not say."
-    verdict: Reason | None
-    "The watchdog's, were it to run now; None of a peer that it does not watch, or where its memory could not be read."
+    "Unix time; None if the peer is online or the coordination server does not know."
     next: str
-    "What comes of it, in few words."
-    latency: PingResult | None = None
-    "What came of a ping just now; None where none was sent."
+    "What the watchdog will do, in a few words."
+    verdict: Reason | None = None
+    "Verdict of a run at this moment; None if the peer is not watched or not judged."
+    relay_since: int | None = None
+    "Unix time; None unless the watchdog has detected that the peer is on relay."
+    relay_seconds: int | None = None
+    "None unless the verdict says that the peer is on relay."
+    ping: PingResult | None = None
+    "None if no ping was sent."
 
 
 class View(Struct, frozen=True):
-    """One look at a node."""
+    """A node at one moment."""
 
     at: int
     "Unix time."
     name: str
     status: Status
-    memory: Snapshot | None
+    snapshot: Snapshot | None
+    "None if it could not be read."
     forecast: Forecast | None
-    "None where the memory could not be read, or no peer can be judged."
+    "None without a snapshot."
     rows: tuple[Row, ...]
-    "Trouble on top; none while tailscaled is not `Running`."
-    unread: tuple[str, ...]
-    "What could not be read, one line each."
+    "Worst first; empty unless tailscaled is `Running`."
+    warnings: tuple[str, ...]
+    "What could not be read and why, one line each."
 
 
-def view(
+def make_view(
     status: Status,
-    memory: Snapshot | None,
+    snapshot: Snapshot | None,
     *,
     now: Instant,
-    latencies: Mapping[str, PingResult],
-    unread: tuple[str, ...] = (),
+    pings: Mapping[str, PingResult],
+    warnings: tuple[str, ...] = (),
 ) -> View:
-    """Returns what there is to see; `latencies` are by the names of the peers."""
-    ahead = (
-        None if memory is None else forecast(memory.state, status, now=now, policy=memory.policy)
+    """Combine a status, the watchdog's snapshot, and pings by the name of the peer."""
+    forecast = (
+        None
+        if snapshot is None
+        else forecasts.forecast(snapshot.state, status, now=now, policy=snapshot.policy)
     )
-    verdicts = {verdict.peer: verdict for verdict in (ahead.verdicts if ahead else None) or ()}
-    peers = named(status) if statuses.is_running(status) else ()
-    rows = [
-        _row(
-            peer, memory, ahead, verdicts.get(peer.name), now=now, latency=latencies.get(peer.name)
-        )
-        for peer in peers
-    ]
-    own = status.self_.dns_name.partition(".")[0] or status.self_.host_name
+    verdicts = {verdict.peer: verdict for verdict in (forecast.verdicts if forecast else ()) or ()}
+
+    rows: list[Row] = []
+    for peer in named(status) if statuses.is_running(status) else ():
+        row = _observed(peer, now=now, ping=pings.get(peer.name))
+        verdict = verdicts.get(peer.name)
+        if snapshot is not None and forecast is not None and verdict is not None:
+            row = _judged(row, verdict, snapshot, forecast)
+        rows.append(row)
+
+    name = status.self_.dns_name.partition(".")[0] or status.self_.host_name
     return View(
-        now.unix, printable(own, 200), status, memory, ahead, tuple(sorted(rows, key=_rank)), unread
+        at=now.unix,
+        name=printable(name, 200),
+        status=status,
+        snapshot=snapshot,
+        forecast=forecast,
+        rows=tuple(sorted(rows, key=_sort_key)),
+        warnings=warnings,
     )
 
 
-def counts(shown: View) -> dict[Path, int]:
-    """Returns how many peers there are on each path, in the order of the paths, without those that nobody is on."""
-    paths = Counter(row.path for row in shown.rows)
-    return {path: paths[path] for path in Path if paths[path]}
+def peers_by_path(view: View) -> dict[Path, int]:
+    """Return the number of peers on each path, in the order of `Path`; no zeros."""
+    numbers = Counter(row.path for row in view.rows)
+    return {path: numbers[path] for path in Path if numbers[path]}
 
 
 def health(status: Status) -> tuple[str, ...]:
-    """Returns tailscaled's own messages, each as one line."""
+    """Return tailscaled's health messages, each as one line."""
     return tuple(one_line(message) for message in status.health or ())
 
 
-def via_text(row: Row) -> str:
-    """Returns the path in the words of `tailscale status`: `direct 192.0.2.7:41641`, `relay fra`, `offline`."""
-    word = {Path.PEER_RELAY: "peer-relay", Path.DERP: "relay"}.get(row.path, row.path.value)
-    return f"{word} {row.via}".rstrip()
+def duration(seconds: float, parts: int = 2) -> str:
+    """Format a duration in its largest units: `3d 4h`, `4m 10s`, `0s`.
 
-
-def span(seconds: float, parts: int = 2) -> str:
-    """Returns a length of time in its largest units, as many as `parts`: `3d 4h`, `4m 10s`, `0s`."""
+    Seconds are rounded down; a negative duration is `0s`. `parts` is the maximum number
+    of units.
+    """
     left = max(0, int(seconds))
     words: list[str] = []
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
         number, left = divmod(left, size)
         if number or words or size == 1:
             words.append(f"{number}{unit}")
-    shown = words[:parts]
-    while len(shown) > 1 and shown[-1].startswith("0"):
-        shown.pop()
-    return " ".join(shown)
+    words = words[:parts]
+    while len(words) > 1 and words[-1].startswith("0"):
+        words.pop()
+    return " ".join(words)
 
 
-def quantity(number: int) -> str:
-    """Returns a number of bytes in the largest binary unit that leaves it at least 1: `512 B`, `1.5 MiB`."""
+def byte_size(number: int) -> str:
+    """Format a number of bytes in the largest fitting unit: `512 B`, `1.5 MiB`."""
     size = float(number)
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if size < 1024:  # noqa: PLR2004 - the unit's own size
@@ -133,15 +150,8 @@ def quantity(number: int) -> str:
     return f"{size:.1f} PiB"
 
 
-def _row(
-    peer: Peer,
-    memory: Snapshot | None,
-    ahead: Forecast | None,
-    verdict: Verdict | None,
-    *,
-    now: Instant,
-    latency: PingResult | None,
-) -> Row:
+def _observed(peer: Peer, *, now: Instant, ping: PingResult | None) -> Row:
+    """Row of a peer without a verdict."""
     status = peer.status
     path = classify(status)
     via = {
@@ -149,42 +159,45 @@ def _row(
         Path.PEER_RELAY: status.peer_relay,
         Path.DERP: status.relay,
     }.get(path, "")
-    handshake, seen = statuses.handshake(status), statuses.last_seen(status)
-    is_on_relay = verdict is not None and verdict.reason not in DIRECT
+    handshake, last_seen = statuses.handshake(status), statuses.last_seen(status)
     return Row(
         peer=peer.name,
         path=path,
         via=printable(via, 100),
-        relay_since=memory.state.relay_since.get(peer.name)
-        if memory is not None and is_on_relay
-        else None,
-        relay_seconds=verdict.relay_seconds if verdict is not None and is_on_relay else None,
         handshake_seconds_ago=None if handshake is None else max(0, int(now.unix - handshake)),
         rx_bytes=status.rx_bytes,
         tx_bytes=status.tx_bytes,
-        last_seen=None if seen is None or status.online else int(seen),
-        verdict=None if verdict is None else verdict.reason,
-        next=_next(verdict, memory, ahead) if is_watched(status) else "not watched",
-        latency=latency,
+        last_seen=None if last_seen is None or status.online else int(last_seen),
+        next="unknown" if is_watched(status) else "not watched",
+        ping=ping,
     )
 
 
-def _next(verdict: Verdict | None, memory: Snapshot | None, ahead: Forecast | None) -> str:
-    if verdict is None or memory is None or ahead is None:
-        return "unknown"
+def _judged(row: Row, verdict: Verdict, snapshot: Snapshot, forecast: Forecast) -> Row:
+    """Row of the same peer with its verdict."""
+    row = replace(row, verdict=verdict.reason, next=_next(verdict, snapshot.policy, forecast))
+    if verdict.reason in DIRECT:
+        return row
+    return replace(
+        row,
+        relay_since=snapshot.state.relay_since.get(row.peer),
+        relay_seconds=verdict.relay_seconds,
+    )
+
+
+def _next(verdict: Verdict, policy: ThresholdPolicy, forecast: Forecast) -> str:
     match verdict.reason:
         case Reason.RESTART:
-            return "restart at its next run"
+            return "restart in the next run"
         case Reason.COOLDOWN:
-            return f"cooling down, {span(ahead.cooldown_seconds)} left"
+            return f"cooling down, {duration(forecast.cooldown_seconds)} left"
         case Reason.WAITING if (
-            verdict.peer == ahead.restart_peer and ahead.restart_seconds is not None
+            verdict.peer == forecast.restart_peer and forecast.restart_seconds is not None
         ):
-            return f"restart in {span(ahead.restart_seconds)}"
+            return f"restart in {duration(forecast.restart_seconds)}"
         case Reason.WAITING:
-            return (
-                f"waiting, {span(verdict.relay_seconds)} of {span(memory.policy.max_relay_seconds)}"
-            )
+            relay, limit = duration(verdict.relay_seconds), duration(policy.max_relay_seconds)
+            return f"waiting, {relay} of {limit}"
         case Reason.DETECTED:
             return "just detected"
         case Reason.EXCLUDED:
@@ -193,8 +206,10 @@ def _next(verdict: Verdict | None, memory: Snapshot | None, ahead: Forecast | No
             return "direct"
 
 
-def _rank(row: Row) -> tuple[int, int, str]:
-    """Sorts by trouble, then by how long it lasts, then by name; the offline ones come last."""
-    trouble = TROUBLE.index(row.verdict) if row.verdict in TROUBLE else len(TROUBLE)
-    calm = CALM.index(row.path) if trouble == len(TROUBLE) else 0
-    return trouble + calm, -(row.relay_seconds or 0), row.peer
+def _sort_key(row: Row) -> tuple[int, int, str]:
+    """Order by severity, then path, then time on relay (longest first), then name."""
+    if row.verdict in SEVERITY_ORDER:
+        rank = SEVERITY_ORDER.index(row.verdict)
+    else:
+        rank = len(SEVERITY_ORDER) + PATH_ORDER.index(row.path)
+    return rank, -(row.relay_seconds or 0), row.peer

@@ -1,4 +1,4 @@
-"""`tsfc explain PEER`: what was seen of a peer, which rule applies, and which numbers would change that."""
+"""The sentences of `tsfc explain`: the verdict on a peer, and what would change it."""
 
 from __future__ import annotations
 
@@ -13,123 +13,141 @@ from tsfc.core.tailscale.peers import is_watched, named
 from tsfc.core.tailscale.status import PeerStatus
 from tsfc.core.text import one_line
 from tsfc.core.watchdog.forecast import Forecast, WhatIf, what_ifs
+from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.core.watchdog.snapshot import Snapshot
 from tsfc.core.watchdog.track import Reason
-from tsfc.view.model import Row, View, span
+from tsfc.view.model import Row, View, duration
 
 PATHS = {
-    Path.DIRECT: "packets go to it directly, {via}",
-    Path.PEER_RELAY: "packets go to it through a peer relay, {via}",
-    Path.DERP: "packets go to it through the DERP relay {via}, which is its home region",
-    Path.IDLE: "nothing was sent to it in the last 45 seconds, so tailscaled keeps no path to it: it has no direct address, and that is no fault",
-    Path.OFFLINE: "the control server says that it is offline",
+    Path.DIRECT: "packets go directly to {via}",
+    Path.PEER_RELAY: "packets go through the peer relay {via}",
+    Path.DERP: "packets go through DERP region {via}, the peer's home region",
+    Path.IDLE: "idle; nothing was sent to it in the last 45 seconds, so it has no direct "
+    "address, which is normal",
+    Path.OFFLINE: "offline, according to the coordination server",
 }
-RULES = {
-    Reason.DIRECT: "it has a direct address, and did when the watchdog last looked: there is nothing to do",
-    Reason.DETECTED: "it has no direct address, and had one when the watchdog last looked: its next run says DETECTED, and counts from there",
-    Reason.WAITING: "no direct address for {relay}; that is not more than {threshold} (--max-relay-seconds), so it is waited for",
-    Reason.EXCLUDED: "no direct address for {relay}; that is too long, but it is excluded, and so never the cause of a restart",
-    Reason.COOLDOWN: "no direct address for {relay}; too long, but for {cooldown} (--cooldown-seconds) after a restart there is no other: {left} left",
-    Reason.RESTART: "no direct address for {relay}; that is more than {threshold} (--max-relay-seconds), and no cooldown holds: tailscaled is restarted",
-    Reason.RECOVERED: "it has a direct address again, and was on relay when the watchdog last looked: its next run says RECOVERED",
-    Reason.RESTORED: "it has a direct address again after a restart: its next run says RECOVERED, and does not count it as natural",
+VERDICTS = {
+    Reason.DIRECT: "it has a direct address, and was not on relay in the last run; there is "
+    "nothing to do",
+    Reason.DETECTED: "it has no direct address, and was not on relay in the last run; the next "
+    "run logs DETECTED and starts the relay timer",
+    Reason.WAITING: "no direct address for {relay}, which is within the limit of {threshold} "
+    "(--max-relay-seconds); the watchdog keeps waiting",
+    Reason.EXCLUDED: "no direct address for {relay}, longer than the limit, but the peer is "
+    "excluded and never causes a restart",
+    Reason.COOLDOWN: "no direct address for {relay}, longer than the limit, but the cooldown of "
+    "{cooldown} (--cooldown-seconds) still has {left} left",
+    Reason.RESTART: "no direct address for {relay}, longer than the limit of {threshold} "
+    "(--max-relay-seconds), and there is no cooldown; the next run restarts tailscaled",
+    Reason.RECOVERED: "it has a direct address again, and was on relay in the last run; the next "
+    "run logs RECOVERED",
+    Reason.RESTORED: "it has a direct address again after a restart; the next run logs RECOVERED, "
+    "and does not count the recovery as natural",
 }
-OUTCOMES = {
+"Sentences without the period; `{relay}` and the like are durations."
+WHAT_IFS = {
     Reason.DIRECT: "there would be nothing to do",
-    Reason.DETECTED: "it would just have been detected",
-    Reason.WAITING: "it would be waited for",
-    Reason.EXCLUDED: "it would be on relay for too long, and excluded",
-    Reason.COOLDOWN: "it would be on relay for too long, in a cooldown",
-    Reason.RESTART: "tailscaled would be restarted because of it",
-    Reason.RECOVERED: "it would have recovered by itself",
-    Reason.RESTORED: "a restart would have cured it",
+    Reason.DETECTED: "the next run would only log DETECTED",
+    Reason.WAITING: "the watchdog would keep waiting",
+    Reason.EXCLUDED: "this peer would never cause a restart",
+    Reason.COOLDOWN: "the watchdog would wait for the end of the cooldown",
+    Reason.RESTART: "the watchdog would restart tailscaled because of this peer",
+    Reason.RECOVERED: "the recovery would count as natural",
+    Reason.RESTORED: "the recovery would be attributed to a restart",
 }
+"Main clauses that follow `With --cooldown-seconds 60`."
 
 
-def explained(view: View, name: str) -> Result[tuple[str, ...], str]:
-    """Returns the sentences, one a line; fails, in one line, where there is no such peer."""
+def explain(view: View, name: str) -> Result[tuple[str, ...], str]:
+    """Return the lines about a peer, or an error line if there is no such peer."""
     if not statuses.is_running(view.status):
         state = one_line(view.status.backend_state, 40)
         return Failure(
-            f"explaining {one_line(name)}: tailscaled is {state}, not Running, so it shows no peers; bring it up"
+            f"explaining {one_line(name)}: tailscaled is {state}, not Running, and reports no "
+            "peers; run `tailscale up`"
         )
     row = next((row for row in view.rows if row.peer == name), None)
     if row is None:
-        names = [row.peer for row in view.rows]
-        near = get_close_matches(name, names, 1, 0.5)
-        hint = f"did you mean {near[0]}?" if near else "`tsfc peers` lists them"
+        similar = get_close_matches(name, [row.peer for row in view.rows], 1, 0.5)
+        hint = f"did you mean {similar[0]}?" if similar else "run `tsfc peers` for a list"
         return Failure(f"explaining {one_line(name)}: there is no such peer; {hint}")
     peer = next(peer.status for peer in named(view.status) if peer.name == name)
     return Success(
         (
-            f"{row.peer}: {_seen(view, row)}.",
-            *_traffic(row),
-            *_verdict(view, row, peer),
-            *view.unread,
+            f"{row.peer}: {_path(view, row)}.",
+            _traffic(row),
+            *(_watched(view, row) if is_watched(peer) else (_not_watched(peer),)),
+            *view.warnings,
         )
     )
 
 
-def _seen(view: View, row: Row) -> str:
+def _path(view: View, row: Row) -> str:
+    path = PATHS[row.path].format(via=row.via or "(unknown)")
     if row.path is Path.OFFLINE and row.last_seen is not None:
-        return f"{PATHS[row.path]}; it last saw it {span(view.at - row.last_seen)} ago"
-    return PATHS[row.path].format(via=row.via or "unnamed")
+        return f"{path}; last seen {duration(view.at - row.last_seen)} ago"
+    return path
 
 
-def _traffic(row: Row) -> tuple[str, ...]:
+def _traffic(row: Row) -> str:
     handshake = (
-        "There was no WireGuard handshake with it"
+        "No WireGuard handshake yet"
         if row.handshake_seconds_ago is None
-        else f"The last WireGuard handshake was {span(row.handshake_seconds_ago)} ago"
+        else f"Last WireGuard handshake {duration(row.handshake_seconds_ago)} ago"
     )
     return (
-        f"{handshake}; since tailscaled knows it, {row.rx_bytes} bytes were received and {row.tx_bytes} sent.",
+        f"{handshake}; received {row.rx_bytes} bytes and sent {row.tx_bytes} bytes since "
+        "tailscaled added the peer."
     )
 
 
-def _verdict(view: View, row: Row, peer: PeerStatus) -> tuple[str, ...]:
-    if not is_watched(peer):
-        why = (
-            "expired"
-            if peer.expired
-            else "offline"
-            if not peer.online
-            else "one that something of yours is shared to, or a Mullvad exit node"
-        )
-        return (f"The watchdog does not watch it: it is {why}.",)
-    memory, ahead = view.memory, view.forecast
-    if memory is None or ahead is None or row.verdict is None:
-        return ("What the watchdog makes of it is unknown.",)
-    policy = memory.policy
-    rule = RULES[row.verdict].format(
-        relay=span(row.relay_seconds or 0),
-        threshold=span(policy.max_relay_seconds),
-        cooldown=span(policy.cooldown_seconds),
-        left=span(ahead.cooldown_seconds),
+def _not_watched(peer: PeerStatus) -> str:
+    if peer.expired:
+        why = "its key has expired"
+    elif not peer.online:
+        why = "it is offline"
+    else:
+        why = "it belongs to a user you share a node with, or is a Mullvad exit node"
+    return f"The watchdog does not watch this peer: {why}."
+
+
+def _watched(view: View, row: Row) -> tuple[str, ...]:
+    snapshot, forecast = view.snapshot, view.forecast
+    if snapshot is None or forecast is None or row.verdict is None:
+        return ("The watchdog's verdict is unknown.",)
+    alternatives = what_ifs(
+        snapshot.state, view.status, row.peer, now=Instant(view.at), policy=snapshot.policy
     )
-    others = what_ifs(memory.state, view.status, row.peer, now=Instant(view.at), policy=policy)
     return (
-        f"Watchdog: {rule}.",
-        *_ahead(row, ahead, memory),
-        *(_what_if(other) for other in others),
+        _verdict(row, row.verdict, snapshot, forecast),
+        *_next(row, snapshot.policy, forecast),
+        *(_what_if(alternative) for alternative in alternatives),
     )
 
 
-def _ahead(row: Row, ahead: Forecast, memory: Snapshot) -> tuple[str, ...]:
+def _verdict(row: Row, reason: Reason, snapshot: Snapshot, forecast: Forecast) -> str:
+    verdict = VERDICTS[reason].format(
+        relay=duration(row.relay_seconds or 0),
+        threshold=duration(snapshot.policy.max_relay_seconds),
+        cooldown=duration(snapshot.policy.cooldown_seconds),
+        left=duration(forecast.cooldown_seconds),
+    )
+    return f"Watchdog: {verdict}."
+
+
+def _next(row: Row, policy: ThresholdPolicy, forecast: Forecast) -> tuple[str, ...]:
     if row.verdict is Reason.DIRECT:
-        return (
-            f"Should it lose its address, it would be {span(memory.policy.max_relay_seconds)} until that is too long.",
-        )
-    if ahead.restart_seconds is None or ahead.restart_seconds == 0:
+        limit = duration(policy.max_relay_seconds)
+        return (f"If it loses its direct address, the watchdog waits {limit} before a restart.",)
+    # A restart that is due now is part of the verdict.
+    if forecast.restart_seconds is None or forecast.restart_seconds == 0:
         return ()
-    cause = "it" if ahead.restart_peer == row.peer else str(ahead.restart_peer)
-    return (
-        f"If nothing changes, tailscaled is restarted in {span(ahead.restart_seconds)}, because of {cause}.",
-    )
+    cause = "this peer" if forecast.restart_peer == row.peer else forecast.restart_peer
+    when = f"in {duration(forecast.restart_seconds)}, because of {cause}"
+    return (f"If nothing changes, the watchdog restarts tailscaled {when}.",)
 
 
-def _what_if(other: WhatIf) -> str:
-    condition = (
-        f"With {other.option}" if other.option.startswith("--") else other.option.capitalize()
-    )
-    return f"{condition} {OUTCOMES[other.reason]}."
+def _what_if(alternative: WhatIf) -> str:
+    option = alternative.option
+    condition = f"With {option}" if option.startswith("--") else option.capitalize()
+    return f"{condition} {WHAT_IFS[alternative.reason]}."

@@ -1,21 +1,23 @@
-"""The table of `tsfc peers`, for people."""
+"""The table of `tsfc peers`."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from io import StringIO
+from typing import Literal
 
+from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from tsfc.core.tailscale.paths import Path
-from tsfc.core.tailscale.ping import PingResult
 from tsfc.core.text import one_line
 from tsfc.core.watchdog.state import last_restart
 from tsfc.core.watchdog.track import Reason
 from tsfc.shell.console import STDOUT
-from tsfc.view.model import SILENT_SECONDS, Row, View, counts, health, quantity, span, via_text
+from tsfc.view.model import Row, View, byte_size, duration, health, peers_by_path
 
 STYLES = {
     Path.DIRECT: "green",
@@ -24,24 +26,38 @@ STYLES = {
     Path.IDLE: "cyan",
     Path.OFFLINE: "dim",
 }
-BAD = frozenset({Reason.RESTART, Reason.COOLDOWN})
-UNBOUNDED = 100_000
-"Columns, where nobody looks at them on a terminal: nothing is cut."
-NARROW, MIDDLE = 80, 110
-"Columns of a terminal below which bytes are left out, and handshakes and latencies' paths as well."
+ALARMING = frozenset({Reason.RESTART, Reason.COOLDOWN})
+"Verdicts in bold red."
+OVERDUE_SECONDS = 180
+"Age of the last run from which the watchdog is overdue; its interval is a minute."
+UNLIMITED = 100_000
+"Width, in columns, of output that does not go to a terminal: nothing is truncated."
+DEFAULT_WIDTH = 80
+"Columns of a terminal that does not say its width."
 NAME_WIDTH = 32
-"Columns of a name on a terminal; what is longer is cut there."
+"Columns of the longest name on a terminal; longer names are truncated."
 
 
-def drawn(view: View, *, is_terminal: bool, height: int | None = None) -> str:
-    """Returns the table with its header as text; coloured, and as wide as the terminal, where it is for one.
+class Column(Struct, frozen=True):
+    """A column of the table."""
 
-    With a `height` it has so many lines at most, and the calmest peers are left out.
+    title: str
+    cell: Callable[[View, Row], Text]
+    justify: Literal["left", "right"] = "left"
+    min_width: int = 0
+    "Columns of the narrowest terminal that shows it."
+
+
+def render(view: View, *, is_terminal: bool, height: int | None = None) -> str:
+    """Render the header and the table.
+
+    For a terminal, the text has colors and is as wide as the terminal. With a `height`,
+    it has at most that many lines; the last peers are left out.
     """
-    written = StringIO()
-    width = _columns() if is_terminal else UNBOUNDED
+    text = StringIO()
+    width = _terminal_width() if is_terminal else UNLIMITED
     console = Console(
-        file=written,
+        file=text,
         force_terminal=is_terminal,
         width=width,
         highlight=False,
@@ -51,113 +67,126 @@ def drawn(view: View, *, is_terminal: bool, height: int | None = None) -> str:
     )
     for line in header_lines(view):
         console.print(Text(line), overflow="fold")
-    room = len(view.rows) if height is None else max(1, height - written.getvalue().count("\n") - 3)
+
+    # Three lines are for the titles, the number of omitted peers and the cursor.
+    room = len(view.rows) if height is None else max(1, height - text.getvalue().count("\n") - 3)
     if view.rows:
         console.print(_table(view, view.rows[:room], width, is_terminal=is_terminal))
     if len(view.rows) > room:
         console.print(Text(f"… and {len(view.rows) - room} more"))
-    return "\n".join(line.rstrip() for line in written.getvalue().split("\n"))
+    return "\n".join(line.rstrip() for line in text.getvalue().split("\n"))
 
 
 def header_lines(view: View) -> list[str]:
-    """Returns what is said of the node itself, of the watchdog, and of what could not be read."""
-    status = view.status
+    """Return the lines about the node, its health, the watchdog, and the warnings."""
+    state = one_line(view.status.backend_state, 40)
+    version = one_line(view.status.version.partition("-")[0], 40)
     by_path = ", ".join(
-        f"{number} {path.value.replace('_', '-')}" for path, number in counts(view).items()
+        f"{number} {path.value.replace('_', '-')}" for path, number in peers_by_path(view).items()
     )
     peers = f": {len(view.rows)} peers ({by_path})" if view.rows else ""
-    state = one_line(status.backend_state, 40)
     return [
-        f"{view.name} is {state}, tailscaled {one_line(status.version.partition('-')[0], 40)}{peers}",
-        *(f"health: {message}" for message in health(status)),
+        f"{view.name} is {state}, tailscaled {version}{peers}",
+        *(f"health: {message}" for message in health(view.status)),
         *_watchdog_lines(view),
-        *view.unread,
+        *view.warnings,
     ]
 
 
 def _watchdog_lines(view: View) -> list[str]:
-    memory, ahead = view.memory, view.forecast
-    if memory is None:
+    snapshot, forecast = view.snapshot, view.forecast
+    if snapshot is None:
         return []
-    state = memory.state
-    ran = view.at - (state.last_run.unix if state.last_run else 0)
-    restarted = last_restart(state)
-    last = "no restart" if restarted is None else f"last restart {span(view.at - restarted)} ago"
-    silent = (
-        " (it is silent: does its timer run?)"
-        if ran > SILENT_SECONDS
-        else ""
-        if memory.saw_peers
-        else " (and could not see the peers)"
-    )
-    lines = [f"watchdog: last run {span(ran)} ago{silent}; {last}, {state.restarts} in all"]
-    if ahead is not None and ahead.restart_seconds is not None:
-        when = (
-            "at its next run" if ahead.restart_seconds == 0 else f"in {span(ahead.restart_seconds)}"
-        )
-        lines.append(f"watchdog: next restart {when}, because of {ahead.restart_peer}")
-    return lines
+
+    # What the watchdog has done:
+    state = snapshot.state
+    age = view.at - (state.last_run.unix if state.last_run else 0)
+    if age > OVERDUE_SECONDS:
+        note = " (overdue; is its timer active?)"
+    elif not snapshot.saw_peers:
+        note = " (it could not observe the peers)"
+    else:
+        note = ""
+    at = last_restart(state)
+    restart = "no restart" if at is None else f"last restart {duration(view.at - at)} ago"
+    last = f"last run {duration(age)} ago{note}; {restart}, {state.restarts} in total"
+    if forecast is None or forecast.restart_seconds is None:
+        return [f"watchdog: {last}"]
+
+    # What it will do:
+    seconds = forecast.restart_seconds
+    when = "in the next run" if seconds == 0 else f"in {duration(seconds)}"
+    return [
+        f"watchdog: {last}",
+        f"watchdog: next restart {when}, because of {forecast.restart_peer}",
+    ]
 
 
 def _table(view: View, rows: tuple[Row, ...], width: int, *, is_terminal: bool) -> Table:
+    is_pinged = any(row.ping is not None for row in view.rows)
+    columns = [
+        column
+        for column in COLUMNS
+        if width >= column.min_width and (column is not PING or is_pinged)
+    ]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    is_pinged = any(row.latency is not None for row in view.rows)
-    table.add_column(
-        "peer",
-        no_wrap=True,
-        overflow="ellipsis",
-        max_width=min(NAME_WIDTH, width // 3) if is_terminal else None,
-    )
-    table.add_column("path", no_wrap=True, overflow="ellipsis")
-    table.add_column("since", no_wrap=True)
-    if width >= NARROW:
-        table.add_column("handshake", no_wrap=True, justify="right")
-    if width >= MIDDLE:
-        table.add_column("received", no_wrap=True, justify="right")
-        table.add_column("sent", no_wrap=True, justify="right")
-    if is_pinged:
-        table.add_column("ping", no_wrap=True, justify="right")
-    table.add_column(
-        "watchdog",
-        no_wrap=True,
-        overflow="ellipsis",
-        min_width=min(width // 4, max((len(row.next) for row in rows), default=0)),
-    )
+    for column in columns:
+        table.add_column(column.title, no_wrap=True, justify=column.justify)
     for row in rows:
-        cells = [
-            Text(row.peer),
-            Text(_path(view, row), STYLES[row.path]),
-            Text("" if row.relay_since is None else f"{span(view.at - row.relay_since)}"),
-        ]
-        if width >= NARROW:
-            cells.append(
-                Text(
-                    "-" if row.handshake_seconds_ago is None else span(row.handshake_seconds_ago, 1)
-                )
-            )
-        if width >= MIDDLE:
-            cells += [Text(quantity(row.rx_bytes)), Text(quantity(row.tx_bytes))]
-        if is_pinged:
-            cells.append(Text("" if row.latency is None else _latency(row.latency)))
-        cells.append(Text(row.next, "bold red" if row.verdict in BAD else ""))
-        table.add_row(*cells)
+        table.add_row(*(column.cell(view, row) for column in columns))
+
+    # On a narrow terminal, a long name must not displace the verdict.
+    if is_terminal:
+        table.columns[0].max_width = min(NAME_WIDTH, width // 3)
+    longest = max((len(row.next) for row in rows), default=0)
+    table.columns[-1].min_width = min(width // 4, longest)
     return table
 
 
-def _path(view: View, row: Row) -> str:
+def _path(view: View, row: Row) -> Text:
+    """Path as `tailscale status` prints it: `direct 192.0.2.7:41641`, `relay fra`."""
     if row.path is Path.OFFLINE and row.last_seen is not None:
-        return f"offline {span(view.at - row.last_seen, 1)}"
-    return via_text(row)
+        return Text(f"offline {duration(view.at - row.last_seen, 1)}", STYLES[row.path])
+    word = {Path.PEER_RELAY: "peer-relay", Path.DERP: "relay"}.get(row.path, row.path.value)
+    return Text(f"{word} {row.via}".rstrip(), STYLES[row.path])
 
 
-def _latency(answer: PingResult) -> str:
-    if answer.latency_seconds is None:
-        return answer.outcome.value.replace("_", " ")
-    return f"{answer.latency_seconds * 1000:.1f} ms"
+def _since(view: View, row: Row) -> Text:
+    return Text("" if row.relay_since is None else duration(view.at - row.relay_since))
 
 
-def _columns() -> int:
+def _handshake(_: View, row: Row) -> Text:
+    seconds = row.handshake_seconds_ago
+    return Text("-" if seconds is None else duration(seconds, 1))
+
+
+def _ping(_: View, row: Row) -> Text:
+    if row.ping is None:
+        return Text("")
+    if row.ping.latency_seconds is None:
+        return Text(row.ping.outcome.value.replace("_", " "))
+    return Text(f"{row.ping.latency_seconds * 1000:.1f} ms")
+
+
+def _verdict(_: View, row: Row) -> Text:
+    return Text(row.next, "bold red" if row.verdict in ALARMING else "")
+
+
+PING = Column("ping", _ping, justify="right")
+COLUMNS = (
+    Column("peer", lambda _, row: Text(row.peer)),
+    Column("path", _path),
+    Column("since", _since),
+    Column("handshake", _handshake, justify="right", min_width=80),
+    Column("received", lambda _, row: Text(byte_size(row.rx_bytes)), "right", min_width=110),
+    Column("sent", lambda _, row: Text(byte_size(row.tx_bytes)), "right", min_width=110),
+    PING,
+    Column("watchdog", _verdict),
+)
+
+
+def _terminal_width() -> int:
     try:
         return max(20, os.get_terminal_size(STDOUT).columns)
     except OSError:
-        return NARROW
+        return DEFAULT_WIDTH

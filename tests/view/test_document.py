@@ -1,0 +1,57 @@
+"""The JSON of `tsfc peers`."""
+
+from __future__ import annotations
+
+import json
+
+from support.statuses import peer
+
+from .node import NOW, Node
+
+
+def test_the_json_has_its_documented_keys(node: Node) -> None:
+    node.run_watchdog(NOW - 350, peer("nas", "derp"))
+    ran = node.run(
+        ("peers", "--format", "json"),
+        peer("nas", "derp", LastHandshake="2027-01-15T07:59:18Z"),
+        Version="1.102.3-t53a0d659a",
+        Health=["Tailscale could not connect to any relay server.", "a\nb"],
+    )
+    assert (ran.status, ran.stderr, ran.stdout.count("\n")) == (0, "", 1)
+    assert json.loads(ran.stdout) == {
+        "at": NOW,
+        "node": {
+            "name": "self",
+            "state": "Running",
+            "version": "1.102.3-t53a0d659a",
+            "health": ["Tailscale could not connect to any relay server.", "a b"],
+            "key_expiry": None,
+        },
+        "watchdog": {
+            "last_run": NOW - 350,
+            "last_success": NOW - 350,
+            "last_restart": None,
+            "restarts": 0,
+            "max_relay_seconds": 600,
+            "cooldown_seconds": 600,
+            "cooldown_remaining_seconds": 0,
+            "next_restart": {"in_seconds": 251, "peer": "nas"},
+        },
+        "peers": [
+            {
+                "peer": "nas",
+                "path": "derp",
+                "via": "fra",
+                "relay_since": NOW - 350,
+                "relay_seconds": 350,
+                "handshake_seconds_ago": 42,
+                "rx_bytes": 0,
+                "tx_bytes": 0,
+                "last_seen": None,
+                "verdict": "waiting",
+                "next": "restart in 4m 11s",
+                "ping": None,
+            }
+        ],
+        "unread": [],
+    }

@@ -1,0 +1,128 @@
+"""The sentences of `tsfc explain`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from support.processes import complaints
+from support.statuses import peer
+from tsfc.core.watchdog.track import Reason
+from tsfc.view.sentences import VERDICTS, WHAT_IFS
+
+from .node import NOW, POLICY, Node
+
+RESTART = "the watchdog would restart tailscaled because of this peer"
+CASES: dict[Reason, tuple[list[tuple[int, str]], str, list[str]]] = {
+    Reason.DIRECT: (
+        [(60, "direct")],
+        "direct",
+        ["If it loses its direct address, the watchdog waits 10m before a restart."],
+    ),
+    Reason.DETECTED: (
+        [(60, "direct")],
+        "derp",
+        ["If nothing changes, the watchdog restarts tailscaled in 10m 1s, because of this peer."],
+    ),
+    Reason.WAITING: (
+        [(300, "derp")],
+        "derp",
+        [
+            "If nothing changes, the watchdog restarts tailscaled in 5m 1s, because of this peer.",
+            f"With --max-relay-seconds 299 {RESTART}.",
+        ],
+    ),
+    Reason.RESTART: (
+        [(700, "derp")],
+        "derp",
+        [
+            "With --max-relay-seconds 700 the watchdog would keep waiting.",
+            "With --exclude-peer nas this peer would never cause a restart.",
+        ],
+    ),
+    Reason.COOLDOWN: (
+        [(900, "derp"), (200, "derp")],
+        "derp",
+        [
+            "If nothing changes, the watchdog restarts tailscaled in 6m 40s, because of this peer.",
+            f"With --cooldown-seconds 200 {RESTART}.",
+        ],
+    ),
+    Reason.RECOVERED: ([(300, "derp")], "direct", []),
+    Reason.RESTORED: (
+        [(900, "derp"), (200, "derp")],
+        "direct",
+        ["With --cooldown-seconds 200 the recovery would count as natural."],
+    ),
+}
+"Earlier runs (seconds ago and path), the path now, and sentences after the verdict."
+
+
+@pytest.mark.parametrize("reason", CASES)
+def test_each_verdict_is_explained_with_what_would_change_it(node: Node, reason: Reason) -> None:
+    runs, path, sentences = CASES[reason]
+    for ago, path_then in runs:
+        node.run_watchdog(NOW - ago, peer("nas", path_then))
+    ran = node.run(("explain", "nas"), peer("nas", path))
+    assert (ran.status, ran.stderr) == (0, "")
+    lines = ran.stdout.splitlines()
+    begin = re.split(r"\{", VERDICTS[reason])[0]
+    assert lines[2].startswith(f"Watchdog: {begin}")
+    assert [line for line in lines[3:] if line in sentences] == sentences
+    assert "{" not in ran.stdout
+
+
+def test_the_verdict_on_an_excluded_peer_is_explained(node: Node) -> None:
+    policy = (*POLICY, "--exclude-peer", "nas")
+    node.run_watchdog(NOW - 700, peer("nas", "derp"), policy=policy)
+    lines = node.run(("explain", "nas"), peer("nas", "derp")).stdout.splitlines()
+    assert lines[2] == (
+        "Watchdog: no direct address for 11m 40s, longer than the limit, "
+        "but the peer is excluded and never causes a restart."
+    )
+    assert f"Without --exclude-peer nas {RESTART}." in lines
+
+
+def test_every_reason_has_its_words() -> None:
+    assert set(VERDICTS) == set(WHAT_IFS) == set(Reason)
+    assert set(CASES) | {Reason.EXCLUDED} == set(Reason)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        pytest.param({"Expired": True}, "its key has expired", id="expired"),
+        pytest.param(
+            {"ShareeNode": True},
+            "it belongs to a user you share a node with, or is a Mullvad exit node",
+            id="sharee",
+        ),
+        pytest.param(
+            {"Online": False, "LastSeen": "2027-01-15T07:00:00Z"}, "it is offline", id="offline"
+        ),
+    ],
+)
+def test_it_is_explained_why_a_peer_is_not_watched(
+    node: Node, fields: dict[str, Any], why: str
+) -> None:
+    node.run_watchdog(NOW - 60, peer("nas"))
+    lines = node.run(("explain", "nas"), peer("nas", **fields)).stdout.splitlines()
+    assert lines[2:] == [f"The watchdog does not watch this peer: {why}."]
+    assert ("last seen 1h ago" in lines[0]) == ("LastSeen" in fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        pytest.param("nass", "did you mean nas?", id="similar"),
+        pytest.param("\x1b[31m", "run `tsfc peers` for a list", id="control characters"),
+        pytest.param("", "run `tsfc peers` for a list", id="empty"),
+    ],
+)
+def test_an_unknown_peer_is_one_error_with_a_hint(node: Node, name: str, hint: str) -> None:
+    ran = node.run(("explain", name), peer("nas"), peer("rpi3"))
+    assert (ran.status, ran.stdout) == (1, "")
+    (line,) = complaints("explain", ran)
+    assert line.endswith(f"there is no such peer; {hint}")

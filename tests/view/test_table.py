@@ -1,0 +1,124 @@
+"""The table of `tsfc peers`, on terminals and elsewhere."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from support.processes import run
+from support.statuses import encoded, peer
+
+from .node import ESCAPE_SEQUENCE, NOW, POLICY, Node, rows, run_on_terminal
+
+TITLES = ["peer", "path", "since", "handshake", "received", "sent", "watchdog"]
+
+
+def test_the_table_lists_all_peers_worst_first(node: Node) -> None:
+    policy = (*POLICY, "--exclude-peer", "excluded")
+    on_relay = [peer(name, "derp") for name in ("stuck", "waiting", "excluded", "cured")]
+    stuck, _, excluded, cured = on_relay
+    node.run_watchdog(NOW - 700, stuck, excluded, cured, peer("nas"), policy=policy)
+    node.run_watchdog(NOW - 60, *on_relay, peer("nas"), policy=policy)
+    ran = node.run(
+        ("peers",),
+        *on_relay[:3],
+        peer("cured"),
+        peer("nas", LastHandshake="2027-01-15T07:59:18Z", RxBytes=1536, TxBytes=5),
+        peer("new", "peer_relay"),
+        peer("asleep", "idle"),
+        peer("phone", "offline", LastSeen="2027-01-12T08:00:00Z"),
+        Version="1.102.3-t53a0d659a",
+        Health=["Tailscale could not connect to any relay server.", "a\nb"],
+    )
+    assert (ran.status, ran.stderr) == (0, "")
+    first, *header, titles = ran.stdout.splitlines()[:6]
+    assert first == (
+        "self is Running, tailscaled 1.102.3: "
+        "8 peers (2 direct, 1 peer-relay, 3 derp, 1 idle, 1 offline)"
+    )
+    assert header == [
+        "health: Tailscale could not connect to any relay server.",
+        "health: a b",
+        "watchdog: last run 1m ago; last restart 1m ago, 0 in total",
+        "watchdog: next restart in 9m, because of stuck",
+    ]
+    assert re.split(r" {2,}", titles) == TITLES
+    cells = rows(ran.stdout)
+    assert list(cells) == ["stuck", "waiting", "asleep", "new", "excluded", "cured", "nas", "phone"]
+    assert cells["stuck"] == ["relay fra", "11m 40s", "-", "0 B", "0 B", "cooling down, 9m left"]
+    assert cells["waiting"][1:2] + cells["waiting"][-1:] == ["1m", "waiting, 1m of 10m"]
+    assert cells["asleep"][0] == "idle"
+    assert cells["asleep"][-1] == "just detected"
+    assert cells["new"][0] == "peer-relay 192.0.2.9:7777:vni:1"
+    assert cells["excluded"][-1] == "excluded"
+    assert cells["nas"] == ["direct 192.0.2.7:41641", "42s", "1.5 KiB", "5 B", "direct"]
+    assert cells["phone"][:1] + cells["phone"][-1:] == ["offline 3d", "not watched"]
+
+
+def test_the_next_restart_is_predicted(node: Node) -> None:
+    node.run_watchdog(NOW - 350, peer("nas", "derp"))
+    ran = node.run(("peers",), peer("nas", "derp"))
+    assert "watchdog: next restart in 4m 11s, because of nas\n" in ran.stdout
+    assert rows(ran.stdout)["nas"][-1] == "restart in 4m 11s"
+    ran = node.run(("peers",), peer("nas", "derp"), now=NOW + 300)
+    assert "watchdog: next restart in the next run, because of nas\n" in ran.stdout
+    assert rows(ran.stdout)["nas"][-1] == "restart in the next run"
+
+
+def test_a_watchdog_that_has_not_run_lately_is_overdue(node: Node) -> None:
+    node.run_watchdog(NOW - 7200, peer("nas"))
+    ran = node.run(("peers",), peer("nas"))
+    assert (
+        "watchdog: last run 2h ago (overdue; is its timer active?); no restart, 0 in total\n"
+        in ran.stdout
+    )
+
+
+def test_a_watchdog_that_could_not_observe_the_peers_has_a_note(node: Node) -> None:
+    run(
+        *("watchdog", "--now", str(NOW - 60)),
+        *("--status-file", f"{node.directory}/none"),
+        *("--state-dir", f"{node.directory}/state"),
+        *("--metrics-path", str(node.metrics)),
+    )
+    assert "(it could not observe the peers)" in node.run(("peers",), peer("nas")).stdout
+
+
+# Terminals
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 120, 200])
+def test_each_line_fits_the_terminal_and_each_peer_has_one_line(node: Node, columns: int) -> None:
+    """With 300 peers, and with odd names."""
+    arguments = node.with_many_peers(300)
+    text = ESCAPE_SEQUENCE.sub("", run_on_terminal(*arguments, columns=columns)).rstrip("\n")
+    lines = text.split("\n")
+    assert max(map(len, lines)) <= columns
+    numbers = [
+        len(output.split("peer  ")[1].split("\n"))
+        for output in (text, run(*arguments).stdout.rstrip("\n"))
+    ]
+    assert numbers[0] == numbers[1] > 300
+    assert all(line.isprintable() for line in lines)
+    if columns >= 100:
+        titles = next(line for line in lines if line.startswith("peer "))
+        assert all(word in titles for word in ("path", "since", "watchdog"))
+
+
+def test_only_a_terminal_without_no_color_gets_colors(node: Node) -> None:
+    arguments = node.with_many_peers(3)
+    assert "\x1b[31m" in run_on_terminal(*arguments, columns=120)
+    assert not re.search(
+        r"\x1b\[[0-9;]*3[0-9]m", run_on_terminal(*arguments, columns=120, env={"NO_COLOR": "1"})
+    )
+    assert not ESCAPE_SEQUENCE.search(run(*arguments).stdout)
+
+
+def test_a_name_is_truncated_only_on_a_terminal(node: Node) -> None:
+    name = "n" * 60
+    node.status.write_bytes(encoded(peer(name)))
+    arguments = ("peers", *node.options())
+    assert f"\n{name}  " in run(*arguments).stdout
+    text = ESCAPE_SEQUENCE.sub("", run_on_terminal(*arguments, columns=120))
+    assert re.search(r"\nn{5,31}…", text)
