@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
+import sys
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +16,7 @@ from support.processes import complaints, ended, inside, interrupt, run, series,
 from support.servers import serving
 from support.statuses import encoded, peer
 from tsfc.cli import main as cli
+from tsfc.cli.common import policy
 from tsfc.core.watchdog.policy import ThresholdPolicy
 
 
@@ -126,6 +129,18 @@ def test_each_command_is_defined_in_its_module_only() -> None:
     assert sorted(defined) == sorted(cli.COMMANDS.items())
 
 
+def test_parsing_imports_only_the_module_of_the_command() -> None:
+    script = (
+        "import sys; from tsfc.cli.main import _parse; _parse(['exporter']); "
+        "print(*(name for name in sys.modules if name.startswith('tsfc.')))"
+    )
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout
+    assert set(output.decode().split()) == {
+        *("tsfc.cli", "tsfc.cli.main", "tsfc.cli.common", "tsfc.cli.values", "tsfc.cli.jobs"),
+        *("tsfc.shell", "tsfc.shell.defaults", "tsfc.shell.signals"),
+    }
+
+
 def test_a_process_reports_a_usage_error_like_main() -> None:
     assert run("exporter", "--socket") == (
         2,
@@ -171,13 +186,7 @@ def test_the_help_of_every_command_shows_its_defaults(
 
 def test_the_policy_options_default_to_the_default_policy() -> None:
     """The command line repeats the defaults: `--help` need not import the core."""
-    options = cli._parse(["watchdog"])
-    assert (
-        ThresholdPolicy(
-            options.max_relay_seconds, options.cooldown_seconds, frozenset(options.exclude_peer)
-        )
-        == ThresholdPolicy()
-    )
+    assert policy(cli._parse(["watchdog"])) == ThresholdPolicy()
 
 
 def test_the_help_of_the_program_lists_all_commands(capfd: pytest.CaptureFixture[str]) -> None:

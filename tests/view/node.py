@@ -96,11 +96,14 @@ def run_on_terminal(
 
     With `--watch`, interrupt it after it has printed once.
     """
+    # A terminal of that size, and no variables that override it.
     ours, theirs = pty.openpty()
     subprocess.run(["stty", "cols", str(columns), "rows", str(lines)], stdin=theirs, check=True)
     unset = {"NO_COLOR", "COLUMNS", "LINES"}
     environment = {name: value for name, value in os.environ.items() if name not in unset}
     environment |= {"TERM": "xterm-256color"} | dict(env)
+
+    # Read until the program closes the terminal.
     output = b""
     with subprocess.Popen(
         [sys.executable, "-m", "tsfc", *arguments],

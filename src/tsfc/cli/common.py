@@ -63,20 +63,42 @@ def add_source(parser: ArgumentParser, *, has_status_file: bool = True) -> None:
         metavar="SECONDS",
         help="Unix time to use instead of the system clock",
     )
+    # `run_options` reads these, even if the command lacks the option.
     parser.set_defaults(
         status_file=None, metrics_file=None, metrics_path=None, default_metrics_path=None
     )
 
 
 def add_metrics_path(parser: ArgumentParser, *, default: str | None) -> None:
-    """Add the option for the metrics of a job, which go nowhere by default if None."""
+    """Add `--metrics-path`. If `default` is None, no metrics are written without it."""
     parser.add_argument_group("output").add_argument(
         "--metrics-path",
         metavar="PATH",
         help="write the metrics to PATH, or to standard output if PATH is - "
-        f"(default: {default or 'do not write them'})",
+        f"(default: {default or 'write no metrics'})",
     )
     parser.set_defaults(default_metrics_path=default)
+
+
+def add_format(output: _ArgumentGroup) -> None:
+    """Add `--format`."""
+    output.add_argument(
+        "--format",
+        choices=("text", "json"),
+        default="text",
+        help="format of the output (default: %(default)s)",
+    )
+
+
+def add_ping_timeout(parser: ArgumentParser) -> None:
+    """Add `--ping-timeout`."""
+    parser.add_argument(
+        "--ping-timeout",
+        type=values.seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="timeout for each ping (default: %(default)g)",
+    )
 
 
 def add_policy(parser: ArgumentParser) -> _ArgumentGroup:

@@ -8,6 +8,7 @@ from tsfc.cli import values
 from tsfc.cli.common import (
     Command,
     add_metrics_path,
+    add_ping_timeout,
     add_policy,
     add_source,
     policy,
@@ -60,13 +61,7 @@ def _add_keepalive(parser: ArgumentParser) -> None:
         metavar="N",
         help="maximum number of pings per peer (default: %(default)s)",
     )
-    parser.add_argument(
-        "--ping-timeout",
-        type=values.seconds,
-        default=5.0,
-        metavar="SECONDS",
-        help="timeout for each ping (default: %(default)g)",
-    )
+    add_ping_timeout(parser)
     add_source(parser)
     add_metrics_path(parser, default=None)
 

@@ -7,7 +7,7 @@ import math
 from argparse import ArgumentParser, Namespace, _ArgumentGroup
 
 from tsfc.cli import values
-from tsfc.cli.common import Command, add_policy, add_source, policy, run_options
+from tsfc.cli.common import Command, add_format, add_policy, add_source, policy, run_options
 
 
 def _add_capture(parser: ArgumentParser) -> None:
@@ -205,12 +205,7 @@ def _add_comparison(parser: ArgumentParser) -> _ArgumentGroup:
         "every combination",
     )
     output = parser.add_argument_group("output")
-    output.add_argument(
-        "--format",
-        choices=("text", "json"),
-        default="text",
-        help="format of the output (default: %(default)s)",
-    )
+    add_format(output)
     output.add_argument(
         "--report",
         metavar="FILE.html",

@@ -6,7 +6,7 @@ import gc
 from argparse import ArgumentParser, Namespace
 
 from tsfc.cli import values
-from tsfc.cli.common import Command, add_source, run_options
+from tsfc.cli.common import Command, add_format, add_ping_timeout, add_source, run_options
 from tsfc.shell import defaults
 
 
@@ -14,13 +14,7 @@ def _add_peers(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--ping", action="store_true", help="ping each peer once, and show the latency"
     )
-    parser.add_argument(
-        "--ping-timeout",
-        type=values.seconds,
-        default=5.0,
-        metavar="SECONDS",
-        help="timeout for each ping (default: %(default)g)",
-    )
+    add_ping_timeout(parser)
     parser.add_argument(
         "--watch",
         nargs="?",
@@ -29,13 +23,8 @@ def _add_peers(parser: ArgumentParser) -> None:
         metavar="SECONDS",
         help="refresh every SECONDS (default: %(const)g)",
     )
-    parser.add_argument(
-        "--format",
-        choices=("text", "json"),
-        default="text",
-        help="format of the output (default: %(default)s)",
-    )
     _add_view_source(parser)
+    add_format(parser.add_argument_group("output"))
 
 
 def _peers(options: Namespace) -> int:

@@ -84,6 +84,7 @@ def make_view(
     warnings: tuple[str, ...] = (),
 ) -> View:
     """Combine a status, the watchdog's snapshot, and pings by the name of the peer."""
+    # What a run of the watchdog would decide at this moment:
     forecast = (
         None
         if snapshot is None
@@ -91,6 +92,7 @@ def make_view(
     )
     verdicts = {verdict.peer: verdict for verdict in (forecast.verdicts if forecast else ()) or ()}
 
+    # One row per peer; a peer that is not watched has no verdict.
     rows: list[Row] = []
     for peer in named(status) if statuses.is_running(status) else ():
         row = _observed(peer, now=now, ping=pings.get(peer.name))
@@ -99,6 +101,7 @@ def make_view(
             row = _judged(row, verdict, snapshot, forecast)
         rows.append(row)
 
+    # The name in MagicDNS, as for peers; a node without one has its host name.
     name = status.self_.dns_name.partition(".")[0] or status.self_.host_name
     return View(
         at=now.unix,

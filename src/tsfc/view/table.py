@@ -54,6 +54,7 @@ def render(view: View, *, is_terminal: bool, height: int | None = None) -> str:
     For a terminal, the text has colors and is as wide as the terminal. With a `height`,
     it has at most that many lines; the last peers are left out.
     """
+    # Rich writes into a string, as if it were the terminal.
     text = StringIO()
     width = _terminal_width() if is_terminal else UNLIMITED
     console = Console(
@@ -65,7 +66,8 @@ def render(view: View, *, is_terminal: bool, height: int | None = None) -> str:
         emoji=False,
         legacy_windows=False,
     )
-    for line in header_lines(view):
+    # Long lines of the header are wrapped; those of the table are truncated.
+    for line in _header_lines(view):
         console.print(Text(line), overflow="fold")
 
     # Three lines are for the titles, the number of omitted peers and the cursor.
@@ -77,7 +79,7 @@ def render(view: View, *, is_terminal: bool, height: int | None = None) -> str:
     return "\n".join(line.rstrip() for line in text.getvalue().split("\n"))
 
 
-def header_lines(view: View) -> list[str]:
+def _header_lines(view: View) -> list[str]:
     """Return the lines about the node, its health, the watchdog, and the warnings."""
     state = one_line(view.status.backend_state, 40)
     version = one_line(view.status.version.partition("-")[0], 40)
@@ -109,17 +111,15 @@ def _watchdog_lines(view: View) -> list[str]:
         note = ""
     at = last_restart(state)
     restart = "no restart" if at is None else f"last restart {duration(view.at - at)} ago"
-    last = f"last run {duration(age)} ago{note}; {restart}, {state.restarts} in total"
+    past = f"last run {duration(age)} ago{note}; {restart}, {state.restarts} in total"
     if forecast is None or forecast.restart_seconds is None:
-        return [f"watchdog: {last}"]
+        return [f"watchdog: {past}"]
 
     # What it will do:
     seconds = forecast.restart_seconds
     when = "in the next run" if seconds == 0 else f"in {duration(seconds)}"
-    return [
-        f"watchdog: {last}",
-        f"watchdog: next restart {when}, because of {forecast.restart_peer}",
-    ]
+    future = f"next restart {when}, because of {forecast.restart_peer}"
+    return [f"watchdog: {past}", f"watchdog: {future}"]
 
 
 def _table(view: View, rows: tuple[Row, ...], width: int, *, is_terminal: bool) -> Table:
