@@ -104,7 +104,7 @@ def add_ping_timeout(parser: ArgumentParser) -> None:
 def add_policy(parser: ArgumentParser) -> _ArgumentGroup:
     """Add the options of the watchdog's policy, and return their group.
 
-    The defaults repeat those of `ThresholdPolicy`: `--help` need not import the core.
+    The defaults repeat those of `ThresholdPolicy`, so that `--help` does not import it.
     """
     group = parser.add_argument_group("policy")
     group.add_argument(
