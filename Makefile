@@ -86,7 +86,7 @@ fmt: .venv/dev ## format, and mend what can be mended
 
 .PHONY: golden
 golden: .venv/dev ## write the expected outputs in tests/fixtures anew; read the diff
-	TSFC_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/core/test_golden.py tests/units/test_table.py
+	TSFC_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/core/test_golden.py
 
 .PHONY: dashboard
 dashboard: .venv/dev ## write mixin/dashboard.json anew

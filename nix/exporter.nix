@@ -1,1 +1,49 @@
-import ./job.nix "exporter"
+{
+  config,
+  lib,
+  utils,
+  ...
+}:
+let
+  cfg = config.atro.tailscale.exporter;
+  job = import ./job.nix { inherit config lib utils; };
+  description = "Per-peer metrics from the status of tailscaled";
+in
+{
+  imports = [ ./tailscale.nix ];
+
+  options.atro.tailscale.exporter = {
+    enable = lib.mkEnableOption "the job exporter of tsfc";
+    interval = job.mkIntervalOption "30s";
+    metricsPath = job.mkMetricsPathOption "/var/lib/alloy/tailscale-peers.prom";
+    extraArgs = job.extraArgsOption;
+  };
+
+  config = lib.mkIf cfg.enable {
+    assertions = job.assertions "exporter" "metricsPath" cfg.metricsPath;
+
+    systemd.services.tailscale-exporter = {
+      inherit description;
+      after = [ "tailscaled.service" ];
+      unitConfig.StartLimitIntervalSec = 0;
+      serviceConfig =
+        job.serviceConfig
+        // job.writable cfg.metricsPath
+        // {
+          ExecStart = job.execStart "exporter" (
+            job.socketArguments
+            ++ [
+              "--metrics-path"
+              cfg.metricsPath
+            ]
+            ++ cfg.extraArgs
+          );
+          SyslogIdentifier = "tailscale-exporter";
+          TimeoutStartSec = "30s";
+        };
+    };
+
+    systemd.timers.tailscale-exporter = job.timer description cfg.interval;
+    systemd.tmpfiles.rules = [ "d ${builtins.dirOf cfg.metricsPath} - - - -" ];
+  };
+}

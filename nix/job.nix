@@ -1,99 +1,174 @@
-# The module of one job: its options and its units are those of the table.
-job:
+# What the modules of the jobs have in common.
+#
+# The same units, with the default options, are in src/tsfc/units/files; docs/units.md explains
+# the sandbox.
 {
   config,
   lib,
-  options,
   utils,
-  ...
 }:
 let
-  table = import ./table.nix { inherit lib; };
   inherit (config.atro) tailscale;
-  cfg = tailscale.${job};
-  units = table.installation job (
-    builtins.intersectAttrs (table.mkOptions table.shared) tailscale // cfg
-  );
+  types = import ./types.nix { inherit lib; };
 
-  service = sections: {
-    description = sections.Unit.Description;
-    after = sections.Unit.After or [ ];
-    unitConfig = removeAttrs sections.Unit [
-      "Description"
-      "After"
-    ];
-    serviceConfig = sections.Service // {
-      ExecStart = utils.escapeSystemdExecArgs sections.Service.ExecStart;
+  # Jobs with an option metricsPath.
+  metricsJobs = [
+    "exporter"
+    "keepalive"
+    "native-metrics"
+    "watchdog"
+  ];
+
+  hiddenDirectories = [
+    "/dev"
+    "/home"
+    "/proc"
+    "/root"
+    "/run/user"
+    "/sys"
+    "/tmp"
+    "/var/tmp"
+  ];
+
+  # Assert that the sandbox does not hide a path.
+  visible =
+    option: path:
+    let
+      hides = directory: lib.hasPrefix "${directory}/" "${path}/";
+      hidden = builtins.filter hides hiddenDirectories;
+    in
+    {
+      assertion = hidden == [ ];
+      message = "${option} is ${path}, but the sandbox of the units hides ${toString hidden}: choose another directory.";
     };
-  };
-
-  option = "atro.tailscale.${job}";
-  metricsPath = cfg.metricsPath or null;
-  namesakes = builtins.filter (
-    other:
-    other != job
-    && tailscale ? ${other}
-    && tailscale.${other}.enable
-    && tailscale.${other}.metricsPath or null == metricsPath
-  ) (builtins.attrNames table.jobs);
-
-  # The helpers of one kind, by their names without it.
-  helpers =
-    suffix: mkUnit:
-    builtins.listToAttrs (
-      builtins.concatMap (
-        name:
-        let
-          stem = builtins.match "(.*)[.]${suffix}" name;
-        in
-        lib.optional (stem != null) {
-          name = builtins.head stem;
-          value = mkUnit units.helpers.${name};
-        }
-      ) (builtins.attrNames units.helpers)
-    );
 in
 {
-  imports = [ ./tailscale.nix ];
+  inherit types;
 
-  options.atro.tailscale.${job} = {
-    enable = lib.mkEnableOption "the job ${job} of tsfc";
-  }
-  // table.mkOptions table.jobs.${job}.options;
+  # Options.
 
-  config = lib.mkIf cfg.enable {
-    assertions = [
-      {
-        assertion = config.services.tailscale.enable;
-        message = "atro.tailscale.${job}.enable is true, but there is no tailscaled: set services.tailscale.enable = true.";
-      }
-    ]
-    ++ table.areVisible "atro.tailscale" table.shared tailscale
-    ++ table.areVisible option table.jobs.${job}.options cfg
-    ++ lib.optional (metricsPath != null) {
-      assertion = namesakes == [ ];
-      message = "${option}.metricsPath is ${metricsPath}, but so is that of ${toString namesakes}: give each job a file of its own.";
+  mkIntervalOption =
+    default:
+    lib.mkOption {
+      type = types.timeSpan;
+      inherit default;
+      description = "Time between the starts of two runs, and from boot to the first run.";
     };
 
-    systemd = {
-      services = {
-        "tailscale-${job}" = service units;
+  mkMetricsPathOption =
+    default:
+    lib.mkOption {
+      type = if default == null then lib.types.nullOr types.metricsPath else types.metricsPath;
+      inherit default;
+      description = "File to write metrics to. A missing directory is created.";
+    };
+
+  extraArgsOption = lib.mkOption {
+    type = lib.types.listOf lib.types.str;
+    default = [ ];
+    description = "Additional arguments of the job.";
+  };
+
+  # Assertions about a job that writes the file `output`; null if it writes none.
+  assertions =
+    job: outputOption: output:
+    let
+      isWriter =
+        other:
+        other != job
+        && tailscale ? ${other}
+        && tailscale.${other}.enable
+        && tailscale.${other}.metricsPath == output;
+      otherWriters = builtins.filter isWriter metricsJobs;
+    in
+    [
+      {
+        assertion = config.services.tailscale.enable;
+        message = "atro.tailscale.${job}.enable is true, but tailscaled is not enabled: set services.tailscale.enable = true.";
       }
-      // helpers "service" service;
-      timers."tailscale-${job}" = {
-        description = units.Unit.Description;
-        wantedBy = [ units.Install.WantedBy ];
-        timerConfig = units.Timer;
-      };
-      tmpfiles.rules = units.tmpfiles;
-    }
-    # Not everything that evaluates modules and has services and timers has sockets.
-    // lib.optionalAttrs (options ? systemd.sockets) {
-      sockets = helpers "socket" (sections: {
-        description = sections.Unit.Description;
-        wantedBy = [ sections.Install.WantedBy ];
-        socketConfig = sections.Socket;
-      });
+      (visible "atro.tailscale.socket" tailscale.socket)
+    ]
+    ++ lib.optionals (output != null) [
+      (visible "atro.tailscale.${job}.${outputOption}" output)
+      {
+        assertion = otherWriters == [ ];
+        message = "atro.tailscale.${job}.${outputOption} is ${output}, which ${toString otherWriters} writes as well: give each job a file of its own.";
+      }
+    ];
+
+  # Directives of a service.
+
+  execStart =
+    job: arguments:
+    utils.escapeSystemdExecArgs (
+      [
+        "${tailscale.package}/bin/tsfc"
+        job
+      ]
+      ++ arguments
+    );
+
+  socketArguments =
+    lib.optionals (tailscale.tailscalePackage != null) [
+      "--tailscale"
+      "${tailscale.tailscalePackage}/bin/tailscale"
+    ]
+    ++ [
+      "--socket"
+      tailscale.socket
+    ];
+
+  # Directives of a job that writes no file: its sandbox, for the most part.
+  serviceConfig = {
+    Type = "oneshot";
+    SyslogLevel = "notice";
+    LogLevelMax = "notice";
+    DynamicUser = true;
+    CapabilityBoundingSet = "";
+    NoNewPrivileges = true;
+    ProtectSystem = "strict";
+    ProtectHome = "tmpfs";
+    TemporaryFileSystem = [
+      "/etc:ro"
+      "/run:ro"
+      "/var:ro"
+    ];
+    BindReadOnlyPaths = [
+      "-/etc/ld.so.cache"
+      "-${builtins.dirOf tailscale.socket}"
+    ]
+    ++ map (path: "-${path}") tailscale.visiblePaths;
+    ReadOnlyPaths = [
+      "/proc"
+      "/sys"
+    ];
+    PrivateDevices = true;
+    PrivateNetwork = true;
+    RestrictAddressFamilies = "AF_UNIX";
+    RestrictNamespaces = true;
+    RestrictRealtime = true;
+    LockPersonality = true;
+    MemoryDenyWriteExecute = true;
+    SystemCallArchitectures = "native";
+    SystemCallFilter = "~@clock @cpu-emulation @debug @module @mount @obsolete @privileged @raw-io @reboot @resources @swap";
+    SystemCallErrorNumber = "EPERM";
+    UMask = "0077";
+  };
+
+  # Additions for a job that writes a file, whose directory may belong to any user.
+  writable = path: {
+    BindPaths = [ "-${builtins.dirOf path}" ];
+    CapabilityBoundingSet = "CAP_DAC_OVERRIDE";
+    AmbientCapabilities = "CAP_DAC_OVERRIDE";
+  };
+
+  timer = description: interval: {
+    inherit description;
+    wantedBy = [ "timers.target" ];
+    timerConfig = {
+      AccuracySec = "100ms";
+      OnBootSec = interval;
+      OnUnitActiveSec = interval;
     };
   };
 }

@@ -1,1 +1,53 @@
-import ./job.nix "keepalive"
+{
+  config,
+  lib,
+  utils,
+  ...
+}:
+let
+  cfg = config.atro.tailscale.keepalive;
+  job = import ./job.nix { inherit config lib utils; };
+  description = "Pings to all online Tailscale peers, so that NAT mappings stay open";
+  writesMetrics = cfg.metricsPath != null;
+  directory = builtins.dirOf cfg.metricsPath;
+in
+{
+  imports = [ ./tailscale.nix ];
+
+  options.atro.tailscale.keepalive = {
+    enable = lib.mkEnableOption "the job keepalive of tsfc";
+    interval = job.mkIntervalOption "10s";
+    metricsPath = job.mkMetricsPathOption null;
+    extraArgs = job.extraArgsOption;
+  };
+
+  config = lib.mkIf cfg.enable {
+    assertions = job.assertions "keepalive" "metricsPath" cfg.metricsPath;
+
+    systemd.services.tailscale-keepalive = {
+      inherit description;
+      after = [ "tailscaled.service" ];
+      unitConfig.StartLimitIntervalSec = 0;
+      serviceConfig =
+        job.serviceConfig
+        // lib.optionalAttrs writesMetrics (job.writable cfg.metricsPath)
+        // {
+          ExecStart = job.execStart "keepalive" (
+            job.socketArguments
+            ++ lib.optionals writesMetrics [
+              "--metrics-path"
+              cfg.metricsPath
+            ]
+            ++ cfg.extraArgs
+          );
+          SyslogIdentifier = "tailscale-keepalive";
+          TimeoutStartSec = "60s";
+          Nice = 19;
+          IOSchedulingClass = "idle";
+        };
+    };
+
+    systemd.timers.tailscale-keepalive = job.timer description cfg.interval;
+    systemd.tmpfiles.rules = lib.optional writesMetrics "d ${directory} - - - -";
+  };
+}

@@ -1,19 +1,36 @@
-# The options that the jobs share.
+# Options of all jobs.
 { lib, pkgs, ... }:
 let
-  table = import ./table.nix { inherit lib; };
-  options = table.mkOptions table.shared;
+  types = import ./types.nix { inherit lib; };
 in
 {
-  options.atro.tailscale = options // {
+  options.atro.tailscale = {
     package = lib.mkOption {
       type = lib.types.package;
       default = pkgs.tsfc or (pkgs.callPackage ./package.nix { });
       defaultText = lib.literalExpression "pkgs.tsfc or (pkgs.callPackage ./package.nix { })";
-      inherit (options.package) description;
+      description = "Package of tsfc.";
     };
-    tailscalePackage = options.tailscalePackage // {
+
+    tailscalePackage = lib.mkOption {
       type = lib.types.nullOr lib.types.package;
+      default = null;
+      description = ''
+        Tailscale package whose CLI is used when the socket is unavailable.
+        If null, tailscaled counts as down then.
+      '';
+    };
+
+    socket = lib.mkOption {
+      type = types.socketPath;
+      default = "/run/tailscale/tailscaled.sock";
+      description = "LocalAPI socket of tailscaled.";
+    };
+
+    visiblePaths = lib.mkOption {
+      type = lib.types.listOf types.absolutePath;
+      default = [ ];
+      description = "Paths that the sandbox shows to the jobs, read-only.";
     };
   };
 }

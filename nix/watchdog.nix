@@ -1,1 +1,150 @@
-import ./job.nix "watchdog"
+{
+  config,
+  lib,
+  options,
+  utils,
+  ...
+}:
+let
+  cfg = config.atro.tailscale.watchdog;
+  job = import ./job.nix { inherit config lib utils; };
+  description = "Restart of tailscaled when a peer is stuck on relay";
+  helperDirectory = "/run/tailscale-watchdog";
+  restartSocket = "${helperDirectory}/restart.sock";
+in
+{
+  imports = [ ./tailscale.nix ];
+
+  options.atro.tailscale.watchdog = {
+    enable = lib.mkEnableOption "the job watchdog of tsfc";
+    interval = job.mkIntervalOption "1min";
+    maxRelaySeconds = lib.mkOption {
+      type = job.types.seconds;
+      default = 600;
+      description = "Restart tailscaled if a peer is on relay for longer than this.";
+    };
+    cooldownSeconds = lib.mkOption {
+      type = job.types.seconds;
+      default = 600;
+      description = "Time after a restart without another one.";
+    };
+    excludePeers = lib.mkOption {
+      type = lib.types.listOf lib.types.str;
+      default = [ ];
+      description = "Peers that never cause a restart, named as in the label `peer`.";
+    };
+    dryRun = lib.mkOption {
+      type = lib.types.bool;
+      default = false;
+      description = "Log decisions, but keep no state and restart nothing.";
+    };
+    unit = lib.mkOption {
+      type = job.types.serviceName;
+      default = "tailscaled.service";
+      description = "Unit to restart.";
+    };
+    metricsPath = job.mkMetricsPathOption "/var/lib/alloy/tailscale-watchdog.prom";
+    extraArgs = job.extraArgsOption;
+  };
+
+  config = lib.mkIf cfg.enable {
+    assertions = job.assertions "watchdog" "metricsPath" cfg.metricsPath;
+
+    systemd = {
+      services.tailscale-watchdog = {
+        inherit description;
+        after = [ "tailscaled.service" ];
+        unitConfig.StartLimitIntervalSec = 0;
+        serviceConfig =
+          job.serviceConfig
+          // job.writable cfg.metricsPath
+          // {
+            ExecStart = job.execStart "watchdog" (
+              [
+                "--restart-socket"
+                restartSocket
+              ]
+              ++ job.socketArguments
+              ++ [
+                "--max-relay-seconds"
+                (toString cfg.maxRelaySeconds)
+                "--cooldown-seconds"
+                (toString cfg.cooldownSeconds)
+              ]
+              ++ lib.concatMap (peer: [
+                "--exclude-peer"
+                peer
+              ]) cfg.excludePeers
+              ++ lib.optional cfg.dryRun "--dry-run"
+              ++ [
+                "--unit"
+                cfg.unit
+                "--metrics-path"
+                cfg.metricsPath
+              ]
+              ++ cfg.extraArgs
+            );
+            SyslogIdentifier = "tailscale-watchdog";
+            TimeoutStartSec = "240s";
+            StateDirectory = "tailscale-watchdog";
+            BindReadOnlyPaths = job.serviceConfig.BindReadOnlyPaths ++ [ "-${helperDirectory}" ];
+          };
+      };
+
+      # The helper restarts the unit: the watchdog itself is not privileged.
+      services."tailscale-watchdog-restart@" = {
+        description = "Restart of ${cfg.unit} for tailscale-watchdog.service";
+        unitConfig.CollectMode = "inactive-or-failed";
+        serviceConfig = {
+          Type = "oneshot";
+          # The watchdog reads the output from its connection and expects "done".
+          ExecStart = utils.escapeSystemdExecArgs [
+            "/bin/sh"
+            "-c"
+            ''systemctl restart "$0" && echo done''
+            cfg.unit
+          ];
+          TimeoutStartSec = "240s";
+          StandardInput = "null";
+          StandardOutput = "socket";
+          StandardError = "socket";
+          CapabilityBoundingSet = "";
+          NoNewPrivileges = true;
+          ProtectSystem = "strict";
+          ProtectHome = true;
+          PrivateTmp = true;
+          PrivateDevices = true;
+          PrivateNetwork = true;
+          ProtectKernelTunables = true;
+          ProtectControlGroups = true;
+          RestrictAddressFamilies = "AF_UNIX";
+          RestrictNamespaces = true;
+          RestrictRealtime = true;
+          RestrictSUIDSGID = true;
+          LockPersonality = true;
+          MemoryDenyWriteExecute = true;
+          SystemCallArchitectures = "native";
+          SystemCallFilter = "@system-service";
+          SystemCallErrorNumber = "EPERM";
+          UMask = "0077";
+        };
+      };
+
+      timers.tailscale-watchdog = job.timer description cfg.interval;
+      tmpfiles.rules = [ "d ${builtins.dirOf cfg.metricsPath} - - - -" ];
+    }
+    # Some users of these modules, such as system-manager, have services and timers but no sockets.
+    // lib.optionalAttrs (options ? systemd.sockets) {
+      sockets.tailscale-watchdog-restart = {
+        description = "Requests of tailscale-watchdog.service for a restart of ${cfg.unit}";
+        wantedBy = [ "sockets.target" ];
+        socketConfig = {
+          ListenStream = restartSocket;
+          SocketMode = "0600";
+          Accept = true;
+          RemoveOnStop = true;
+        };
+      };
+    };
+  };
+}

@@ -120,7 +120,7 @@ def test_the_package_is_the_project(evaluate: Evaluate) -> None:
 def test_the_package_has_its_sources_and_tests(evaluate: Evaluate) -> None:
     """All that the build reads, and all tests but those that need the programs of a whole machine."""
     package = evaluate("outputs.packages.x86_64-linux.tsfc")
-    tests = {"conftest.py", "core", "fixtures", "offline", "shell", "support"}
+    tests = {"conftest.py", "core", "fixtures", "offline", "shell", "support", "units"}
     assert set(package["src"]) == {
         "LICENSE",
         "README.md",

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from support.processes import run
+from tsfc.units import values
 
 ROOT = Path(__file__).parents[2]
 DEFAULT_JOBS = ("exporter", "keepalive", "native-metrics", "watchdog")
@@ -62,17 +64,18 @@ def failing(config: Any) -> list[str]:
     ]
 
 
-def _listed(value: str | list[str]) -> list[str]:
-    return value if isinstance(value, list) else [value]
+def _texts(value: Any) -> list[str]:
+    """Return the values of a directive as a unit has them."""
+    if isinstance(value, list):
+        return value
+    return ["yes"] if value is True else [str(value)]
 
 
 def of_nixos(config: Any) -> Units:
     """Returns the units that NixOS would write."""
 
     def lines(section: dict[str, Any]) -> list[str]:
-        return sorted(
-            f"{name}={value}" for name, given in section.items() for value in _listed(given)
-        )
+        return sorted(f"{name}={text}" for name, value in section.items() for text in _texts(value))
 
     units: Units = {}
     for kind in ("service", "timer", "socket"):
@@ -305,21 +308,21 @@ REFUSED_BY_TYPE = {
     'exporter.interval = "1 minn";': 'exporter.interval\' is not of type `a systemd time span longer than 0, such as "30s" or "1min 30s"\'',
     'exporter.interval = "0s";': "exporter.interval' is not of type `a systemd time span longer than 0",
     "exporter.interval = 30;": "exporter.interval' is not of type `a systemd time span longer than 0",
-    'exporter.metricsPath = "peers.prom";': 'exporter.metricsPath\' is not of type `the absolute path of a file that ends in ".prom"',
-    'exporter.metricsPath = "/var/lib/alloy/peers.txt";': 'exporter.metricsPath\' is not of type `the absolute path of a file that ends in ".prom"',
-    'exporter.metricsPath = "/peers.prom";': 'exporter.metricsPath\' is not of type `the absolute path of a file that ends in ".prom", not at',
+    'exporter.metricsPath = "peers.prom";': 'exporter.metricsPath\' is not of type `an absolute path of a ".prom" file',
+    'exporter.metricsPath = "/var/lib/alloy/peers.txt";': 'exporter.metricsPath\' is not of type `an absolute path of a ".prom" file',
+    'exporter.metricsPath = "/peers.prom";': 'exporter.metricsPath\' is not of type `an absolute path of a ".prom" file in a directory,',
     "exporter.metricsPath = null;": "exporter.metricsPath' is not of type",
-    'keepalive.metricsPath = "/a/%h/b.prom";': "keepalive.metricsPath' is not of type `null or the absolute path",
+    'keepalive.metricsPath = "/a/%h/b.prom";': "keepalive.metricsPath' is not of type `null or an absolute path",
     "watchdog.maxRelaySeconds = -1;": "watchdog.maxRelaySeconds' is not of type",
     'watchdog.maxRelaySeconds = "600";': "watchdog.maxRelaySeconds' is not of type",
-    'watchdog.unit = "tailscaled";': 'watchdog.unit\' is not of type `the name of a service with its ".service", such as "tailscaled.service"\'',
+    'watchdog.unit = "tailscaled";': 'watchdog.unit\' is not of type `a service name that ends in ".service", such as "tailscaled.service"\'',
     'watchdog.excludePeers = "nas";': "watchdog.excludePeers' is not of type",
     'watchdog.dryRun = "yes";': "watchdog.dryRun' is not of type",
-    'socket = "tailscaled.sock";': "socket' is not of type `the absolute path of a socket",
+    'socket = "tailscaled.sock";': "socket' is not of type `an absolute path of a socket",
     'exporter.interval = "999999999w";': "exporter.interval' is not of type `a systemd time span longer than 0",
     'exporter.interval = "5s\\nOnCalendar=daily";': "exporter.interval' is not of type `a systemd time span longer than 0",
     'keepalive.extraArgs = [ "--count" 1 ];': "keepalive.extraArgs' is not of type",
-    'capture.output = "/srv/c/status.json";': 'capture.output\' is not of type `the absolute path of a file that ends in ".ndjson"',
+    'capture.output = "/srv/c/status.json";': 'capture.output\' is not of type `an absolute path of a ".ndjson"',
     "capture.metricsPath = null;": "The option `atro.tailscale.capture.metricsPath' does not exist",
     'visiblePaths = [ "a" ];': "visiblePaths' is not of type `an absolute path",
     "watchdog.cooldownSeconds = 1000000000;": "watchdog.cooldownSeconds' is not of type",
@@ -424,21 +427,41 @@ CANDIDATES = [
 ]
 
 
-def test_a_pattern_means_the_same_to_nix_as_to_python(nix_instantiate: Callable[..., str]) -> None:
-    """The table is one, but two read it, and each has regular expressions of its own."""
-    table = json.loads((ROOT / "src/tsfc/units/units.json").read_text())["types"]
-    accepts = "text: builtins.all (pattern: builtins.match pattern text != null) kind.patterns"
-    ask = f"{{ types, texts }}: builtins.mapAttrs (_: kind: builtins.filter ({accepts}) (builtins.fromJSON texts)) (builtins.fromJSON types)"
-    given = ("--argstr", "types", json.dumps(table), "--argstr", "texts", json.dumps(CANDIDATES))
-    taken = json.loads(nix_instantiate("--eval", "--strict", "--json", "--expr", ask, *given))
-    assert taken == {
-        name: [
-            text
-            for text in CANDIDATES
-            if all(re.fullmatch(pattern, text) for pattern in kind["patterns"])
-        ]
-        for name, kind in table.items()
-    }
+TYPES: dict[str, values.Value] = {
+    "timeSpan": values.time_span,
+    "absolutePath": values.absolute_path,
+    "metricsPath": values.metrics_path,
+    "capturePath": values.capture_path,
+    "socketPath": values.socket_path,
+    "serviceName": values.service_name,
+}
+"Types of the modules, and those of the options of `tsfc units`."
+
+
+def test_a_type_accepts_the_same_values_in_nix_and_python(
+    nix_instantiate: Callable[..., str],
+) -> None:
+    """But for hidden directories, which the modules reject with an assertion."""
+    accept = """
+      { texts }:
+      let
+        types = import ./nix/types.nix { lib = import ./tests/nix/stub/lib.nix; };
+      in
+      builtins.mapAttrs (_: type: builtins.filter type.check (builtins.fromJSON texts)) types
+    """
+    arguments = ("--argstr", "texts", json.dumps(CANDIDATES), "--expr", accept)
+    accepted = json.loads(nix_instantiate("--eval", "--strict", "--json", *arguments))
+
+    def is_accepted(value: values.Value, text: str) -> bool:
+        try:
+            return value(text) == text
+        except ArgumentTypeError:
+            return False
+
+    assert accepted == {
+        name: [text for text in CANDIDATES if is_accepted(value, text)]
+        for name, value in TYPES.items()
+    } | {"seconds": []}
 
 
 REFUSED_BY_ASSERTION = {
@@ -455,8 +478,8 @@ REFUSED_BY_ASSERTION = {
         "atro.tailscale.socket is /run/user/1000/s, but the sandbox of the units hides /run/user: choose another directory."
     ],
     'native-metrics = { enable = true; metricsPath = "/a/b.prom"; }; exporter.metricsPath = "/a/b.prom";': [
-        "atro.tailscale.exporter.metricsPath is /a/b.prom, but so is that of native-metrics: give each job a file of its own.",
-        "atro.tailscale.native-metrics.metricsPath is /a/b.prom, but so is that of exporter: give each job a file of its own.",
+        "atro.tailscale.exporter.metricsPath is /a/b.prom, which native-metrics writes as well: give each job a file of its own.",
+        "atro.tailscale.native-metrics.metricsPath is /a/b.prom, which exporter writes as well: give each job a file of its own.",
     ],
 }
 
@@ -466,6 +489,18 @@ def test_what_cannot_work_is_refused_by_an_assertion_which_says_what_to_do(
     evaluate: Evaluate, options: str
 ) -> None:
     assert failing(evaluate(f"exporter.enable = true; {options}")) == REFUSED_BY_ASSERTION[options]
+
+
+@pytest.mark.parametrize("directory", values.HIDDEN_DIRECTORIES)
+def test_a_path_in_a_hidden_directory_fails_an_assertion(
+    evaluate: Evaluate, directory: str
+) -> None:
+    config = evaluate(f'exporter = {{ enable = true; metricsPath = "{directory}/a.prom"; }};')
+    (message,) = failing(config)
+    assert message.endswith(
+        f" is {directory}/a.prom, but the sandbox of the units hides {directory}: "
+        "choose another directory."
+    )
 
 
 def test_a_file_of_a_job_that_is_not_enabled_is_nobodys(evaluate: Evaluate) -> None:
@@ -482,5 +517,5 @@ def test_a_file_of_a_job_that_is_not_enabled_is_nobodys(evaluate: Evaluate) -> N
 @pytest.mark.parametrize("job", JOBS)
 def test_without_tailscaled_there_is_nothing_to_do(evaluate: Evaluate, job: str) -> None:
     assert failing(evaluate(f"{job}.enable = true;", has_tailscaled="false")) == [
-        f"atro.tailscale.{job}.enable is true, but there is no tailscaled: set services.tailscale.enable = true."
+        f"atro.tailscale.{job}.enable is true, but tailscaled is not enabled: set services.tailscale.enable = true."
     ]

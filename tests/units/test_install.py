@@ -1,4 +1,4 @@
-"""`tsfc units` as processes, on a file system of the test's own."""
+"""Runs `tsfc units` as a process on a temporary file system."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ import pytest
 
 import tsfc
 from support.processes import UNPRIVILEGED, Ran, complaints, run
-from tsfc.units.install import MARK
+from tsfc.units.install import HEADER, MARK
 
 JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
-"Those that are meant where none is named."
+"Jobs that are installed if none is named."
 PACKAGE = "/opt/tsfc"
 UNITS, TMPFILES = "etc/systemd/system", "etc/tmpfiles.d"
 TIMERS, SOCKETS = f"{UNITS}/timers.target.wants", f"{UNITS}/sockets.target.wants"
 DIRECTORIES = (TIMERS, SOCKETS, TMPFILES)
 HELPERS = ("tailscale-watchdog-restart.socket", "tailscale-watchdog-restart@.service")
-UNWRITABLE = "installing the units in {}: {}; run it as root, or give --root a directory that you may write in"
-KEPT = "; see what it is, and move it away. Nothing was changed"
+UNWRITABLE = "installing the units in {}: {}; run as root, or set --root to a directory that you may write to"
+FOREIGN = "; check it and move it away. Nothing was changed"
 
 
 @pytest.fixture
 def root(box: Path) -> Path:
-    """The top of a file system that has the directories of systemd, and nothing in them."""
+    """Root of a file system with the empty directories of systemd."""
     root = box / "root"
     for directory in DIRECTORIES:
         (root / directory).mkdir(parents=True)
@@ -43,13 +43,13 @@ def units(act: str, root: Path, *arguments: str, around: str | None = None) -> R
 
 
 def install(root: Path, *arguments: str) -> None:
-    """Installs, which has to succeed."""
+    """Install, which must succeed."""
     ran = units("install", root, *arguments)
     assert (ran.status, ran.stderr) == (0, "")
 
 
 def paths(*jobs: str) -> list[str]:
-    """The files that there are for jobs for which nothing was chosen."""
+    """Paths of the installed files of jobs, with the default options."""
     names = [f"tailscale-{job}.{kind}" for job in jobs for kind in ("service", "timer")]
     helpers = HELPERS if "watchdog" in jobs else ()
     return [
@@ -59,17 +59,17 @@ def paths(*jobs: str) -> list[str]:
 
 
 def links(*jobs: str) -> dict[str, str]:
-    """The links that there are for jobs, and where they lead."""
+    """Links that enable the units of jobs, and their targets."""
     timers = {f"{TIMERS}/tailscale-{job}.timer": f"/{UNITS}/tailscale-{job}.timer" for job in jobs}
     return timers | (
         {f"{SOCKETS}/{HELPERS[0]}": f"/{UNITS}/{HELPERS[0]}"} if "watchdog" in jobs else {}
     )
 
 
-def there(root: Path) -> dict[str, tuple[int, str]]:
-    """All that is below a directory: of each the mode, and what is in the file or where the link leads."""
+def tree(root: Path) -> dict[str, tuple[int, str]]:
+    """Mode of each path below a directory, with the text of a file or the target of a link."""
 
-    def seen(path: Path) -> tuple[int, str]:
+    def entry(path: Path) -> tuple[int, str]:
         mode = path.lstat().st_mode
         if stat.S_ISLNK(mode):
             return mode, str(path.readlink())
@@ -77,12 +77,12 @@ def there(root: Path) -> dict[str, tuple[int, str]]:
             mode
         ) else ""
 
-    return {str(path.relative_to(root)): seen(path) for path in sorted(root.rglob("*"))}
+    return {str(path.relative_to(root)): entry(path) for path in sorted(root.rglob("*"))}
 
 
 @contextmanager
 def read_only(*directories: Path) -> Generator[None]:
-    """Takes the right to write from directories, and gives back what they had."""
+    """Make directories read-only while the block runs."""
     modes = {directory: stat.S_IMODE(directory.stat().st_mode) for directory in directories}
     for directory in directories:
         directory.chmod(0o555)
@@ -94,12 +94,12 @@ def read_only(*directories: Path) -> Generator[None]:
 
 
 def files(root: Path) -> dict[str, tuple[int, str]]:
-    """The same without the directories: where there was none, it may be left."""
-    return {path: seen for path, seen in there(root).items() if not stat.S_ISDIR(seen[0])}
+    """The same without directories: an installation may leave new ones."""
+    return {path: entry for path, entry in tree(root).items() if not stat.S_ISDIR(entry[0])}
 
 
-def test_what_is_printed_is_what_is_installed(root: Path) -> None:
-    """Under its path each file, without the line that says who wrote it; the units' names and texts are those of the core's tests."""
+def test_print_shows_the_files_that_install_writes(root: Path) -> None:
+    """Each under its path, without the header."""
     options = (
         "--keepalive-metrics-path",
         "/srv/pings.prom",
@@ -109,22 +109,23 @@ def test_what_is_printed_is_what_is_installed(root: Path) -> None:
         "# /etc/x",
     )
     printed = units("print", root, *options)
-    assert there(root).keys() == {UNITS, "etc", "etc/systemd", *DIRECTORIES}
+    assert tree(root).keys() == {UNITS, "etc", "etc/systemd", *DIRECTORIES}
     install(root, *options)
     _, *parts = re.split(r"(?m)^# /(etc/.*)\n", printed.stdout)
     written = {path: text for path, (_, text) in files(root).items() if path not in links(*JOBS)}
     assert (printed.status, printed.stderr) == (0, "")
     assert {
-        path: f"{MARK}{text.rstrip()}\n" for path, text in zip(parts[::2], parts[1::2], strict=True)
+        path: f"{HEADER}{text.rstrip()}\n"
+        for path, text in zip(parts[::2], parts[1::2], strict=True)
     } == written
     assert set(written) == {*paths(*JOBS), f"{TMPFILES}/tailscale-keepalive.conf"}
 
 
 @pytest.mark.parametrize("around", ['umask 0; exec "$@"', 'umask 077; exec "$@"'])
-def test_all_may_read_what_is_installed_and_only_its_owner_write_it(
+def test_all_users_may_read_the_files_and_only_the_owner_may_write_them(
     root: Path, around: str
 ) -> None:
-    """Whatever the umask. What enables a unit is a link, as systemctl makes it."""
+    """With any umask. Units are enabled by the links that systemctl would make."""
     ran = units("install", root, around=around)
     assert ran == (
         0,
@@ -141,25 +142,25 @@ def test_all_may_read_what_is_installed_and_only_its_owner_write_it(
 
 
 def installed_order(ran: Ran) -> list[str]:
-    """The files that a run said it wrote, in its order, which are those that there are to be."""
-    said = [line.partition("/root/")[2] for line in ran.stdout.splitlines()]
-    ours = [path for path in said if path not in links(*JOBS)]
-    assert sorted(ours) == sorted(paths(*JOBS))
-    return ours
+    """Files in the order in which a run reported them; all default files must be there."""
+    reported = [line.partition("/root/")[2] for line in ran.stdout.splitlines()]
+    written = [path for path in reported if path not in links(*JOBS)]
+    assert sorted(written) == sorted(paths(*JOBS))
+    return written
 
 
 def test_a_second_installation_changes_nothing(root: Path) -> None:
     install(root)
-    before = there(root)
+    before = tree(root)
     install(root)
-    assert there(root) == before
+    assert tree(root) == before
 
 
-def test_an_installation_replaces_the_one_before_and_leaves_other_jobs_alone(root: Path) -> None:
+def test_an_installation_replaces_the_units_of_its_jobs_only(root: Path) -> None:
     install(root)
-    before = there(root)
+    before = tree(root)
     install(root, "exporter", "--exporter-interval", "7min")
-    after = there(root)
+    after = tree(root)
     assert {path for path in after if after[path] != before.get(path)} == {
         f"{UNITS}/tailscale-exporter.timer"
     }
@@ -167,14 +168,29 @@ def test_an_installation_replaces_the_one_before_and_leaves_other_jobs_alone(roo
     assert before.keys() == after.keys()
 
 
+OLD_HEADER = (
+    "# Written by `tsfc units --install`, and written again by the next: "
+    "to change it, give that other options, or add a drop-in.\n"
+)
+
+
+def test_units_of_an_older_version_are_replaced(root: Path) -> None:
+    """The header may change between versions, its first words may not."""
+    install(root)
+    before = tree(root)
+    for path in paths(*JOBS):
+        (root / path).write_text(f"{OLD_HEADER}[Unit]\nDescription=old\n")
+    install(root)
+    assert tree(root) == before
+
+
 @pytest.mark.parametrize(
     "jobs",
     [(job,) for job in (*JOBS, "capture")] + [("watchdog", "exporter"), ("keepalive", "keepalive")],
 )
-def test_only_the_units_of_the_jobs_that_are_named_are_installed(
+def test_only_the_units_of_the_named_jobs_are_installed_and_removed(
     root: Path, jobs: tuple[str, ...]
 ) -> None:
-    """And removed; what the others have is left."""
     install(root, *jobs)
     assert set(files(root)) == {*paths(*jobs), *links(*jobs)}
     install(root)
@@ -183,8 +199,8 @@ def test_only_the_units_of_the_jobs_that_are_named_are_installed(
     assert set(files(root)) == {*paths(*others), *links(*others)}
 
 
-def test_a_capture_is_installed_where_it_is_named_and_removed_with_all_others(root: Path) -> None:
-    """It fills a disk with what people call their machines: nobody gets it unasked, and nobody keeps it unasked."""
+def test_a_capture_is_installed_only_if_named_and_removed_with_all_jobs(root: Path) -> None:
+    """It stores names of people and machines, so it is opt-in."""
     install(root, "capture", "exporter")
     install(root)
     assert set(files(root)) == {*paths(*JOBS, "capture"), *links(*JOBS, "capture")}
@@ -192,7 +208,7 @@ def test_a_capture_is_installed_where_it_is_named_and_removed_with_all_others(ro
     assert files(root) == {}
 
 
-def _a_file_of_somebody_else(path: Path) -> None:
+def _a_file_of_another_author(path: Path) -> None:
     path.write_text("[Service]\nExecStart=/bin/true\n")
 
 
@@ -200,18 +216,18 @@ def _an_empty_file(path: Path) -> None:
     path.write_text("")
 
 
-def _a_file_that_is_almost_ours(path: Path) -> None:
-    path.write_text(MARK[:-2])
+def _a_file_with_an_incomplete_mark(path: Path) -> None:
+    path.write_text(MARK[:-1])
 
 
 def _a_mask(path: Path) -> None:
     path.symlink_to("/dev/null")
 
 
-def _a_link_to_a_file_of_ours(path: Path) -> None:
-    ours = path.parents[3] / "elsewhere"
-    ours.write_text(f"{MARK}[Unit]\n")
-    path.symlink_to(ours)
+def _a_link_to_an_installed_file(path: Path) -> None:
+    target = path.parents[3] / "elsewhere"
+    target.write_text(f"{HEADER}[Unit]\n")
+    path.symlink_to(target)
 
 
 def _a_dangling_link(path: Path) -> None:
@@ -222,36 +238,36 @@ def _a_directory(path: Path) -> None:
     path.mkdir()
 
 
-STRANGE = [
-    _a_file_of_somebody_else,
+FOREIGN_FILES = [
+    _a_file_of_another_author,
     _an_empty_file,
-    _a_file_that_is_almost_ours,
+    _a_file_with_an_incomplete_mark,
     _a_mask,
-    _a_link_to_a_file_of_ours,
+    _a_link_to_an_installed_file,
     _a_dangling_link,
     _a_directory,
 ]
 
 
 @pytest.mark.parametrize("name", ["tailscale-watchdog.service", HELPERS[1]])
-@pytest.mark.parametrize("make", STRANGE)
-def test_a_unit_that_is_not_ours_is_not_replaced_and_nothing_else_is_written(
+@pytest.mark.parametrize("make", FOREIGN_FILES)
+def test_a_foreign_unit_is_neither_replaced_nor_removed(
     root: Path, make: Callable[[Path], None], name: str
 ) -> None:
-    """It is not removed either."""
+    """And nothing else is written."""
     path = root / UNITS / name
     make(path)
-    before = there(root)
+    before = tree(root)
     ran = units("install", root)
     assert complaints("units", ran) == [
-        f"installing {path}: it is there, and tsfc did not write it{KEPT}"
+        f"installing {path}: it exists, and tsfc did not write it{FOREIGN}"
     ]
-    assert (ran.status, ran.stdout, there(root)) == (1, "", before)
+    assert (ran.status, ran.stdout, tree(root)) == (1, "", before)
     ran = units("uninstall", root)
     assert complaints("units", ran) == [
-        f"removing {path}: tsfc did not write it; see what it is, and remove it by hand. Nothing was changed"
+        f"removing {path}: tsfc did not write it; check it and remove it by hand. Nothing was changed"
     ]
-    assert (ran.status, ran.stdout, there(root)) == (1, "", before)
+    assert (ran.status, ran.stdout, tree(root)) == (1, "", before)
 
 
 @pytest.mark.parametrize(
@@ -263,25 +279,22 @@ def test_a_unit_that_is_not_ours_is_not_replaced_and_nothing_else_is_written(
     ],
 )
 @pytest.mark.parametrize(
-    "make", [_a_file_of_somebody_else, _a_mask, _a_dangling_link, _a_directory]
+    "make", [_a_file_of_another_author, _a_mask, _a_dangling_link, _a_directory]
 )
-def test_what_is_not_ours_in_the_place_of_another_file_is_not_replaced(
+def test_a_foreign_tmpfiles_entry_or_link_is_not_replaced(
     root: Path, make: Callable[[Path], None], place: str
 ) -> None:
-    """Neither the one that makes the directory, nor a link that enables."""
     make(root / place)
-    before = there(root)
+    before = tree(root)
     ran = units("install", root)
     assert complaints("units", ran) == [
-        f"installing {root / place}: it is there, and tsfc did not write it{KEPT}"
+        f"installing {root / place}: it exists, and tsfc did not write it{FOREIGN}"
     ]
-    assert (ran.status, ran.stdout, there(root)) == (1, "", before)
+    assert (ran.status, ran.stdout, tree(root)) == (1, "", before)
 
 
 @pytest.mark.parametrize("place", [UNITS, TMPFILES, TIMERS, SOCKETS])
-def test_a_file_in_the_place_of_a_directory_is_one_line_and_nothing_is_written(
-    box: Path, place: str
-) -> None:
+def test_a_file_in_place_of_a_directory_is_reported_in_one_line(box: Path, place: str) -> None:
     path = box / "root" / place
     path.parent.mkdir(parents=True)
     path.write_text("")
@@ -292,50 +305,52 @@ def test_a_file_in_the_place_of_a_directory_is_one_line_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("is_installed", [False, True])
-def test_a_full_disk_is_one_line_and_all_stays_as_it_was(root: Path, *, is_installed: bool) -> None:
-    """A process that may make no file larger than nothing is one whose disk is full."""
+def test_a_full_disk_is_reported_in_one_line_and_changes_nothing(
+    root: Path, *, is_installed: bool
+) -> None:
+    """A process that may only write empty files stands for a full disk."""
     if is_installed:
         install(root)
-    before = there(root)
+    before = tree(root)
     ran = units("install", root, "--exporter-interval", "7min", around='ulimit -f 0; exec "$@"')
     assert complaints("units", ran) == [UNWRITABLE.format(root / UNITS, "File too large")]
-    assert (ran.status, ran.stdout, there(root)) == (1, "", before)
+    assert (ran.status, ran.stdout, tree(root)) == (1, "", before)
 
 
-def test_a_disk_that_fills_up_is_one_line_and_all_stays_as_it_was(root: Path) -> None:
-    """There is room for the first files, but not for the longest."""
+def test_a_disk_that_fills_up_is_reported_in_one_line_and_changes_nothing(root: Path) -> None:
+    """There is space for the first files, but not for the longest one."""
     install(root)
-    before = there(root)
+    before = tree(root)
     sizes = [len(text) for _, text in files(root).values()]
     assert min(sizes) < 1024 < max(sizes)
     ran = units("install", root, "--exporter-interval", "7min", around='ulimit -f 2; exec "$@"')
     assert complaints("units", ran) == [UNWRITABLE.format(root / UNITS, "File too large")]
-    assert (ran.status, ran.stdout, there(root)) == (1, "", before)
+    assert (ran.status, ran.stdout, tree(root)) == (1, "", before)
 
 
 @pytest.mark.parametrize("directory", [".", UNITS, TMPFILES, TIMERS, SOCKETS])
-def test_a_directory_without_the_right_to_write_it_is_one_line_and_all_stays_as_it_was(
+def test_a_read_only_directory_is_reported_in_one_line_and_changes_nothing(
     root: Path, directory: str
 ) -> None:
-    """The units are there as a whole or not at all, also where the last of their directories is another's."""
+    """All files are written or none, even if the last directory is the read-only one."""
     if directory == ".":
         (root / TMPFILES).rmdir()
         (root / "etc").rename(root.parent / "etc")
-    before = there(root)
+    before = tree(root)
     with read_only(root / directory):
         ran = units("install", root, around=UNPRIVILEGED)
     (complaint,) = complaints("units", ran)
     assert "Permission denied" in complaint
-    assert complaint.endswith("; run it as root, or give --root a directory that you may write in")
+    assert complaint.endswith("; run as root, or set --root to a directory that you may write to")
     assert (ran.status, ran.stdout) == (1, "")
-    assert there(root) == before
+    assert tree(root) == before
 
 
-def test_what_was_installed_is_removed_and_nothing_else(root: Path) -> None:
-    """Which metrics are left is said, as they were chosen when the units were installed; the state is not the units'."""
+def test_uninstall_removes_only_installed_files(root: Path) -> None:
+    """It names the metrics files, which stay. Drop-ins and the state stay as well."""
     others = {
         f"{UNITS}/other.service": "[Unit]\n",
-        f"{UNITS}/tailscale-other.timer": MARK,
+        f"{UNITS}/tailscale-other.timer": HEADER,
         f"{TMPFILES}/alloy.conf": "d /a\n",
     }
     for path, text in others.items():
@@ -346,49 +361,52 @@ def test_what_was_installed_is_removed_and_nothing_else(root: Path) -> None:
     metrics = root / "var/lib/alloy/tailscale-peers.prom"
     metrics.parent.mkdir(parents=True)
     metrics.write_text("tailscale_up 1\n")
-    before = there(root)
+    before = tree(root)
     install(
         root, "--watchdog-metrics-path", "/srv/w.prom", "--keepalive-metrics-path", "/srv/k.prom"
     )
     ran = units("uninstall", root)
-    assert (ran.status, ran.stderr, there(root)) == (0, "", before)
+    assert (ran.status, ran.stderr, tree(root)) == (0, "", before)
     removed = {
         line.removeprefix(f"removed {root}/")
         for line in ran.stdout.splitlines()
         if line.startswith("removed ")
     }
     assert removed == {*paths(*JOBS), *links(*JOBS), f"{TMPFILES}/tailscale-keepalive.conf"}
-    left = [line for line in ran.stdout.splitlines() if not line.startswith("removed ")]
-    known = (
+    kept = [line for line in ran.stdout.splitlines() if not line.startswith("removed ")]
+    metrics_paths = (
         "/srv/k.prom",
         "/srv/w.prom",
         "/var/lib/alloy/tailscale-native.prom",
         "/var/lib/alloy/tailscale-peers.prom",
     )
-    assert left == [f"left {root}{path}: remove it, or its last numbers stay" for path in known]
+    assert kept == [
+        f"kept {root}{path}; delete it, or Prometheus keeps scraping stale values"
+        for path in metrics_paths
+    ]
 
 
-def test_a_removal_asks_nothing_that_it_does_not_need(root: Path) -> None:
-    """It would remove the same whatever tsfc it is, and whatever was chosen."""
+def test_uninstall_ignores_the_other_options(root: Path) -> None:
+    """It would remove the same files with any options and any package."""
     install(root)
     clash = ("--exporter-metrics-path=/a/b.prom", "--watchdog-metrics-path=/a/b.prom")
     assert run("units", "--uninstall", "--root", str(root), *clash).status == 0
     assert files(root) == {}
 
 
-def test_a_job_that_writes_no_metrics_leaves_none(root: Path) -> None:
+def test_uninstall_keeps_no_metrics_of_a_job_without_metrics(root: Path) -> None:
     install(root, "keepalive")
     ran = units("uninstall", root, "keepalive")
     assert ran.status == 0
-    assert "left" not in ran.stdout
+    assert "kept" not in ran.stdout
 
 
-def test_where_nothing_is_installed_nothing_is_removed(root: Path) -> None:
+def test_uninstall_without_an_installation_removes_nothing(root: Path) -> None:
     assert units("uninstall", root) == (0, "there is nothing to remove\n", "")
     assert units("uninstall", root / "nonexistent") == (0, "there is nothing to remove\n", "")
 
 
-def test_a_link_that_leads_elsewhere_is_not_removed(root: Path) -> None:
+def test_a_link_to_another_unit_is_not_removed(root: Path) -> None:
     install(root, "exporter")
     link = root / TIMERS / "tailscale-exporter.timer"
     link.unlink()
@@ -397,8 +415,8 @@ def test_a_link_that_leads_elsewhere_is_not_removed(root: Path) -> None:
     assert set(files(root)) == set(links("exporter"))
 
 
-def test_half_an_installation_is_removed(root: Path) -> None:
-    """Whichever half somebody has removed by hand."""
+def test_a_partial_installation_is_removed(root: Path) -> None:
+    """Whether its files or its links are missing."""
     install(root)
     for path in paths("exporter"):
         (root / path).unlink()
@@ -410,7 +428,7 @@ def test_half_an_installation_is_removed(root: Path) -> None:
     assert files(root) == {}
 
 
-def test_a_unit_that_somebody_broke_is_removed(root: Path) -> None:
+def test_a_damaged_unit_is_removed(root: Path) -> None:
     install(root)
     with (root / UNITS / "tailscale-exporter.timer").open("ab") as file:
         file.write(b"\xff\0\n")
@@ -418,18 +436,20 @@ def test_a_unit_that_somebody_broke_is_removed(root: Path) -> None:
     assert (ran.status, ran.stderr, files(root)) == (0, "", {})
 
 
-def test_a_removal_without_the_right_to_is_one_line_and_all_stays_as_it_was(root: Path) -> None:
+def test_uninstall_without_permission_is_reported_in_one_line_and_changes_nothing(
+    root: Path,
+) -> None:
     install(root)
-    before = there(root)
+    before = tree(root)
     with read_only(*(root / directory for directory in (*DIRECTORIES, UNITS))):
         ran = units("uninstall", root, around=UNPRIVILEGED)
     (complaint,) = complaints("units", ran)
-    assert re.fullmatch(f"removing {root}/etc/.*: Permission denied; run it as root", complaint)
-    assert (ran.status, ran.stdout, there(root)) == (1, "", before)
+    assert re.fullmatch(f"removing {root}/etc/.*: Permission denied; run as root", complaint)
+    assert (ran.status, ran.stdout, tree(root)) == (1, "", before)
 
 
-def test_the_root_may_be_relative_and_its_directories_missing(box: Path, root: Path) -> None:
-    """As where a file system is put together for another machine."""
+def test_the_root_may_be_relative_and_missing(box: Path, root: Path) -> None:
+    """As when building an image for another machine."""
     install(root)
     within = f'cd {box}; exec "$@"'
     ran = units("install", Path("made/of/nothing"), around=within)
@@ -441,7 +461,7 @@ def test_the_root_may_be_relative_and_its_directories_missing(box: Path, root: P
 
 
 @pytest.mark.parametrize("streams", [">&-", ">/dev/full", ">&- 2>&-"])
-def test_an_installation_goes_on_where_nobody_listens(root: Path, streams: str) -> None:
+def test_install_succeeds_if_its_output_is_closed_or_full(root: Path, streams: str) -> None:
     assert units("install", root, around=f'exec "$@" {streams}') == (0, "", "")
     assert set(files(root)) == {*paths(*JOBS), *links(*JOBS)}
 
@@ -452,14 +472,14 @@ NOT_UTF_8 = os.fsdecode(b"\xff")
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([""], "'' is no job"),
-        (["--install", "--root", ""], "argument --root: '' is no directory"),
+        ([""], "'' is not a job"),
+        (["--install", "--root", ""], "argument --root: '' is not a directory"),
         (["exporter"], "one of the arguments --print --install --uninstall is required"),
         (["--print", "--install"], "not allowed with argument --print"),
         (["--install", "--uninstall"], "not allowed with argument --install"),
         (
             ["--install", "exporters"],
-            "'exporters' is no job; the jobs are exporter, native-metrics, keepalive, watchdog",
+            "'exporters' is not a job; the jobs are exporter, native-metrics, keepalive, watchdog",
         ),
         (["--install", "--interval=5s"], "unrecognized arguments"),
         (["--install", "--exporter-inter=5s"], "unrecognized arguments"),
@@ -478,15 +498,15 @@ NOT_UTF_8 = os.fsdecode(b"\xff")
         ),
         (
             ["--install", "--watchdog-metrics-path", "a.prom"],
-            "argument --watchdog-metrics-path: 'a.prom' is not the absolute path of a file",
+            "argument --watchdog-metrics-path: 'a.prom' is not an absolute path of a \".prom\" file",
         ),
         (
             ["--install", "--watchdog-metrics-path", "/home/a.prom"],
-            "'/home/a.prom' is in /home, which the sandbox of the units hides; choose another place",
+            "'/home/a.prom' is in /home, which the sandbox of the units hides; choose another directory",
         ),
         (
             ["--install", "--socket", "tailscaled.sock"],
-            "argument --socket: 'tailscaled.sock' is not the absolute path of a socket",
+            "argument --socket: 'tailscaled.sock' is not an absolute path of a socket",
         ),
         (["--install", "--package", "tsfc"], "argument --package: 'tsfc' is not an absolute path"),
         (
@@ -507,7 +527,7 @@ NOT_UTF_8 = os.fsdecode(b"\xff")
         ),
         (
             ["--install", "--watchdog-unit", "tailscaled"],
-            "'tailscaled' is not the name of a service",
+            "'tailscaled' is not a service name",
         ),
         (
             ["--install", "--watchdog-dry-run=yes"],
@@ -530,25 +550,25 @@ NOT_UTF_8 = os.fsdecode(b"\xff")
         ),
     ],
 )
-def test_a_bad_command_line_is_one_line_and_nothing_is_written(
+def test_a_bad_command_line_is_reported_in_one_line_and_changes_nothing(
     root: Path, arguments: list[str], says: str
 ) -> None:
-    before = there(root)
+    before = tree(root)
     ran = run("units", "--root", str(root), "--package", PACKAGE, *arguments)
     (complaint,) = complaints("units", ran)
     assert says in complaint
-    assert (ran.status, ran.stdout, there(root)) == (2, "", before)
+    assert (ran.status, ran.stdout, tree(root)) == (2, "", before)
 
 
-def test_two_jobs_may_have_one_file_where_only_one_of_them_is_meant(root: Path) -> None:
+def test_a_job_may_use_the_metrics_file_of_a_job_that_is_not_named(root: Path) -> None:
     install(root, "exporter", "--exporter-metrics-path", "/var/lib/alloy/tailscale-watchdog.prom")
 
 
 @pytest.mark.parametrize("name", ["venv", ".hidden/venv"])
-def test_where_no_package_is_given_it_is_the_tsfc_that_runs_and_the_jobs_may_see_it(
+def test_the_default_package_is_the_tsfc_that_runs_and_the_jobs_can_read_it(
     box: Path, root: Path, name: str
 ) -> None:
-    """Wherever that is: this one is in `/tmp`, which the sandbox hides; and so may be the Python that it was made of."""
+    """This one and its Python may be in directories that the sandbox hides, such as /tmp."""
     venv = environment(box / name)
     (venv / "bin/tsfc").symlink_to("/bin/true")
     ran = from_environment(
@@ -570,12 +590,14 @@ def test_where_no_package_is_given_it_is_the_tsfc_that_runs_and_the_jobs_may_see
     assert visible == ["/etc/ld.so.cache", "/run/tailscale", str(venv), *others, "/opt/a"]
 
 
-def test_a_tsfc_that_no_unit_can_name_is_one_line(box: Path, root: Path) -> None:
+def test_a_package_path_that_units_cannot_contain_is_reported_in_one_line(
+    box: Path, root: Path
+) -> None:
     venv = environment(box / "my venv")
     (venv / "bin/tsfc").symlink_to("/bin/true")
     ran = from_environment(venv, "--install", "--root", str(root))
     assert complaints("units", ran) == [
-        f"using the tsfc in {venv}: a unit cannot name the path {venv}; install it elsewhere, say in /opt/tsfc, or give --package"
+        f"using the tsfc in {venv}: a unit cannot contain the path {venv}; install tsfc elsewhere, such as in /opt/tsfc, or set --package"
     ]
     assert (ran.status, files(root)) == (1, {})
     assert (
@@ -583,18 +605,18 @@ def test_a_tsfc_that_no_unit_can_name_is_one_line(box: Path, root: Path) -> None
     )
 
 
-def test_a_tsfc_that_is_run_without_its_program_is_one_line(box: Path, root: Path) -> None:
+def test_a_package_without_its_program_is_reported_in_one_line(box: Path, root: Path) -> None:
     """As with `python -m tsfc` from a checkout."""
     venv = environment(box / "venv")
     ran = from_environment(venv, "--install", "--root", str(root))
     assert complaints("units", ran) == [
-        f"looking for {venv}/bin/tsfc: there is no such program; give --package the prefix that tsfc is installed in"
+        f"looking for {venv}/bin/tsfc: no such program; set --package to the prefix in which tsfc is installed"
     ]
     assert (ran.status, files(root)) == (1, {})
 
 
 def environment(path: Path) -> Path:
-    """Makes what is a virtual environment to Python."""
+    """Make a directory that Python treats as a virtual environment."""
     (path / "bin").mkdir(parents=True)
     (path / "bin/python").symlink_to(os.path.realpath(sys.executable))
     (path / "pyvenv.cfg").write_text(f"home = {Path(sys.executable).resolve().parent}\n")
@@ -602,7 +624,7 @@ def environment(path: Path) -> Path:
 
 
 def from_environment(venv: Path, *arguments: str) -> Ran:
-    """Runs the tsfc under test with the Python of this environment."""
+    """Run the tsfc under test with the Python of an environment."""
     imports = ":".join(place for place in sys.path if place)
     return run(
         "units", *arguments, around=f'shift; PYTHONPATH="{imports}" exec "{venv}/bin/python" "$@"'

@@ -1,208 +1,299 @@
-"""The command line of `tsfc units`: the options of the NixOS modules, as flags."""
+"""The command line of `tsfc units`: the options of the NixOS modules, as flags.
+
+`maxRelaySeconds` of the job `watchdog` is `--watchdog-max-relay-seconds`.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
-import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable
+from itertools import chain
+from typing import Any
 
-from returns.result import Failure
-
-import tsfc
 from tsfc.cli.common import Command
+from tsfc.shell import defaults
 from tsfc.shell.console import print_error
-from tsfc.units import install as units
-from tsfc.units.table import (
-    Choice,
-    Table,
-    Value,
-    checked,
-    choices,
-    clash,
-    default_jobs,
-    installation,
+from tsfc.units import install, own_package, values
+from tsfc.units.rendering import (
+    DEFAULT_JOBS,
+    JOBS,
+    RESTART_SOCKET,
+    JobSettings,
+    output_conflict,
 )
 
-_ACTS: dict[str, str] = {
-    "print": "print the units",
-    "install": "write the units, enable them and start them; those that tsfc wrote before are replaced",
-    "uninstall": "stop the units and remove them",
-}
+_SOCKET = defaults.SOCKET.removeprefix("/var")
+"`/var/run` is a link to `/run`, and the sandbox hides `/var`."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what can be done, for which jobs, and a flag for each option: `maxRelaySeconds` of `watchdog` is `--watchdog-max-relay-seconds`."""
-    table = units.table()
-    parser.set_defaults(table=table)
-    acts = parser.add_mutually_exclusive_group(required=True)
-    for act, text in _ACTS.items():
-        acts.add_argument(f"--{act}", dest="act", action="store_const", const=act, help=text)
-    usual = ", ".join(default_jobs(table))
-    named = f"whose units: {', '.join(table.jobs)}; where none is named, {usual}, and with --uninstall all"
-    parser.add_argument("jobs", nargs="*", metavar="JOB", type=_one_of(table), help=named)
+    """Add the actions, the jobs and an option for each setting of a job."""
+    _add_actions(parser)
+    parser.add_argument(
+        "jobs",
+        nargs="*",
+        metavar="JOB",
+        type=_job,
+        help=f"{', '.join(JOBS)} (default: {', '.join(DEFAULT_JOBS)}; with --uninstall, all)",
+    )
     parser.add_argument(
         "--root",
         type=_directory,
         default="/",
         metavar="DIR",
-        help="the file system to change, by its top (%(default)s)",
+        help="root of the file system to change (default: %(default)s)",
     )
-    for choice in table.shared:
-        _add_option(parser, table, choice, None)
-    for job, own in table.jobs.items():
-        for choice in own.options:
-            _add_option(parser, table, choice, job)
+    _add_shared(parser.add_argument_group("all jobs"))
+    _add_exporter(parser.add_argument_group("exporter"))
+    _add_native_metrics(parser.add_argument_group("native-metrics"))
+    _add_keepalive(parser.add_argument_group("keepalive"))
+    _add_watchdog(parser.add_argument_group("watchdog"))
+    _add_capture(parser.add_argument_group("capture"))
 
 
 def start(options: argparse.Namespace) -> int:
-    """Does it, and returns the exit status."""
-    table: Table = options.table
-    problem = _at_home(table, options)
-    if problem is not None:
-        print_error(units.TOOL, problem)
-        return 1
-    meant = options.jobs or (table.jobs if options.act == "uninstall" else default_jobs(table))
-    chosen = {job: _values(table, job, options) for job in meant}
-    problem = clash(chosen)
-    if problem is not None and options.act != "uninstall":
-        print_error(units.TOOL, problem)
+    """Perform the action and return the exit status."""
+    jobs = tuple(dict.fromkeys(options.jobs))
+    if options.action == "uninstall":
+        return install.uninstall(jobs or JOBS, options.root)
+    # Without --package the units run this tsfc, which the sandbox has to show to them.
+    own_directories: tuple[str, ...] = ()
+    if options.package is None:
+        own_directories = own_package.visible_directories()
+        starts_units = options.action == "install" and os.path.realpath(options.root) == "/"
+        problem = own_package.problem(own_directories, starts_units=starts_units)
+        if problem is not None:
+            print_error(install.TOOL, problem)
+            return 1
+    settings = [job_settings(options, job, own_directories) for job in jobs or DEFAULT_JOBS]
+    conflict = output_conflict(settings)
+    if conflict is not None:
+        print_error(install.TOOL, conflict)
         return 2
-    wanted = {job: installation(table, job, values) for job, values in chosen.items()}
-    match options.act:
-        case "print":
-            return units.show(wanted)
-        case "install":
-            return units.install(wanted, options.root)
-        case _:
-            return units.uninstall(wanted, options.root)
+    if options.action == "print":
+        return install.show(settings)
+    return install.install(settings, options.root)
 
 
-def flag(job: str | None, name: str) -> str:
-    """Returns the flag for an option of a job, or of all jobs."""
-    words = re.sub("[A-Z]", lambda capital: f"-{capital[0].lower()}", name)
-    return f"--{words}" if job is None else f"--{job}-{words}"
-
-
-def _at_home(table: Table, options: argparse.Namespace) -> str | None:
-    """Makes this very tsfc the package where none was given, and lets the jobs see it wherever it is; says what is in the way of that, if something is.
-
-    pipx puts it below the home of its user, a version manager may have put Python there, and the source is where it was checked out.
-    """
-    if options.package is not None:
-        return None
-    options.package = sys.prefix
-    if options.act == "uninstall":
-        return None
-    places = dict.fromkeys(
-        (
-            sys.prefix,
-            sys.base_prefix,
-            os.path.dirname(os.path.dirname(os.path.abspath(tsfc.__file__))),
+def _add_actions(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_mutually_exclusive_group(required=True)
+    for action, text in {
+        "print": "print the units",
+        "install": "write, enable and start the units; replaces units that tsfc wrote before",
+        "uninstall": "stop and remove the units",
+    }.items():
+        actions.add_argument(
+            f"--{action}", dest="action", action="store_const", const=action, help=text
         )
+
+
+def _add_shared(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--package",
+        type=values.absolute_path,
+        metavar="DIR",
+        help="prefix in which tsfc is installed (default: that of this tsfc)",
     )
-    own = [
-        place
-        for place in places
-        if not f"{place}/".startswith("/usr/")
-        and (place == sys.prefix or not place.startswith(f"{sys.prefix}/"))
-    ]
-    options.visiblePaths = [*own, *(options.visiblePaths or ())]
-    bad = next(
-        (place for place in own if isinstance(checked(table, "package", place), Failure)), None
+    group.add_argument(
+        "--tailscale-package",
+        type=values.absolute_path,
+        metavar="DIR",
+        help="prefix of the Tailscale whose CLI is used when the socket is unavailable; "
+        "without it, tailscaled counts as down then",
     )
-    if bad is not None:
-        return f"using the tsfc in {sys.prefix}: a unit cannot name the path {bad}; install it elsewhere, say in /opt/tsfc, or give --package"
-    if not os.access(f"{sys.prefix}/bin/tsfc", os.X_OK):
-        return f"looking for {sys.prefix}/bin/tsfc: there is no such program; give --package the prefix that tsfc is installed in"
-    closed = next(
-        (
-            place
-            for place in (*own, f"{sys.prefix}/bin/tsfc", tsfc.__file__)
-            if not os.stat(place).st_mode & stat.S_IROTH
+    group.add_argument(
+        "--socket",
+        type=values.socket_path,
+        default=_SOCKET,
+        metavar="PATH",
+        help="LocalAPI socket of tailscaled (default: %(default)s)",
+    )
+    group.add_argument(
+        "--visible-paths",
+        type=values.absolute_path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="path that the sandbox shows to the jobs, read-only; repeatable",
+    )
+
+
+def _add_exporter(group: argparse._ArgumentGroup) -> None:
+    _add_interval(group, "exporter", "30s")
+    _add_metrics_path(group, "exporter", defaults.EXPORTER_PATH)
+    _add_extra_args(group, "exporter")
+
+
+def _add_native_metrics(group: argparse._ArgumentGroup) -> None:
+    _add_interval(group, "native-metrics", "15s")
+    _add_metrics_path(group, "native-metrics", defaults.NATIVE_METRICS_PATH)
+    _add_extra_args(group, "native-metrics")
+
+
+def _add_keepalive(group: argparse._ArgumentGroup) -> None:
+    _add_interval(group, "keepalive", "10s")
+    _add_metrics_path(group, "keepalive", None)
+    _add_extra_args(group, "keepalive")
+
+
+def _add_watchdog(group: argparse._ArgumentGroup) -> None:
+    _add_interval(group, "watchdog", "1min")
+    group.add_argument(
+        "--watchdog-max-relay-seconds",
+        type=values.seconds,
+        default="600",
+        metavar="SECONDS",
+        help="restart tailscaled if a peer is on relay for longer (default: %(default)s)",
+    )
+    group.add_argument(
+        "--watchdog-cooldown-seconds",
+        type=values.seconds,
+        default="600",
+        metavar="SECONDS",
+        help="time after a restart without another one (default: %(default)s)",
+    )
+    group.add_argument(
+        "--watchdog-exclude-peers",
+        type=values.argument,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="never restart because of this peer, named as in the label `peer`; repeatable",
+    )
+    group.add_argument(
+        "--watchdog-dry-run",
+        action="store_true",
+        help="log decisions, but keep no state and restart nothing",
+    )
+    group.add_argument(
+        "--watchdog-unit",
+        type=values.service_name,
+        default="tailscaled.service",
+        metavar="UNIT",
+        help="unit to restart (default: %(default)s)",
+    )
+    _add_metrics_path(group, "watchdog", defaults.WATCHDOG_PATH)
+    _add_extra_args(group, "watchdog")
+
+
+def _add_capture(group: argparse._ArgumentGroup) -> None:
+    _add_interval(group, "capture", "1min")
+    group.add_argument(
+        "--capture-output",
+        type=values.capture_path,
+        default="/var/lib/tailscale-capture/status.ndjson.zst",
+        metavar="PATH",
+        help="capture to append to; a missing directory is created for root only, because a "
+        "status names people and places (default: %(default)s)",
+    )
+    group.add_argument(
+        "--capture-redact",
+        action="store_true",
+        help="replace names, keys, addresses, users, tags and domains by pseudonyms",
+    )
+    _add_extra_args(group, "capture")
+
+
+def _add_interval(group: argparse._ArgumentGroup, job: str, default: str) -> None:
+    group.add_argument(
+        f"--{job}-interval",
+        type=values.time_span,
+        default=default,
+        metavar="TIME",
+        help="time between the starts of two runs, and from boot to the first run "
+        "(default: %(default)s)",
+    )
+
+
+def _add_metrics_path(group: argparse._ArgumentGroup, job: str, default: str | None) -> None:
+    group.add_argument(
+        f"--{job}-metrics-path",
+        type=values.metrics_path,
+        default=default,
+        metavar="PATH",
+        help="file to write metrics to; a missing directory is created "
+        f"(default: {default or 'no metrics'})",
+    )
+
+
+def _add_extra_args(group: argparse._ArgumentGroup, job: str) -> None:
+    group.add_argument(
+        f"--{job}-extra-args",
+        type=values.argument,
+        action="append",
+        default=[],
+        metavar="ARGUMENT",
+        help="additional argument of the job; repeatable",
+    )
+
+
+def job_settings(
+    options: argparse.Namespace, job: str, own_directories: Iterable[str]
+) -> JobSettings:
+    """Return the settings of a job. `own_directories` are shown to it as --visible-paths are."""
+    output = options.capture_output if job == "capture" else _option(options, job, "metrics_path")
+    return JobSettings(
+        job=job,
+        command=(
+            f"{options.package or sys.prefix}/bin/tsfc",
+            job,
+            *_arguments(options, job),
+            *_option(options, job, "extra_args"),
         ),
-        None,
+        interval=_option(options, job, "interval"),
+        readable_paths=(
+            os.path.dirname(options.socket),
+            *own_directories,
+            *options.visible_paths,
+        ),
+        output=output,
+        directory_mode=":0700" if job == "capture" else "-",
+        restarted_unit=options.watchdog_unit,
     )
-    if closed is not None and options.act == "install" and os.path.realpath(options.root) == "/":
-        return f"using the tsfc in {sys.prefix}: only its owner may read {closed}, and the units are not root; see that others may: chmod -R a+rX"
-    return None
 
 
-def _add_option(
-    parser: argparse.ArgumentParser, table: Table, choice: Choice, job: str | None
-) -> None:
-    option = table.options[choice.name]
-    name = flag(job, choice.name)
-    dest = _dest(job, choice.name)
-    help_text = option.description.replace("%", "%%").removesuffix(".")
-    match choice.default:
-        case bool():
-            parser.add_argument(name, dest=dest, action="store_true", help=help_text)
-        case tuple():
-            parser.add_argument(
-                name,
-                dest=dest,
-                action="append",
-                type=_checked(table, choice.name),
-                metavar="TEXT",
-                help=f"{help_text}; can be given again",
-            )
-        case default:
-            shown = "" if default is None else f" ({default})"
-            parser.add_argument(
-                name,
-                dest=dest,
-                type=_checked(table, choice.name),
-                default=default,
-                metavar="VALUE",
-                help=f"{help_text}{shown}",
-            )
+def _option(options: argparse.Namespace, job: str, name: str) -> Any:  # noqa: ANN401 - argparse does not know the types
+    return getattr(options, f"{job.replace('-', '_')}_{name}")
 
 
-def _values(table: Table, job: str, options: argparse.Namespace) -> dict[str, Value]:
-    dests = {choice.name: _dest(None, choice.name) for choice in table.shared} | {
-        choice.name: _dest(job, choice.name) for choice in table.jobs[job].options
-    }
-    given = {name: getattr(options, dest) for name, dest in dests.items()}
-    return {
-        choice.name: tuple(given[choice.name] or ())
-        if isinstance(choice.default, tuple)
-        else given[choice.name]
-        for choice in choices(table, job)
-    }
+def _arguments(options: argparse.Namespace, job: str) -> list[str]:
+    shared = ["--socket", options.socket]
+    if options.tailscale_package is not None:
+        shared = ["--tailscale", f"{options.tailscale_package}/bin/tailscale", *shared]
+    match job:
+        case "watchdog":
+            return [
+                *("--restart-socket", RESTART_SOCKET, *shared),
+                *("--max-relay-seconds", options.watchdog_max_relay_seconds),
+                *("--cooldown-seconds", options.watchdog_cooldown_seconds),
+                *chain(*(("--exclude-peer", peer) for peer in options.watchdog_exclude_peers)),
+                *(["--dry-run"] if options.watchdog_dry_run else []),
+                *("--unit", options.watchdog_unit),
+                *("--metrics-path", options.watchdog_metrics_path),
+            ]
+        case "capture":
+            return [
+                *("--max-size", "64M", "--keep", "5", *shared),
+                *("--output", options.capture_output),
+                *(["--redact"] if options.capture_redact else []),
+            ]
+        case _:
+            path = _option(options, job, "metrics_path")
+            return [*shared, *(["--metrics-path", path] if path is not None else [])]
 
 
-def _dest(job: str | None, name: str) -> str:
-    return name if job is None else f"{job}.{name}"
-
-
-def _one_of(table: Table) -> Callable[[str], str]:
-    def job(text: str) -> str:
-        if text not in table.jobs:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is no job; the jobs are {', '.join(table.jobs)}"
-            )
-        return text
-
-    return job
+def _job(text: str) -> str:
+    if text not in JOBS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a job; the jobs are {', '.join(JOBS)}")
+    return text
 
 
 def _directory(text: str) -> str:
     if not text:
-        raise argparse.ArgumentTypeError("'' is no directory; the running system's is /")
+        raise argparse.ArgumentTypeError("'' is not a directory; the running system's root is /")
     return text
-
-
-def _checked(table: Table, name: str) -> Callable[[str], str]:
-    def value(text: str) -> str:
-        seen = checked(table, name, text)
-        if isinstance(seen, Failure):
-            raise argparse.ArgumentTypeError(seen.failure())
-        return seen.unwrap()
-
-    return value
 
 
 COMMANDS = {

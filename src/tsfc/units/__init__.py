@@ -1,1 +1,1 @@
-"""The systemd units of the jobs, and their installation."""
+"""The systemd units of the jobs, and their installation (`tsfc units`)."""

@@ -1,139 +1,141 @@
-"""The units of the jobs on a host without NixOS: shown, installed, and taken away again."""
+"""Print, install and remove the units on a host without NixOS."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from importlib.resources import files
 
 from returns.result import Failure
 
 from tsfc.shell import systemd
 from tsfc.shell.atomic import atomic_write, write_all
 from tsfc.shell.console import STDOUT, print_error, say
-from tsfc.units.table import Installation, Table, read_table
+from tsfc.units.rendering import (
+    JobSettings,
+    render_tmpfiles,
+    render_units,
+    unit_names,
+    wanted_by,
+)
 
 TOOL = "units"
 UNITS, TMPFILES = "/etc/systemd/system", "/etc/tmpfiles.d"
-MARK = "# Written by `tsfc units --install`, and written again by the next: to change it, give that other options, or add a drop-in.\n"
-"How each file begins that was written here. One that does not is somebody else's."
+MARK = "# Written by `tsfc units --install`"
+"How each file begins that was installed here. tsfc neither replaces nor removes other files."
+HEADER = f"{MARK}, which replaces it. To change it, install with other options or add a drop-in.\n"
 RUNNING = "/run/systemd/system"
-"There where systemd runs the machine (sd_booted(3))."
+"Exists if systemd is the running init system (sd_booted(3))."
 TIMEOUT_SECONDS = 100.0
-"Units have 90 s to stop (`DefaultTimeoutStopSec`)."
-
-Installations = Mapping[str, Installation]
-"By the name of the job."
+"Units have 90 s to stop (`DefaultTimeoutStopSec=`)."
 
 
-def table() -> Table:
-    """Returns the table that all units are made from."""
-    return read_table(files("tsfc.units").joinpath("units.json").read_bytes())
-
-
-def show(wanted: Installations) -> int:
-    """Prints the files, each under its path, as `systemctl cat` does."""
-    say(
-        STDOUT, "\n".join(f"# {path}\n{text}" for path, text in _files(wanted).items()).rstrip("\n")
-    )
+def show(settings: Sequence[JobSettings]) -> int:
+    """Print each file under its path, as `systemctl cat` does."""
+    parts = (f"# {path}\n{text}" for path, text in _render_files(settings).items())
+    say(STDOUT, "\n".join(parts).rstrip("\n"))
     return 0
 
 
-def install(wanted: Installations, root: str) -> int:
-    """Writes the files below `root`, all of them or none, and enables the units; starts them where `root` is the running system's."""
-    texts = {_below(root, path): MARK + text for path, text in _files(wanted).items()}
-    links = {_below(root, path): unit for path, unit in _links(wanted).items()}
-    strange = [
-        *filter(_is_strange, texts),
+def install(settings: Sequence[JobSettings], root: str) -> int:
+    """Write all files below `root`, or none; enable the units, and start them if `root` is /."""
+    files = {_below(root, path): HEADER + text for path, text in _render_files(settings).items()}
+    links = _links(root, [job.job for job in settings])
+    foreign = [
+        *(path for path in files if _is_foreign(path)),
         *(
-            path
-            for path, unit in links.items()
-            if os.path.lexists(path) and not _leads_to(path, unit)
+            link
+            for link, unit in links.items()
+            if os.path.lexists(link) and not _is_link(link, unit)
         ),
     ]
-    if strange:
+    if foreign:
         print_error(
             TOOL,
-            f"installing {strange[0]}: it is there, and tsfc did not write it; see what it is, and move it away. Nothing was changed",
+            f"installing {foreign[0]}: it exists, and tsfc did not write it; "
+            "check it and move it away. Nothing was changed",
         )
         return 1
     try:
-        _write(texts, links)
+        _write(files, links)
     except OSError as error:
         print_error(
             TOOL,
-            f"installing the units in {_below(root, UNITS)}: {error.strerror}; run it as root, or give --root a directory that you may write in",
+            f"installing the units in {_below(root, UNITS)}: {error.strerror}; "
+            "run as root, or set --root to a directory that you may write to",
         )
         return 1
-    for path in (*texts, *links):
+    for path in (*files, *links):
         say(STDOUT, f"wrote {path}")
-    directories = [["systemd-tmpfiles", "--create", path] for path in filter(_is_tmpfiles, texts)]
-    started = [name for job in wanted.values() for name in job.wants]
-    return _perform(
-        root, [*directories, ["systemctl", "daemon-reload"], ["systemctl", "restart", *started]]
+    return _run_commands(
+        root,
+        *(("systemd-tmpfiles", "--create", path) for path in files if _is_tmpfiles(path)),
+        ("systemctl", "daemon-reload"),
+        ("systemctl", "restart", *map(os.path.basename, links)),
     )
 
 
-def uninstall(wanted: Installations, root: str) -> int:
-    """Stops the units where `root` is the running system's, and removes the files. What the jobs have written, metrics and state, stays."""
-    possible = dict.fromkeys((*_files(wanted), *map(_tmpfiles, wanted)))
-    paths = [path for path in (_below(root, path) for path in possible) if os.path.lexists(path)]
-    links = [
-        _below(root, path)
-        for path, unit in _links(wanted).items()
-        if _leads_to(_below(root, path), unit)
-    ]
-    strange = [*filter(_is_strange, paths)]
-    if strange:
+def uninstall(jobs: Iterable[str], root: str) -> int:
+    """Stop the units if `root` is /, and remove the files; metrics and state stay."""
+    jobs = tuple(jobs)
+    candidates = (
+        *(f"{UNITS}/{name}" for job in jobs for name in unit_names(job)),
+        *map(_tmpfiles_path, jobs),
+    )
+    files = [path for path in (_below(root, path) for path in candidates) if os.path.lexists(path)]
+    links = [link for link, unit in _links(root, jobs).items() if _is_link(link, unit)]
+    foreign = [path for path in files if _is_foreign(path)]
+    if foreign:
         print_error(
             TOOL,
-            f"removing {strange[0]}: tsfc did not write it; see what it is, and remove it by hand. Nothing was changed",
+            f"removing {foreign[0]}: tsfc did not write it; "
+            "check it and remove it by hand. Nothing was changed",
         )
         return 1
-    if not paths and not links:
+    if not files and not links:
         say(STDOUT, "there is nothing to remove")
         return 0
-    stopped = [
-        name
-        for path in paths
-        if "@" not in (name := os.path.basename(path)) and not _is_tmpfiles(path)
-    ]
-    if stopped and (status := _perform(root, [["systemctl", "stop", *stopped]])):
+    status = _stop(root, files)
+    if status != 0:
         return status
-    left = {_below(root, found) for path in paths for found in _metrics_paths(path)}
+    metrics = sorted({_below(root, path) for file in files for path in _metrics_paths(file)})
     try:
-        for path in (*links, *paths):
+        for path in (*links, *files):
             os.unlink(path)
             say(STDOUT, f"removed {path}")
     except OSError as error:
-        print_error(TOOL, f"removing {error.filename}: {error.strerror}; run it as root")
+        print_error(TOOL, f"removing {error.filename}: {error.strerror}; run as root")
         return 1
-    for path in sorted(left):
-        say(STDOUT, f"left {path}: remove it, or its last numbers stay")
-    return _perform(root, [["systemctl", "daemon-reload"]])
+    for path in metrics:
+        say(STDOUT, f"kept {path}; delete it, or Prometheus keeps scraping stale values")
+    return _run_commands(root, ("systemctl", "daemon-reload"))
 
 
-def _files(wanted: Installations) -> dict[str, str]:
-    units = {f"{UNITS}/{name}": text for job in wanted.values() for name, text in job.units.items()}
-    return units | {
-        _tmpfiles(name): "".join(f"{line}\n" for line in job.tmpfiles)
-        for name, job in wanted.items()
-        if job.tmpfiles
+def _render_files(settings: Sequence[JobSettings]) -> dict[str, str]:
+    """Return the text of each file by its path: units first."""
+    units = {
+        f"{UNITS}/{name}": text for job in settings for name, text in render_units(job).items()
     }
+    tmpfiles = {_tmpfiles_path(job.job): render_tmpfiles(job) for job in settings}
+    return units | {path: text for path, text in tmpfiles.items() if text is not None}
 
 
-def _tmpfiles(job: str) -> str:
+def _tmpfiles_path(job: str) -> str:
     return f"{TMPFILES}/tailscale-{job}.conf"
 
 
-def _links(wanted: Installations) -> dict[str, str]:
-    """Returns the links that enable units, and what they lead to: those that `systemctl enable` makes."""
+def _is_tmpfiles(path: str) -> bool:
+    return path.endswith(".conf")
+
+
+def _links(root: str, jobs: Iterable[str]) -> dict[str, str]:
+    """Return the links that `systemctl enable` makes, and their targets."""
     return {
-        f"{UNITS}/{target}.wants/{name}": f"{UNITS}/{name}"
-        for job in wanted.values()
-        for name, target in job.wants.items()
+        _below(root, f"{UNITS}/{target}.wants/{name}"): f"{UNITS}/{name}"
+        for job in jobs
+        for name in unit_names(job)
+        if (target := wanted_by(name)) is not None
     }
 
 
@@ -141,12 +143,8 @@ def _below(root: str, path: str) -> str:
     return os.path.join(root, path.removeprefix("/"))
 
 
-def _is_tmpfiles(path: str) -> bool:
-    return path.endswith(".conf")
-
-
-def _is_strange(path: str) -> bool:
-    """Reports whether something is there that was not written here; a link is not, for a masked unit is one."""
+def _is_foreign(path: str) -> bool:
+    """Whether there is a file that was not installed here. A link is one: it masks a unit."""
     if os.path.islink(path):
         return True
     try:
@@ -158,9 +156,9 @@ def _is_strange(path: str) -> bool:
         return True
 
 
-def _leads_to(link: str, unit: str) -> bool:
+def _is_link(link: str, target: str) -> bool:
     try:
-        return os.readlink(link) == unit
+        return os.readlink(link) == target
     except OSError:
         return False
 
@@ -170,52 +168,56 @@ def _metrics_paths(path: str) -> list[str]:
         return re.findall(r'"--metrics-path" "([^"]+)"', file.read())
 
 
-def _write(texts: Mapping[str, str], links: Mapping[str, str]) -> None:
-    """Writes all, or nothing: the files take their places when all of them are on the disk and the links are made."""
-    with ExitStack() as whole:
-        for path, text in texts.items():
+def _write(files: Mapping[str, str], links: Mapping[str, str]) -> None:
+    """Write all or nothing: files are renamed once all are on disk and all links exist."""
+    with ExitStack() as stack:
+        for path, text in files.items():
             directory, name = os.path.split(path)
             os.makedirs(directory, exist_ok=True)
-            write_all(
-                whole.enter_context(
-                    atomic_write(path, os.path.join(directory, f".{name}.{os.getpid()}.tmp"), 0o644)
-                ),
-                text.encode(),
-            )
-        for path, unit in links.items():
-            whole.enter_context(_linked(path, unit))
+            temporary = os.path.join(directory, f".{name}.{os.getpid()}.tmp")
+            descriptor = stack.enter_context(atomic_write(path, temporary, 0o644))
+            write_all(descriptor, text.encode())
+        for path, target in links.items():
+            stack.enter_context(_linked(path, target))
 
 
 @contextmanager
-def _linked(path: str, unit: str) -> Generator[None, None, None]:
-    """Makes a link where there is none, and takes it back where the block fails."""
+def _linked(path: str, target: str) -> Generator[None, None, None]:
+    """Make a link if there is none; remove it again if the block fails."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    is_there = os.path.islink(path)
-    if not is_there:
-        os.symlink(unit, path)
+    exists = os.path.islink(path)
+    if not exists:
+        os.symlink(target, path)
     try:
         yield
     except BaseException:
-        if not is_there:
+        if not exists:
             os.unlink(path)
         raise
 
 
-def _perform(root: str, commands: Sequence[Sequence[str]]) -> int:
-    """Runs commands one after the other, up to the first that fails; none where `root` is not the running system's, or systemd does not run that."""
+def _stop(root: str, files: Sequence[str]) -> int:
+    """Stop the units in `files`; a template (`@`) cannot be stopped by its name."""
+    names = [os.path.basename(path) for path in files if not _is_tmpfiles(path)]
+    units = [name for name in names if "@" not in name]
+    return _run_commands(root, ("systemctl", "stop", *units)) if units else 0
+
+
+def _run_commands(root: str, *commands: Sequence[str]) -> int:
+    """Run commands up to the first that fails; none if `root` is not a running system."""
     if os.path.realpath(root) != "/":
         return 0
     if not os.path.isdir(RUNNING):
-        say(STDOUT, "systemd does not run here, so nothing was started or stopped")
+        say(STDOUT, "systemd is not running, so nothing was started or stopped")
         return 0
     for command in commands:
-        done = systemd.run(
+        result = systemd.run(
             command,
             action=f"running `{' '.join(command)}`",
             advice="run it by hand to see more",
             timeout=TIMEOUT_SECONDS,
         )
-        if isinstance(done, Failure):
-            print_error(TOOL, done.failure())
+        if isinstance(result, Failure):
+            print_error(TOOL, result.failure())
             return 1
     return 0

@@ -24,8 +24,8 @@ let
     ;
 
   # A type of one value: all its definitions agree.
-  scalar = name: check: {
-    inherit name check;
+  scalar = description: check: {
+    inherit description check;
     merge =
       place: values:
       if all (value: value == head values) values then
@@ -39,6 +39,12 @@ let
     bool = scalar "boolean" isBool;
     package = scalar "package" isAttrs;
     str = scalar "string" isString;
+    strMatching =
+      pattern:
+      scalar "string matching the pattern ${pattern}" (
+        value: isString value && builtins.match pattern value != null
+      );
+    addCheck = type: check: type // { check = value: type.check value && check value; };
     ints.between =
       low: high:
       scalar "integer between ${toString low} and ${toString high} (both inclusive)" (
@@ -49,7 +55,7 @@ let
       type:
       type
       // {
-        name = "null or ${type.name}";
+        description = "null or ${type.description}";
         check = value: value == null || type.check value;
         merge =
           place: values:
@@ -60,13 +66,13 @@ let
       };
 
     listOf = type: {
-      name = "list of ${type.name}";
+      description = "list of ${type.description}";
       check = isList;
       merge = place: values: map (checked place type) (concatLists values);
     };
 
     attrsOf = type: {
-      name = "attribute set of ${type.name}";
+      description = "attribute set of ${type.description}";
       check = isAttrs;
       merge =
         place: values:
@@ -77,7 +83,7 @@ let
     };
 
     submodule = module: {
-      name = "submodule";
+      description = "submodule";
       check = value: isAttrs value || isFunction value;
       merge =
         place: values:
@@ -93,7 +99,7 @@ let
     if type.check value then
       value
     else
-      throw "A definition for option `${place}' is not of type `${type.name}'. Value: ${toJSON value}";
+      throw "A definition for option `${place}' is not of type `${type.description}'. Value: ${toJSON value}";
 
   # What mkIf and mkOverride have wrapped, as a list of definitions with their priorities.
   unwrapped =
@@ -228,6 +234,9 @@ let
         default = false;
         description = "Whether to enable ${text}.";
       };
+    any = builtins.any;
+    concatMap = builtins.concatMap;
+    hasPrefix = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
     optional = condition: value: if condition then [ value ] else [ ];
     optionalAttrs = condition: value: if condition then value else { };
     optionals = condition: values: if condition then values else [ ];

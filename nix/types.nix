@@ -1,0 +1,60 @@
+# Types of options. src/tsfc/units/values.py accepts the same values.
+{ lib }:
+let
+  matching = description: pattern: lib.types.strMatching pattern // { inherit description; };
+
+  clockUnits = "msec|ms|seconds|second|sec|s|minutes|minute|min|m|hours|hour|hr|h";
+  number = "[0-9]{1,6}";
+  fraction = "${number}([.][0-9]{1,3})?";
+  term = "(${number} *(usec|us)|${fraction} *(${clockUnits}|days|day|d|weeks|week|w))";
+  span = "(${term} *){0,8}(${number})?";
+
+  # One component of a path, with the slash before it; "." and ".." are none.
+  component = "/[.]?[A-Za-z0-9_@+=,~-][A-Za-z0-9_.@+=,~-]*";
+
+  path =
+    {
+      description,
+      example,
+      pattern,
+    }:
+    matching ''${description}, without spaces, "%" or "..", such as "${example}"'' pattern;
+in
+{
+  timeSpan =
+    let
+      description = ''a systemd time span longer than 0, such as "30s" or "1min 30s"'';
+      isPositive = text: builtins.match ".*[1-9].*" text != null;
+    in
+    lib.types.addCheck (matching description span) isPositive // { inherit description; };
+
+  absolutePath = path {
+    description = "an absolute path";
+    example = "/opt/tsfc";
+    pattern = "(${component})+";
+  };
+
+  metricsPath = path {
+    description = ''an absolute path of a ".prom" file in a directory'';
+    example = "/var/lib/alloy/tailscale.prom";
+    pattern = "(${component})+${component}[.]prom";
+  };
+
+  capturePath = path {
+    description = ''an absolute path of a ".ndjson", ".ndjson.gz" or ".ndjson.zst" file in a directory'';
+    example = "/srv/captures/status.ndjson.zst";
+    pattern = "(${component})+${component}[.]ndjson([.](gz|zst))?";
+  };
+
+  socketPath = path {
+    description = "an absolute path of a socket in a directory";
+    example = "/run/tailscale/tailscaled.sock";
+    pattern = "(${component}){2,}";
+  };
+
+  serviceName =
+    matching ''a service name that ends in ".service", such as "tailscaled.service"''
+      "[A-Za-z0-9_][A-Za-z0-9:_.@-]*[.]service";
+
+  seconds = lib.types.ints.between 0 999999999;
+}

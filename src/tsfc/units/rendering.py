@@ -1,0 +1,136 @@
+"""The systemd units of the jobs as text.
+
+`files/` has the units as they are with the default options and tsfc in /opt/tsfc.
+An option sets directives in them; all other lines are installed as shipped.
+Directives: systemd.unit(5), systemd.exec(5), systemd.service(5), systemd.timer(5),
+systemd.socket(5).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+
+from msgspec import Struct
+
+JOBS = ("exporter", "native-metrics", "keepalive", "watchdog", "capture")
+DEFAULT_JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
+"Jobs that are installed if none is named."
+RESTART_SOCKET = "/run/tailscale-watchdog/restart.sock"
+"`ListenStream=` of tailscale-watchdog-restart.socket."
+_HELPERS = ("tailscale-watchdog-restart.socket", "tailscale-watchdog-restart@.service")
+_DEFAULT_RESTARTED_UNIT = "tailscaled.service"
+
+
+class JobSettings(Struct, frozen=True, kw_only=True):
+    """What the options decide about the units of one job."""
+
+    job: str
+    command: tuple[str, ...]
+    "Program and arguments of `ExecStart=`."
+    interval: str
+    "Time span from the start of one run to the start of the next."
+    readable_paths: tuple[str, ...]
+    "Paths that the sandbox shows to the job; the first is the directory of the socket."
+    output: str | None
+    "File that the job writes; None if it writes none."
+    directory_mode: str = "-"
+    "Mode of the directory of `output` in tmpfiles.d(5); `-` means 0755, or leaves it as it is."
+    restarted_unit: str = _DEFAULT_RESTARTED_UNIT
+    "Unit that the helper of the watchdog restarts."
+
+
+def unit_names(job: str) -> tuple[str, ...]:
+    """Return the names of the units of a job."""
+    helpers = _HELPERS if job == "watchdog" else ()
+    return (f"tailscale-{job}.service", f"tailscale-{job}.timer", *helpers)
+
+
+def wanted_by(unit: str) -> str | None:
+    """Return the target that starts a unit at boot; None for one that a timer or socket starts."""
+    found = re.search(r"^WantedBy=(.+)$", _shipped(unit), re.MULTILINE)
+    return found[1] if found else None
+
+
+def render_units(settings: JobSettings) -> dict[str, str]:
+    """Return the text of each unit of a job, by the name of the unit."""
+    texts = {name: _shipped(name) for name in unit_names(settings.job)}
+    service, timer = f"tailscale-{settings.job}.service", f"tailscale-{settings.job}.timer"
+    helpers = {
+        name: text.replace(_DEFAULT_RESTARTED_UNIT, settings.restarted_unit)
+        for name, text in texts.items()
+        if name in _HELPERS
+    }
+    return {
+        service: _render_service(texts[service], settings),
+        timer: _render_timer(texts[timer], settings.interval),
+        **helpers,
+    }
+
+
+def render_tmpfiles(settings: JobSettings) -> str | None:
+    """Return the lines of tmpfiles.d(5) that create the directory of the output."""
+    if settings.output is None:
+        return None
+    return f"d {os.path.dirname(settings.output)} {settings.directory_mode} - - -\n"
+
+
+def output_conflict(settings: Sequence[JobSettings]) -> str | None:
+    """Return a line that names two jobs with the same output; None if there are none."""
+    writers: dict[str, str] = {}
+    for job in settings:
+        if job.output is None:
+            continue
+        if job.output in writers:
+            return (
+                f"{writers[job.output]} and {job.job} both write {job.output}; "
+                "give each job a file of its own"
+            )
+        writers[job.output] = job.job
+    return None
+
+
+def _shipped(name: str) -> str:
+    return files("tsfc.units").joinpath("files", name).read_text(encoding="utf-8")
+
+
+def _render_service(text: str, settings: JobSettings) -> str:
+    text = _set(text, "ExecStart", " ".join(map(_quoted, settings.command)))
+    text = text.replace(
+        "BindReadOnlyPaths=-/run/tailscale\n",
+        "".join(f"BindReadOnlyPaths=-{path}\n" for path in settings.readable_paths),
+    )
+    if settings.output is None:
+        return text
+    # The directory belongs to another user, often a dynamic one: only root's right to override
+    # file modes lets the job write there.
+    text = _set(text, "CapabilityBoundingSet", "CAP_DAC_OVERRIDE")
+    text = _set(text, "BindPaths", f"-{os.path.dirname(settings.output)}")
+    return _set(text, "AmbientCapabilities", "CAP_DAC_OVERRIDE")
+
+
+def _render_timer(text: str, interval: str) -> str:
+    return _set(_set(text, "OnBootSec", interval), "OnUnitActiveSec", interval)
+
+
+def _set(text: str, directive: str, *values: str) -> str:
+    """Return a unit with other values of a directive, which go to the end if it had none."""
+    lines = text.removesuffix("\n").split("\n")
+    is_old = [line.startswith(f"{directive}=") for line in lines]
+    first = is_old.index(True) if any(is_old) else len(lines)
+    lines[first:] = [
+        *(f"{directive}={value}" for value in values),
+        *(line for line, old in zip(lines[first:], is_old[first:], strict=True) if not old),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(argument: str) -> str:
+    """Quote an argument for `ExecStart=` as `utils.escapeSystemdExecArg` of nixpkgs does.
+
+    JSON's escapes are those of C, which systemd reads.
+    """
+    return json.dumps(argument, ensure_ascii=False).replace("%", "%%").replace("$", "$$")

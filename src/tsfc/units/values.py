@@ -1,0 +1,125 @@
+"""Types of the options of `tsfc units`, for argparse.
+
+A value that passes can stand in a unit without quotes. `nix/types.nix` accepts the same values.
+"""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+
+Value = Callable[[str], str]
+"Returns the text if it is valid; raises ArgumentTypeError otherwise."
+
+_UNITS_OF_TIME = (
+    "msec|ms|seconds|second|sec|s|minutes|minute|min|m|hours|hour|hr|h|days|day|d|weeks|week|w"
+)
+_TIME_SPAN = (
+    rf"(([0-9]{{1,6}} *(usec|us)|[0-9]{{1,6}}([.][0-9]{{1,3}})? *({_UNITS_OF_TIME})) *){{0,8}}"
+    r"([0-9]{1,6})?"
+)
+_COMPONENT = "/[.]?[A-Za-z0-9_@+=,~-][A-Za-z0-9_.@+=,~-]*"
+"One component of a path, with the slash before it; `.` and `..` are none."
+HIDDEN_DIRECTORIES = (
+    "/dev",
+    "/home",
+    "/proc",
+    "/root",
+    "/run/user",
+    "/sys",
+    "/tmp",  # noqa: S108 - named, not used
+    "/var/tmp",  # noqa: S108 - named, not used
+)
+"Directories that the sandbox hides or replaces, so that a job cannot reach a file in them."
+
+
+def time_span(text: str) -> str:
+    """Accept a time span of systemd.time(7) between 1 µs and about 150,000 years."""
+    if not re.fullmatch(_TIME_SPAN, text) or not re.search("[1-9]", text):
+        raise ArgumentTypeError(
+            f'{text!r} is not a systemd time span longer than 0, such as "30s" or "1min 30s"'
+        )
+    return text
+
+
+def absolute_path(text: str) -> str:
+    """Accept an absolute path."""
+    return _path(text, f"({_COMPONENT})+", "an absolute path", "/opt/tsfc")
+
+
+def metrics_path(text: str) -> str:
+    """Accept the path of a metrics file."""
+    return _visible(
+        _path(
+            text,
+            f"({_COMPONENT})+{_COMPONENT}[.]prom",
+            'an absolute path of a ".prom" file in a directory',
+            "/var/lib/alloy/tailscale.prom",
+        )
+    )
+
+
+def capture_path(text: str) -> str:
+    """Accept the path of a capture."""
+    return _visible(
+        _path(
+            text,
+            rf"({_COMPONENT})+{_COMPONENT}[.]ndjson([.](gz|zst))?",
+            'an absolute path of a ".ndjson", ".ndjson.gz" or ".ndjson.zst" file in a directory',
+            "/srv/captures/status.ndjson.zst",
+        )
+    )
+
+
+def socket_path(text: str) -> str:
+    """Accept the path of a Unix socket."""
+    return _visible(
+        _path(
+            text,
+            f"({_COMPONENT}){{2,}}",
+            "an absolute path of a socket in a directory",
+            "/run/tailscale/tailscaled.sock",
+        )
+    )
+
+
+def service_name(text: str) -> str:
+    """Accept the full name of a service."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9:_.@-]*[.]service", text):
+        raise ArgumentTypeError(
+            f'{text!r} is not a service name that ends in ".service", such as "tailscaled.service"'
+        )
+    return text
+
+
+def seconds(text: str) -> str:
+    """Accept a number of seconds."""
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise ArgumentTypeError(f"{text!r} is not a whole number of seconds from 0 to 999999999")
+    return text
+
+
+def argument(text: str) -> str:
+    """Accept any text in UTF-8. Other bytes arrive as lone surrogates (PEP 383)."""
+    if re.search("[\ud800-\udfff]", text):
+        raise ArgumentTypeError(f"{text!r} is not UTF-8")
+    return text
+
+
+def _path(text: str, pattern: str, expected: str, example: str) -> str:
+    if not re.fullmatch(pattern, text):
+        raise ArgumentTypeError(
+            f'{text!r} is not {expected}, without spaces, "%" or "..", such as "{example}"'
+        )
+    return text
+
+
+def _visible(path: str) -> str:
+    for directory in HIDDEN_DIRECTORIES:
+        if f"{path}/".startswith(f"{directory}/"):
+            raise ArgumentTypeError(
+                f"{path!r} is in {directory}, which the sandbox of the units hides; "
+                "choose another directory"
+            )
+    return path
