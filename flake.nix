@@ -51,7 +51,7 @@
             modules = [
               self.nixosModules.default
               {
-                # Needs no boot loader and no file systems.
+                # A container needs no boot loader and no file systems.
                 boot.isContainer = true;
                 nixpkgs.hostPlatform = system;
                 system.stateVersion = lib.trivial.release;
@@ -66,7 +66,7 @@
           inherit tsfc;
           inherit (tsfc.tests) two-nodes;
 
-          # The whole host is evaluated, which holds its assertions; only the units are built.
+          # Evaluate the whole host, to check its assertions, but build only the units.
           units = builtins.seq host.config.system.build.toplevel.drvPath (
             pkgs.symlinkJoin {
               name = "tsfc-units";

@@ -1,4 +1,4 @@
-# A NixOS host with all four jobs, whose files node_exporter serves.
+# A NixOS host with the default jobs; node_exporter serves their metrics.
 {
   imports = [ ../nix/module.nix ];
 
@@ -10,7 +10,7 @@
     keepalive.enable = true;
     watchdog = {
       enable = true;
-      # A peer behind a hard NAT is never direct: no restart helps.
+      # A restart cannot help a peer behind a hard NAT, which is never direct.
       excludePeers = [ "phone" ];
     };
   };

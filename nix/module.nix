@@ -1,4 +1,4 @@
-# All jobs: atro.tailscale.{exporter,native-metrics,keepalive,watchdog,capture}.enable.
+# The modules of all jobs.
 {
   imports = [
     ./exporter.nix

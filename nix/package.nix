@@ -12,7 +12,7 @@ python3Packages.buildPythonApplication {
   inherit (project) version;
   pyproject = true;
 
-  # tests/nix and tests/systemd are left out: they need the programs of a whole machine.
+  # tests/nix and tests/systemd need programs of the host.
   src = lib.fileset.toSource {
     root = ../.;
     fileset = lib.fileset.unions [

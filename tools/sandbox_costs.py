@@ -1,10 +1,14 @@
-"""What each sandbox directive costs a service: the CPU time of a start, on a machine that is booted for it (`tests/support/booted.py`).
+"""Measure the CPU time that each sandbox directive adds to the start of a service.
 
-`PYTHONPATH=tests .venv/bin/python tools/sandbox_costs.py [UNIT_FILE...]`, as root. It starts `/bin/true` with each directive and counts the CPU time
-of the whole machine, without the `systemctl` that asks for it: what PID 1, the journal and the new process do before its first instruction.
-With unit files it measures these instead, as wholes; with `--each`, too, what each of their directives adds to the others.
+Run as root: `PYTHONPATH=tests .venv/bin/python tools/sandbox_costs.py [UNIT_FILE...]`.
 
-The real machine is shared and noisy, so all units take turns, in many rounds, and each figure is the median of the differences within a round.
+It starts `/bin/true` with each directive in a machine of its own
+(`tests/support/booted.py`) and measures the CPU time of the whole machine without
+`systemctl`: PID 1, the journal, and the new process before its first instruction.
+With unit files it measures these units instead, and with `--each` also their directives.
+
+The host is shared and noisy. So all units are measured in many rounds in random order,
+and each result is the median of the differences within a round.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from support.booted import UNITS, Machine, booted, unbootable
 
 DENIED = "~@clock @cpu-emulation @debug @module @mount @obsolete @raw-io @reboot @swap"
 BASE = ("ProtectSystem=strict", "NoNewPrivileges=yes")
-"What the directives are measured on top of, too: most imply a mount namespace, and the first that does pays for it."
+"Second baseline. Most directives need a mount namespace; the first one pays for it."
 TRIALS = (
     BASE,
     ("ProtectSystem=strict",),
@@ -85,22 +89,23 @@ TRIALS = (
     ("LogLevelMax=notice",),
 )
 NEEDED = ("/run/tailscale", "/var/lib/alloy")
-"Directories that the trials and our units name."
+"Directories in the directives of the trials and of the units."
 STARTS, ROUNDS = 10, 11
 REFERENCES = 4
-"How often the units that the others are compared with are measured in a round."
+"Measurements of each reference unit per round."
 
 
 @dataclass
 class Unit:
-    """A service under test, and what a start of it took in each round, in ms."""
+    """A service under test."""
 
     name: str
     directives: tuple[str, ...]
     costs: list[float] = field(default_factory=list[float])
+    "CPU time of a start in each round, in ms."
 
     def text(self) -> str:
-        """Returns the unit file."""
+        """Return the unit file."""
         return "\n".join(
             (
                 "[Unit]",
@@ -114,8 +119,8 @@ class Unit:
         )
 
 
-class Whole:
-    """A unit file's service, and what remains of it without each of its directives."""
+class CompleteUnit:
+    """The service in a unit file, and copies that each lack one of its directives."""
 
     def __init__(self, path: Path, number: int, *, with_parts: bool) -> None:
         directives = service_section(path.read_text())
@@ -131,31 +136,36 @@ class Whole:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures, and prints a Markdown table."""
-    parser = argparse.ArgumentParser(description="What sandbox directives cost a service's start.")
+    """Measure, and print a Markdown table."""
+    parser = argparse.ArgumentParser(description="Measure the cost of sandbox directives.")
     parser.add_argument(
         "unit_files",
         metavar="UNIT_FILE",
         nargs="*",
         type=Path,
-        help="a service to be measured as a whole, instead of the directives",
+        help="service to measure instead of the single directives",
     )
     parser.add_argument(
         "--each",
         action="store_true",
-        help="measure each UNIT_FILE without each of its directives, too",
+        help="also measure each UNIT_FILE without each of its directives",
     )
     parser.add_argument(
-        "--starts", type=int, default=STARTS, help="starts of a unit in a round (%(default)s)"
+        "--starts",
+        type=int,
+        default=STARTS,
+        help="starts of a unit per round (default: %(default)s)",
     )
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds (%(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, help="number of rounds (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     if reason := unbootable():
         sys.exit(reason)
     bare, base = Unit("bare.service", ()), Unit("base.service", BASE)
     if options.unit_files:
         wholes = [
-            Whole(path, number, with_parts=options.each)
+            CompleteUnit(path, number, with_parts=options.each)
             for number, path in enumerate(options.unit_files)
         ]
         parts = [part for whole in wholes for part in whole.parts.values()]
@@ -178,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def service_section(text: str) -> tuple[str, ...]:
-    """Returns what a unit file has in its section [Service], without what it executes, how that is waited for, and its streams."""
+    """Return the directives in [Service] but Exec*, Type, Restart* and Standard*."""
     lines = [line.strip() for line in re.sub(r"\\\n", " ", text).splitlines()]
     section, found = "", list[str]()
     for line in lines:
@@ -197,49 +207,49 @@ def service_section(text: str) -> tuple[str, ...]:
 def measure(
     references: list[Unit], units: Sequence[Unit], *, starts: int, rounds: int
 ) -> dict[str, float]:
-    """Fills in the units' costs, leaves those without that do not start, and returns the exposure of each by its name."""
+    """Measure the costs of the units that start, and return their exposures by name."""
     files = {f"{UNITS}/{unit.name}": unit.text() for unit in (*references, *units)}
     with booted(files=files) as machine:
         machine.run("mkdir", "-p", *NEEDED)
         if not all(starts_at_all(machine, unit) for unit in references):
-            sys.exit("without that there is nothing to compare with")
-        able = [unit for unit in units if starts_at_all(machine, unit)]
+            sys.exit("a reference unit does not start")
+        startable = [unit for unit in units if starts_at_all(machine, unit)]
         for number in range(rounds):
-            turns = [*able, *references * REFERENCES]
+            turns = [*startable, *references * REFERENCES]
             random.shuffle(turns)
-            taken: dict[str, list[float]] = {}
+            times: dict[str, list[float]] = {}
             for unit in turns:
-                taken.setdefault(unit.name, []).append(
+                times.setdefault(unit.name, []).append(
                     milliseconds_per_start(machine, unit, starts)
                 )
-            for unit in (*able, *references):
-                unit.costs.append(statistics.median(taken[unit.name]))
+            for unit in (*startable, *references):
+                unit.costs.append(statistics.median(times[unit.name]))
             print(f"round {number + 1} of {rounds}", file=sys.stderr)
-        said = machine.run(
+        analysis = machine.run(
             "systemd-analyze",
             "security",
             "--no-pager",
-            *(unit.name for unit in (*references, *able)),
+            *(unit.name for unit in (*references, *startable)),
         ).stdout
     return {
         name: float(exposure)
-        for name, exposure in re.findall(r"Overall exposure level for (\S+): ([0-9.]+)", said)
+        for name, exposure in re.findall(r"Overall exposure level for (\S+): ([0-9.]+)", analysis)
     }
 
 
 def starts_at_all(machine: Machine, unit: Unit) -> bool:
-    """Starts a unit once, and reports whether that went well."""
-    went_well = machine.run("systemctl", "start", unit.name, check=False).status == 0
-    if not went_well:
+    """Start a unit once and return whether it succeeded."""
+    succeeded = machine.run("systemctl", "start", unit.name, check=False).status == 0
+    if not succeeded:
         print(
             f"{unit.text()}does not start: {' '.join(machine.journal(f'--unit={unit.name}'))}\n",
             file=sys.stderr,
         )
-    return went_well
+    return succeeded
 
 
 def milliseconds_per_start(machine: Machine, unit: Unit, starts: int) -> float:
-    """Starts a unit so many times, one after the other, and returns the CPU time that one start took."""
+    """Start a unit several times and return the CPU time per start, in ms."""
     before = machine.cpu_seconds()
     machine.run(
         "sh",
@@ -252,19 +262,21 @@ def milliseconds_per_start(machine: Machine, unit: Unit, starts: int) -> float:
     return (machine.cpu_seconds() - before) * 1000 / starts
 
 
-def beyond(unit: Unit, reference: Unit) -> str:
-    """Says what a unit costs more than another: the median, and half of the distance between the quartiles."""
+def added_cost(unit: Unit, reference: Unit) -> str:
+    """Return the cost above the reference: median ± half the interquartile range."""
     if not unit.costs or not reference.costs:
         return "does not start"
-    differences = [ours - theirs for ours, theirs in zip(unit.costs, reference.costs, strict=True)]
+    differences = [
+        cost - baseline for cost, baseline in zip(unit.costs, reference.costs, strict=True)
+    ]
     if len(differences) == 1:
         return f"{differences[0]:+.2f}"
     low, middle, high = statistics.quantiles(differences, n=4, method="inclusive")
     return f"{middle:+.2f} ± {(high - low) / 2:.2f}"
 
 
-def removed(unit: Unit, reference: Unit, exposures: Mapping[str, float]) -> str:
-    """Says how much of the exposure that `systemd-analyze security` sees a unit has less than another."""
+def removed_exposure(unit: Unit, reference: Unit, exposures: Mapping[str, float]) -> str:
+    """Return how much lower the exposure of a unit is than that of the reference."""
     return (
         f"{exposures[reference.name] - exposures[unit.name]:.1f}"
         if unit.costs and reference.costs
@@ -275,31 +287,38 @@ def removed(unit: Unit, reference: Unit, exposures: Mapping[str, float]) -> str:
 def print_trials(
     bare: Unit, base: Unit, pairs: Sequence[tuple[Unit, Unit]], exposures: Mapping[str, float]
 ) -> None:
-    """Prints a row for each set of directives."""
+    """Print a row for each set of directives."""
     print(
-        f"A start without any takes {statistics.median(bare.costs):.2f} ms of CPU and has an exposure of {exposures[bare.name]}; one with"
+        f"A start without directives takes {statistics.median(bare.costs):.2f} ms of CPU time; "
+        f"its exposure is {exposures[bare.name]}."
     )
-    print(f"`{'` `'.join(BASE)}` takes {beyond(base, bare)} ms more.\n")
-    print("| directives | ms alone | ms on top of that | exposure removed |\n|---|---|---|---|")
+    print(f"`{'` `'.join(BASE)}` adds {added_cost(base, bare)} ms.\n")
+    print("| directives | ms alone | ms on top of these | exposure removed |\n|---|---|---|---|")
     for alone, on_top in pairs:
         print(
-            f"| `{'` `'.join(alone.directives)}` | {beyond(alone, bare)} | {beyond(on_top, base)} | {removed(alone, bare, exposures)} |"
+            f"| `{'` `'.join(alone.directives)}` | {added_cost(alone, bare)} "
+            f"| {added_cost(on_top, base)} | {removed_exposure(alone, bare, exposures)} |"
         )
 
 
-def print_wholes(bare: Unit, wholes: Sequence[Whole], exposures: Mapping[str, float]) -> None:
-    """Prints a row for each unit file, and for each directive how much less it is without."""
+def print_wholes(
+    bare: Unit, wholes: Sequence[CompleteUnit], exposures: Mapping[str, float]
+) -> None:
+    """Print the cost of each unit file and of its directives."""
     print(
-        f"A start without any directive takes {statistics.median(bare.costs):.2f} ms of CPU and has an exposure of {exposures[bare.name]}.\n"
+        f"A start without directives takes {statistics.median(bare.costs):.2f} ms of CPU time; "
+        f"its exposure is {exposures[bare.name]}.\n"
     )
     print("| unit or directive | ms added | exposure removed |\n|---|---|---|")
     for whole in wholes:
         print(
-            f"| **{whole.path}** | {beyond(whole.unit, bare)} | {removed(whole.unit, bare, exposures)} |"
+            f"| **{whole.path}** | {added_cost(whole.unit, bare)} "
+            f"| {removed_exposure(whole.unit, bare, exposures)} |"
         )
         for directive, part in whole.parts.items():
             print(
-                f"| `{directive}` | {beyond(whole.unit, part)} | {removed(whole.unit, part, exposures)} |"
+                f"| `{directive}` | {added_cost(whole.unit, part)} "
+                f"| {removed_exposure(whole.unit, part, exposures)} |"
             )
 
 

@@ -1,8 +1,8 @@
-# Two nodes with all four jobs, and headscale with its DERP and STUN servers between them.
+# Two nodes with the default jobs, and headscale with its DERP and STUN servers.
 { pkgs, ... }:
 
 let
-  # For ten years: a store may keep it that long.
+  # Valid for ten years, because a Nix store may keep it that long.
   certificate = pkgs.runCommand "headscale-certificate" { nativeBuildInputs = [ pkgs.openssl ]; } ''
     mkdir $out
     openssl req -x509 -nodes -days 3650 \
@@ -11,7 +11,7 @@ let
       -keyout $out/key.pem -out $out/cert.pem
   '';
 
-  # DERP, and with it the tailnet, goes over TCP: what is left without UDP is the relay.
+  # DERP uses TCP, so without UDP only the relay works.
   no-udp = pkgs.writeText "no-udp.nft" ''
     table inet no-udp {
       chain input {
@@ -53,7 +53,7 @@ let
       watchdog = {
         enable = true;
         interval = "5s";
-        # Longer than it takes two new nodes to find each other.
+        # Longer than two new nodes need to connect.
         maxRelaySeconds = 30;
       };
     };
@@ -94,7 +94,7 @@ in
         };
       };
 
-      # tailscaled speaks to a DERP server by TLS only.
+      # tailscaled requires TLS for DERP.
       services.nginx = {
         enable = true;
         virtualHosts.headscale = {
@@ -115,7 +115,7 @@ in
       imports = [ node ];
 
       environment.systemPackages = [ pkgs.nftables ];
-      # Both nodes see the other on relay; this one must leave its tailscaled alone.
+      # Both nodes see each other on relay; this one must not restart tailscaled.
       atro.tailscale.watchdog.excludePeers = [ "one" ];
     };
   };
@@ -151,21 +151,21 @@ in
         for node in [one, two]:
             for file in FILES:
                 path = f"/var/lib/alloy/tailscale-{file}.prom"
-                # The timer has started the job, and the unit lets it write there.
+                # The timer has started the job, and the job may write there.
                 node.wait_for_file(path)
-                # Whatever the unit's umask: node_exporter runs as a user of its own.
+                # With any umask of the unit, because node_exporter runs as another user.
                 assert node.succeed(f"stat -c %a {path}") == "644\n"
             # The exporter and native-metrics may use tailscaled's socket.
             node.wait_until_succeeds(scraped("tailscale_up 1"))
             node.wait_until_succeeds(scraped("tailscale_native_metrics_up 1"))
-            # No file was refused.
+            # node_exporter accepted all files.
             node.succeed(scraped("node_textfile_scrape_error 0"))
 
     with subtest("keepalive makes and keeps the path direct"):
-        # Nothing but keepalive sends anything over this tailnet.
+        # Only keepalive sends packets over this tailnet.
         one.wait_until_succeeds(scraped('tailscale_keepalive_peers{result="direct"} 1'))
         one.wait_until_succeeds(scraped('tailscale_peer_path{path="direct",peer="two"} 1'))
-        # The watchdog sees it too, so that what follows begins with a direct peer, and no restart before.
+        # The watchdog has seen the direct peer and has not restarted tailscaled.
         for node, peer in [(one, "two"), (two, "one")]:
             node.wait_until_succeeds(scraped(f'tailscale_watchdog_peer_state{{peer="{peer}"}} 0'))
             node.succeed(scraped("tailscale_watchdog_restarts_total 0"))
@@ -175,20 +175,20 @@ in
     two.succeed("nft -f ${no-udp}")
 
     with subtest("a peer that is stuck on relay has tailscaled restarted"):
-        # Relay is seen, waited for, and acted upon, in this order.
+        # The watchdog detects the relay, waits, and restarts tailscaled.
         one.wait_until_succeeds(said("DETECTED: two transitioned to relay$"))
         one.wait_until_succeeds(said("WAITING: two on relay for [0-9]*s (threshold: 30s)$"))
         one.wait_until_succeeds(said("RESTART: two on relay for [0-9]*s, restarting tailscaled$"))
-        # The restart is counted when systemctl came back: the unit may restart tailscaled, and nothing stopped it half-way.
+        # The watchdog counts a restart after it succeeded.
         one.wait_until_succeeds(scraped("tailscale_watchdog_restarts_total 1"))
-        # It was a restart of this unit.
+        # tailscaled.service was restarted.
         second = invocation(one)
         assert second != first["one"]
 
     with subtest("the cooldown allows no second restart"):
-        # The peer is still stuck, and the watchdog looks at it again and again.
+        # The peer stays on relay, and the watchdog keeps running.
         one.wait_until_succeeds(f"test $({said('COOLDOWN: two exceeded threshold but in cooldown')} -c) -ge 4")
-        # It has decided on one restart, tried no other, and tailscaled is the one that was started then.
+        # There is only one restart, and tailscaled has not started again.
         assert one.succeed(said("RESTART:") + " -c") == "1\n"
         one.succeed(scraped("tailscale_watchdog_restarts_total 1"))
         one.succeed(scraped("tailscale_watchdog_restart_failures_total 0"))
@@ -201,10 +201,10 @@ in
 
     with subtest("the path heals"):
         two.succeed("nft delete table inet no-udp")
-        # The state outlived the restart: the watchdog still knew that the peer was on relay.
+        # The state survived the restart: the peer is still known to be on relay.
         one.wait_until_succeeds(said("RECOVERED: two back to direct$"))
         one.wait_until_succeeds(scraped('tailscale_peer_path{path="direct",peer="two"} 1'))
-        # No restart came of it either.
+        # There was no other restart.
         assert invocation(one) == second
   '';
 }

@@ -1,1 +1,1 @@
-"""Tests of what is written in Nix, evaluated by Nix itself, with a stand-in for nixpkgs."""
+"""Tests of the Nix code, evaluated by Nix with a stub of nixpkgs."""

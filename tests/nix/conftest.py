@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def nix() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Nix without a store: from the arguments of `nix-instantiate`, run in the checkout, to how it ended."""
+    """Runs `nix-instantiate` in the checkout, without a store."""
     instantiate = program("nix-instantiate", "nix-bin")
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -31,11 +31,11 @@ def nix() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture(scope="session")
 def nix_instantiate(nix: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., str]:
-    """The same, to what it prints; it has to succeed."""
+    """Runs `nix-instantiate`, which must succeed, and returns its output."""
 
     def instantiate(*arguments: str) -> str:
-        ran = nix(*arguments)
-        assert ran.returncode == 0, ran.stderr
-        return ran.stdout
+        result = nix(*arguments)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     return instantiate

@@ -1,4 +1,4 @@
-# A stand-in for nixpkgs: only what flake.nix and nix/package.nix take from it. A builder returns what it was given.
+# A stub of nixpkgs for flake.nix and nix/package.nix. A builder returns its arguments.
 let
   built = args: args // { type = "derivation"; };
 
@@ -49,7 +49,7 @@ let
     platforms.linux = "linux";
     trivial.release = "release";
 
-    # Has the units of the jobs that are enabled, and no others.
+    # Returns the units of the enabled jobs only.
     nixosSystem =
       { modules }:
       let

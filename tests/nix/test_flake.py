@@ -33,7 +33,7 @@ Evaluate = Callable[[str], Any]
 
 @pytest.fixture
 def evaluate(nix_instantiate: Callable[..., str]) -> Evaluate:
-    """What an expression about the flake is worth."""
+    """Evaluates an expression about the flake."""
     return lambda expression: json.loads(
         nix_instantiate("--eval", "--strict", "--json", "--expr", FLAKE + expression)
     )
@@ -41,12 +41,12 @@ def evaluate(nix_instantiate: Callable[..., str]) -> Evaluate:
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_parses(file: str, nix_instantiate: Callable[..., str]) -> None:
-    """Also one that nothing here evaluates."""
+    """Even if no other test evaluates it."""
     nix_instantiate("--parse", file)
 
 
 def test_the_flake_has_its_outputs(evaluate: Evaluate) -> None:
-    """These, of these kinds, and no others; each is there for each system."""
+    """Exactly these, of these kinds, for each system."""
     kinds = """
       let
         kind = value:
@@ -72,8 +72,8 @@ def test_the_flake_has_its_outputs(evaluate: Evaluate) -> None:
     }
 
 
-def test_its_modules_are_there(evaluate: Evaluate) -> None:
-    """A path is not looked at before somebody imports it."""
+def test_its_modules_exist(evaluate: Evaluate) -> None:
+    """Nix checks a path only when it is imported."""
     assert evaluate(
         "builtins.mapAttrs (_: builtins.pathExists) outputs.nixosModules"
     ) == dict.fromkeys(["default", *JOBS], True)
@@ -81,21 +81,20 @@ def test_its_modules_are_there(evaluate: Evaluate) -> None:
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_nothing_in_it_is_undefined(evaluate: Evaluate, system: str) -> None:
-    """Down to the arguments of every builder."""
+    """Including the arguments of every builder."""
     per_system = "{ inherit (outputs) checks devShells formatter packages; }"
     assert evaluate(
         f"builtins.deepSeq (builtins.mapAttrs (_: value: value.{system}) {per_system}) true"
     )
 
 
-def test_the_check_of_the_units_has_those_of_each_job(evaluate: Evaluate) -> None:
-    """On a host that enables all four."""
+def test_the_check_of_the_units_builds_the_units_of_each_job(evaluate: Evaluate) -> None:
     units = [f"tailscale-{job}.{kind}" for job in JOBS for kind in ("service", "timer")]
     assert evaluate("outputs.checks.x86_64-linux.units.paths") == units
 
 
-def test_the_package_is_the_project(evaluate: Evaluate) -> None:
-    """What pyproject.toml says, nix/package.nix says too."""
+def test_the_package_matches_the_project(evaluate: Evaluate) -> None:
+    """nix/package.nix agrees with pyproject.toml."""
     project, package = PROJECT["project"], evaluate("outputs.packages.x86_64-linux.tsfc")
 
     def names(requirements: list[str]) -> list[str]:
@@ -117,8 +116,8 @@ def test_the_package_is_the_project(evaluate: Evaluate) -> None:
     }
 
 
-def test_the_package_has_its_sources_and_tests(evaluate: Evaluate) -> None:
-    """All that the build reads, and all tests but those that need the programs of a whole machine."""
+def test_the_package_contains_its_sources_and_tests(evaluate: Evaluate) -> None:
+    """Tests that need programs of the host are left out."""
     package = evaluate("outputs.packages.x86_64-linux.tsfc")
     tests = {"conftest.py", "core", "fixtures", "offline", "shell", "support", "units"}
     assert set(package["src"]) == {
@@ -140,15 +139,18 @@ def test_the_package_has_its_sources_and_tests(evaluate: Evaluate) -> None:
     ],
 )
 def test_there_is_one_package(evaluate: Evaluate, other: str) -> None:
-    """However one comes to it."""
+    """All attributes and files lead to it."""
     assert evaluate(f"{other} == outputs.packages.x86_64-linux.tsfc")
 
 
-def test_the_script_of_the_machines_is_python_and_asks_for_metrics_that_there_are(
+def test_the_script_of_the_machines_is_python_and_uses_existing_metrics(
     evaluate: Evaluate,
 ) -> None:
-    """It takes virtual machines to run it, and none to see a misspelling."""
-    builders = '{ openssl = "openssl"; nftables = "nftables"; runCommand = name: _: _: name; writeText = name: _: name; }'
+    """Running it needs virtual machines, but finding a typo does not."""
+    builders = (
+        '{ openssl = "openssl"; nftables = "nftables"; '
+        "runCommand = name: _: _: name; writeText = name: _: name; }"
+    )
     machines = f"import ./nix/tests/two-nodes.nix {{ pkgs = {builders}; }}"
     script = evaluate(
         f"let machines = {machines}; in builtins.deepSeq machines.nodes machines.testScript"

@@ -16,17 +16,20 @@ from tsfc.units import values
 ROOT = Path(__file__).parents[2]
 DEFAULT_JOBS = ("exporter", "keepalive", "native-metrics", "watchdog")
 JOBS = (*DEFAULT_JOBS, "capture")
-QUICK_START = "exporter.enable = true; native-metrics.enable = true; keepalive.enable = true; watchdog.enable = true;"
+QUICK_START = " ".join(f"{job}.enable = true;" for job in DEFAULT_JOBS)
 TSFC = "/nix/store/00000000000000000000000000000000-tsfc"
 
 Evaluate = Callable[..., Any]
 Units = dict[str, dict[str, list[str]]]
-"The lines of each section of each unit, sorted: in a unit their order says nothing, but for those of one name, which are few and the same."
+"Sorted lines by unit and section; their order has no meaning to systemd."
 
 
 @pytest.fixture
 def evaluate(nix: Callable[..., subprocess.CompletedProcess[str]]) -> Evaluate:
-    """What the modules make of `atro.tailscale`, given as the inside of an attribute set, on a host with tailscaled; where they refuse it, what is said."""
+    """Evaluates the modules with these options, on a host with tailscaled.
+
+    Returns the configuration as JSON, or the error message.
+    """
 
     def config(
         options: str,
@@ -58,7 +61,7 @@ def evaluate(nix: Callable[..., subprocess.CompletedProcess[str]]) -> Evaluate:
 
 
 def failing(config: Any) -> list[str]:
-    """Returns what the assertions that do not hold say."""
+    """Return the messages of the failed assertions."""
     return [
         assertion["message"] for assertion in config["assertions"] if not assertion["assertion"]
     ]
@@ -72,7 +75,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def of_nixos(config: Any) -> Units:
-    """Returns the units that NixOS would write."""
+    """Return the units that NixOS would write."""
 
     def lines(section: dict[str, Any]) -> list[str]:
         return sorted(f"{name}={text}" for name, value in section.items() for text in _texts(value))
@@ -94,7 +97,7 @@ def of_nixos(config: Any) -> Units:
 
 
 def of_tsfc(*flags: str) -> Units:
-    """Returns the units that `tsfc units --print` prints."""
+    """Return the units that `tsfc units --print` prints."""
     ran = run("units", "--print", f"--package={TSFC}", *flags)
     assert (ran.status, ran.stderr) == (0, "")
     units: Units = {}
@@ -112,8 +115,8 @@ def of_tsfc(*flags: str) -> Units:
     return units | {"tmpfiles": {"": sorted(filter(None, tmpfiles))}}
 
 
-def test_the_options_have_their_defaults(evaluate: Evaluate) -> None:
-    """Names, types and values are a contract: hosts have them in their configurations."""
+def test_the_options_have_these_defaults(evaluate: Evaluate) -> None:
+    """Names, types and defaults are a contract with the configurations of hosts."""
     assert evaluate("")["atro"]["tailscale"] == {
         "package": TSFC,
         "tailscalePackage": None,
@@ -153,7 +156,7 @@ def test_the_options_have_their_defaults(evaluate: Evaluate) -> None:
     }
 
 
-def test_nothing_is_enabled_by_itself(evaluate: Evaluate) -> None:
+def test_no_job_is_enabled_by_default(evaluate: Evaluate) -> None:
     config = evaluate("", has_tailscaled="false")
     assert of_nixos(config) == {"tmpfiles": {"": []}}
     assert config["assertions"] == []
@@ -166,7 +169,10 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
         ["exporter", "--exporter-interval=1min 30s", "--exporter-metrics-path=/srv/m/a.prom"],
     ),
     "keepalive": (
-        'keepalive = { enable = true; metricsPath = "/srv/m/k.prom"; extraArgs = [ "--count" "1" ]; };',
+        (
+            'keepalive = { enable = true; metricsPath = "/srv/m/k.prom"; '
+            'extraArgs = [ "--count" "1" ]; };'
+        ),
         [
             "keepalive",
             "--keepalive-metrics-path=/srv/m/k.prom",
@@ -177,7 +183,8 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
     "watchdog": (
         (
             "watchdog = { enable = true; maxRelaySeconds = 0; cooldownSeconds = 30; "
-            'excludePeers = [ "a b" "%n $HOME \\"q\\" \\\\ é" "{socket}" ]; dryRun = true; unit = "x@y.service"; };'
+            'excludePeers = [ "a b" "%n $HOME \\"q\\" \\\\ é" "{socket}" ]; '
+            'dryRun = true; unit = "x@y.service"; };'
         ),
         [
             "watchdog",
@@ -191,7 +198,10 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
         ],
     ),
     "capture": (
-        'capture = { enable = true; interval = "10s"; output = "/srv/c/c.ndjson"; redact = true; extraArgs = [ "--redact-key=k" ]; };',
+        (
+            'capture = { enable = true; interval = "10s"; output = "/srv/c/c.ndjson"; '
+            'redact = true; extraArgs = [ "--redact-key=k" ]; };'
+        ),
         [
             "capture",
             "--capture-interval=10s",
@@ -202,7 +212,10 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
     ),
     "all": (f"{QUICK_START} capture.enable = true;", [*DEFAULT_JOBS, "capture"]),
     "shared": (
-        f'socket = "/srv/ts/s.sock"; visiblePaths = [ "/root/a" "/home/b" ]; {QUICK_START} native-metrics.extraArgs = [ "--timeout=3" ];',
+        (
+            'socket = "/srv/ts/s.sock"; visiblePaths = [ "/root/a" "/home/b" ]; '
+            f'{QUICK_START} native-metrics.extraArgs = [ "--timeout=3" ];'
+        ),
         [
             "--socket=/srv/ts/s.sock",
             "--visible-paths=/root/a",
@@ -214,7 +227,8 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
         (
             f'{QUICK_START} exporter.extraArgs = [ "" "\\t\\\\" ]; keepalive.interval = "1.5h"; '
             'native-metrics = { interval = "7"; metricsPath = "/srv/n/n.prom"; }; '
-            'watchdog = { interval = "2 weeks"; metricsPath = "/srv/.w/w.prom"; extraArgs = [ "{value}" "${HOME}%%" ]; };'
+            'watchdog = { interval = "2 weeks"; metricsPath = "/srv/.w/w.prom"; '
+            'extraArgs = [ "{value}" "${HOME}%%" ]; };'
         ).replace("${", "\\${"),
         [
             *("--exporter-extra-args=", "--exporter-extra-args=\t\\", "--keepalive-interval=1.5h"),
@@ -228,12 +242,12 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
         ],
     ),
 }
-ELSEWHERE = {"enable", "package", "tailscalePackage"}
-"The options that no setting has: a job that is named is enabled, and a package is no path to Nix."
+WITHOUT_SETTING = {"enable", "package", "tailscalePackage"}
+"Options without a setting. Naming a job enables it; packages are not paths in Nix."
 
 
-def test_each_option_is_in_a_setting(evaluate: Evaluate) -> None:
-    """So that all of them mean the same to both."""
+def test_each_option_has_a_setting(evaluate: Evaluate) -> None:
+    """So all options are compared."""
     tailscale = evaluate("")["atro"]["tailscale"]
     named = {(job, option) for job in JOBS for option in tailscale[job]} | {
         ("", option) for option in tailscale.keys() - JOBS
@@ -250,11 +264,13 @@ def test_each_option_is_in_a_setting(evaluate: Evaluate) -> None:
             filter(None, (job, re.sub("[A-Z]", lambda capital: f"-{capital[0].lower()}", option)))
         )
 
-    assert {flag(job, option) for job, option in named if option not in ELSEWHERE} == flags
+    assert {flag(job, option) for job, option in named if option not in WITHOUT_SETTING} == flags
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_module_and_tsfc_make_the_same_units_line_by_line(evaluate: Evaluate, name: str) -> None:
+def test_a_module_and_tsfc_define_the_same_units_line_by_line(
+    evaluate: Evaluate, name: str
+) -> None:
     options, flags = SETTINGS[name]
     config = evaluate(options)
     assert failing(config) == []
@@ -262,7 +278,7 @@ def test_a_module_and_tsfc_make_the_same_units_line_by_line(evaluate: Evaluate, 
 
 
 def test_the_quick_start_is_complete(evaluate: Evaluate) -> None:
-    """Four services, four timers, and the watchdog's helper, which only its socket starts."""
+    """Four services, four timers, and the helper with its socket."""
     units = of_nixos(evaluate(QUICK_START))
     helper = {"tailscale-watchdog-restart.socket", "tailscale-watchdog-restart@.service"}
     assert set(units) == {
@@ -292,9 +308,7 @@ def test_a_package_of_tailscale_is_run_from_its_bin(evaluate: Evaluate) -> None:
     )
 
 
-def test_what_evaluates_modules_and_has_no_sockets_gets_the_rest(
-    evaluate: Evaluate, tmp_path: Path
-) -> None:
+def test_the_modules_work_without_an_option_for_sockets(evaluate: Evaluate, tmp_path: Path) -> None:
     host = tmp_path / "host.nix"
     host.write_text(
         (ROOT / "tests/nix/stub/host.nix").read_text().replace("systemd.sockets", "systemd.others")
@@ -304,42 +318,49 @@ def test_what_evaluates_modules_and_has_no_sockets_gets_the_rest(
     assert f"tailscale-{JOBS[0]}" in config["systemd"]["timers"]
 
 
-REFUSED_BY_TYPE = {
-    'exporter.interval = "1 minn";': 'exporter.interval\' is not of type `a systemd time span longer than 0, such as "30s" or "1min 30s"\'',
-    'exporter.interval = "0s";': "exporter.interval' is not of type `a systemd time span longer than 0",
-    "exporter.interval = 30;": "exporter.interval' is not of type `a systemd time span longer than 0",
-    'exporter.metricsPath = "peers.prom";': 'exporter.metricsPath\' is not of type `an absolute path of a ".prom" file',
-    'exporter.metricsPath = "/var/lib/alloy/peers.txt";': 'exporter.metricsPath\' is not of type `an absolute path of a ".prom" file',
-    'exporter.metricsPath = "/peers.prom";': 'exporter.metricsPath\' is not of type `an absolute path of a ".prom" file in a directory,',
-    "exporter.metricsPath = null;": "exporter.metricsPath' is not of type",
-    'keepalive.metricsPath = "/a/%h/b.prom";': "keepalive.metricsPath' is not of type `null or an absolute path",
-    "watchdog.maxRelaySeconds = -1;": "watchdog.maxRelaySeconds' is not of type",
-    'watchdog.maxRelaySeconds = "600";': "watchdog.maxRelaySeconds' is not of type",
-    'watchdog.unit = "tailscaled";': 'watchdog.unit\' is not of type `a service name that ends in ".service", such as "tailscaled.service"\'',
-    'watchdog.excludePeers = "nas";': "watchdog.excludePeers' is not of type",
-    'watchdog.dryRun = "yes";': "watchdog.dryRun' is not of type",
-    'socket = "tailscaled.sock";': "socket' is not of type `an absolute path of a socket",
-    'exporter.interval = "999999999w";': "exporter.interval' is not of type `a systemd time span longer than 0",
-    'exporter.interval = "5s\\nOnCalendar=daily";': "exporter.interval' is not of type `a systemd time span longer than 0",
-    'keepalive.extraArgs = [ "--count" 1 ];': "keepalive.extraArgs' is not of type",
-    'capture.output = "/srv/c/status.json";': 'capture.output\' is not of type `an absolute path of a ".ndjson"',
-    "capture.metricsPath = null;": "The option `atro.tailscale.capture.metricsPath' does not exist",
-    'visiblePaths = [ "a" ];': "visiblePaths' is not of type `an absolute path",
-    "watchdog.cooldownSeconds = 1000000000;": "watchdog.cooldownSeconds' is not of type",
-    'exporter.enable = "true";': "exporter.enable' is not of type",
-    "exporter.unit = null;": "The option `atro.tailscale.exporter.unit' does not exist",
-    "exporters.enable = true;": "The option `atro.tailscale.exporters' does not exist",
-    "watchdog.maxRelaySecond = 1;": "The option `atro.tailscale.watchdog.maxRelaySecond' does not exist",
-}
+TIME_SPAN = "a systemd time span longer than 0"
+METRICS_PATH = 'an absolute path of a ".prom" file in a directory'
+INVALID = [
+    ("exporter.interval", '"1 minn"', f'{TIME_SPAN}, such as "30s" or "1min 30s"\''),
+    ("exporter.interval", '"0s"', TIME_SPAN),
+    ("exporter.interval", "30", TIME_SPAN),
+    ("exporter.interval", '"999999999w"', TIME_SPAN),
+    ("exporter.interval", r'"5s\nOnCalendar=daily"', TIME_SPAN),
+    ("exporter.metricsPath", '"peers.prom"', METRICS_PATH),
+    ("exporter.metricsPath", '"/var/lib/alloy/peers.txt"', METRICS_PATH),
+    ("exporter.metricsPath", '"/peers.prom"', METRICS_PATH),
+    ("exporter.metricsPath", "null", METRICS_PATH),
+    ("exporter.enable", '"true"', "boolean"),
+    ("keepalive.metricsPath", '"/a/%h/b.prom"', f"null or {METRICS_PATH}"),
+    ("keepalive.extraArgs", '[ "--count" 1 ]', "string"),
+    ("watchdog.maxRelaySeconds", "-1", "integer between 0 and 999999999"),
+    ("watchdog.maxRelaySeconds", '"600"', "integer between 0 and 999999999"),
+    ("watchdog.cooldownSeconds", "1000000000", "integer between 0 and 999999999"),
+    ("watchdog.unit", '"tailscaled"', 'a service name that ends in ".service", such as'),
+    ("watchdog.excludePeers", '"nas"', "list of string"),
+    ("watchdog.dryRun", '"yes"', "boolean"),
+    ("capture.output", '"/srv/c/status.json"', 'an absolute path of a ".ndjson"'),
+    ("socket", '"tailscaled.sock"', "an absolute path of a socket"),
+    ("visiblePaths", '[ "a" ]', "an absolute path"),
+]
+"Options, values and the types that reject them."
 
 
-@pytest.mark.parametrize("options", REFUSED_BY_TYPE)
-def test_a_wrong_value_is_refused_by_its_type_which_says_what_it_has_to_be(
-    evaluate: Evaluate, options: str
+@pytest.mark.parametrize(("option", "value", "expected"), INVALID)
+def test_an_invalid_value_is_rejected_with_its_type(
+    evaluate: Evaluate, option: str, value: str, expected: str
 ) -> None:
-    said = evaluate(options)
-    assert isinstance(said, str), said
-    assert REFUSED_BY_TYPE[options] in said
+    error = evaluate(f"{option} = {value};")
+    assert isinstance(error, str), error
+    assert f"`atro.tailscale.{option}' is not of type `{expected}" in error
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["capture.metricsPath", "exporter.unit", "exporters", "watchdog.maxRelaySecond"],
+)
+def test_an_unknown_option_is_rejected(evaluate: Evaluate, option: str) -> None:
+    assert f"The option `atro.tailscale.{option}' does not exist" in evaluate(f"{option} = null;")
 
 
 PLACES = (
@@ -464,35 +485,45 @@ def test_a_type_accepts_the_same_values_in_nix_and_python(
     } | {"seconds": []}
 
 
-REFUSED_BY_ASSERTION = {
-    'exporter.metricsPath = "/home/me/a.prom";': [
-        "atro.tailscale.exporter.metricsPath is /home/me/a.prom, but the sandbox of the units hides /home: choose another directory."
-    ],
-    'exporter.metricsPath = "/tmp/a.prom";': [
-        "atro.tailscale.exporter.metricsPath is /tmp/a.prom, but the sandbox of the units hides /tmp: choose another directory."
-    ],
-    'capture = { enable = true; output = "/root/c.ndjson"; };': [
-        "atro.tailscale.capture.output is /root/c.ndjson, but the sandbox of the units hides /root: choose another directory."
-    ],
-    'socket = "/run/user/1000/s";': [
-        "atro.tailscale.socket is /run/user/1000/s, but the sandbox of the units hides /run/user: choose another directory."
-    ],
-    'native-metrics = { enable = true; metricsPath = "/a/b.prom"; }; exporter.metricsPath = "/a/b.prom";': [
-        "atro.tailscale.exporter.metricsPath is /a/b.prom, which native-metrics writes as well: give each job a file of its own.",
-        "atro.tailscale.native-metrics.metricsPath is /a/b.prom, which exporter writes as well: give each job a file of its own.",
-    ],
-}
+HIDDEN = [
+    ("exporter.metricsPath", "/home/me/a.prom", "/home"),
+    ("exporter.metricsPath", "/tmp/a.prom", "/tmp"),  # noqa: S108
+    ("capture.output", "/root/c.ndjson", "/root"),
+    ("socket", "/run/user/1000/s", "/run/user"),
+]
+"Options, paths and the directories that the sandbox hides."
 
 
-@pytest.mark.parametrize("options", REFUSED_BY_ASSERTION)
-def test_what_cannot_work_is_refused_by_an_assertion_which_says_what_to_do(
-    evaluate: Evaluate, options: str
+@pytest.mark.parametrize(("option", "path", "directory"), HIDDEN)
+def test_a_hidden_path_fails_an_assertion(
+    evaluate: Evaluate, option: str, path: str, directory: str
 ) -> None:
-    assert failing(evaluate(f"exporter.enable = true; {options}")) == REFUSED_BY_ASSERTION[options]
+    job = option.partition(".")[0] if "." in option else "exporter"
+    assert failing(evaluate(f'{job}.enable = true; {option} = "{path}";')) == [
+        (
+            f"atro.tailscale.{option} is {path}, but the sandbox of the units hides {directory}: "
+            "choose another directory."
+        )
+    ]
+
+
+def test_two_jobs_with_one_metrics_file_fail_an_assertion(evaluate: Evaluate) -> None:
+    options = " ".join(
+        f'{job} = {{ enable = true; metricsPath = "/a/b.prom"; }};'
+        for job in ("exporter", "native-metrics")
+    )
+    message = (
+        "atro.tailscale.{}.metricsPath is /a/b.prom, which {} writes as well: "
+        "give each job a file of its own."
+    )
+    assert failing(evaluate(options)) == [
+        message.format("exporter", "native-metrics"),
+        message.format("native-metrics", "exporter"),
+    ]
 
 
 @pytest.mark.parametrize("directory", values.HIDDEN_DIRECTORIES)
-def test_a_path_in_a_hidden_directory_fails_an_assertion(
+def test_nix_and_python_know_the_same_hidden_directories(
     evaluate: Evaluate, directory: str
 ) -> None:
     config = evaluate(f'exporter = {{ enable = true; metricsPath = "{directory}/a.prom"; }};')
@@ -503,11 +534,12 @@ def test_a_path_in_a_hidden_directory_fails_an_assertion(
     )
 
 
-def test_a_file_of_a_job_that_is_not_enabled_is_nobodys(evaluate: Evaluate) -> None:
+def test_a_job_may_use_the_metrics_file_of_a_disabled_job(evaluate: Evaluate) -> None:
     assert (
         failing(
             evaluate(
-                'exporter = { enable = true; metricsPath = "/a/b.prom"; }; watchdog.metricsPath = "/a/b.prom";'
+                'exporter = { enable = true; metricsPath = "/a/b.prom"; }; '
+                'watchdog.metricsPath = "/a/b.prom";'
             )
         )
         == []
@@ -515,7 +547,10 @@ def test_a_file_of_a_job_that_is_not_enabled_is_nobodys(evaluate: Evaluate) -> N
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_without_tailscaled_there_is_nothing_to_do(evaluate: Evaluate, job: str) -> None:
+def test_an_enabled_job_requires_tailscaled(evaluate: Evaluate, job: str) -> None:
     assert failing(evaluate(f"{job}.enable = true;", has_tailscaled="false")) == [
-        f"atro.tailscale.{job}.enable is true, but tailscaled is not enabled: set services.tailscale.enable = true."
+        (
+            f"atro.tailscale.{job}.enable is true, but tailscaled is not enabled: "
+            "set services.tailscale.enable = true."
+        )
     ]

@@ -1,7 +1,7 @@
-"""A second machine on this one: its systemd, booted as PID 1 of namespaces of its own, over an overlay of `/`.
+"""A machine for tests: systemd as PID 1 of its own namespaces, on an overlay of `/`.
 
-Nothing is written to the machine beneath: what the booted one writes is in memory, and gone with it. It shares the kernel, so what could reach
-that is shut to it: `/sys` and `/proc/sys` are read-only, and it may not load modules or set the clock.
+It writes to memory, so the host stays unchanged. It shares the kernel of the host, so
+`/sys` and `/proc/sys` are read-only, and it may neither load modules nor set the clock.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from support.processes import DEADLINE_SECONDS, Ran, short_directory, wait_until
 
 CHECKOUT = Path(__file__).parents[2]
 UNITS = "/etc/systemd/system"
-"Where a test's units belong."
+"Directory for the units of a test."
 SYSTEMD = "/lib/systemd/systemd"
 PROGRAMS = (
     "journalctl",
@@ -41,16 +41,17 @@ PROGRAMS = (
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 POLL_SECONDS = 0.02
 TARGET = f"{UNITS}/booted.target"
-"All that is started: a machine up to `basic.target`, and D-Bus."
+"The unit to boot: everything up to `basic.target`, and D-Bus."
 OWN_FILES = {
     TARGET: "[Unit]\nRequires=basic.target\nWants=dbus.socket\nAfter=basic.target dbus.socket\n",
     f"{UNITS}/systemd-binfmt.service": "",
     f"{UNITS}/proc-sys-fs-binfmt_misc.automount": "",
 }
-"An empty unit is a masked one; binary formats are the kernel's, for all machines on it."
+"An empty unit is masked. Binary formats are a setting of the shared kernel."
 
 PREPARE = r"""
-read -r pid _ </proc/self/stat                        # as it is outside: this /proc is still the one of the machine beneath
+# The PID on the host: /proc is still that of the host.
+read -r pid _ </proc/self/stat
 group=$1 scratch=$2 init=$3; shift 3
 umask 022
 echo 0 >"$group/cgroup.procs"
@@ -59,8 +60,9 @@ cd "$scratch"
 mkdir upper work root
 mount -t overlay -o "lowerdir=/,upperdir=$scratch/upper,workdir=$scratch/work" overlay root
 cd root
-# What the machine beneath has enabled, mounts and has logged is not ours.
-rm -rf etc/systemd/system/*.wants etc/systemd/system/*.requires etc/fstab etc/crypttab var/log/journal
+# Drop the enabled units, the mounts and the logs of the host.
+rm -rf etc/systemd/system/*.wants etc/systemd/system/*.requires
+rm -rf etc/fstab etc/crypttab var/log/journal
 
 mount -t proc proc proc
 mount -t sysfs -o nosuid,nodev,noexec sysfs sys
@@ -81,7 +83,7 @@ mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts dev/pts
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
 ln -s fd/0 dev/stdin; ln -s fd/1 dev/stdout; ln -s fd/2 dev/stderr
-for place; do                                         # on a file system of its own: the overlay is of one
+for place; do                                         # the overlay covers only one file system
   mkdir -p ".$place"
   mount --bind "$place" ".$place"
   mount -o remount,bind,ro ".$place"
@@ -90,28 +92,30 @@ done
 pivot_root . .
 umount -l .
 mount --make-rshared /
-tar --extract --directory /                           # from standard input; not before the links in the way lead to our own root
+# From standard input. Only now do absolute links lead into the new root.
+tar --extract --directory /
 echo "$pid"
-exec env -i container=tsfc "PATH=$PATH" unshare --cgroup setpriv --bounding-set=-sys_module,-sys_rawio,-sys_time "$init" --unit=booted.target \
+exec env -i container=tsfc "PATH=$PATH" unshare --cgroup \
+  setpriv --bounding-set=-sys_module,-sys_rawio,-sys_time "$init" --unit=booted.target \
   </dev/null >/dev/null
 """
 
 
 class UnbootedError(Exception):
-    """A machine did not come up; the text is what was seen of it."""
+    """A machine did not boot. The text has its last output."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine that runs."""
+    """A running machine."""
 
     pid: int
-    "Its PID 1, as it is outside."
+    "PID on the host of its PID 1."
     group: Path
-    "Its control group, as it is outside."
+    "Path on the host of its control group."
 
     def run(self, *argv: str, check: bool = True, stdin: bytes = b"") -> Ran:
-        """Runs a program in it, as root, to its end; with `check` it has to succeed."""
+        """Run a program as root and wait for it; with `check` it must succeed."""
         command = ("nsenter", "--target", str(self.pid), "--all", *argv)
         done = subprocess.run(
             command,
@@ -127,7 +131,7 @@ class Machine:
         return ran
 
     def path(self, inside: str) -> Path:
-        """Returns a path to a file of it, as it is outside."""
+        """Return the path on the host of a file of the machine."""
         root = Path(f"/proc/{self.pid}/root")
         path = root / inside.removeprefix("/")
         for part in (path, *path.parents):
@@ -139,22 +143,22 @@ class Machine:
         return path
 
     def journal(self, *arguments: str) -> list[str]:
-        """Returns the messages in its journal, with all that was sent until now."""
+        """Return the messages of its journal up to now."""
         self.run("journalctl", "--sync")
         return self.run("journalctl", "--quiet", "--output=cat", *arguments).stdout.splitlines()
 
     def show(self, unit: str, name: str) -> str:
-        """Returns a property of a unit, as `systemctl show` has it."""
+        """Return a property of a unit, as `systemctl show` prints it."""
         return self.run(
             "systemctl", "show", f"--property={name}", "--value", unit
         ).stdout.removesuffix("\n")
 
     def wait_until(self, unit: str, name: str, value: str) -> None:
-        """Waits until a property of a unit has a value."""
+        """Wait until a property of a unit has a value."""
         wait_until(lambda: self.show(unit, name) == value, f"{name}={value} of {unit}")
 
     def cpu_seconds(self) -> float:
-        """Returns the CPU time that all its processes have taken, without those that `run` started."""
+        """Return the CPU time of its processes, without those that `run` started."""
         stat = dict(line.split() for line in (self.group / "cpu.stat").read_text().splitlines())
         return int(stat["usage_usec"]) / 1e6
 
@@ -163,14 +167,14 @@ class Machine:
 def booted(
     *, files: Mapping[str, str] = {}, network: Path | None = None, visible: Sequence[Path] = ()
 ) -> Generator[Machine]:
-    """Boots a machine and ends it with the block.
-
-    It ends, too, with the thread that booted it, whatever that one died of.
+    """Boot a machine that runs until the block ends, or the thread that booted it.
 
     Args:
-        files: texts by their absolute paths, written before it boots. What begins with `#!` may be executed; an empty unit is masked.
-        network: the path of the network namespace to use; without it a new one, where only the loopback is up.
-        visible: directories that are there as they are outside, to be read, wherever they are.
+        files: texts by absolute path, written before the boot. A text that begins with
+            `#!` becomes executable; an empty unit is masked.
+        network: path of the network namespace to use; by default a new one, with only
+            the loopback interface up.
+        visible: directories of the host to show at the same path, read-only.
     """
     with _first_process(SYSTEMD, OWN_FILES | dict(files), network, visible) as (
         machine,
@@ -183,16 +187,16 @@ def booted(
 
 @functools.cache
 def unbootable() -> str | None:
-    """Says in one line why this machine can boot none, if so."""
+    """Return in one line why this host cannot boot a machine; None if it can."""
     if os.geteuid() != 0:
-        return "only root may boot a machine"
+        return "booting a machine needs root"
     for program in PROGRAMS:
         if shutil.which(program, path=ENVIRONMENT["PATH"]) is None:
-            return f"booting a machine takes {program}"
+            return f"booting a machine needs {program}"
     if not Path(SYSTEMD).exists():
-        return f"booting a machine takes {SYSTEMD}"
+        return f"booting a machine needs {SYSTEMD}"
     if _hierarchy() is None:
-        return "booting a machine takes a cgroup2 file system"
+        return "booting a machine needs a cgroup2 file system"
     try:
         with _first_process("/bin/true", {}, None, ()) as (_, process, errors):
             if process.wait(DEADLINE_SECONDS):
@@ -206,7 +210,10 @@ def unbootable() -> str | None:
 def _first_process(
     init: str, files: Mapping[str, str], network: Path | None, visible: Sequence[Path]
 ) -> Generator[tuple[Machine, subprocess.Popen[bytes], IO[bytes]]]:
-    """Prepares a machine and starts its PID 1; gives, too, the process outside that ends with it, and what was said on standard error."""
+    """Prepare a machine and start its PID 1.
+
+    Also yield the process on the host that ends with it, and its standard error.
+    """
     elsewhere = ("--net",) if network is None else ()
     inside = () if network is None else ("nsenter", f"--net={network}")
     unshare = (
@@ -234,10 +241,10 @@ def _first_process(
             str(group),
             str(scratch),
             init,
-            *_beside_the_root(visible),
+            *_outside_overlay(visible),
         )
         command = (*inside, "setpriv", "--pdeathsig=KILL", *unshare, *script)
-        # A session of its own: the terminal's Ctrl-C is none for this PID 1, which would reboot.
+        # In a session of its own, because Ctrl-C makes this PID 1 reboot.
         with subprocess.Popen(
             command,
             stdin=archive,
@@ -255,7 +262,7 @@ def _first_process(
                 yield Machine(int(pid), group), process, errors
             finally:
                 if pid:
-                    # The processes and no others, even where PID 1 has ended and its number is another's.
+                    # By group: after the end of PID 1 its PID may be reused.
                     (group / "cgroup.kill").write_text("1")
                 else:
                     process.kill()
@@ -270,7 +277,7 @@ def _wait_until_up(machine: Machine, process: subprocess.Popen[bytes], errors: I
         if process.poll() is not None:
             raise UnbootedError(f"systemd ended with {process.returncode}: {_in_one_line(errors)}")
         if time.monotonic() > deadline:
-            seen = [
+            outputs = [
                 machine.run(*command, check=False)
                 for command in (
                     ("systemctl", "list-jobs"),
@@ -282,7 +289,7 @@ def _wait_until_up(machine: Machine, process: subprocess.Popen[bytes], errors: I
                 "\n".join(
                     (
                         f"after {DEADLINE_SECONDS} s it is {state}",
-                        *(ran.stdout + ran.stderr for ran in seen),
+                        *(ran.stdout + ran.stderr for ran in outputs),
                     )
                 )
             )
@@ -291,7 +298,7 @@ def _wait_until_up(machine: Machine, process: subprocess.Popen[bytes], errors: I
 
 @contextmanager
 def _control_group() -> Generator[Path]:
-    """Makes a control group, and removes it once its processes have ended."""
+    """Create a control group, and remove it once its processes have ended."""
     group = Path(tempfile.mkdtemp(prefix=f"tsfc-{os.getpid()}-", dir=_hierarchy()))
     try:
         group.chmod(0o755)
@@ -327,8 +334,8 @@ def _archive(files: Mapping[str, str]) -> Generator[IO[bytes]]:
         yield archive
 
 
-def _beside_the_root(visible: Sequence[Path]) -> list[str]:
-    """Returns what running the checkout takes, and what else is wanted, that the booted machine would not have from the overlay."""
+def _outside_overlay(visible: Sequence[Path]) -> list[str]:
+    """Return the directories that the machine needs outside of the overlay."""
     places = sorted({str(CHECKOUT), sys.prefix, sys.base_prefix, *map(str, visible)})
     return [
         place
@@ -339,4 +346,4 @@ def _beside_the_root(visible: Sequence[Path]) -> list[str]:
 
 def _in_one_line(errors: IO[bytes]) -> str:
     errors.seek(0)
-    return " ".join(errors.read().decode().split()) or "it ended, and said nothing"
+    return " ".join(errors.read().decode().split()) or "it ended without a message"

@@ -19,9 +19,10 @@ HEX = {"x": 2, "u": 4, "U": 8}
 
 
 def exec_arguments(line: str) -> tuple[str, ...]:
-    """The arguments that systemd takes a line for: "Quoting" in systemd.syntax(7), "Command Lines" in systemd.service(5).
+    """Return the arguments in an `ExecStart=` line.
 
-    What would stand for something else (`%` and a letter, `$` and a name, `;`), or is no valid line, is an error.
+    See "Quoting" in systemd.syntax(7) and "Command Lines" in systemd.service(5). Fails
+    for specifiers (`%n`), variables (`$HOME`), two commands (`;`) and invalid lines.
     """
     name, _, command = line.partition("=")
     assert name == "ExecStart"
@@ -41,7 +42,7 @@ def exec_arguments(line: str) -> tuple[str, ...]:
 
 
 def _word(text: str) -> tuple[str, str]:
-    """Returns a word, and what is behind it."""
+    """Return the first word and the rest."""
     word, quote, at = "", "", 0
     assert text.split(maxsplit=1)[0] not in {";", "\\;"}, "the next command"
     while at < len(text) and (quote or text[at] not in " \t"):
@@ -62,7 +63,7 @@ def _word(text: str) -> tuple[str, str]:
 
 
 def _escape(text: str, at: int) -> tuple[str, int]:
-    """Returns what an escape stands for, whose backslash is before `at`, and where it ends."""
+    """Return the character of an escape and its end; `at` is behind the backslash."""
     if text[at] in ESCAPES:
         return ESCAPES[text[at]], at + 1
     digits = HEX[text[at]]
@@ -73,11 +74,11 @@ def _escape(text: str, at: int) -> tuple[str, int]:
 
 def _unescaped(word: str, sign: str) -> str:
     parts = word.split(sign * 2)
-    assert not any(sign in part for part in parts), f"{word} has a {sign} that stands for something"
+    assert not any(sign in part for part in parts), f"{word} has a {sign} with a special meaning"
     return sign.join(parts)
 
 
 def command(text: str) -> tuple[str, ...]:
-    """The arguments in the one command line of a unit."""
+    """Return the arguments in the only command line of a unit."""
     (line,) = [line for line in text.split("\n") if line.startswith("ExecStart=")]
     return exec_arguments(line)

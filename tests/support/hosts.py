@@ -1,4 +1,4 @@
-"""A booted machine as a user has it: tsfc in `/opt/tsfc`, and a `tailscaled.service` that is a stand-in."""
+"""A booted machine with tsfc in `/opt/tsfc` and a stand-in as `tailscaled.service`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.statuses import encoded, peer
 PACKAGE = "/opt/tsfc"
 TSFC = f"{PACKAGE}/bin/tsfc"
 PYTHON = "/usr/bin/python3"
-"The one that the sandbox of the units lets them see, whatever the tests run on."
+"Python that the sandbox of the units does not hide, unlike that of the tests."
 DISTRIBUTIONS = (
     "tsfc",
     "msgspec",
@@ -46,41 +46,43 @@ ExecStart={TSFC} stand-in --capture {CAPTURE} --socket {SOCKET}
 ExecStartPost=/bin/sh -c 'until [ -S {SOCKET} ]; do sleep 0.01; done'
 TimeoutStopSec=5s
 """
-SEEN = f'{{"captured_at": 0, "status": {encoded(peer("bravo"), peer("rpi3", "derp")).decode()}}}\n'
-"What the stand-in plays: a peer that is direct, and one that is on relay."
+STATUS_LINE = (
+    f'{{"captured_at": 0, "status": {encoded(peer("bravo"), peer("rpi3", "derp")).decode()}}}\n'
+)
+"Capture that the stand-in plays: one peer is direct, another one on relay."
 FILES = {"exporter": "peers", "native-metrics": "native", "watchdog": "watchdog"}
-"What the file of each job is called that writes one by itself: `tailscale-NAME.prom`."
+"NAME in `tailscale-NAME.prom`, for each job that writes metrics by default."
 
 
 @dataclass(frozen=True)
 class Host:
-    """A machine on which tsfc can be used."""
+    """A machine with tsfc."""
 
     machine: Machine
 
     def tsfc(self, *arguments: str, check: bool = True) -> Ran:
-        """Runs tsfc as root, outside of any unit."""
+        """Run tsfc as root, outside of any unit."""
         return self.machine.run(TSFC, *arguments, check=check)
 
     def start(self, job: str, *, check: bool = True) -> Ran:
-        """Starts a job's service and waits until it has ended."""
+        """Start the service of a job and wait until it has ended."""
         return self.machine.run("systemctl", "start", service(job), check=check)
 
     def exported(self, name: str) -> dict[str, float]:
-        """Returns the series of a metrics file, `tailscale-NAME.prom`."""
+        """Return the samples in `tailscale-NAME.prom`."""
         return series(self.machine.path(f"{METRICS}/tailscale-{name}.prom").read_text())
 
     def said(self, job: str) -> list[str]:
-        """Returns what there is in the journal under the identifier of a job."""
+        """Return the lines of a job in the journal."""
         return self.machine.journal(f"--identifier=tailscale-{job}")
 
     def without_timers(self) -> Host:
-        """Stops the timers, so that a job runs when a test says so and not before."""
+        """Stop the timers, so that jobs run only when a test starts them."""
         self.machine.run("systemctl", "stop", *(f"tailscale-{job}.timer" for job in JOBS))
         return self
 
     def failed_units(self) -> list[str]:
-        """Returns the units that have failed."""
+        """Return the failed units."""
         return [
             line.split()[0]
             for line in self.machine.run(
@@ -90,7 +92,7 @@ class Host:
 
     @contextmanager
     def overridden(self, unit: str, text: str) -> Generator[None]:
-        """Gives a unit a drop-in while the block lasts."""
+        """Give a unit a drop-in while the block runs."""
         drop_in = self.machine.path(f"/run/systemd/system/{unit}.d/test.conf")
         drop_in.parent.mkdir(parents=True)
         drop_in.write_text(text)
@@ -110,12 +112,13 @@ def hosting(
     network: Path | None = None,
     visible: Sequence[Path] = (),
 ) -> Generator[Host]:
-    """Boots a host whose units were installed with `tsfc units --install`, with these flags, and starts its stand-in; ends it with the block.
+    """Boot a host with `tsfc units --install`, given these options.
 
-    The other arguments are those of `booted`; a `tailscaled.service` among the files is there instead of the stand-in.
+    The other arguments are those of `booted`. A `tailscaled.service` in `files`
+    replaces the stand-in.
     """
     with booted(
-        files={TAILSCALED_UNIT: TAILSCALED, CAPTURE: SEEN} | dict(files),
+        files={TAILSCALED_UNIT: TAILSCALED, CAPTURE: STATUS_LINE} | dict(files),
         network=network,
         visible=visible,
     ) as machine:
@@ -127,37 +130,37 @@ def hosting(
 
 
 def service(job: str) -> str:
-    """Returns the name of a job's service."""
+    """Return the name of the service of a job."""
     return f"tailscale-{job}.service"
 
 
 def require_bootable() -> None:
-    """Skips the test where no such host can be booted, and fails it where CI does not boot one."""
+    """Skip the test if no host can be booted; fail it in CI."""
     require(unbootable() or _unusable_python())
 
 
 @cache
 def _unusable_python() -> str | None:
-    ours = f"{sys.version_info.major}.{sys.version_info.minor}"
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
     try:
-        theirs = subprocess.run(
+        installed = subprocess.run(
             [PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
             capture_output=True,
             text=True,
             check=True,
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError) as error:
-        return f"running {PYTHON}, which the units run on: {error}"
+        return f"running {PYTHON}, which runs the units: {error}"
     return (
         None
-        if theirs == ours
-        else f"{PYTHON} is Python {theirs}; the packages of this environment are for {ours}"
+        if installed == version
+        else f"{PYTHON} is Python {installed}; the packages of this environment are for {version}"
     )
 
 
 @cache
 def _package() -> bytes:
-    """Returns an archive of what `pip install` would have put into a virtual environment, and the compiled modules beside."""
+    """Return an archive of a virtual environment with tsfc, as pip creates it."""
     site = Path(
         PACKAGE, f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
     )
@@ -192,6 +195,6 @@ def _package() -> bytes:
 
 
 def _readable(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Lets everybody read it, whatever the umask was: the units are not root."""
+    """Make a file readable for all with any umask, because units do not run as root."""
     entry.mode |= 0o555 if entry.isdir() or entry.mode & 0o100 else 0o444
     return entry

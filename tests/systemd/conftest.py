@@ -9,7 +9,7 @@ from support.hosts import Host, hosting, require_bootable
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
-    """A host on which all four jobs are installed, and none is started by itself."""
+    """A host with the default jobs installed and their timers stopped."""
     require_bootable()
     with hosting() as host:
         yield host.without_timers()

@@ -1,6 +1,7 @@
-"""Tries what a job must not be able to do, and prints as JSON what came of each try; runs with nothing but Python, in a unit and outside of any.
+"""Try what a job must not be able to do, and print the outcome of each attempt as JSON.
 
-It is called with the name of the job, and with the port and the name of the abstract socket on which somebody listens.
+It needs only Python, and runs in units and outside of them. Its arguments are the name
+of the job, and the port and the name of the abstract socket of a listener.
 """
 
 from __future__ import annotations
@@ -20,35 +21,35 @@ ELSEWHERE = ("/etc", "/home", "/opt", "/root", "/run", "/tmp", "/usr", "/var/lib
 
 
 def call(name: str, *arguments: object) -> None:
-    """Calls a function of libc, and raises what went wrong."""
+    """Call a function of libc and raise its error."""
     if getattr(LIBC, name)(*arguments) < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def write(path: str, mode: str = "w") -> None:
-    """Writes into a file."""
+    """Write to a file."""
     with open(path, mode) as file:
         file.write("0\n")
 
 
 def read(path: str) -> None:
-    """Reads a file."""
+    """Read a file."""
     with open(path, "rb") as file:
         file.read()
 
 
 def connect(family: int, address: str | tuple[str, int]) -> None:
-    """Connects to who listens there."""
+    """Connect to a listener."""
     with socket.socket(family, socket.SOCK_STREAM) as connection:
         connection.connect(address)
 
 
-def forked(does: Callable[[], None]) -> None:
-    """Does something in a child, for it changes the process for good."""
+def forked(action: Callable[[], None]) -> None:
+    """Perform an action in a child, because it changes the process permanently."""
     child = os.fork()
     if child == 0:
         try:
-            does()
+            action()
         except OSError as error:
             os._exit(error.errno or 1)
         os._exit(0)
@@ -59,8 +60,8 @@ def forked(does: Callable[[], None]) -> None:
         )
 
 
-def tries(job: str, port: int, abstract: str) -> dict[str, Callable[[], None]]:
-    """Returns what to try, by what it is."""
+def attempts(job: str, port: int, abstract: str) -> dict[str, Callable[[], None]]:
+    """Return the actions to try, by description."""
     return {
         **{
             f"write in {directory}": partial(write, f"{directory}/probe.{job}")
@@ -95,18 +96,18 @@ def tries(job: str, port: int, abstract: str) -> dict[str, Callable[[], None]]:
     }
 
 
-def outcome(does: Callable[[], None]) -> str:
-    """Says what came of a try."""
+def outcome(action: Callable[[], None]) -> str:
+    """Perform an action and return `done`, or why it was refused."""
     try:
-        does()
+        action()
     except OSError as error:
         return f"refused: {error.strerror or error}"
     return "done"
 
 
 if __name__ == "__main__":
-    came_of = {
-        name: outcome(does)
-        for name, does in tries(sys.argv[1], int(sys.argv[2]), sys.argv[3]).items()
+    outcomes = {
+        name: outcome(action)
+        for name, action in attempts(sys.argv[1], int(sys.argv[2]), sys.argv[3]).items()
     }
-    sys.stdout.write(f"{json.dumps(came_of)}\n")
+    sys.stdout.write(f"{json.dumps(outcomes)}\n")

@@ -1,4 +1,4 @@
-"""What collects the files, with the configurations in `examples/`: Debian's node_exporter and Prometheus."""
+"""Debian's node_exporter and Prometheus read the metrics, configured by `examples/`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,20 @@ PROGRAMS = {
     "promtool": "prometheus",
     "prometheus-node-exporter": "prometheus-node-exporter",
 }
-"Each with the Debian package that has it."
-FETCH = "import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1]).read().decode())"
+"Debian package of each program."
+FETCH = (
+    "import sys, urllib.request; "
+    "sys.stdout.write(urllib.request.urlopen(sys.argv[1]).read().decode())"
+)
 NODE_EXPORTER, PROMETHEUS = "http://127.0.0.1:9100", "http://127.0.0.1:9090"
 
 
 @pytest.fixture(scope="module")
-def collected() -> Iterator[Host]:
-    """A host whose four jobs have run, with node_exporter and Prometheus configured as in the examples, but that Prometheus looks each second."""
+def monitored() -> Iterator[Host]:
+    """A host whose jobs have run, with node_exporter and Prometheus as in the examples.
+
+    Only the scrape interval is shorter: 1 s.
+    """
     require_bootable()
     for name, package in PROGRAMS.items():
         program(name, package)
@@ -47,19 +53,19 @@ def collected() -> Iterator[Host]:
         for job in JOBS:
             host.start(job)
         host.machine.run("systemctl", "start", "prometheus-node-exporter.service")
-        wait_until(lambda: fetched(host, NODE_EXPORTER) is not None, "node_exporter serves")
+        wait_until(lambda: fetch(host, NODE_EXPORTER) is not None, "node_exporter serves")
         yield host
 
 
-def fetched(host: Host, url: str) -> str | None:
-    """Returns what is served inside the machine; None where nobody answers."""
+def fetch(host: Host, url: str) -> str | None:
+    """Return the response of a server in the machine; None if there is none."""
     ran = host.machine.run("python3", "-c", FETCH, url, check=False)
     return ran.stdout if ran.status == 0 else None
 
 
-def found(host: Host, query: str) -> list[dict[str, str]]:
-    """Returns the labels of the series that Prometheus has for a query."""
-    answer = fetched(host, f"{PROMETHEUS}/api/v1/query?{urlencode({'query': query})}")
+def query_labels(host: Host, query: str) -> list[dict[str, str]]:
+    """Return the labels of each series that matches a query in Prometheus."""
+    answer = fetch(host, f"{PROMETHEUS}/api/v1/query?{urlencode({'query': query})}")
     return (
         []
         if answer is None
@@ -67,12 +73,12 @@ def found(host: Host, query: str) -> list[dict[str, str]]:
     )
 
 
-def test_node_exporter_serves_what_the_files_say(collected: Host) -> None:
-    served = fetched(collected, f"{NODE_EXPORTER}/metrics")
-    assert served
+def test_node_exporter_serves_the_values_of_the_files(monitored: Host) -> None:
+    response = fetch(monitored, f"{NODE_EXPORTER}/metrics")
+    assert response
     values = {
         name.replace(" ", ""): float(value)
-        for name, value in re.findall(r"^([a-z_]+(?:\{.*\})?) (\S+)$", served, re.MULTILINE)
+        for name, value in re.findall(r"^([a-z_]+(?:\{.*\})?) (\S+)$", response, re.MULTILINE)
     }
     assert values["node_textfile_scrape_error"] == 0
     assert {
@@ -81,27 +87,28 @@ def test_node_exporter_serves_what_the_files_say(collected: Host) -> None:
         if f'node_textfile_mtime_seconds{{file="{METRICS}/tailscale-{name}.prom"}}' in values
     } == set(FILES)
     for name in FILES:
-        written = collected.exported(name)
-        assert written
-        assert {line: values.get(line) for line in written} == written
+        samples = monitored.exported(name)
+        assert samples
+        assert {name: values.get(name) for name in samples} == samples
 
 
-def test_prometheus_scrapes_them(collected: Host) -> None:
-    collected.machine.run("systemctl", "start", "prometheus.service")
-    wait_until(lambda: found(collected, "tailscale_up == 1"), "Prometheus has scraped")
+def test_prometheus_scrapes_the_metrics_of_each_job(monitored: Host) -> None:
+    monitored.machine.run("systemctl", "start", "prometheus.service")
+    wait_until(lambda: query_labels(monitored, "tailscale_up == 1"), "Prometheus has scraped")
     assert [
-        labels["peer"] for labels in found(collected, 'tailscale_peer_path{path="derp"} == 1')
+        labels["peer"]
+        for labels in query_labels(monitored, 'tailscale_peer_path{path="derp"} == 1')
     ] == ["rpi3"]
     for name in FILES:
-        assert found(collected, min(collected.exported(name)))
+        assert query_labels(monitored, min(monitored.exported(name)))
 
 
-def test_the_example_of_prometheus_is_valid(collected: Host) -> None:
-    ran = collected.machine.run("promtool", "check", "config", "/etc/prometheus/prometheus.yml")
+def test_the_example_of_prometheus_is_valid(monitored: Host) -> None:
+    ran = monitored.machine.run("promtool", "check", "config", "/etc/prometheus/prometheus.yml")
     assert "SUCCESS" in ran.stdout
 
 
 def test_the_other_examples_name_the_same_directory() -> None:
-    """Alloy and NixOS cannot be had here."""
+    """Alloy and NixOS are not available here."""
     assert f'directory = "{METRICS}"' in (EXAMPLES / "config.alloy").read_text()
     assert f"--collector.textfile.directory={METRICS}" in (EXAMPLES / "nixos.nix").read_text()

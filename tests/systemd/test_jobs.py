@@ -1,4 +1,4 @@
-"""The jobs as units, under a real systemd."""
+"""The jobs as units of a real systemd."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from support.processes import wait_until
 from support.statuses import encoded, peer
 
 EXPOSURE = {"exporter": 2.0, "native-metrics": 2.0, "keepalive": 2.0, "watchdog": 3.0}
-"What `systemd-analyze security` may say at most."
+"Maximum exposure according to `systemd-analyze security`."
 RUNS = 5
 
 
-def test_verify_has_nothing_to_say(host: Host) -> None:
+def test_the_units_are_valid(host: Host) -> None:
     units = host.machine.run("sh", "-c", "ls /etc/systemd/system/tailscale-*").stdout.split()
     assert len(units) == 10
     assert host.machine.run("systemd-analyze", "verify", *units) == (0, "", "")
@@ -36,28 +36,28 @@ def test_verify_has_nothing_to_say(host: Host) -> None:
 
 @pytest.mark.parametrize("job", JOBS)
 def test_the_exposure_is_small(host: Host, job: str) -> None:
-    said = host.machine.run("systemd-analyze", "security", "--no-pager", service(job)).stdout
-    exposure = re.search(r"Overall exposure level for .*: ([0-9.]+) ", said)
+    analysis = host.machine.run("systemd-analyze", "security", "--no-pager", service(job)).stdout
+    exposure = re.search(r"Overall exposure level for .*: ([0-9.]+) ", analysis)
     assert exposure
     assert float(exposure[1]) <= EXPOSURE[job]
 
 
 @pytest.mark.parametrize(("job", "name"), FILES.items())
-def test_a_job_writes_its_file_for_all_to_read(host: Host, job: str, name: str) -> None:
+def test_all_users_may_read_the_metrics_of_a_job(host: Host, job: str, name: str) -> None:
     host.start(job)
     path = host.machine.path(f"{METRICS}/tailscale-{name}.prom")
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert f"tailscale_{job.replace('-', '_')}_duration_seconds" in host.exported(name)
 
 
-def test_a_keepalive_pings_and_says_nothing(host: Host) -> None:
+def test_keepalive_logs_nothing(host: Host) -> None:
     before = host.said("keepalive")
     host.start("keepalive")
     assert host.said("keepalive") == before
 
 
-def test_a_run_that_has_nothing_to_say_adds_no_line_to_the_journal(host: Host) -> None:
-    """There are 13 a minute: that each starts and ends is not worth two lines."""
+def test_the_journal_has_no_line_about_a_normal_run(host: Host) -> None:
+    """With 13 runs per minute, lines about each start and end would fill it."""
     host.start("exporter")
     before = host.machine.journal("--unit=tailscale-exporter.service")
     host.start("exporter")
@@ -65,15 +65,15 @@ def test_a_run_that_has_nothing_to_say_adds_no_line_to_the_journal(host: Host) -
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_a_job_lives_and_dies_without_tailscaled(host: Host, job: str) -> None:
-    """The watchdog restarts tailscaled: a unit that is bound to it would be stopped by its own restart."""
+def test_a_job_is_only_ordered_after_tailscaled(host: Host, job: str) -> None:
+    """A stronger dependency would stop the watchdog when it restarts tailscaled."""
     for name in ("Requires", "BindsTo", "Requisite", "PartOf", "Wants"):
         assert "tailscaled.service" not in host.machine.show(service(job), name)
     assert "tailscaled.service" in host.machine.show(service(job), "After")
 
 
-def test_a_tailscaled_that_is_stopped_is_a_finding(host: Host) -> None:
-    """No unit fails, and no old number looks new."""
+def test_a_stopped_tailscaled_is_reported_as_down(host: Host) -> None:
+    """No unit fails, and the metrics show no stale values."""
     host.start("exporter")
     assert host.exported("peers")["tailscale_up"] == 1
     host.machine.run("systemctl", "stop", "tailscaled.service")
@@ -91,8 +91,8 @@ def test_a_tailscaled_that_is_stopped_is_a_finding(host: Host) -> None:
     assert host.exported("peers")["tailscale_up"] == 1
 
 
-def test_a_hung_tailscaled_ends_at_the_timeout_and_the_next_run_works() -> None:
-    """SIGSTOP is as hung as can be: the socket takes connections, and nobody ever reads."""
+def test_a_run_gives_up_on_a_hung_tailscaled_after_the_timeout() -> None:
+    """After SIGSTOP the socket accepts connections, but nothing reads from them."""
     require_bootable()
     with hosting("--exporter-extra-args=--timeout=0.5") as host:
         host.without_timers()
@@ -109,8 +109,8 @@ def test_a_hung_tailscaled_ends_at_the_timeout_and_the_next_run_works() -> None:
         assert host.exported("peers")["tailscale_up"] == 1
 
 
-def test_a_run_that_hangs_is_ended_by_systemd_and_the_next_one_works(host: Host) -> None:
-    """`TimeoutStartSec` holds whatever the program does; shortened here by a drop-in."""
+def test_systemd_ends_a_run_that_hangs(host: Host) -> None:
+    """After `TimeoutStartSec`, which a drop-in shortens here. The next run succeeds."""
     with host.overridden(
         service("exporter"), "[Service]\nTimeoutStartSec=300ms\nExecStartPre=/bin/sleep infinity\n"
     ):
@@ -121,7 +121,7 @@ def test_a_run_that_hangs_is_ended_by_systemd_and_the_next_one_works(host: Host)
 
 
 @pytest.mark.parametrize("job", ["exporter", "watchdog"])
-def test_a_full_disk_leaves_the_old_file_whole_and_the_run_failed(host: Host, job: str) -> None:
+def test_a_full_disk_fails_the_run_and_keeps_the_old_metrics(host: Host, job: str) -> None:
     path = f"{METRICS}/tailscale-{FILES[job]}.prom"
     host.machine.run("mount", "-t", "tmpfs", "-o", "size=16k,mode=755", "tmpfs", METRICS)
     try:
@@ -142,8 +142,8 @@ def test_a_full_disk_leaves_the_old_file_whole_and_the_run_failed(host: Host, jo
         host.machine.run("umount", METRICS)
 
 
-def test_a_program_that_is_asked_runs_in_the_sandbox() -> None:
-    """Where nobody listens on the socket, `tailscale` is run; a script stands for it here."""
+def test_the_tailscale_cli_runs_in_the_sandbox() -> None:
+    """It is used when the socket is unavailable; a script stands for it here."""
     require_bootable()
     script = f"#!/bin/sh\necho '{encoded(peer('bravo')).decode()}'\n"
     with hosting(
@@ -156,15 +156,16 @@ def test_a_program_that_is_asked_runs_in_the_sandbox() -> None:
 
 
 @pytest.mark.parametrize("place", ["/root/.local/share/pipx/venvs", "/home/me", "/var/lib", "/tmp"])  # noqa: S108
-def test_a_tsfc_that_lies_where_the_sandbox_hides_all_runs_all_the_same(place: str) -> None:
-    """It is shown to the jobs, and nothing beside it is."""
+def test_a_tsfc_in_a_hidden_directory_works(place: str) -> None:
+    """The sandbox shows its prefix to the jobs."""
     require_bootable()
     with hosting() as host:
         host.without_timers()
         host.machine.run(
             "sh",
             "-c",
-            f"mkdir -p {place} && cp -a {PACKAGE} {place}/tsfc && sed -i 's#{PACKAGE}#{place}/tsfc#' {place}/tsfc/bin/tsfc",
+            f"mkdir -p {place} && cp -a {PACKAGE} {place}/tsfc && "
+            f"sed -i 's#{PACKAGE}#{place}/tsfc#' {place}/tsfc/bin/tsfc",
         )
         host.machine.run(f"{place}/tsfc/bin/tsfc", "units", "--install")
         host.without_timers()
@@ -177,42 +178,45 @@ def test_a_tsfc_that_lies_where_the_sandbox_hides_all_runs_all_the_same(place: s
         )
 
 
-def test_a_tsfc_that_only_its_owner_may_read_is_not_installed(host: Host) -> None:
-    """A root's umask of 077 makes such ones, and the units are not root."""
+def test_units_are_not_installed_for_a_tsfc_that_only_its_owner_may_read(host: Host) -> None:
+    """A umask of 077 causes this, and the units do not run as root."""
     host.machine.run(
         "sh",
         "-c",
-        f"mkdir -p /opt/closed && cp -a {PACKAGE} /opt/closed/ && cd /opt/closed/tsfc && sed -i s#{PACKAGE}#/opt/closed/tsfc# bin/tsfc",
+        f"mkdir -p /opt/closed && cp -a {PACKAGE} /opt/closed/ && cd /opt/closed/tsfc && "
+        f"sed -i s#{PACKAGE}#/opt/closed/tsfc# bin/tsfc",
     )
-    for closed in ("bin/tsfc", "."):
-        host.machine.run("chmod", "go-rwx", f"/opt/closed/tsfc/{closed}")
+    for path in ("bin/tsfc", "."):
+        host.machine.run("chmod", "go-rwx", f"/opt/closed/tsfc/{path}")
         ran = host.machine.run("/opt/closed/tsfc/bin/tsfc", "units", "--install", check=False)
         assert (ran.status, ran.stdout) == (1, "")
         assert re.fullmatch(
-            r"tsfc units: using the tsfc in /opt/closed/tsfc: only its owner may read /opt/closed/tsfc(/bin/tsfc)?, .*chmod -R a\+rX.*\n",
+            r"tsfc units: using the tsfc in /opt/closed/tsfc: "
+            r"only its owner may read /opt/closed/tsfc(/bin/tsfc)?, .*chmod -R a\+rX.*\n",
             ran.stderr,
         )
 
 
-def test_an_installation_that_systemd_refuses_is_one_line(host: Host) -> None:
-    """Here a drop-in of the host's own wants what there is not."""
+def test_an_error_of_systemctl_is_reported_in_one_line(host: Host) -> None:
+    """Here a drop-in of the host requires a unit that does not exist."""
     with host.overridden("tailscale-exporter.timer", "[Unit]\nRequires=nonexistent.service\n"):
         ran = host.tsfc("units", "--install", "exporter", check=False)
-        tried = "tsfc units: running `systemctl restart tailscale-exporter.timer`: exit status "
+        prefix = "tsfc units: running `systemctl restart tailscale-exporter.timer`: exit status "
         assert re.fullmatch(
-            rf"{re.escape(tried)}\d+: .*nonexistent.service not found.*; run it by hand to see more\n",
+            rf"{re.escape(prefix)}\d+: .*nonexistent.service not found.*; "
+            r"run it by hand to see more\n",
             ran.stderr,
         )
         assert ran.status == 1
 
 
-def test_what_was_installed_can_be_uninstalled() -> None:
-    """Nothing runs any more and no unit is left; what the jobs wrote stays, and is named."""
+def test_uninstall_stops_and_removes_all_units() -> None:
+    """Metrics and state stay; metrics are listed."""
     require_bootable()
     with hosting() as host:
         host.start("watchdog")
-        said = host.tsfc("units", "--uninstall").stdout
-        assert f"kept {METRICS}/tailscale-watchdog.prom; " in said
+        output = host.tsfc("units", "--uninstall").stdout
+        assert f"kept {METRICS}/tailscale-watchdog.prom; " in output
         assert (
             host.machine.run(
                 "systemctl",
@@ -229,7 +233,8 @@ def test_what_was_installed_can_be_uninstalled() -> None:
             host.machine.run(
                 "sh",
                 "-c",
-                "ls -d /etc/systemd/system/*/tailscale-* /etc/systemd/system/tailscale-* /etc/tmpfiles.d/* || true",
+                "ls -d /etc/systemd/system/*/tailscale-* /etc/systemd/system/tailscale-* "
+                "/etc/tmpfiles.d/* || true",
             ).stdout
             == ""
         )
@@ -237,9 +242,10 @@ def test_what_was_installed_can_be_uninstalled() -> None:
 
 
 def test_timers_fire_at_their_intervals() -> None:
-    """From start to start; a run that takes longer than its interval delays the next, and none piles up."""
+    """From start to start; a run longer than its interval delays the next one."""
     require_bootable()
-    note = f"[Service]\nExecStartPre=+/bin/sh -c 'cut -d \" \" -f 1 /proc/uptime >> {METRICS}/starts.%p'\n"
+    command = f'cut -d " " -f 1 /proc/uptime >> {METRICS}/starts.%p'
+    note = f"[Service]\nExecStartPre=+/bin/sh -c '{command}'\n"
     intervals = {"native-metrics": 1.0, "exporter": 0.3}
     flags = [f"--{job}-interval={interval}s" for job, interval in intervals.items()]
     with hosting(
@@ -247,8 +253,8 @@ def test_timers_fire_at_their_intervals() -> None:
     ) as host:
 
         def starts(job: str) -> list[float]:
-            noted = host.machine.path(f"{METRICS}/starts.tailscale-{job}")
-            return [float(line) for line in noted.read_text().split()] if noted.exists() else []
+            file = host.machine.path(f"{METRICS}/starts.tailscale-{job}")
+            return [float(line) for line in file.read_text().split()] if file.exists() else []
 
         wait_until(
             lambda: all(len(starts(job)) > RUNS for job in intervals), "the timers have fired"

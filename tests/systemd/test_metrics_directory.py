@@ -1,4 +1,4 @@
-"""The directory of the metrics, in the places where it is met."""
+"""The jobs write to the metrics directory, whoever owns it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,29 @@ import pytest
 
 from support.hosts import FILES, METRICS, Host
 
-MADE = {
-    "by tmpfiles, root's": "systemd-tmpfiles --create /etc/tmpfiles.d/tailscale-exporter.conf",
-    "a static user's": f"useradd --system alloy 2>/dev/null; install -d -o alloy -m 0750 {METRICS}",
-    "a dynamic user's": f"install -d -m 0700 /var/lib/private; install -d -o 61184 -m 0755 /var/lib/private/alloy; ln -s private/alloy {METRICS}",
-}
+OWNERS = [
+    pytest.param(
+        "systemd-tmpfiles --create /etc/tmpfiles.d/tailscale-exporter.conf", id="root, by tmpfiles"
+    ),
+    pytest.param(
+        f"useradd --system alloy 2>/dev/null; install -d -o alloy -m 0750 {METRICS}",
+        id="static user",
+    ),
+    pytest.param(
+        "install -d -m 0700 /var/lib/private; "
+        "install -d -o 61184 -m 0755 /var/lib/private/alloy; "
+        f"ln -s private/alloy {METRICS}",
+        id="dynamic user",
+    ),
+]
+"Scripts that create the metrics directory."
 
 
-@pytest.mark.parametrize("made", MADE.values(), ids=MADE)
-def test_each_job_writes_there(host: Host, made: str) -> None:
-    """And again, over what it wrote, and over what a script of root's wrote; tmpfiles changes nothing about a directory that is there."""
-    host.machine.run("sh", "-c", f"rm -rf {METRICS} /var/lib/private/alloy; {made}")
-    before = owned(host)
+@pytest.mark.parametrize("script", OWNERS)
+def test_each_job_writes_to_the_metrics_directory(host: Host, script: str) -> None:
+    """It also replaces its own file and one of root; tmpfiles keeps the directory."""
+    host.machine.run("sh", "-c", f"rm -rf {METRICS} /var/lib/private/alloy; {script}")
+    before = ownership(host)
     host.machine.run(
         "sh",
         "-c",
@@ -34,26 +45,27 @@ def test_each_job_writes_there(host: Host, made: str) -> None:
     assert [
         entry.name
         for entry in host.machine.path(
-            "/var/lib/private/alloy" if "private" in made else METRICS
+            "/var/lib/private/alloy" if "private" in script else METRICS
         ).iterdir()
     ] != []
     host.machine.run("systemd-tmpfiles", "--create")
-    assert owned(host) == before
+    assert ownership(host) == before
     assert host.failed_units() == []
 
 
-def test_where_there_is_none_the_run_fails_and_says_so(host: Host) -> None:
-    """The unit still starts: what is wrong is said by the job, not by the name space."""
+def test_a_missing_metrics_directory_fails_the_run_with_a_message(host: Host) -> None:
+    """The unit still starts, so the job reports the error instead of systemd."""
     host.machine.run("sh", "-c", f"rm -rf {METRICS} /var/lib/private/alloy")
     assert host.start("exporter", check=False).status == 1
     assert host.said("exporter")[-1] == (
-        f"tsfc exporter: writing {METRICS}/tailscale-peers.prom: No such file or directory; create the directory {METRICS}, or set --metrics-path"
+        f"tsfc exporter: writing {METRICS}/tailscale-peers.prom: No such file or directory; "
+        f"create the directory {METRICS}, or set --metrics-path"
     )
     host.machine.run("systemd-tmpfiles", "--create", "/etc/tmpfiles.d/tailscale-exporter.conf")
     host.start("exporter")
     assert host.failed_units() == []
 
 
-def owned(host: Host) -> str:
-    """Returns whose the directory is, its mode, and whether it is a link."""
+def ownership(host: Host) -> str:
+    """Return the owner, mode and type of the directory and of its link."""
     return host.machine.run("stat", "--format=%U %a %F", METRICS, f"{METRICS}/.").stdout

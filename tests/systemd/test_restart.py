@@ -1,4 +1,4 @@
-"""The watchdog and what it may do: one unit is restarted, through a helper."""
+"""The watchdog restarts one unit, through its helper."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ DETECTED: rpi3 transitioned to relay
 (COOLDOWN: rpi3 exceeded threshold but in cooldown \(\d+s remaining\)
 )+"""
 STUCK = "1000000000\n"
-"A relay that began long ago."
+"State of a peer that has been on relay since 2001."
 
 
 def invocation(host: Host) -> str:
-    """Returns which start of tailscaled it is that runs."""
+    """Return the ID of the current start of tailscaled."""
     return host.machine.show("tailscaled.service", "InvocationID")
 
 
-def remember(host: Host, **files: str) -> None:
-    """Makes the state as if there had been none, but for these files."""
+def set_state(host: Host, **files: str) -> None:
+    """Replace the state by these files."""
     host.machine.run("sh", "-c", f"rm -rf {STATE}/* {STATE}/.[a-z]*; mkdir -p {STATE}")
     for name, text in files.items():
         host.machine.run("tee", f"{STATE}/{name}", stdin=text.encode())
 
 
 def counters(host: Host) -> tuple[float, float]:
-    """Returns the restarts that were done and those that failed."""
+    """Return the number of restarts and of failed ones."""
     exported = host.exported("watchdog")
     return exported["tailscale_watchdog_restarts_total"], exported[
         "tailscale_watchdog_restart_failures_total"
     ]
 
 
-def test_a_relayed_peer_has_tailscaled_restarted_once_on_the_timer_and_the_journal_tells() -> None:
+def test_a_peer_on_relay_causes_one_restart_and_the_documented_lines() -> None:
     require_bootable()
     with hosting("--watchdog-interval=1s", "--watchdog-max-relay-seconds=1") as host:
         before = invocation(host)
@@ -52,11 +52,11 @@ def test_a_relayed_peer_has_tailscaled_restarted_once_on_the_timer_and_the_journ
             "the cooldown has begun",
         )
         host.machine.run("systemctl", "stop", "tailscale-watchdog.timer")
-        said = "\n".join(host.said("watchdog")) + "\n"
-        assert re.fullmatch(LINES.removeprefix("\n"), said), said
+        text = "\n".join(host.said("watchdog")) + "\n"
+        assert re.fullmatch(LINES.removeprefix("\n"), text), text
         assert (
             host.machine.run("journalctl", "-t", "tailscale-watchdog", "--output=cat").stdout
-            == said
+            == text
         )
         assert invocation(host) != before
         assert host.machine.show("tailscaled.service", "ActiveState") == "active"
@@ -65,7 +65,7 @@ def test_a_relayed_peer_has_tailscaled_restarted_once_on_the_timer_and_the_journ
 
 
 def test_a_restart_that_fails_fails_the_run_and_starts_the_cooldown(host: Host) -> None:
-    remember(host, peer_rpi3=STUCK)
+    set_state(host, peer_rpi3=STUCK)
     try:
         with host.overridden("tailscaled.service", "[Service]\nExecStartPre=/bin/false\n"):
             host.machine.run("systemctl", "start", WATCHDOG, check=False)
@@ -84,8 +84,8 @@ def test_a_restart_that_fails_fails_the_run_and_starts_the_cooldown(host: Host) 
     assert host.failed_units() == []
 
 
-def test_without_its_helper_a_run_fails_and_says_what_to_look_at(host: Host) -> None:
-    remember(host, peer_rpi3=STUCK)
+def test_without_its_helper_a_run_fails_and_names_the_socket(host: Host) -> None:
+    set_state(host, peer_rpi3=STUCK)
     before = invocation(host)
     host.machine.run("systemctl", "stop", "tailscale-watchdog-restart.socket")
     try:
@@ -98,13 +98,13 @@ def test_without_its_helper_a_run_fails_and_says_what_to_look_at(host: Host) -> 
         host.machine.run("systemctl", "start", "tailscale-watchdog-restart.socket")
 
 
-def test_a_run_that_is_killed_amid_a_restart_restarts_once() -> None:
-    """Tailscaled takes its time to stop; the run is killed then. What was asked for is done, and counted by the next run."""
+def test_a_run_that_is_killed_during_a_restart_restarts_once() -> None:
+    """The run is killed while tailscaled stops. The next run counts the restart."""
     require_bootable()
     slow = f"{TAILSCALED}ExecStop=/bin/sh -c 'until [ -e /run/go-on ]; do sleep 0.01; done'\n"
     with hosting(files={f"{UNITS}/tailscaled.service": slow}) as host:
         host.without_timers()
-        remember(host, peer_rpi3=STUCK)
+        set_state(host, peer_rpi3=STUCK)
         before = invocation(host)
         host.machine.run("systemctl", "start", "--no-block", WATCHDOG)
         host.machine.wait_until("tailscaled.service", "ActiveState", "deactivating")
@@ -123,9 +123,15 @@ def test_a_run_that_is_killed_amid_a_restart_restarts_once() -> None:
         assert (invocation(host), counters(host)) == (after, (1, 0))
 
 
-def test_the_helper_restarts_its_unit_and_only_root_may_ask(host: Host) -> None:
-    """To connect is all there is to ask; what is sent is not read."""
-    ask = "import socket, sys; c = socket.socket(socket.AF_UNIX); c.connect('/run/tailscale-watchdog/restart.sock'); c.send(b'; reboot'); print(c.recv(99))"
+def test_only_root_may_ask_the_helper_for_a_restart(host: Host) -> None:
+    """A connection is a request; the helper does not read from it."""
+    ask = (
+        "import socket; "
+        "connection = socket.socket(socket.AF_UNIX); "
+        "connection.connect('/run/tailscale-watchdog/restart.sock'); "
+        "connection.send(b'; reboot'); "
+        "print(connection.recv(99))"
+    )
     refused = host.machine.run(
         "setpriv",
         "--reuid=65534",
@@ -143,8 +149,8 @@ def test_the_helper_restarts_its_unit_and_only_root_may_ask(host: Host) -> None:
 
 
 @pytest.mark.parametrize("owner", ["root", "daemon"])
-def test_the_state_of_the_shell_scripts_is_taken_over(host: Host, owner: str) -> None:
-    """They ran as root and made a plain directory; systemd moves it, and leaves a link by the same name."""
+def test_the_state_of_the_shell_scripts_is_read(host: Host, owner: str) -> None:
+    """They ran as root and created a directory; systemd moves it and leaves a link."""
     host.machine.run(
         "sh",
         "-c",
@@ -172,7 +178,7 @@ def test_a_dry_run_restarts_nothing() -> None:
     require_bootable()
     with hosting("--watchdog-dry-run") as host:
         host.without_timers()
-        remember(host, peer_rpi3=STUCK)
+        set_state(host, peer_rpi3=STUCK)
         before = invocation(host)
         host.start("watchdog")
         assert any(line.startswith("RESTART: rpi3") for line in host.said("watchdog"))

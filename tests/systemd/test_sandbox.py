@@ -1,4 +1,4 @@
-"""The sandbox of the units holds: what a job must not be able to do is tried in it."""
+"""The sandbox of the units prevents what a job must not do."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ ExecStart={PACKAGE}/bin/python3 /opt/listener.py
 ExecStartPost=/bin/sh -c 'until [ -e /run/listens ]; do sleep 0.01; done'
 """
 PRIVATE = {f"write in {directory}" for directory in ("/home", "/root", "/tmp", "/var/tmp")}  # noqa: S108
-"What may succeed, for the job has a directory of its own there."
+"Attempts that may succeed, because the job has a private directory there."
 
 
 @pytest.fixture(scope="module")
 def probed() -> Iterator[Host]:
-    """A host whose jobs are the probe."""
+    """A host whose jobs run the probe."""
     require_bootable()
     probe = f"[Service]\nExecStart=\nExecStart={PACKAGE}/bin/python3 /opt/probe.py"
     drop_ins = {
@@ -46,8 +46,8 @@ def probed() -> Iterator[Host]:
         yield host
 
 
-def test_outside_of_a_sandbox_all_of_it_can_be_done(probed: Host) -> None:
-    """Or else that it is refused inside would prove nothing."""
+def test_each_attempt_succeeds_outside_of_the_sandbox(probed: Host) -> None:
+    """Otherwise a refusal inside would prove nothing."""
     outcomes = json.loads(
         probed.machine.run("python3", "/opt/probe.py", "outside", PORT, ABSTRACT).stdout
     )
@@ -55,8 +55,8 @@ def test_outside_of_a_sandbox_all_of_it_can_be_done(probed: Host) -> None:
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_in_the_sandbox_of_a_job_none_of_it_can(probed: Host, job: str) -> None:
-    """But that the watchdog may ask for a restart."""
+def test_each_attempt_fails_in_the_sandbox_of_a_job(probed: Host, job: str) -> None:
+    """Except that the watchdog may ask for a restart."""
     probed.start(job)
     outcomes = json.loads(probed.said(job)[-1])
     allowed = {"ask for a restart"} if job == "watchdog" else set[str]()
@@ -70,14 +70,14 @@ def test_in_the_sandbox_of_a_job_none_of_it_can(probed: Host, job: str) -> None:
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_a_job_is_not_root_and_has_no_right_but_to_write_its_file(probed: Host, job: str) -> None:
-    """Tailscaled lets root change anything over the very socket that the jobs ask (`ipn/ipnserver/server.go`)."""
-    shown = probed.machine.run(
+def test_a_job_is_not_root_and_may_only_write_its_file(probed: Host, job: str) -> None:
+    """Root may change anything over tailscaled's socket (`ipn/ipnserver/server.go`)."""
+    properties = probed.machine.run(
         "systemctl", "show", "--property=DynamicUser,CapabilityBoundingSet,BindPaths", service(job)
     ).stdout
-    assert "DynamicUser=yes\n" in shown
+    assert "DynamicUser=yes\n" in properties
     writes = job != "keepalive"
     assert (
-        "CapabilityBoundingSet=cap_dac_override\n" in shown,
-        f"BindPaths=-{METRICS}:{METRICS}" in shown,
+        "CapabilityBoundingSet=cap_dac_override\n" in properties,
+        f"BindPaths=-{METRICS}:{METRICS}" in properties,
     ) == (writes, writes)

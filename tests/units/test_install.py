@@ -23,7 +23,10 @@ UNITS, TMPFILES = "etc/systemd/system", "etc/tmpfiles.d"
 TIMERS, SOCKETS = f"{UNITS}/timers.target.wants", f"{UNITS}/sockets.target.wants"
 DIRECTORIES = (TIMERS, SOCKETS, TMPFILES)
 HELPERS = ("tailscale-watchdog-restart.socket", "tailscale-watchdog-restart@.service")
-UNWRITABLE = "installing the units in {}: {}; run as root, or set --root to a directory that you may write to"
+UNWRITABLE = (
+    "installing the units in {}: {}; "
+    "run as root, or set --root to a directory that you may write to"
+)
 FOREIGN = "; check it and move it away. Nothing was changed"
 
 
@@ -67,7 +70,7 @@ def links(*jobs: str) -> dict[str, str]:
 
 
 def tree(root: Path) -> dict[str, tuple[int, str]]:
-    """Mode of each path below a directory, with the text of a file or the target of a link."""
+    """Mode of each path below a directory, and the text or the target of a link."""
 
     def entry(path: Path) -> tuple[int, str]:
         mode = path.lstat().st_mode
@@ -142,7 +145,7 @@ def test_all_users_may_read_the_files_and_only_the_owner_may_write_them(
 
 
 def installed_order(ran: Ran) -> list[str]:
-    """Files in the order in which a run reported them; all default files must be there."""
+    """Files in the order in which a run reported them; must be the default ones."""
     reported = [line.partition("/root/")[2] for line in ran.stdout.splitlines()]
     written = [path for path in reported if path not in links(*JOBS)]
     assert sorted(written) == sorted(paths(*JOBS))
@@ -265,7 +268,10 @@ def test_a_foreign_unit_is_neither_replaced_nor_removed(
     assert (ran.status, ran.stdout, tree(root)) == (1, "", before)
     ran = units("uninstall", root)
     assert complaints("units", ran) == [
-        f"removing {path}: tsfc did not write it; check it and remove it by hand. Nothing was changed"
+        (
+            f"removing {path}: tsfc did not write it; "
+            "check it and remove it by hand. Nothing was changed"
+        )
     ]
     assert (ran.status, ran.stdout, tree(root)) == (1, "", before)
 
@@ -332,7 +338,7 @@ def test_a_disk_that_fills_up_is_reported_in_one_line_and_changes_nothing(root: 
 def test_a_read_only_directory_is_reported_in_one_line_and_changes_nothing(
     root: Path, directory: str
 ) -> None:
-    """All files are written or none, even if the last directory is the read-only one."""
+    """All files are written or none, even if only the last directory is read-only."""
     if directory == ".":
         (root / TMPFILES).rmdir()
         (root / "etc").rename(root.parent / "etc")
@@ -498,11 +504,17 @@ NOT_UTF_8 = os.fsdecode(b"\xff")
         ),
         (
             ["--install", "--watchdog-metrics-path", "a.prom"],
-            "argument --watchdog-metrics-path: 'a.prom' is not an absolute path of a \".prom\" file",
+            (
+                "argument --watchdog-metrics-path: "
+                "'a.prom' is not an absolute path of a \".prom\" file"
+            ),
         ),
         (
             ["--install", "--watchdog-metrics-path", "/home/a.prom"],
-            "'/home/a.prom' is in /home, which the sandbox of the units hides; choose another directory",
+            (
+                "'/home/a.prom' is in /home, which the sandbox of the units hides; "
+                "choose another directory"
+            ),
         ),
         (
             ["--install", "--socket", "tailscaled.sock"],
@@ -568,7 +580,7 @@ def test_a_job_may_use_the_metrics_file_of_a_job_that_is_not_named(root: Path) -
 def test_the_default_package_is_the_tsfc_that_runs_and_the_jobs_can_read_it(
     box: Path, root: Path, name: str
 ) -> None:
-    """This one and its Python may be in directories that the sandbox hides, such as /tmp."""
+    """Here the prefix is in /tmp, which the sandbox hides; so may be Python."""
     venv = environment(box / name)
     (venv / "bin/tsfc").symlink_to("/bin/true")
     ran = from_environment(
@@ -597,7 +609,10 @@ def test_a_package_path_that_units_cannot_contain_is_reported_in_one_line(
     (venv / "bin/tsfc").symlink_to("/bin/true")
     ran = from_environment(venv, "--install", "--root", str(root))
     assert complaints("units", ran) == [
-        f"using the tsfc in {venv}: a unit cannot contain the path {venv}; install tsfc elsewhere, such as in /opt/tsfc, or set --package"
+        (
+            f"using the tsfc in {venv}: a unit cannot contain the path {venv}; "
+            "install tsfc elsewhere, such as in /opt/tsfc, or set --package"
+        )
     ]
     assert (ran.status, files(root)) == (1, {})
     assert (
@@ -610,7 +625,10 @@ def test_a_package_without_its_program_is_reported_in_one_line(box: Path, root: 
     venv = environment(box / "venv")
     ran = from_environment(venv, "--install", "--root", str(root))
     assert complaints("units", ran) == [
-        f"looking for {venv}/bin/tsfc: no such program; set --package to the prefix in which tsfc is installed"
+        (
+            f"looking for {venv}/bin/tsfc: no such program; "
+            "set --package to the prefix in which tsfc is installed"
+        )
     ]
     assert (ran.status, files(root)) == (1, {})
 

@@ -97,7 +97,7 @@ OF_ONE_JOB = {
 
 
 def test_all_jobs_have_the_same_sandbox() -> None:
-    """All lines of the services are equal and in the same order, but for known directives."""
+    """The services have the same lines in the same order, but for known directives."""
     sandboxes = {
         tuple(
             line for line in service(job).splitlines() if line.partition("=")[0] not in OF_ONE_JOB
@@ -133,7 +133,7 @@ def test_timers_and_sockets_are_enabled_and_services_are_not() -> None:
 
 @pytest.mark.parametrize("job", JOBS)
 def test_a_job_is_only_ordered_after_tailscaled(job: str) -> None:
-    """A stronger dependency would stop the job when the watchdog restarts tailscaled."""
+    """A stronger one would stop the watchdog when it restarts tailscaled."""
     text = service(job)
     assert "After=tailscaled.service\n" in text
     assert not [
@@ -144,11 +144,11 @@ def test_a_job_is_only_ordered_after_tailscaled(job: str) -> None:
 
 
 Change = tuple[str, list[str], set[str], set[str]]
-"Name of an option, the options to give, the lines that disappear and the lines that appear."
+"Name of an option, options to give, lines that disappear, and lines that appear."
 
 
 def lines(job: str, *options: str) -> Counter[str]:
-    """All lines in the files of a job, prefixed by the kind of file; arguments one by one."""
+    """Lines in the files of a job, after the kind of file; arguments one by one."""
     job_settings = settings(job, *options)
     found = Counter(
         f"tmpfiles: {line}" for line in (render_tmpfiles(job_settings) or "").split("\n")
@@ -379,7 +379,7 @@ def test_a_hostile_argument_reaches_the_job_unchanged(text: str) -> None:
 
 
 def test_two_jobs_may_not_write_one_file() -> None:
-    """The conflict names the file and both jobs. Jobs that write no file have no conflict."""
+    """The message names the file and both jobs. Jobs without a file never conflict."""
     exporter = settings("exporter", "--exporter-metrics-path=/a/b.prom")
     native_metrics = settings("native-metrics", "--native-metrics-metrics-path=/a/c.prom")
     watchdog = settings("watchdog", "--watchdog-metrics-path=/a/b.prom")

@@ -232,7 +232,7 @@ def _add_extra_args(group: argparse._ArgumentGroup, job: str) -> None:
 def job_settings(
     options: argparse.Namespace, job: str, own_directories: Iterable[str]
 ) -> JobSettings:
-    """Return the settings of a job. `own_directories` are shown to it as --visible-paths are."""
+    """Return the settings of a job, which may also read `own_directories`."""
     output = options.capture_output if job == "capture" else _option(options, job, "metrics_path")
     return JobSettings(
         job=job,

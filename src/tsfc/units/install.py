@@ -23,7 +23,7 @@ from tsfc.units.rendering import (
 TOOL = "units"
 UNITS, TMPFILES = "/etc/systemd/system", "/etc/tmpfiles.d"
 MARK = "# Written by `tsfc units --install`"
-"How each file begins that was installed here. tsfc neither replaces nor removes other files."
+"First words of each installed file. Files without them are never replaced or removed."
 HEADER = f"{MARK}, which replaces it. To change it, install with other options or add a drop-in.\n"
 RUNNING = "/run/systemd/system"
 "Exists if systemd is the running init system (sd_booted(3))."
@@ -39,7 +39,7 @@ def show(settings: Sequence[JobSettings]) -> int:
 
 
 def install(settings: Sequence[JobSettings], root: str) -> int:
-    """Write all files below `root`, or none; enable the units, and start them if `root` is /."""
+    """Write all files below `root`, or none. Start the units if `root` is /."""
     files = {_below(root, path): HEADER + text for path, text in _render_files(settings).items()}
     links = _links(root, [job.job for job in settings])
     foreign = [
@@ -144,7 +144,7 @@ def _below(root: str, path: str) -> str:
 
 
 def _is_foreign(path: str) -> bool:
-    """Whether there is a file that was not installed here. A link is one: it masks a unit."""
+    """Whether there is a file that tsfc did not write, or a link (a masked unit)."""
     if os.path.islink(path):
         return True
     try:
@@ -169,7 +169,7 @@ def _metrics_paths(path: str) -> list[str]:
 
 
 def _write(files: Mapping[str, str], links: Mapping[str, str]) -> None:
-    """Write all or nothing: files are renamed once all are on disk and all links exist."""
+    """Write all or nothing: rename the files after all are on disk and linked."""
     with ExitStack() as stack:
         for path, text in files.items():
             directory, name = os.path.split(path)
@@ -204,7 +204,7 @@ def _stop(root: str, files: Sequence[str]) -> int:
 
 
 def _run_commands(root: str, *commands: Sequence[str]) -> int:
-    """Run commands up to the first that fails; none if `root` is not a running system."""
+    """Run commands up to the first failure; none if `root` is not a running system."""
     if os.path.realpath(root) != "/":
         return 0
     if not os.path.isdir(RUNNING):

@@ -1,4 +1,4 @@
-"""The tsfc that runs, as the package of the units: where it is, and whether units can use it."""
+"""The running tsfc as the package of the units: its directories and their problems."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tsfc.units.values import absolute_path
 def visible_directories() -> tuple[str, ...]:
     """Directories that this tsfc needs and that the sandbox may hide.
 
-    pipx installs below the home of its user, a version manager may have installed Python
-    there, and a checkout may be anywhere. The sandbox never hides /usr.
+    pipx installs below the home of its user, a version manager may have installed
+    Python there, and a checkout may be anywhere. The sandbox never hides /usr.
     """
     source = os.path.dirname(os.path.dirname(os.path.abspath(tsfc.__file__)))
     return tuple(
@@ -32,8 +32,8 @@ def problem(directories: Sequence[str], *, starts_units: bool) -> str | None:
 
     Args:
         directories: what `visible_directories` returned.
-        starts_units: whether the units start on this system, so that their users must be
-            able to read the files.
+        starts_units: whether the units start on this system, so that their users must
+            be able to read the files.
     """
     program = f"{sys.prefix}/bin/tsfc"
     unusable = next((path for path in directories if not _is_absolute_path(path)), None)

@@ -38,7 +38,7 @@ class JobSettings(Struct, frozen=True, kw_only=True):
     output: str | None
     "File that the job writes; None if it writes none."
     directory_mode: str = "-"
-    "Mode of the directory of `output` in tmpfiles.d(5); `-` means 0755, or leaves it as it is."
+    "Mode of a new directory of `output`, as in tmpfiles.d(5); `-` is 0755."
     restarted_unit: str = _DEFAULT_RESTARTED_UNIT
     "Unit that the helper of the watchdog restarts."
 
@@ -50,7 +50,7 @@ def unit_names(job: str) -> tuple[str, ...]:
 
 
 def wanted_by(unit: str) -> str | None:
-    """Return the target that starts a unit at boot; None for one that a timer or socket starts."""
+    """Return the target that starts a unit at boot; None for an activated service."""
     found = re.search(r"^WantedBy=(.+)$", _shipped(unit), re.MULTILINE)
     return found[1] if found else None
 
@@ -79,7 +79,7 @@ def render_tmpfiles(settings: JobSettings) -> str | None:
 
 
 def output_conflict(settings: Sequence[JobSettings]) -> str | None:
-    """Return a line that names two jobs with the same output; None if there are none."""
+    """Return a message if two jobs have the same output; None otherwise."""
     writers: dict[str, str] = {}
     for job in settings:
         if job.output is None:
@@ -105,8 +105,8 @@ def _render_service(text: str, settings: JobSettings) -> str:
     )
     if settings.output is None:
         return text
-    # The directory belongs to another user, often a dynamic one: only root's right to override
-    # file modes lets the job write there.
+    # The directory may belong to any user, even a dynamic one, so the job needs the
+    # capability to ignore file modes.
     text = _set(text, "CapabilityBoundingSet", "CAP_DAC_OVERRIDE")
     text = _set(text, "BindPaths", f"-{os.path.dirname(settings.output)}")
     return _set(text, "AmbientCapabilities", "CAP_DAC_OVERRIDE")
@@ -117,7 +117,7 @@ def _render_timer(text: str, interval: str) -> str:
 
 
 def _set(text: str, directive: str, *values: str) -> str:
-    """Return a unit with other values of a directive, which go to the end if it had none."""
+    """Return the text with new values of a directive, in its place or at the end."""
     lines = text.removesuffix("\n").split("\n")
     is_old = [line.startswith(f"{directive}=") for line in lines]
     first = is_old.index(True) if any(is_old) else len(lines)
@@ -129,7 +129,7 @@ def _set(text: str, directive: str, *values: str) -> str:
 
 
 def _quoted(argument: str) -> str:
-    """Quote an argument for `ExecStart=` as `utils.escapeSystemdExecArg` of nixpkgs does.
+    """Quote an argument for `ExecStart=`, like `escapeSystemdExecArg` of nixpkgs.
 
     JSON's escapes are those of C, which systemd reads.
     """

@@ -1,6 +1,7 @@
 """Types of the options of `tsfc units`, for argparse.
 
-A value that passes can stand in a unit without quotes. `nix/types.nix` accepts the same values.
+A valid path, time span or name needs no quotes in a unit. `nix/types.nix` accepts the
+same values.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ HIDDEN_DIRECTORIES = (
     "/tmp",  # noqa: S108 - named, not used
     "/var/tmp",  # noqa: S108 - named, not used
 )
-"Directories that the sandbox hides or replaces, so that a job cannot reach a file in them."
+"Directories that the sandbox hides or replaces; a job cannot reach files in them."
 
 
 def time_span(text: str) -> str:

@@ -1,4 +1,4 @@
-# What a module makes of a configuration, without nixpkgs.
+# Evaluates a module with a configuration, without nixpkgs.
 {
   module,
   config ? { },
@@ -15,7 +15,7 @@ in
 lib.evalModules {
   specialArgs = {
     pkgs.tsfc = package "tsfc";
-    # As nixos/lib/utils.nix has it.
+    # As in nixos/lib/utils.nix.
     utils.escapeSystemdExecArgs =
       arguments:
       lib.concatStringsSep " " (

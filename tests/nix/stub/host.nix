@@ -1,4 +1,4 @@
-# The options of NixOS that the modules write to or read.
+# The options of NixOS that the modules use.
 { lib, ... }:
 let
   inherit (lib) mkOption types;

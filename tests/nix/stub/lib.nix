@@ -1,5 +1,5 @@
-# The part of nixpkgs' lib that the modules use, small enough to be read. Wrong types, unknown options and definitions that do not agree are
-# errors, as in the real one.
+# The part of nixpkgs' lib that the modules use. Wrong types, unknown options and conflicting
+# definitions are errors, as in nixpkgs.
 let
   inherit (builtins)
     all
@@ -23,7 +23,7 @@ let
     toJSON
     ;
 
-  # A type of one value: all its definitions agree.
+  # A type whose definitions must be equal.
   scalar = description: check: {
     inherit description check;
     merge =
@@ -101,7 +101,7 @@ let
     else
       throw "A definition for option `${place}' is not of type `${type.description}'. Value: ${toJSON value}";
 
-  # What mkIf and mkOverride have wrapped, as a list of definitions with their priorities.
+  # Unwrap mkIf and mkOverride into a list of definitions with priorities.
   unwrapped =
     priority: definition:
     if definition._type or null == "if" then
@@ -123,7 +123,7 @@ let
     else
       type.merge place (map ({ definition, ... }: checked place type definition) winning);
 
-  # An mkIf around a set is one around each of its attributes.
+  # Move an mkIf around a set to each of its attributes.
   distributed =
     definition:
     if definition._type or null == "if" then
