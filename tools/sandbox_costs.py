@@ -5,7 +5,7 @@ Run as root: `PYTHONPATH=tests .venv/bin/python tools/sandbox_costs.py [UNIT_FIL
 It starts `/bin/true` with each directive in a machine of its own
 (`tests/support/booted.py`) and measures the CPU time of the whole machine without
 `systemctl`: PID 1, the journal, and the new process before its first instruction.
-With unit files it measures these units instead, and with `--each` also their directives.
+With unit files it measures these instead, and with `--each` also their directives.
 
 The host is shared and noisy. So all units are measured in many rounds in random order,
 and each result is the median of the differences within a round.

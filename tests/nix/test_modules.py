@@ -6,7 +6,7 @@ import subprocess
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -67,11 +67,10 @@ def failing(config: Any) -> list[str]:
     ]
 
 
-def _texts(value: Any) -> list[str]:
+def _texts(value: object) -> list[str]:
     """Return the values of a directive as a unit has them."""
-    if isinstance(value, list):
-        return value
-    return ["yes"] if value is True else [str(value)]
+    values = cast("list[object]", value) if isinstance(value, list) else [value]
+    return ["yes" if value is True else str(value) for value in values]
 
 
 def of_nixos(config: Any) -> Units:

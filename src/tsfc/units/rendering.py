@@ -1,7 +1,7 @@
 """The systemd units of the jobs as text.
 
-`files/` has the units as they are with the default options and tsfc in /opt/tsfc.
-An option sets directives in them; all other lines are installed as shipped.
+`files/` has the units with the default options and tsfc in /opt/tsfc. Options change
+some of their directives; all other lines are installed as shipped.
 Directives: systemd.unit(5), systemd.exec(5), systemd.service(5), systemd.timer(5),
 systemd.socket(5).
 """
@@ -57,17 +57,14 @@ def wanted_by(unit: str) -> str | None:
 
 def render_units(settings: JobSettings) -> dict[str, str]:
     """Return the text of each unit of a job, by the name of the unit."""
-    texts = {name: _shipped(name) for name in unit_names(settings.job)}
-    service, timer = f"tailscale-{settings.job}.service", f"tailscale-{settings.job}.timer"
-    helpers = {
-        name: text.replace(_DEFAULT_RESTARTED_UNIT, settings.restarted_unit)
-        for name, text in texts.items()
-        if name in _HELPERS
-    }
+    service, timer, *helpers = unit_names(settings.job)
     return {
-        service: _render_service(texts[service], settings),
-        timer: _render_timer(texts[timer], settings.interval),
-        **helpers,
+        service: _render_service(_shipped(service), settings),
+        timer: _render_timer(_shipped(timer), settings.interval),
+        **{
+            helper: _shipped(helper).replace(_DEFAULT_RESTARTED_UNIT, settings.restarted_unit)
+            for helper in helpers
+        },
     }
 
 
@@ -116,16 +113,11 @@ def _render_timer(text: str, interval: str) -> str:
     return _set(_set(text, "OnBootSec", interval), "OnUnitActiveSec", interval)
 
 
-def _set(text: str, directive: str, *values: str) -> str:
-    """Return the text with new values of a directive, in its place or at the end."""
-    lines = text.removesuffix("\n").split("\n")
-    is_old = [line.startswith(f"{directive}=") for line in lines]
-    first = is_old.index(True) if any(is_old) else len(lines)
-    lines[first:] = [
-        *(f"{directive}={value}" for value in values),
-        *(line for line, old in zip(lines[first:], is_old[first:], strict=True) if not old),
-    ]
-    return "\n".join(lines) + "\n"
+def _set(text: str, directive: str, value: str) -> str:
+    """Return the text with a new value of a directive, in its place or at the end."""
+    line = f"{directive}={value}"
+    new, count = re.subn(f"^{directive}=.*$", lambda _: line, text, flags=re.MULTILINE)
+    return new if count else f"{text}{line}\n"
 
 
 def _quoted(argument: str) -> str:
