@@ -7,7 +7,7 @@
 let
   cfg = config.atro.tailscale.capture;
   job = import ./job.nix { inherit config lib utils; };
-  description = "What is seen of tailscaled, appended to a capture";
+  description = "Captures of the status of tailscaled";
 in
 {
   imports = [ ./tailscale.nix ];

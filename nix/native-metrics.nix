@@ -7,7 +7,7 @@
 let
   cfg = config.atro.tailscale.native-metrics;
   job = import ./job.nix { inherit config lib utils; };
-  description = "The own metrics of tailscaled";
+  description = "Metrics that tailscaled itself exposes";
 in
 {
   imports = [ ./tailscale.nix ];
