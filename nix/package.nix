@@ -12,7 +12,7 @@ python3Packages.buildPythonApplication {
   inherit (project) version;
   pyproject = true;
 
-  # tests/nix and tests/systemd need programs of the host.
+  # Without tests/nix and tests/systemd, which need programs of the host.
   src = lib.fileset.toSource {
     root = ../.;
     fileset = lib.fileset.unions [

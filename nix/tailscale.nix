@@ -17,7 +17,7 @@ in
       default = null;
       description = ''
         Tailscale package whose CLI is used when the socket is unavailable.
-        If null, tailscaled counts as down then.
+        If null, tailscaled counts as down when the socket is unavailable.
       '';
     };
 

@@ -1,4 +1,4 @@
-"""The sandbox of the units prevents what a job must not do."""
+"""The sandbox of the units blocks all actions that a job must not perform."""
 
 from __future__ import annotations
 

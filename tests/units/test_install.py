@@ -97,7 +97,7 @@ def read_only(*directories: Path) -> Generator[None]:
 
 
 def files(root: Path) -> dict[str, tuple[int, str]]:
-    """The same without directories: an installation may leave new ones."""
+    """Files and links below a directory. An installation may leave new directories."""
     return {path: entry for path, entry in tree(root).items() if not stat.S_ISDIR(entry[0])}
 
 

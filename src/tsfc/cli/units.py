@@ -100,8 +100,8 @@ def _add_shared(group: argparse._ArgumentGroup) -> None:
         "--tailscale-package",
         type=values.absolute_path,
         metavar="DIR",
-        help="prefix of the Tailscale whose CLI is used when the socket is unavailable; "
-        "without it, tailscaled counts as down then",
+        help="prefix of the Tailscale whose CLI is used when the socket is unavailable "
+        "(default: tailscaled counts as down)",
     )
     group.add_argument(
         "--socket",

@@ -42,6 +42,7 @@ def install(settings: Sequence[JobSettings], root: str) -> int:
     """Write all files below `root`, or none. Start the units if `root` is /."""
     files = {_below(root, path): HEADER + text for path, text in _render_files(settings).items()}
     links = _links(root, [job.job for job in settings])
+    # Files and links of the host, or of another package, stay as they are.
     foreign = [
         *(path for path in files if _is_foreign(path)),
         *(
@@ -68,6 +69,7 @@ def install(settings: Sequence[JobSettings], root: str) -> int:
         return 1
     for path in (*files, *links):
         say(STDOUT, f"wrote {path}")
+    # The directories must exist before the first run of a job.
     return _run_commands(
         root,
         *(("systemd-tmpfiles", "--create", path) for path in files if _is_tmpfiles(path)),
@@ -76,15 +78,16 @@ def install(settings: Sequence[JobSettings], root: str) -> int:
     )
 
 
-def uninstall(jobs: Iterable[str], root: str) -> int:
+def uninstall(jobs: Sequence[str], root: str) -> int:
     """Stop the units if `root` is /, and remove the files; metrics and state stay."""
-    jobs = tuple(jobs)
+    # Any part of an installation is removed, also without the rest.
     candidates = (
         *(f"{UNITS}/{name}" for job in jobs for name in unit_names(job)),
         *map(_tmpfiles_path, jobs),
     )
     files = [path for path in (_below(root, path) for path in candidates) if os.path.lexists(path)]
     links = [link for link, unit in _links(root, jobs).items() if _is_link(link, unit)]
+    # Units of the host, or of another package, are neither stopped nor removed.
     foreign = [path for path in files if _is_foreign(path)]
     if foreign:
         print_error(
@@ -96,9 +99,11 @@ def uninstall(jobs: Iterable[str], root: str) -> int:
     if not files and not links:
         say(STDOUT, "there is nothing to remove")
         return 0
+    # Stop the units before their files disappear.
     status = _stop(root, files)
     if status != 0:
         return status
+    # The units name the metrics files, so they are read before they are removed.
     metrics = sorted({_below(root, path) for file in files for path in _metrics_paths(file)})
     try:
         for path in (*links, *files):

@@ -36,17 +36,20 @@ def problem(directories: Sequence[str], *, starts_units: bool) -> str | None:
             be able to read the files.
     """
     program = f"{sys.prefix}/bin/tsfc"
+    # Directories become directives, which have a restricted alphabet.
     unusable = next((path for path in directories if not _is_absolute_path(path)), None)
     if unusable is not None:
         return (
             f"using the tsfc in {sys.prefix}: a unit cannot contain the path {unusable}; "
             "install tsfc elsewhere, such as in /opt/tsfc, or set --package"
         )
+    # `python -m tsfc` in a checkout has no program that a unit could start.
     if not os.access(program, os.X_OK):
         return (
             f"looking for {program}: no such program; "
             "set --package to the prefix in which tsfc is installed"
         )
+    # Root with a umask of 077 installs files that the dynamic users cannot read.
     private = next(
         (
             path

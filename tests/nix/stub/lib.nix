@@ -234,7 +234,6 @@ let
         default = false;
         description = "Whether to enable ${text}.";
       };
-    any = builtins.any;
     concatMap = builtins.concatMap;
     hasPrefix = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
     optional = condition: value: if condition then [ value ] else [ ];
