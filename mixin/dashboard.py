@@ -1,7 +1,8 @@
-"""Builds the dashboard `dashboard.json`, with Grafana's own SDK: `make dashboard`.
+"""Build `dashboard.json` with Grafana's SDK: `make dashboard`.
 
-One dashboard of three rows: all nodes, the paths of the chosen node, its watchdog. Series are selected by `instance` and `peer` alone, so that it shows
-what Grafana Alloy collects as well as what node_exporter does.
+The dashboard has three rows: all nodes, the paths of the selected node, its watchdog.
+Queries select series by `instance` and `peer` alone and ignore `job`, so the dashboard
+works with Grafana Alloy and with node_exporter.
 """
 
 from __future__ import annotations
@@ -27,54 +28,54 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 Panel = stat.Panel | statetimeline.Panel | table.Panel | timeseries.Panel
 AnyPanel = TypeVar("AnyPanel", stat.Panel, statetimeline.Panel, table.Panel, timeseries.Panel)
 
-COLOURS = {
+COLORS = {
     "direct": "#009e73",
     "peer_relay": "#e69f00",
     "derp": "#d55e00",
     "idle": "#56b4e9",
     "offline": "#9aa0a8",
 }
-"Of Okabe and Ito, which the colour-blind can tell apart; those of `tsfc replay --report`."
-GOOD, BAD = COLOURS["direct"], COLOURS["derp"]
-CODES = {path: code for code, path in enumerate(COLOURS, 1)}
+"Color of each path: Okabe and Ito's palette for color-blind readers, as in `--report`."
+GOOD, BAD = COLORS["direct"], COLORS["derp"]
+CODES = {path: code for code, path in enumerate(COLORS, 1)}
 SOURCE = models.DataSourceRef(type_val="prometheus", uid="$datasource")
 LETTERS = "ABCDEFGHI"
-"What Grafana calls the queries of a panel, and in a table their columns."
+"Names of the queries of a panel; a table names its columns after them."
 PEER = '{instance="$instance",peer=~"$peer"}'
 NODE = '{instance="$instance"}'
 
 
 def query(expression: str, legend: str = "") -> prometheus.Dataquery:
-    """Returns a query over time."""
+    """Query over a time range."""
     return prometheus.Dataquery().expr(expression).legend_format(legend).range()
 
 
 def latest(expression: str) -> prometheus.Dataquery:
-    """Returns a query of the last values, as rows of a table."""
+    """Query of the latest values, as rows of a table."""
     return prometheus.Dataquery().expr(expression).instant().format(PromQueryFormat.TABLE)
 
 
-def described(panel: AnyPanel, title: str, text: str, *, width: int, height: int = 8) -> AnyPanel:
-    """Returns the panel with what all of them have."""
+def styled(panel: AnyPanel, title: str, text: str, *, width: int, height: int = 8) -> AnyPanel:
+    """Set the options that all panels have."""
     panel.title(title).description(text).datasource(SOURCE).span(width).height(height)
     return panel
 
 
-def limits(*steps: tuple[float | None, str]) -> dashboard.ThresholdsConfig:
-    """Returns colours from values on, the first of which has no value."""
+def thresholds(*steps: tuple[float | None, str]) -> dashboard.ThresholdsConfig:
+    """Color from each value on. The first step has no value: it is the base color."""
     return (
         dashboard.ThresholdsConfig()
         .mode(models.ThresholdsMode.ABSOLUTE)
-        .steps([models.Threshold(value=value, color=colour) for value, colour in steps])
+        .steps([models.Threshold(value=value, color=color) for value, color in steps])
     )
 
 
 def graph(
     title: str, text: str, *queries: prometheus.Dataquery, unit: str | None = None
 ) -> timeseries.Panel:
-    """Returns lines over time, half as wide as the dashboard; a gap is where nothing is known."""
+    """Lines over time, half as wide as the dashboard. Missing samples leave a gap."""
     panel = (
-        described(timeseries.Panel(), title, text, width=12)
+        styled(timeseries.Panel(), title, text, width=12)
         .legend(common.VizLegendOptions().show_legend(show_legend=True))
         .span_nulls(span_nulls=False)
     )
@@ -83,14 +84,14 @@ def graph(
     return panel.targets(list(queries))
 
 
-def painted(panel: timeseries.Panel) -> timeseries.Panel:
-    """Returns the panel, its series named after paths in the colours of those."""
-    for path, colour in COLOURS.items():
+def color_by_path(panel: timeseries.Panel) -> timeseries.Panel:
+    """Give each series whose name begins with a path the color of that path."""
+    for path, color in COLORS.items():
         panel.override_by_regexp(
             f"^{path}.*",
             [
                 models.DynamicConfigValue(
-                    id_val="color", value={"mode": "fixed", "fixedColor": colour}
+                    id_val="color", value={"mode": "fixed", "fixedColor": color}
                 )
             ],
         )
@@ -98,16 +99,16 @@ def painted(panel: timeseries.Panel) -> timeseries.Panel:
 
 
 def count(title: str, text: str, expression: str, *, bad: float | None) -> stat.Panel:
-    """Returns one number about all nodes, red from `bad` on."""
-    panel = described(stat.Panel(), title, text, width=4, height=4)
+    """One number about all nodes, in the color of `BAD` from `bad` on."""
+    panel = styled(stat.Panel(), title, text, width=4, height=4)
     panel.with_target(query(f"({expression}) or vector(0)")).color_mode(BigValueColorMode.VALUE)
     return panel.thresholds(
-        limits((None, GOOD)) if bad is None else limits((None, GOOD), (bad, BAD))
+        thresholds((None, GOOD)) if bad is None else thresholds((None, GOOD), (bad, BAD))
     )
 
 
 def overview() -> list[Panel]:
-    """Returns the panels about all nodes."""
+    """Panels about all nodes."""
     nodes = table.Panel()
     columns = {
         "up": "max by (instance) (tailscale_up)",
@@ -148,48 +149,48 @@ def overview() -> list[Panel]:
         ],
     )
     return [
-        count("Nodes", "Nodes whose exporter is collected.", "count(tailscale_up)", bad=None),
+        count("Nodes", "Number of nodes that export metrics.", "count(tailscale_up)", bad=None),
         count(
             "Down",
-            "Nodes whose tailscaled does not answer or is not Running.",
+            "Number of nodes whose tailscaled is unreachable or not Running.",
             "count(tailscale_up == 0)",
             bad=1,
         ),
         count(
             "Peers on relay",
-            "Paths from all nodes to their peers that lead through DERP or a peer relay now. Idle peers are not among them.",
+            "Number of paths through DERP or a peer relay, of all nodes. Idle peers do not count.",
             'sum(tailscale_peer_path{path=~"derp|peer_relay"})',
             bad=1,
         ),
         count(
             "Restarts in 24 h",
-            "Times that watchdogs restarted tailscaled, of all nodes.",
+            "Number of restarts of tailscaled by the watchdogs of all nodes.",
             "round(sum(increase(tailscale_watchdog_restarts_total[1d])))",
             bad=6,
         ),
         count(
             "Health messages",
-            "What tailscaled complains about, of all nodes; `tailscale status` prints it.",
+            "Number of health messages of all nodes. `tailscale status` prints them.",
             "sum(tailscale_health_issues)",
             bad=1,
         ),
         count(
             "Alerts",
-            "Alerts of this mixin that fire.",
+            "Number of firing alerts of this mixin.",
             'count(ALERTS{alertname=~"Tailscale.*",alertstate="firing"})',
             bad=1,
         ),
-        described(
+        styled(
             nodes,
             "Nodes",
-            "Each node with the paths of its peers, counted. A click on a node shows it below.",
+            "Each node with the number of peers on each path. Click a node to show it below.",
             width=24,
         ),
     ]
 
 
 def one_node() -> list[Panel]:
-    """Returns the panels about the paths of the chosen node."""
+    """Panels about the paths of the selected node."""
     coded = " or ".join(
         f'{code} * tailscale_peer_path{{instance="$instance",peer=~"$peer",path="{path}"}}'
         for path, code in CODES.items()
@@ -197,7 +198,7 @@ def one_node() -> list[Panel]:
     timeline = statetimeline.Panel().with_target(query(f"sum without (path) ({coded})", "{{peer}}"))
     words = {
         str(code): models.ValueMappingResult(
-            text=path.replace("_", " "), color=COLOURS[path], index=code - 1
+            text=path.replace("_", " "), color=COLORS[path], index=code - 1
         )
         for path, code in CODES.items()
     }
@@ -205,18 +206,20 @@ def one_node() -> list[Panel]:
     timeline.merge_values(merge_values=True).show_value(VisibilityMode.NEVER).row_height(0.8)
 
     return [
-        described(
+        styled(
             timeline,
             "Path of each peer",
-            "How packets travel to each peer. A peer that nothing was sent to for 45 seconds is idle, which is not on relay. The lines are restarts.",
+            "How packets travel to each peer. A peer is idle, not on relay, if nothing was sent to "
+            "it for 45 seconds. Vertical lines are restarts of tailscaled.",
             width=24,
             height=10,
         ),
         graph(
             "Share of time direct",
-            "Over an hour, of the time that the peer was in use.",
+            "Share of the time in use that the peer was direct, over one hour.",
             query(
-                f"avg_over_time(tailscale_peer_direct{PEER}[1h]) / avg_over_time(tailscale_peer_active{PEER}[1h])",
+                f"avg_over_time(tailscale_peer_direct{PEER}[1h])"
+                f" / avg_over_time(tailscale_peer_active{PEER}[1h])",
                 "{{peer}}",
             ),
             unit="percentunit",
@@ -225,28 +228,29 @@ def one_node() -> list[Panel]:
         .max(1),
         graph(
             "Latency",
-            "Round trip of the last ping of keepalive, and the path that it took. Empty unless keepalive has a metricsPath.",
+            "Round-trip time of the last keepalive ping, by path. Empty unless keepalive has a "
+            "metricsPath.",
             query(f"tailscale_keepalive_peer_latency_seconds{PEER}", "{{peer}} {{path}}"),
             unit="s",
         ),
-        painted(
+        color_by_path(
             graph(
                 "Throughput by path",
-                "tailscaled's own count, of all peers together: of native-metrics.",
-                query(
-                    f"sum by (path) (rate(tailscaled_outbound_bytes_total{NODE}[$__rate_interval]))",
-                    "{{path}} sent",
-                ),
-                query(
-                    f"sum by (path) (rate(tailscaled_inbound_bytes_total{NODE}[$__rate_interval]))",
-                    "{{path}} received",
+                "Bytes per second of all peers, by path. tailscaled counts them (native-metrics).",
+                *(
+                    query(
+                        f"sum by (path) (rate(tailscaled_{way}_bytes_total{NODE}"
+                        "[$__rate_interval]))",
+                        f"{{{{path}}}} {legend}",
+                    )
+                    for way, legend in (("outbound", "sent"), ("inbound", "received"))
                 ),
                 unit="Bps",
             )
         ),
         graph(
             "Throughput by peer",
-            "WireGuard bytes.",
+            "WireGuard bytes per second.",
             query(f"rate(tailscale_peer_tx_bytes_total{PEER}[$__rate_interval])", "{{peer}} sent"),
             query(
                 f"rate(tailscale_peer_rx_bytes_total{PEER}[$__rate_interval])", "{{peer}} received"
@@ -255,14 +259,15 @@ def one_node() -> list[Panel]:
         ),
         graph(
             "Last handshake",
-            "How long ago. Of a peer in use it stays below three minutes or so; a line that rises while something is sent is a peer that does not answer.",
+            "Time since the last WireGuard handshake. It stays below about three minutes for a "
+            "peer in use. If it rises while this node sends, the peer does not answer.",
             query(f"tailscale_peer_last_handshake_seconds_ago{PEER}", "{{peer}}"),
             unit="s",
         ),
-        painted(
+        color_by_path(
             graph(
-                "Answers to keepalive",
-                "Peers of the last round by what came of it.",
+                "Keepalive results",
+                "Number of peers in the last round, by result.",
                 query(f"tailscale_keepalive_peers{NODE}", "{{result}}"),
             )
         ),
@@ -270,8 +275,11 @@ def one_node() -> list[Panel]:
 
 
 def watchdog() -> list[Panel]:
-    """Returns the panels about the watchdog of the chosen node."""
-    cooldown = f"clamp_min(tailscale_watchdog_last_restart_timestamp_seconds{NODE} + tailscale_watchdog_cooldown_seconds{NODE} - time(), 0)"
+    """Panels about the watchdog of the selected node."""
+    cooldown = (
+        f"clamp_min(tailscale_watchdog_last_restart_timestamp_seconds{NODE}"
+        f" + tailscale_watchdog_cooldown_seconds{NODE} - time(), 0)"
+    )
     left = (
         stat.Panel()
         .with_target(query(cooldown))
@@ -285,32 +293,36 @@ def watchdog() -> list[Panel]:
         .unit("s")
         .color_mode(BigValueColorMode.VALUE)
     )
-    age.thresholds(limits((None, GOOD), (600, BAD)))
+    age.thresholds(thresholds((None, GOOD), (600, BAD)))
     counters = ("restarts", "restart_failures", "relay_detections", "recoveries")
     jobs = ("exporter", "native_metrics", "keepalive", "watchdog")
     return [
         graph(
-            "On relay for",
-            "Per peer, and the policy's limit, above which tailscaled is restarted unless in cooldown or the peer is excluded.",
+            "Time on relay",
+            "Time on relay of each peer, and the threshold. Above it the watchdog restarts "
+            "tailscaled, except during a cooldown or for an excluded peer.",
             query(f"tailscale_watchdog_peer_relay_duration_seconds{PEER}", "{{peer}}"),
-            query(f"tailscale_watchdog_max_relay_seconds{NODE}", "restart above this"),
+            query(f"tailscale_watchdog_max_relay_seconds{NODE}", "threshold"),
             unit="s",
         ),
         graph(
             "Verdicts",
-            "Peers by what the watchdog made of them in its last run.",
+            "Number of watched peers in the last run, by the reason of their verdict.",
             query(f"tailscale_watchdog_peers{NODE} > 0", "{{reason}}"),
         ),
-        described(left, "Cooldown left", "Until then there is no other restart.", width=6),
-        described(
+        styled(
+            left, "Cooldown left", "Time until the watchdog may restart tailscaled again.", width=6
+        ),
+        styled(
             age,
-            "Last saw tailscaled",
-            "How long ago. A watchdog that runs and sees nothing does nothing.",
+            "Last successful run",
+            "Time since the watchdog last read a status. Without a status it restarts nothing.",
             width=6,
         ),
         graph(
-            "Per hour",
-            "Restarts, failed ones, peers detected on relay and peers that recovered by themselves.",
+            "Events per hour",
+            "Restarts, failed restarts, peers detected on relay, and peers that recovered by "
+            "themselves.",
             *(
                 query(
                     f"increase(tailscale_watchdog_{name}_total{NODE}[1h])", name.replace("_", " ")
@@ -320,7 +332,8 @@ def watchdog() -> list[Panel]:
         ),
         graph(
             "Duration of the jobs",
-            "Of their last runs. A keepalive waits 15 seconds for a peer that does not answer.",
+            "Duration of each job's last run. keepalive waits 15 seconds for a peer that does not "
+            "answer.",
             *(
                 query(f"tailscale_{job}_duration_seconds{NODE}", job.replace("_", "-"))
                 for job in jobs
@@ -329,9 +342,10 @@ def watchdog() -> list[Panel]:
         ),
         graph(
             "Age of the files",
-            "A file that grows old is one that its job no longer writes.",
+            "Time since each job last wrote its metrics file.",
             query(
-                'time() - node_textfile_mtime_seconds{instance="$instance",file=~".*/tailscale-.*"}',
+                'time() - node_textfile_mtime_seconds{instance="$instance",'
+                'file=~".*/tailscale-.*"}',
                 "{{file}}",
             ),
             unit="s",
@@ -339,8 +353,8 @@ def watchdog() -> list[Panel]:
     ]
 
 
-def built() -> dashboard.Dashboard:
-    """Returns the dashboard."""
+def build() -> dashboard.Dashboard:
+    """Build the dashboard."""
     instance = (
         dashboard.QueryVariable("instance")
         .label("Node")
@@ -374,7 +388,7 @@ def built() -> dashboard.Dashboard:
         .tooltip(models.DashboardCursorSync.CROSSHAIR)
     )
     board.description(
-        "Which peers of which nodes are direct and which on relay, and what the watchdogs did about it. From tsfc's metrics."
+        "Paths of all peers of all nodes, and restarts by the watchdogs. Uses the metrics of tsfc."
     )
     board.with_variable(
         dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
@@ -392,8 +406,11 @@ def built() -> dashboard.Dashboard:
 
 
 def main() -> None:
-    """Prints the dashboard as JSON, its panels and their queries numbered, which the SDK leaves to Grafana."""
-    document = json.loads(JSONEncoder().encode(built().build()))
+    """Print the dashboard as JSON.
+
+    Number the panels and name their queries, which the SDK leaves to Grafana.
+    """
+    document = json.loads(JSONEncoder().encode(build().build()))
     for number, panel in enumerate(document["panels"], 1):
         panel["id"] = number
         for letter, target in zip(LETTERS, panel.get("targets", []), strict=False):

@@ -1,4 +1,4 @@
-"""The dashboard is what its program builds, and asks for what there is."""
+"""The committed dashboard is up to date, complete, and valid for Prometheus."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.mixin import MIXIN, board, expressions_of_the_dashboard, panels, pr
 
 
 def test_the_dashboard_is_up_to_date() -> None:
-    """Else: `make dashboard`."""
+    """If it fails, run `make dashboard`."""
     built = subprocess.run(
         [sys.executable, MIXIN / "dashboard.py"], capture_output=True, text=True, check=True
     ).stdout
@@ -23,13 +23,13 @@ def test_the_dashboard_is_up_to_date() -> None:
 
 
 @pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel["title"])
-def test_a_panel_says_what_it_shows(panel: dict[str, Any]) -> None:
+def test_a_panel_has_a_description_a_query_and_the_data_source(panel: dict[str, Any]) -> None:
     assert panel["description"].endswith(".")
     assert panel["targets"]
     assert panel["datasource"] == {"type": "prometheus", "uid": "$datasource"}
 
 
-def test_prometheus_understands_each_query(tmp_path: Path) -> None:
+def test_promtool_accepts_each_query(tmp_path: Path) -> None:
     expressions = [
         re.sub(r"\$\w+", "5m", expression.replace("$instance", "a").replace("$peer", ".*"))
         for expression in expressions_of_the_dashboard()
@@ -46,8 +46,8 @@ def test_prometheus_understands_each_query(tmp_path: Path) -> None:
     assert len(rules) > len(panels())
 
 
-def test_no_query_selects_by_who_collects() -> None:
-    """Alloy's `job` is another than node_exporter's."""
+def test_no_query_selects_by_job() -> None:
+    """Alloy and node_exporter set different values of `job`."""
     selected = {
         label
         for expression in expressions_of_the_dashboard()
@@ -56,7 +56,7 @@ def test_no_query_selects_by_who_collects() -> None:
     assert selected == {"instance", "peer", "path", "file", "alertname", "alertstate"}
 
 
-def test_there_are_variables_for_source_node_and_peer() -> None:
+def test_the_dashboard_has_variables_for_data_source_node_and_peer() -> None:
     assert [variable["name"] for variable in board()["templating"]["list"]] == [
         "datasource",
         "instance",

@@ -1,7 +1,8 @@
-"""The rules and the dashboard on the real thing, in compressed time.
+"""Rules and dashboard on a real Prometheus and node_exporter, in compressed time.
 
-Each host has a stand-in for tailscaled that plays a scenario, the jobs that look at it again and again, and a node_exporter that serves their files; one
-Prometheus scrapes them all. Thirty seconds of a rule are one here: durations in the rules are divided, the scenarios are as much shorter.
+Each host has a fake tailscaled that plays a scenario, the jobs, and a node_exporter
+that serves their files. One Prometheus scrapes all hosts. Time runs 30 times as fast:
+the durations in the rules are divided, and the scenarios are as much shorter.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ from support.statuses import encoded, peer, status
 
 SPEED = 30
 JOB_SPEED = 10
-"Of the limits of TailscaleJobSlow: how long a job takes is not compressed."
+"Divisor of the limits of TailscaleJobSlow; the duration of a job is not compressed."
 SCENARIO_SECONDS = 400
 ENOUGH_SECONDS = 140
-"For each alert to fire, and for those that must not: an hour and a quarter of the rules' time."
+"Seconds to wait for alerts that must not fire: 70 minutes in the time of the rules."
 LATEST_SECONDS = 400
 PERIOD_SECONDS = 2
 MAX_RELAY, COOLDOWN = (
@@ -44,34 +45,40 @@ MAX_RELAY, COOLDOWN = (
 )
 
 Scene = Callable[[int], dict[str, Any] | None]
-"What tailscaled says at a second of the scenario; None while it is down."
+"Status at a second of the scenario; None while tailscaled is down."
 
 
 @dataclass(frozen=True)
 class Host:
-    """A scenario: what tailscaled says, what is special about its jobs, and which alerts come of it, with their peers."""
+    """A host: its scenario, the options of its jobs, and the alerts that must fire."""
 
     scene: Scene
     expected: set[tuple[str, str | None]]
+    "Alerts that must fire, each with its peer."
     watchdog: tuple[str, ...] | None = (*MAX_RELAY, *COOLDOWN)
-    "Options; None where it does not run, which is so for nobody but the slow one."
+    "Options of the watchdog; None if it does not run."
     systemctl: str = "exit 0"
+    "Shell script that replaces systemctl."
     after: tuple[int, str] | None = None
-    "From this second on something is different: which thing, see `round_of`."
+    "Second from which a fault is present, and the fault: see `Site.run_jobs`."
 
 
 def traffic(second: int, path: str = "direct", name: str = "nas", **fields: Any) -> dict[str, Any]:
-    """Returns a peer that is talked to."""
+    """A peer with traffic in both directions."""
     return peer(name, path, **({"TxBytes": 1000 * second, "RxBytes": 2000 * second} | fields))
 
 
 def instant(later: float) -> str:
-    """Returns what time it is so many seconds from now, as tailscaled writes it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + later))  # noqa: TID251 - Prometheus's time is the real one, too
+    """The time `later` seconds from now, in the format of tailscaled."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + later))  # noqa: TID251 - Prometheus uses the real time
 
 
 def usual(second: int) -> dict[str, Any]:
-    """Two direct peers, one of which falls idle; one offline; a phone that comes and goes; and a restart in the middle, with its new counters."""
+    """Status of a healthy node.
+
+    Two peers are direct, and one of them becomes idle. One peer goes offline, a phone
+    comes and goes, and a restart of tailscaled at second 61 resets the counters.
+    """
     flicker = "derp" if 61 <= second < 64 else "direct"
     since = second if second < 61 else second - 61
     phone = ["derp", "derp", "direct", "offline", "derp"][second // 7 % 5]
@@ -84,17 +91,17 @@ def usual(second: int) -> dict[str, Any]:
 
 
 def healthy(second: int) -> dict[str, Any] | None:
-    """What is usual, and tailscaled away for a second."""
+    """A healthy node whose tailscaled is down for one second."""
     return None if second == 60 else usual(second)
 
 
-def turning(second: int, *names: str) -> list[dict[str, Any]]:
-    """Returns peers that were direct and are on relay."""
+def losing_direct(second: int, *names: str) -> list[dict[str, Any]]:
+    """Peers that are direct for ten seconds and then on relay."""
     return [traffic(second, "direct" if second < 10 else "derp", name) for name in names]
 
 
 def excluding(*names: str) -> tuple[str, ...]:
-    """Returns the options of a watchdog that these peers do not matter to."""
+    """Options of a watchdog that excludes these peers."""
     return (
         *MAX_RELAY,
         *COOLDOWN,
@@ -106,12 +113,12 @@ FOR_USUAL = excluding("phone", "printer")
 
 
 def flapping(second: int, period: int) -> str:
-    """Returns the path of a peer that changes."""
+    """Path that changes between direct and relay every `period` seconds."""
     return "direct" if second // period % 2 else "derp"
 
 
 def with_key(days: float) -> dict[str, Any]:
-    """Returns the Self of a node whose key expires in so many days."""
+    """`Self` of a node whose key expires in `days` days."""
     usual: dict[str, Any] = status()["Self"]
     return usual | {"KeyExpiry": instant(days * 86400)}
 
@@ -145,12 +152,12 @@ HOSTS: dict[str, Host] = {
         lambda second: status(traffic(second), Health=["no relay"]), {("TailscaleHealth", None)}
     ),
     "no-udp": Host(
-        lambda second: status(*turning(second, "nas", "rpi3"), peer("idle", "idle")),
+        lambda second: status(*losing_direct(second, "nas", "rpi3"), peer("idle", "idle")),
         {("TailscaleNodeOnRelay", None)},
         excluding("nas", "rpi3", "idle"),
     ),
     "relayed": Host(
-        lambda second: status(*turning(second, "nas"), traffic(second, name="rpi3")),
+        lambda second: status(*losing_direct(second, "nas"), traffic(second, name="rpi3")),
         {("TailscalePeerOnRelay", "nas")},
         excluding("nas"),
     ),
@@ -190,14 +197,14 @@ HOSTS: dict[str, Host] = {
 }
 
 
-def test_there_is_a_scenario_for_each_alert() -> None:
+def test_each_alert_has_a_scenario() -> None:
     assert {name for host in HOSTS.values() for name, _ in host.expected} == {
         rule["alert"] for rule in alerts()
     }
 
 
 def compressed(text: str) -> str:
-    """Returns rules that take a thirtieth of the time."""
+    """Rules with their durations divided by `SPEED`."""
     seconds = {"m": 60, "h": 3600, "d": 86400}
     text = re.sub(
         r"(\[|for: )(\d+)([mhd])\b",
@@ -211,7 +218,7 @@ def compressed(text: str) -> str:
 
 
 class Site(NamedTuple):
-    """A host while its scenario runs."""
+    """A host whose scenario is running."""
 
     name: str
     host: Host
@@ -220,20 +227,20 @@ class Site(NamedTuple):
     collector: subprocess.Popen[bytes]
     begun: float
 
-    def round_of(self, number: int) -> None:
-        """Runs its jobs once, in the order of their intervals."""
+    def run_jobs(self, number: int) -> None:
+        """Run the jobs of one round, with the fault of the host, if any."""
         second = time.monotonic() - self.begun
-        different = self.host.after[1] if self.host.after and second >= self.host.after[0] else ""
-        if different == "no collector":
+        fault = self.host.after[1] if self.host.after and second >= self.host.after[0] else ""
+        if fault == "no collector":
             self.collector.terminate()
-        if different == "a bad file":
+        if fault == "a bad file":
             (self.directory / "files/backup.prom").write_text("backup_age_seconds yesterday\n")
-        if different != "no exporter":
+        if fault != "no exporter":
             self._job("exporter", "tailscale-peers")
-        if self.host.watchdog is not None and different != "no watchdog":
+        if self.host.watchdog is not None and fault != "no watchdog":
             nowhere = (
                 ("--source", "localapi", "--socket", f"{self.directory}/none")
-                if different == "no socket"
+                if fault == "no socket"
                 else ()
             )
             self._job(
@@ -263,8 +270,11 @@ class Site(NamedTuple):
 
 
 @contextmanager
-def collecting(files: Path) -> Generator[tuple[subprocess.Popen[bytes], int]]:
-    """Runs a node_exporter over a directory, on a socket that is its own from the beginning, so that its port is nobody else's."""
+def node_exporter(files: Path) -> Generator[tuple[subprocess.Popen[bytes], int]]:
+    """Run a node_exporter over a directory; yield its process and port.
+
+    It inherits a listening socket, so no other process can take its port.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listening:
         arguments = [
             "--web.systemd-socket",
@@ -289,7 +299,7 @@ def collecting(files: Path) -> Generator[tuple[subprocess.Popen[bytes], int]]:
 
 @contextmanager
 def playing(name: str, host: Host, directory: Path) -> Generator[None]:
-    """Plays a scenario on a host's socket; the slow one gives each status only after seconds."""
+    """Play a scenario on a host's socket. The host `slow` delays each status by 4 s."""
     if name == "slow":
 
         def respond(request: Request) -> Iterator[bytes]:
@@ -301,61 +311,61 @@ def playing(name: str, host: Host, directory: Path) -> Generator[None]:
         with serving(directory / "s", respond):
             yield
         return
-    seen = [(second, host.scene(second)) for second in range(SCENARIO_SECONDS)]
-    observed = [
-        {"captured_at": 1e9 + second, **({"fault": "down"} if shown is None else {"status": shown})}
-        for second, shown in seen
+    scenes = [(second, host.scene(second)) for second in range(SCENARIO_SECONDS)]
+    observations = [
+        {"captured_at": 1e9 + second, **({"fault": "down"} if scene is None else {"status": scene})}
+        for second, scene in scenes
     ]
     capture = directory / "capture.ndjson"
-    capture.write_text("".join(json.dumps(observation) + "\n" for observation in observed))
+    capture.write_text("".join(json.dumps(observation) + "\n" for observation in observations))
     with started("stand-in", "--capture", str(capture), "--socket", f"{directory}/s"):
         wait_until((directory / "s").exists, "the stand-in listens")
         yield
 
 
-def again_and_again(sites: list[Site], stop: threading.Event) -> None:
-    """Runs the jobs of hosts, one round after the other, each no sooner than its period after the one before."""
+def run_rounds(sites: list[Site], stop: threading.Event) -> None:
+    """Run the jobs of the sites, at most once every `PERIOD_SECONDS`."""
     number = 0
     while not stop.is_set():
         due = time.monotonic() + PERIOD_SECONDS
         for site in sites:
             if not stop.is_set():
-                site.round_of(number)
+                site.run_jobs(number)
         number += 1
         stop.wait(due - time.monotonic())
 
 
 class Prometheus(NamedTuple):
-    """A Prometheus that runs."""
+    """A running Prometheus."""
 
     url: str
 
-    def asked(self, query: str) -> list[dict[str, Any]]:
-        """Returns the series that it has for a query."""
+    def series(self, query: str) -> list[dict[str, Any]]:
+        """Series that a query selects."""
         url = f"{self.url}/api/v1/query?{urlencode({'query': query})}"
-        with urlopen(url, timeout=30) as answer:  # noqa: S310 - of this machine
-            found: list[dict[str, Any]] = json.loads(answer.read())["data"]["result"]
-        return found
+        with urlopen(url, timeout=30) as answer:  # noqa: S310 - a local URL
+            result: list[dict[str, Any]] = json.loads(answer.read())["data"]["result"]
+        return result
 
     def fired(self) -> dict[str, set[tuple[str, str | None]]]:
-        """Returns the alerts that fired so far, by host."""
+        """Alerts that have fired so far, by host."""
         fired: dict[str, set[tuple[str, str | None]]] = {name: set() for name in HOSTS}
-        for found in self.asked('max_over_time(ALERTS{alertstate="firing"}[1h])'):
-            labels = found["metric"]
+        for alert in self.series('max_over_time(ALERTS{alertstate="firing"}[1h])'):
+            labels = alert["metric"]
             fired[labels["instance"]].add((labels["alertname"], labels.get("peer")))
         return fired
 
     def is_up(self) -> bool:
-        """Reports whether it answers yet."""
+        """Whether it answers queries."""
         try:
-            return self.asked("vector(1)") != []
+            return self.series("vector(1)") != []
         except OSError:
             return False
 
 
 @contextmanager
 def prometheus(directory: Path, ports: dict[str, int]) -> Generator[Prometheus]:
-    """Runs a Prometheus with the rules, compressed, that scrapes these ports each second."""
+    """Run a Prometheus with the compressed rules that scrapes these ports each second."""
     for name in RULE_FILES:
         (directory / name).write_text(compressed((MIXIN / name).read_text()))
     targets = [
@@ -392,7 +402,7 @@ def prometheus(directory: Path, ports: dict[str, int]) -> Generator[Prometheus]:
 
 @pytest.fixture
 def watched() -> Iterator[Prometheus]:
-    """All hosts with their scenarios, and the Prometheus that watches them."""
+    """All hosts with their scenarios, and the Prometheus that scrapes them."""
     stop = threading.Event()
     with short_directory() as root, ExitStack() as running:
         ports: dict[str, int] = {}
@@ -403,7 +413,7 @@ def watched() -> Iterator[Prometheus]:
             for below in ("files", "state", "bin"):
                 (directory / below).mkdir(parents=True)
             script(directory / "bin", "systemctl", host.systemctl)
-            collector, ports[name] = running.enter_context(collecting(directory / "files"))
+            collector, ports[name] = running.enter_context(node_exporter(directory / "files"))
             running.enter_context(playing(name, host, directory))
             sites.append(
                 Site(
@@ -416,7 +426,7 @@ def watched() -> Iterator[Prometheus]:
                 )
             )
         shared = [[site for site in sites if site.forks is server] for server in servers]
-        threads = [threading.Thread(target=again_and_again, args=(some, stop)) for some in shared]
+        threads = [threading.Thread(target=run_rounds, args=(some, stop)) for some in shared]
         for thread in threads:
             thread.start()
             running.callback(thread.join)
@@ -424,27 +434,29 @@ def watched() -> Iterator[Prometheus]:
         yield running.enter_context(prometheus(root, ports))
 
 
-def test_each_alert_fires_in_its_scenario_and_in_no_other_and_the_dashboard_has_series(
+def test_each_alert_fires_only_in_its_scenario_and_each_dashboard_query_has_series(
     watched: Prometheus,
 ) -> None:
-    """One test, for what it takes is minutes. Alerts that must not fire can only be waited for; each query of the dashboard has series of some host."""
+    """One test for both, because the scenarios take minutes."""
+    # Wait until every expected alert has fired, and for those that must not.
     expected = {name: host.expected for name, host in HOSTS.items()}
     begun = time.monotonic()
-    while (past := time.monotonic() - begun) < ENOUGH_SECONDS or (
-        past < LATEST_SECONDS
+    while (elapsed := time.monotonic() - begun) < ENOUGH_SECONDS or (
+        elapsed < LATEST_SECONDS
         and any(expected[name] - fired for name, fired in watched.fired().items())
     ):
         time.sleep(1)
     assert watched.fired() == expected
 
-    replaced = {
+    # Every query of the dashboard selects series of at least one host.
+    replacements = {
         'instance="$instance"': 'instance=~".+"',
         "$peer": ".*",
         "$__rate_interval": "30s",
         "[2m]": "[1h]",
     }
     for expression in expressions_of_the_dashboard():
-        asked = expression
-        for variable, value in replaced.items():
-            asked = asked.replace(variable, value)
-        assert watched.asked(asked.removesuffix(" or vector(0)")), expression
+        query = expression
+        for variable, value in replacements.items():
+            query = query.replace(variable, value)
+        assert watched.series(query.removesuffix(" or vector(0)")), expression

@@ -1,4 +1,4 @@
-"""Rules and dashboard name metrics that there are, and between them all of those that there are."""
+"""Rules and dashboard use only metrics that exist, and together all of them."""
 
 from __future__ import annotations
 
@@ -15,35 +15,34 @@ NATIVE = set(
 )
 RECORDED = {rule["record"] for rule in rules() if "record" in rule}
 UNUSED = {
-    "tailscale_version_info": "for people",
-    "tailscale_peer_exit_node": "for people's own alerts",
-    "tailscale_exporter_last_success_timestamp_seconds": "tailscale_up says it earlier",
-    "tailscale_native_metrics_up": "tailscale_up says it too",
+    "tailscale_version_info": "information for people",
+    "tailscale_peer_exit_node": "for alerts that users write",
+    "tailscale_exporter_last_success_timestamp_seconds": "tailscale_up shows it earlier",
+    "tailscale_native_metrics_up": "tailscale_up shows it, too",
 }
-
-
+"Metrics that neither rules nor dashboard use, with the reason."
 USED_BY_RULES = {metric for rule in rules() for metric in metrics_of(rule["expr"])}
 
 
-def named() -> set[str]:
-    """Returns all metrics that rules and dashboard ask for."""
+def used() -> set[str]:
+    """Metrics that rules and dashboard use."""
     return USED_BY_RULES.union(*map(metrics_of, expressions_of_the_dashboard()))
 
 
-def test_each_metric_that_is_asked_for_is_emitted_by_a_job_or_recorded() -> None:
-    assert named() - emitted() - NATIVE - RECORDED == set()
+def test_each_used_metric_is_emitted_or_recorded() -> None:
+    assert used() - emitted() - NATIVE - RECORDED == set()
 
 
-def test_each_metric_of_the_jobs_is_asked_for_or_known_not_to_be() -> None:
-    assert emitted() - named() == set(UNUSED)
+def test_each_emitted_metric_is_used_or_listed_as_unused() -> None:
+    assert emitted() - used() == set(UNUSED)
 
 
 def test_each_recording_rule_is_used() -> None:
     assert USED_BY_RULES >= RECORDED
 
 
-def test_each_metric_in_a_test_of_the_rules_is_one() -> None:
-    """Else a rule and its test may agree on a name that nobody emits."""
+def test_the_tests_of_the_rules_use_only_emitted_metrics() -> None:
+    """Otherwise a rule and its test could agree on a metric that does not exist."""
     series = {
         series["series"].partition("{")[0]
         for path in (MIXIN / "tests").glob("*.yaml")

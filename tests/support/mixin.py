@@ -1,4 +1,4 @@
-"""What is in `mixin/`, and which metrics there are for it."""
+"""Rules, alerts and dashboard of `mixin/`, and the metrics that exist for them."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
 
 @cache
 def emitted() -> frozenset[str]:
-    """Returns the metrics that the jobs emit: those of the golden files, and what no golden has."""
+    """Metrics that the jobs emit: those in golden files, and the few in none."""
     goldens = "".join(path.read_text() for path in (ROOT / "tests/fixtures").glob("*.prom"))
     durations = {
         f"tailscale_{job.replace('-', '_')}_duration_seconds" for job in JOBS
-    }  # come with real time, so not with goldens
-    of_a_key_that_expires = {"tailscale_key_expiry_timestamp_seconds"}  # no lab's does
+    }  # absent from golden files, which are made with a fixed time
+    key_expiry = {"tailscale_key_expiry_timestamp_seconds"}  # no key in the lab expires
     return frozenset(
         {
             *re.findall(r"^# TYPE (tailscale_\w+)", goldens, re.MULTILINE),
             *durations,
-            *of_a_key_that_expires,
+            *key_expiry,
         }
     )
 
 
 def rules() -> list[dict[str, Any]]:
-    """Returns all rules."""
+    """All recording and alert rules."""
     return [
         rule
         for name in RULE_FILES
@@ -48,12 +48,12 @@ def rules() -> list[dict[str, Any]]:
 
 
 def alerts() -> list[dict[str, Any]]:
-    """Returns the alert rules."""
+    """All alert rules."""
     return [rule for rule in rules() if "alert" in rule]
 
 
 def promtool(*arguments: str, cwd: Path = MIXIN) -> Ran:
-    """Runs promtool to its end."""
+    """Run promtool and return its status and output."""
     ran = subprocess.run(
         [program("promtool", "prometheus"), *arguments],
         capture_output=True,
@@ -65,23 +65,23 @@ def promtool(*arguments: str, cwd: Path = MIXIN) -> Ran:
 
 
 def metrics_of(expression: str) -> set[str]:
-    """Returns the metrics that a PromQL expression names, `tailscale_*`, `tailscaled_*` and those of recording rules."""
+    """Metrics in a PromQL expression: tailscale_*, tailscaled_*, and recorded ones."""
     return set(re.findall(r"\b((?:peer|instance):\w+:\w+|tailscaled?_\w+)\b", expression))
 
 
 def board() -> dict[str, Any]:
-    """Returns the dashboard, as it is committed."""
-    read: dict[str, Any] = json.loads((MIXIN / "dashboard.json").read_text())
-    return read
+    """The committed dashboard."""
+    dashboard: dict[str, Any] = json.loads((MIXIN / "dashboard.json").read_text())
+    return dashboard
 
 
 def panels() -> list[dict[str, Any]]:
-    """Returns the panels of the dashboard, rows left out."""
+    """Panels of the dashboard, without its rows."""
     return [panel for panel in board()["panels"] if panel["type"] != "row"]
 
 
 def expressions_of_the_dashboard() -> list[str]:
-    """Returns all queries of the dashboard, those of its annotations included."""
+    """All queries of the dashboard, including its annotations."""
     return [
         *(target["expr"] for panel in panels() for target in panel["targets"]),
         *(annotation["expr"] for annotation in board()["annotations"]["list"]),
