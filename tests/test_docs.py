@@ -1,4 +1,4 @@
-"""README and docs say what is."""
+"""README and docs agree with the program."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import pytest
 
 from lab.measure import MEASUREMENTS
-from support.docs import ALL, PAGES, ROOT, filled_in, scripts, sessions, shown
+from support.docs import ALL, PAGES, ROOT, commands, fill_in, scripts, sessions
 from support.mixin import JOBS, alerts, emitted
 from support.processes import Ran, inside, series, started, wait_until
 from support.required import program
@@ -27,18 +27,18 @@ JOBS_PAGE = PAGES["docs/jobs.md"]
 
 
 def test_the_metrics_reference_is_up_to_date() -> None:
-    """Else: `make docs`."""
+    """If it fails, run `make docs`."""
     assert PAGES["docs/metrics.md"] == reference()
 
 
-def test_the_metrics_reference_has_what_the_jobs_emit() -> None:
+def test_the_metrics_reference_has_exactly_the_emitted_metrics() -> None:
     assert (
         set(re.findall(r"^\| `(tailscale_[a-z_]+)", PAGES["docs/metrics.md"], re.MULTILINE))
         == emitted()
     )
 
 
-def test_no_page_names_a_metric_that_there_is_not() -> None:
+def test_every_metric_on_a_page_exists() -> None:
     known = emitted() | {
         f"tailscaled_{name}" for name in ("inbound_bytes_total", "outbound_bytes_total")
     }
@@ -98,20 +98,20 @@ def test_each_alert_is_listed_with_its_severity_and_linked() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_each_link_leads_somewhere(page: str) -> None:
-    """To a file of the repository, and where it names one, to a heading in it."""
+def test_each_link_has_a_target(page: str) -> None:
+    """The target is a file of the repository, and a heading if the link names one."""
     for target in re.findall(r"\]\((?!https?:)([^)]*)\)", PAGES[page]):
         path, _, anchor = unquote(target).partition("#")
-        found = (ROOT / page).parent / path if path else ROOT / page
-        assert found.exists(), target
+        file = (ROOT / page).parent / path if path else ROOT / page
+        assert file.exists(), target
         if anchor:
-            headings = re.findall(r"^#+ (.*)$", found.read_text(), re.MULTILINE)
+            headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
             assert anchor in {
                 re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings
             }, target
 
 
-def test_the_documentation_is_reachable_from_its_index() -> None:
+def test_the_index_links_every_page() -> None:
     index = PAGES["docs/README.md"]
     assert [
         page
@@ -127,8 +127,8 @@ SESSIONS = [
 ]
 
 
-def typed(command: str, **options: Any) -> Ran:
-    """Runs a command in a shell where `tsfc` is this one."""
+def run_in_shell(command: str, **options: Any) -> Ran:
+    """Run a command in a shell in which `tsfc` is the program under test."""
     script = f'tsfc() {{ "{sys.executable}" -m tsfc "$@"; }}\n{command}\n'
     ran = subprocess.run(
         ["sh", "-euc", script],
@@ -142,9 +142,9 @@ def typed(command: str, **options: Any) -> Ran:
 
 
 @pytest.mark.parametrize(("command", "printed"), SESSIONS, ids=lambda text: text[:20])
-def test_a_session_that_is_shown_is_what_is_printed(command: str, printed: str) -> None:
-    """In order and to the byte; where there is a `…`, lines are left out."""
-    ran = typed(command, cwd=ROOT)
+def test_each_session_prints_what_the_page_shows(command: str, printed: str) -> None:
+    """Byte for byte. After a `…`, the page may omit lines, but not reorder them."""
+    ran = run_in_shell(command, cwd=ROOT)
     assert (ran.status, ran.stderr) == (0, "")
     if printed.startswith("…\n"):
         lines = iter(ran.stdout.splitlines())
@@ -153,7 +153,7 @@ def test_a_session_that_is_shown_is_what_is_printed(command: str, printed: str) 
         assert ran.stdout == printed
 
 
-def test_there_are_sessions() -> None:
+def test_the_pages_have_a_session_of_each_offline_tool() -> None:
     assert sorted(command.split()[1] for command, _ in SESSIONS) == [
         "capture",
         "explain",
@@ -165,12 +165,11 @@ def test_there_are_sessions() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", sorted({command for _, command in shown() if command.startswith("tsfc simulate ")})
+    "command",
+    sorted({command for _, command in commands() if command.startswith("tsfc simulate ")}),
 )
-def test_a_simulation_that_is_shown_runs_and_writes_its_report(
-    command: str, tmp_path: Path
-) -> None:
-    ran = typed(command, cwd=tmp_path)
+def test_each_simulation_on_a_page_runs_and_writes_its_report(command: str, tmp_path: Path) -> None:
+    ran = run_in_shell(command, cwd=tmp_path)
     assert (ran.status, ran.stderr) == (0, "")
     assert ran.stdout
     assert all(
@@ -178,21 +177,21 @@ def test_a_simulation_that_is_shown_runs_and_writes_its_report(
     )
 
 
-def test_the_stand_in_that_is_shown_plays(box: Path) -> None:
-    """The first line starts it, and the second asks it."""
+def test_the_stand_in_on_the_page_responds(box: Path) -> None:
+    """The first line of the script starts it, and the second one queries it."""
     (script,) = [text for text in scripts("docs/offline.md") if text.startswith("tsfc stand-in ")]
-    played, _, asked = re.sub(r"--socket \S+", f"--socket {box}/s", script).partition(" &\n")
-    with started(*shlex.split(played)[1:], around=f'cd {ROOT}; exec "$@"'):
+    start, _, query = re.sub(r"--socket \S+", f"--socket {box}/s", script).partition(" &\n")
+    with started(*shlex.split(start)[1:], around=f'cd {ROOT}; exec "$@"'):
         wait_until((box / "s").exists, "the stand-in listens")
-        ran = typed(asked)
+        ran = run_in_shell(query)
     assert (ran.status, ran.stderr) == (0, "")
     assert series(ran.stdout)["tailscale_up"] == 1
 
 
-def test_the_rules_are_installed_as_shown(tmp_path: Path) -> None:
+def test_the_script_on_the_page_installs_the_rules(tmp_path: Path) -> None:
     program("promtool", "prometheus")
     (script,) = scripts("docs/alerts.md")
-    ran = typed(script.replace("run/rules", str(tmp_path)), cwd=ROOT)
+    ran = run_in_shell(script.replace("run/rules", str(tmp_path)), cwd=ROOT)
     assert (ran.status, ran.stderr) == (0, "")
     assert (
         "runbook_url: https://example.com/tsfc/docs/runbooks/TailscaleDown.md"
@@ -205,12 +204,12 @@ def test_the_rules_are_installed_as_shown(tmp_path: Path) -> None:
     sorted(
         {
             command
-            for _, command in shown()
+            for _, command in commands()
             if command.startswith(("make ", "python -m lab measure "))
         }
     ),
 )
-def test_each_command_for_developers_is_there(command: str) -> None:
+def test_each_make_target_and_measurement_on_a_page_exists(command: str) -> None:
     for line in command.splitlines():
         *start, name = line.partition("#")[0].split()
         assert (
@@ -221,15 +220,29 @@ def test_each_command_for_developers_is_there(command: str) -> None:
 
 
 def calls() -> list[str]:
-    """Returns each call of tsfc that is shown, wherever in a script it is, without what surrounds it."""
-    lines = [line.strip() for _, command in shown() for line in filled_in(command).splitlines()]
+    """Each call of tsfc on a page, without the shell syntax around it."""
+    lines = [line.strip() for _, command in commands() for line in fill_in(command).splitlines()]
     return sorted(
         {re.split(r" &$| \||;", line)[0] for line in lines if re.match(r"(?:\S*/)?tsfc ", line)}
     )
 
 
 @pytest.mark.parametrize("call", calls())
-def test_each_command_that_is_shown_is_understood(call: str) -> None:
-    """By the parser; tests/e2e/test_docs.py runs those that have to do with a node."""
+def test_the_parser_accepts_each_command_on_a_page(call: str) -> None:
+    """tests/e2e/test_docs.py runs those that need a node."""
     with suppress(SystemExit) if call.endswith("--help") else nullcontext():
         cli._parse(shlex.split(call)[1:])
+
+
+def test_each_news_fragment_is_one_entry_of_the_changelog() -> None:
+    """A fragment with a wrong type is ignored by towncrier."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "0"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    fragments = [path.read_text().strip() for path in (ROOT / "changelog.d").glob("+*")]
+    entries = re.findall(r"^\* \[[A-Z]+\] (.*)$", ran.stdout, re.MULTILINE)
+    assert sorted(entries) == sorted(fragments)

@@ -365,7 +365,7 @@ class Prometheus(NamedTuple):
 
 @contextmanager
 def prometheus(directory: Path, ports: dict[str, int]) -> Generator[Prometheus]:
-    """Run a Prometheus with the compressed rules that scrapes these ports each second."""
+    """Run a Prometheus with compressed rules that scrapes these ports every second."""
     for name in RULE_FILES:
         (directory / name).write_text(compressed((MIXIN / name).read_text()))
     targets = [

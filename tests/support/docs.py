@@ -1,4 +1,4 @@
-"""README and docs, and the commands that they show."""
+"""The pages of README and docs, and the commands on them."""
 
 from __future__ import annotations
 
@@ -25,34 +25,37 @@ PROGRAMS = (
     "tailscale",
     "tsfc",
 )
-"What a command in a line of text begins with."
+"First words of the commands in running text."
 NAMES = (
     "promtool test rules",
     "systemctl restart",
     "systemctl restart …",
     "tailscale ping",
+    "tsfc capture",
+    "tsfc replay",
+    "tsfc simulate",
     "tsfc stand-in",
     "tsfc units",
 )
-"What of that is the name of a command and not a whole one."
-MEANT = {
+"Names of commands that are not complete commands."
+EXAMPLES = {
     "PEER": "bravo",
     "HOST": "bravo",
     "JOB": "exporter",
     "<job>": "exporter",
     "FILE": "/var/lib/alloy/tailscale-peers.prom",
 }
-"What stands for something of the reader's own, and what it may be."
+"Value for each placeholder."
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def scripts(page: str) -> list[str]:
-    """Returns the blocks of a page that are for a shell."""
+    """Shell scripts of a page."""
     return [text for kind, text in BLOCK.findall(PAGES[page]) if kind == "sh"]
 
 
 def sessions(page: str) -> list[tuple[str, str]]:
-    """Returns the commands of a page that are shown with what they print, and that."""
+    """Commands of a page with the output that the page shows."""
     return [
         (match[1], match[2])
         for kind, text in BLOCK.findall(PAGES[page])
@@ -61,15 +64,15 @@ def sessions(page: str) -> list[tuple[str, str]]:
 
 
 def inline(page: str) -> list[str]:
-    """Returns the commands of a page that are shown in a line of text."""
+    """Commands in the running text of a page."""
     spans = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", BLOCK.sub("", PAGES[page]))
     return [
         span for span in spans if " " in span and span.split()[0] in PROGRAMS and span not in NAMES
     ]
 
 
-def shown() -> list[tuple[str, str]]:
-    """Returns all commands that are shown, each with its page: those of a page in a row, what is in its lines last."""
+def commands() -> list[tuple[str, str]]:
+    """All commands with their pages, page by page; those in running text last."""
     return [
         (page, command)
         for page in PAGES
@@ -77,8 +80,8 @@ def shown() -> list[tuple[str, str]]:
     ]
 
 
-def filled_in(command: str) -> str:
-    """Returns a command with something for all that is the reader's own."""
-    for word, meant in MEANT.items():
-        command = command.replace(word, meant)
+def fill_in(command: str) -> str:
+    """Replace the placeholders of a command."""
+    for placeholder, value in EXAMPLES.items():
+        command = command.replace(placeholder, value)
     return command
