@@ -25,6 +25,7 @@ from tsfc.core.watchdog.events import Observed, Performed
 from tsfc.core.watchdog.metrics import metrics as watchdog_families
 from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.core.watchdog.remedy import Done
+from tsfc.core.watchdog.snapshot import Snapshot, encode
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import step
 
@@ -79,8 +80,8 @@ def keepalive_round() -> str:
     )
 
 
-def watchdog_runs() -> tuple[str, str]:
-    """Return the log and the last metrics of the watchdog over the captured timeline.
+def watchdog_runs() -> tuple[str, str, str]:
+    """Log, last metrics and last snapshot of the watchdog over the captured timeline.
 
     It has 290 seconds, in runs 10 s apart. Threshold and cooldown are short, so
     everything but a failed restart happens.
@@ -88,7 +89,7 @@ def watchdog_runs() -> tuple[str, str]:
     policy = ThresholdPolicy(
         max_relay_seconds=60, cooldown_seconds=120, excluded=frozenset({"delta"})
     )
-    state, lines, text = State(), list[str](), ""
+    state, lines, text, snapshot = State(), list[str](), "", ""
     for line in (FIXTURES / "timeline.ndjson").read_bytes().splitlines():
         observation: dict[str, Any] = msgspec.json.decode(line)
         now = Instant(int(observation["captured_at"]))
@@ -108,7 +109,8 @@ def watchdog_runs() -> tuple[str, str]:
             if isinstance(effect, Apply):
                 state = step(state, Performed(effect.attempt, Done()), now=now, policy=policy).state
         text = render(watchdog_families(state, transition.verdicts, now=now, policy=policy))
-    return "".join(lines), text
+        snapshot = encode(Snapshot(now, policy, state))
+    return "".join(lines), text, snapshot
 
 
 GOLDEN: dict[str, Callable[[], str]] = {
@@ -119,6 +121,7 @@ GOLDEN: dict[str, Callable[[], str]] = {
     "keepalive.prom": keepalive_round,
     "timeline.prom": lambda: watchdog_runs()[1],
     "timeline.log": lambda: watchdog_runs()[0],
+    "watchdog/timeline.json": lambda: watchdog_runs()[2],
 }
 EXPOSITIONS = [name for name in GOLDEN if name.endswith(".prom")]
 
@@ -133,9 +136,8 @@ def test_output_is_the_golden_one_to_the_byte(name: str) -> None:
 
 
 def test_every_golden_file_is_compared() -> None:
-    assert {path.name for suffix in ("*.prom", "*.log") for path in FIXTURES.glob(suffix)} == set(
-        GOLDEN
-    )
+    files = [*FIXTURES.glob("*.prom"), *FIXTURES.glob("*.log"), *FIXTURES.glob("watchdog/*")]
+    assert {str(path.relative_to(FIXTURES)) for path in files} == set(GOLDEN)
 
 
 @pytest.mark.parametrize("name", EXPOSITIONS)
