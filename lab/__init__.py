@@ -1,6 +1,8 @@
-"""A real tailnet on one machine: tailscaled behind NATs, in network namespaces, with a coordination server, a DERP relay and a STUN server.
+"""A real tailnet on one machine: tailscaled behind NATs, in network namespaces.
 
-`builds` makes the programs, `network` the namespaces, `control` and `nodes` run in them, `tailnet` puts them together as a `Lab`.
+An internet namespace has a coordination server, a DERP relay and a STUN server.
+`builds` builds the programs, `network` creates the namespaces, `control` talks to the
+servers, `nodes` runs tailscaled, and `tailnet` combines them in a `Lab`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The lab by hand: `make lab`, `make lab-down`, `make fixtures` and `make measure` are `python -m lab up`, `down`, `fixtures` and `measure`."""
+"""Command line of the lab: `python -m lab COMMAND`, used by the Makefile."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DOWN_SECONDS = 30.0
 
 
 def build() -> int:
-    """Builds all programs that are not built yet."""
+    """Build the programs that are missing."""
     builds.server()
     for version in (builds.NEWEST, builds.OLDEST):
         builds.tailscale(version)
@@ -40,12 +40,12 @@ def build() -> int:
 
 
 def up() -> int:
-    """Brings a lab up that stays when this program ends, and says how to look around in it."""
-    # Here, where it is seen, and not in the process in the background.
+    """Start a lab in the background, and print how to use it."""
+    # Build here, because the output of the background process is not shown.
     builds.server()
     builds.tailscale(builds.NEWEST)
     if _holder() is not None:
-        return _complain("bringing a lab up: there is one already; `make lab-down` ends it")
+        return _complain("starting a lab: a lab is already up; `make lab-down` stops it")
     process = subprocess.Popen(
         [sys.executable, "-m", "lab", "hold"],
         stdin=subprocess.DEVNULL,
@@ -55,75 +55,76 @@ def up() -> int:
     )
     assert process.stdout
     try:
-        said = process.stdout.read()  # until it is up, or has ended
+        guide = process.stdout.read()  # ends when the lab is up or has failed
     except KeyboardInterrupt:
         process.terminate()
         process.wait()
         raise
-    if not said:
+    if not guide:
         return process.wait()
-    print(said, end="")
+    print(guide, end="")
     return 0
 
 
 def hold() -> int:
-    """Is the process in the background: has a lab until it is told to end."""
-    signal.signal(signal.SIGTERM, _end)
-    with _pid_file().open("a+") as held:
-        if not _can_be_locked(held):
-            return _complain("bringing a lab up: another one is coming up")
-        held.truncate(0)
-        held.write(str(os.getpid()))
-        held.flush()
+    """Run a lab until SIGTERM; this is the background process of `up`."""
+    # SystemExit instead of the default action, so that a signal during the start cleans
+    # up.
+    signal.signal(signal.SIGTERM, _exit)
+    # The lock on the PID file, held until this process ends, says that a lab is up.
+    with _pid_file().open("a+") as file:
+        if not _lock(file):
+            return _complain("starting a lab: another one is starting")
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
         with Lab(NODES) as lab:
             print(_guide(lab), flush=True)
-            for stream in (sys.stdout, sys.stderr):  # whoever reads them sees that no more is said
+            # Close the output: `up` reads it to its end.
+            for stream in (sys.stdout, sys.stderr):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-            # Not pause(): a signal that comes just before it would be noted, and wake nobody.
+            # Not pause(): a signal that arrives just before pause() would not wake it.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
             signal.sigwait({signal.SIGTERM})
     return 0
 
 
 def down() -> int:
-    """Ends the lab that `up` has left."""
+    """Stop the lab that `up` started."""
     pid = _holder()
     if pid is None:
-        return _complain("taking the lab down: there is none; `make lab` brings one up")
+        return _complain("stopping the lab: no lab is up; `make lab` starts one")
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + DOWN_SECONDS
     while _holder() is not None:
         if time.monotonic() > deadline:
             return _complain(
-                f"taking the lab down: process {pid} has not ended in {DOWN_SECONDS:g} s; `kill -9 {pid}` ends all that is in it"
+                f"stopping the lab: process {pid} has not ended within {DOWN_SECONDS:g} s; "
+                f"run `kill -9 {pid}`"
             )
         time.sleep(0.05)
     return 0
 
 
 def fixtures() -> int:
-    """Records the fixtures of the unit tests."""
+    """Record the fixtures of the unit tests."""
     record()
     return 0
 
 
 def measure_all(names: list[str]) -> int:
-    """Measures what is named; without names, all there is."""
+    """Run the named measurements, or all of them."""
     unknown = [name for name in names if name not in MEASUREMENTS]
     if unknown:
-        return (
-            _complain(
-                f"measuring {unknown[0]}: there is no such measurement; there are {', '.join(MEASUREMENTS)}"
-            )
-            + 1
-        )
+        choices = ", ".join(MEASUREMENTS)
+        return _complain(f"unknown measurement {unknown[0]}; choose from {choices}", status=2)
     for name in names or MEASUREMENTS:
         measure(name)
     return 0
 
 
 def main(arguments: list[str]) -> int:
-    """Does what the first argument says."""
+    """Run a command of the lab and return the exit status."""
     command: Callable[[], int]
     commands = {"build": build, "up": up, "down": down, "fixtures": fixtures, "hold": hold}
     match arguments:
@@ -132,15 +133,12 @@ def main(arguments: list[str]) -> int:
         case [name] if name in commands:
             command = commands[name]
         case _:
-            return (
-                _complain(
-                    f"usage: python -m lab {'|'.join(name for name in commands if name != 'hold')}|measure [WHAT...]"
-                )
-                + 1
-            )
+            public = "|".join(name for name in commands if name != "hold")
+            return _complain(f"usage: python -m lab {public}|measure [NAME...]", status=2)
     if missing := builds.missing():
-        # Nothing to build is no fault; the tests that want it then say that they were skipped, or fail.
-        return _complain(missing) and int(command is not build)
+        # `build` succeeds: without the requirements, the tests skip or (with CI set)
+        # fail.
+        return _complain(missing, status=0 if command is build else 1)
     try:
         return command()
     except (BuildError, NetworkError, UnmetError, OSError) as error:
@@ -149,12 +147,16 @@ def main(arguments: list[str]) -> int:
         return 130
 
 
-def _end(_number: int, _frame: object) -> None:
+def _exit(_number: int, _frame: object) -> None:
     sys.exit(0)
 
 
 def _guide(lab: Lab) -> str:
-    """Returns how to look around, and writes the programs for that: for each node `tailscale`, `inside` and `router`."""
+    """Write scripts for each node, and return a guide to the lab.
+
+    The scripts are `tailscale`, `inside` and `router` in the directory of the node.
+    """
+    # The nodes, with their addresses.
     outage = lab.directory / "outage.nft"
     outage.write_text(OUTAGE)
     width = max(map(len, lab.nodes))
@@ -164,22 +166,22 @@ def _guide(lab: Lab) -> str:
         _script(node.directory / "inside", node.place.inside.command())
         _script(node.directory / "router", node.place.outside.command())
         address = node.status()["TailscaleIPs"][0]
-        lines.append(
-            f"  {node.name:{width}}  {node.place.nat.value:6}  {address}  {lab.directory}/{node.name}/tailscale status"
-        )
+        command = f"{node.directory}/tailscale status"
+        lines.append(f"  {node.name:{width}}  {node.place.nat.value:6}  {address}  {command}")
+    # Examples, for the first node.
     name = next(iter(lab.nodes))
     here = lab.directory / name
     lines += [
         "",
-        "Look around:",
+        "Examples:",
         f"  {here}/tailscale ping bravo",
         f"  tsfc exporter --socket {here}/tailscaled.sock --metrics-path -",
-        f"  {here}/inside ip address                             # a program in the node's network",
+        f"  {here}/inside ip address                             # run a program in its network",
         f"  tail -f {here}/tailscaled.log",
-        f"  {here}/router nft -f {outage}   # drop all UDP at the node's router",
-        f"  {here}/router nft delete table ip outage             # and let it through again",
+        f"  {here}/router nft -f {outage}   # drop all UDP at its router",
+        f"  {here}/router nft delete table ip outage             # pass UDP again",
         "",
-        "`make lab-down` ends it.",
+        "`make lab-down` stops the lab.",
     ]
     return "\n".join(lines)
 
@@ -194,16 +196,16 @@ def _pid_file() -> Path:
 
 
 def _holder() -> int | None:
-    """Returns the process that has the lab which is up: the one that holds the lock, whatever the file says."""
+    """Return the ID of the process that runs a lab: the one that holds the lock."""
     if not _pid_file().exists():
         return None
-    with _pid_file().open("r+") as held:
-        if _can_be_locked(held):
+    with _pid_file().open("r+") as file:
+        if _lock(file):
             return None
-        return int(held.read() or 0) or None
+        return int(file.read() or 0) or None
 
 
-def _can_be_locked(file: IO[str]) -> bool:
+def _lock(file: IO[str]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -211,9 +213,9 @@ def _can_be_locked(file: IO[str]) -> bool:
     return True
 
 
-def _complain(text: str) -> int:
+def _complain(text: str, *, status: int = 1) -> int:
     print(f"lab: {text}", file=sys.stderr)
-    return 1
+    return status
 
 
 if __name__ == "__main__":

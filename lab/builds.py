@@ -1,4 +1,4 @@
-"""The programs of a lab, built from Go modules: once, into a cache outside of the work tree."""
+"""Build the programs of the lab, once, into a cache outside the checkout."""
 
 from __future__ import annotations
 
@@ -17,125 +17,135 @@ from functools import cache
 from pathlib import Path
 
 NEWEST = "v1.102.3"
-"The newest Tailscale."
+"The newest Tailscale release."
 OLDEST = "v1.78.3"
-"The oldest that tsfc supports: 1.78 is the first with `tailscale metrics print`."
+"The oldest supported release: 1.78 is the first with `tailscale metrics print`."
 LEAST_GO = (1, 26, 6)
-"What Tailscale v1.102.3 wants, by its go.mod."
+"The Go version in go.mod of Tailscale v1.102.3."
 PROGRAMS = ("ip", "nft", "nsenter", "setpriv", "unshare")
 SERVER = Path(__file__).parent / "server"
-"The sources of the coordination server."
+"Source directory of the coordination server."
 
 
 class BuildError(Exception):
-    """A program could not be built; the text says which and why, in one line."""
+    """A build failed. The message is one line: which program, and why."""
 
 
 @cache
 def missing() -> str | None:
-    """Says in one line what a lab takes and this machine has not, if so."""
+    """Return the first requirement of the lab that this machine lacks, in one line."""
     if os.geteuid() != 0:
-        return "a lab takes root, for its network namespaces"
+        return "the lab needs root to create network namespaces"
     for program in PROGRAMS:
         if shutil.which(program) is None:
-            return f"a lab takes {program}; Debian has it in iproute2, nftables or util-linux"
-    wanted = ".".join(map(str, LEAST_GO))
+            return f"the lab needs {program}; install iproute2, nftables and util-linux"
+    least = ".".join(map(str, LEAST_GO))
     if shutil.which("go") is None:
-        return f"a lab takes Go {wanted} or newer, and there is no go on PATH"
-    version = subprocess.run(
+        return f"the lab needs Go {least} or newer; there is no go on PATH"
+    output = subprocess.run(
         ["go", "env", "GOVERSION"], capture_output=True, text=True, check=False, env=_environment()
     ).stdout.strip()
-    found = re.match(r"go(\d+)\.(\d+)(?:\.(\d+))?", version)
-    if found is None or tuple(int(part or 0) for part in found.groups()) < LEAST_GO:
-        return f"a lab takes Go {wanted} or newer, and this one is {version.removeprefix('go') or 'of no known version'}"
+    version = re.match(r"go(\d+)\.(\d+)(?:\.(\d+))?", output)
+    if version is None:
+        return f"the lab needs Go {least} or newer; `go env GOVERSION` printed {output!r}"
+    if tuple(int(part or 0) for part in version.groups()) < LEAST_GO:
+        return f"the lab needs Go {least} or newer; this is Go {output.removeprefix('go')}"
     return None
 
 
 def tailscale(version: str) -> Path:
-    """Returns the directory that has `tailscale` and `tailscaled` of a release, like `v1.102.3`; builds them where it has to.
+    """Return the directory of `tailscale` and `tailscaled`; build them if needed.
+
+    Args:
+        version: the release, such as `v1.102.3`.
 
     Raises:
-        BuildError: they cannot be built.
+        BuildError: the build failed.
     """
-    commands = ("tailscale", "tailscaled")
-    modules = [f"tailscale.com/cmd/{command}@{version}" for command in commands]
-    return _built(
+    programs = ("tailscale", "tailscaled")
+    modules = [f"tailscale.com/cmd/{program}@{version}" for program in programs]
+    return _installed(
         version,
-        f"tailscale and tailscaled {version}",
-        Path("/"),
-        ["go", "install", *modules],
-        commands,
+        title=f"tailscale and tailscaled {version}",
+        source=Path("/"),
+        command=["go", "install", *modules],
+        programs=programs,
     )
 
 
 def server() -> Path:
-    """Returns the coordination server's program; builds it where it has to.
+    """Return the path of the coordination server; build it if needed.
 
     Raises:
-        BuildError: it cannot be built.
+        BuildError: the build failed.
     """
     digest = hashlib.sha256(
         b"".join((SERVER / name).read_bytes() for name in ("main.go", "go.mod", "go.sum"))
     ).hexdigest()
-    return (
-        _built(
-            f"server-{digest[:12]}",
-            "the coordination server",
-            SERVER,
-            ["go", "install", "."],
-            ("server",),
-        )
-        / "server"
+    directory = _installed(
+        f"server-{digest[:12]}",
+        title="the coordination server",
+        source=SERVER,
+        command=["go", "install", "."],
+        programs=("server",),
     )
+    return directory / "server"
 
 
-def _built(
-    name: str, what: str, where: Path, command: list[str], programs: tuple[str, ...]
+def _installed(
+    name: str, *, title: str, source: Path, command: list[str], programs: tuple[str, ...]
 ) -> Path:
-    """Returns a directory of the cache that has these programs: all of them, or there is no such directory."""
-    wanted = cache_directory() / name
-    if not wanted.is_dir():
-        with _lock(), tempfile.TemporaryDirectory(dir=cache_directory()) as scratch:
-            if not wanted.is_dir():
-                print(f"lab: building {what}, once: ", end="", file=sys.stderr, flush=True)
-                began = time.monotonic()
-                built = Path(scratch, "bin")
-                done = subprocess.run(
-                    command,
-                    cwd=where,
-                    env=_environment() | {"GOBIN": str(built)},
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                )
-                if done.returncode != 0 or not all(
-                    (built / program).exists() for program in programs
-                ):
-                    print("failed", file=sys.stderr)
-                    last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[
-                        -1
-                    ]
-                    raise BuildError(f"building {what} with `{' '.join(command)}`: {last}")
-                built.rename(wanted)
-                print(f"{time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    return wanted
+    """Return a directory of the cache; run the command if it does not exist.
+
+    The directory is renamed into place, so it has either all programs or does not
+    exist.
+    """
+    directory = cache_directory() / name
+    if directory.is_dir():
+        return directory
+    with _lock(), tempfile.TemporaryDirectory(dir=cache_directory()) as scratch:
+        # Another process may have built it while this one waited for the lock.
+        if not directory.is_dir():
+            print(f"lab: building {title}, once: ", end="", file=sys.stderr, flush=True)
+            start = time.monotonic()
+            _build(title, source, command, programs, binaries=Path(scratch, "bin"))
+            Path(scratch, "bin").rename(directory)
+            print(f"{time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    return directory
+
+
+def _build(
+    title: str, source: Path, command: list[str], programs: tuple[str, ...], *, binaries: Path
+) -> None:
+    build = subprocess.run(
+        command,
+        cwd=source,
+        env=_environment() | {"GOBIN": str(binaries)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if build.returncode != 0 or not all((binaries / program).exists() for program in programs):
+        print("failed", file=sys.stderr)
+        lines = build.stderr.strip().splitlines() or [f"exit status {build.returncode}"]
+        raise BuildError(f"building {title} with `{' '.join(command)}`: {lines[-1]}")
 
 
 def _environment() -> dict[str, str]:
-    """Returns what Go is run with: no C compiler, so that a program runs on every machine of this kind, and no other Go than the one that is here."""
+    """Environment of Go: the installed toolchain, and no cgo, for static programs."""
     return os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-trimpath", "GOTOOLCHAIN": "local"}
 
 
 def cache_directory() -> Path:
-    """Returns where the programs are, and what is known of a lab that was left up."""
-    place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tsfc-lab")
-    place.mkdir(parents=True, exist_ok=True)
-    return place
+    """Return the directory of the built programs and of the PID file of `make lab`."""
+    directory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tsfc-lab")
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
 
 
 @contextmanager
 def _lock() -> Generator[None]:
-    """Lets one build at a time, of all processes: the others then find what it has built."""
+    """Hold the lock of the cache, so that one process builds at a time."""
     with (cache_directory() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""The coordination server of a lab, seen from a test: what it knows of the nodes, and what it says of them to the others."""
+"""HTTP on Unix sockets: the admin socket of the lab's servers, and the LocalAPI."""
 
 from __future__ import annotations
 
@@ -11,54 +11,64 @@ from typing import Any
 
 TIMEOUT_SECONDS = 30.0
 HOST = "local-tailscaled.sock"
-"The one that a LocalAPI wants; the coordination server takes any."
+"Host header that the LocalAPI requires; the coordination server accepts any."
 
 
 class UnixConnection(HTTPConnection):
-    """HTTP over a unix socket."""
+    """An HTTP connection over a Unix socket."""
 
     def __init__(self, path: Path, host: str, timeout: float) -> None:
         super().__init__(host, timeout=timeout)
         self.path = path
 
     def connect(self) -> None:
-        """Connects to it."""
+        """Connect to the socket."""
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self.path))
 
 
-class AnswerError(Exception):
-    """A server on a unix socket answered otherwise than with 200."""
+class ResponseError(Exception):
+    """A server responded with a status other than 200."""
 
 
-def ask(path: Path, method: str, url: str, *, timeout: float = TIMEOUT_SECONDS) -> bytes:
-    """Returns the answer to one request.
+def request(path: Path, method: str, url: str, *, timeout: float = TIMEOUT_SECONDS) -> bytes:
+    """Send a request to the server on a socket and return the body of the response.
 
     Raises:
-        AnswerError: the server refused.
-        OSError: nobody listens there, or answers in time.
+        ResponseError: the status is not 200.
+        OSError: the server is unavailable, or did not respond in time.
     """
     connection = UnixConnection(path, HOST, timeout)
     try:
         connection.request(method, url)
-        answer = connection.getresponse()
-        body = answer.read()
+        response = connection.getresponse()
+        body = response.read()
     finally:
         connection.close()
-    if answer.status != 200:  # noqa: PLR2004
-        raise AnswerError(
-            f"{method} {url}: {answer.status} {body.decode(errors='replace').strip()}"
+    if response.status != 200:  # noqa: PLR2004
+        raise ResponseError(
+            f"{method} {url}: {response.status} {body.decode(errors='replace').strip()}"
         )
     return body
 
 
-def watch_engine(path: Path, *, timeout: float = TIMEOUT_SECONDS) -> None:
-    """Looks at a node's notifications for a moment, as a desktop client does for long.
+def request_json(
+    path: Path, method: str, url: str, *, timeout: float = TIMEOUT_SECONDS
+) -> dict[str, Any]:
+    """Like `request`; return the JSON object in the response."""
+    document: dict[str, Any] = json.loads(request(path, method, url, timeout=timeout))
+    return document
 
-    Now and then a tailscaled 1.78.3 that starts goes by a state of its engine that is no longer so, until somebody asks for the state anew: it stays
-    `Starting` although it is connected, or takes back its endpoints, so that it is on relay for all (`getStatus` in wgengine/userspace.go reads the
-    clock after the endpoints). The state is asked for two seconds after somebody has begun to look (`pollRequestEngineStatus`, ipn/ipnlocal/local.go).
+
+def refresh_engine_status(path: Path, *, timeout: float = TIMEOUT_SECONDS) -> None:
+    """Make tailscaled read the status of its engine, by a short subscription.
+
+    A starting tailscaled 1.78.3 sometimes acts on an outdated engine status until the
+    next one: it stays `Starting` although it is connected, or withdraws its endpoints
+    and is on relay to every peer (`getStatus` in wgengine/userspace.go reads the clock
+    after the endpoints). A subscription, such as a desktop client's, makes it read the
+    status every two seconds (`pollRequestEngineStatus` in ipn/ipnlocal/local.go).
     """
     connection = UnixConnection(path, HOST, timeout)
     try:
@@ -68,17 +78,11 @@ def watch_engine(path: Path, *, timeout: float = TIMEOUT_SECONDS) -> None:
         connection.close()
 
 
-def read(answer: bytes) -> dict[str, Any]:
-    """Returns the JSON object that an answer is."""
-    found: dict[str, Any] = json.loads(answer)
-    return found
-
-
 def nodes(admin: Path, *, timeout: float = TIMEOUT_SECONDS) -> dict[str, Any]:
-    """Returns what the server knows of each node, by its host name."""
-    return read(ask(admin, "GET", "/nodes", timeout=timeout))
+    """Return the coordination server's record of each node, by host name."""
+    return request_json(admin, "GET", "/nodes", timeout=timeout)
 
 
-def change(admin: Path, name: str, **values: str) -> None:
-    """Lets the server say something else of a node; `server/main.go` has the values."""
-    ask(admin, "POST", f"/nodes/{name}?{urllib.parse.urlencode(values)}")
+def update(admin: Path, name: str, **values: str) -> None:
+    """Change the record of a node; `server/main.go` lists the values."""
+    request(admin, "POST", f"/nodes/{name}?{urllib.parse.urlencode(values)}")

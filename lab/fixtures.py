@@ -1,7 +1,8 @@
-"""Writes the fixtures of the unit tests that a real tailscaled can give: `make fixtures`.
+"""Record fixtures of the unit tests from a real tailscaled: `make fixtures`.
 
-What is the same each time, is so in the files: times begin at the same instant, keys are made of the names, peers are in the order of their names.
-What is measured (bytes, handshakes, the fractions of seconds) is as it was.
+To keep the diffs small, times start at a fixed instant, keys are derived from the
+names, and peers are sorted by name. Measured values stay: bytes, handshakes, fractions
+of seconds.
 """
 
 from __future__ import annotations
@@ -27,31 +28,34 @@ from lab.nodes import peers_in
 FIXTURES = Path(__file__).parents[1] / "tests" / "fixtures"
 ORIGINS = FIXTURES / "lab.md"
 CAPTURED_AT = 1795438430
-"2026-11-23T12:53:50Z, which is when each status was captured, as the files have it; the tests' clock is ten seconds later."
+"Capture time of each status: 2026-11-23T12:53:50Z. The tests use ten seconds later."
 RECORDED_FROM = 1795438491
-"The beginning of the recording."
+"Time of the first observation of the recording."
 INTERVAL_SECONDS, OBSERVATIONS = 10, 30
-ANSWERED_SECONDS = 1
-"After the beginning of a round: the first answers are there, and no hole was punched yet."
+DELAY_SECONDS = 1
+"Seconds from the start of a round to its observation. By then peers have responded."
 CUT_AFTER, BACK_AFTER = 10, 24
-"Of the recording: after which observations UDP is cut at bravo's router, and is back."
+"Numbers of the observations after which bravo's router drops UDP and passes it again."
 TIME = re.compile(r"(?!0001)(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z")
 PEER_API = re.compile(r'(?<="http://)([^"]+):\d+(?=")')
 ONLINE = {"bravo": NAT.EASY, "carol": NAT.PUBLIC, "delta": NAT.NO_UDP, "echo": NAT.HARD}
-"The peers of the recording."
+"Peers of the recording."
 MIXED = """
-the status of alpha (easy NAT), which had pinged bravo (easy, direct), carol (public, tagged, exit node in use, peer relay server), delta (no UDP, DERP)
-and echo (hard, through carol's peer relay), and not foxtrot (idle); golf was stopped, the key of hotel had expired, india was a sharee
+status of alpha (easy NAT) after pings to bravo (easy, direct), carol (public, tagged, the exit
+node in use, a peer relay server), delta (no UDP, DERP) and echo (hard, through carol's peer
+relay), but not to foxtrot (idle); golf is stopped, the key of hotel has expired, india is a sharee
 """
 RECORDING = f"""
-{OBSERVATIONS} statuses of alpha (easy NAT), {INTERVAL_SECONDS} s apart, each a second after the beginning of a round of pings to bravo (easy), carol
-(public), delta (no UDP) and echo (hard); UDP was cut at bravo's router after observation {CUT_AFTER}, and back after observation {BACK_AFTER}
+{OBSERVATIONS} statuses of alpha (easy NAT), {INTERVAL_SECONDS} s apart, each one second after
+the start of a round of pings to bravo (easy), carol (public), delta (no UDP) and echo (hard);
+bravo's router drops UDP after observation {CUT_AFTER}, and passes it again after observation
+{BACK_AFTER}
 """
 PINGED = ("bravo", "carol", "delta", "echo")
 
 
 def mixed_paths() -> Generator[tuple[str, str, str]]:
-    """A tailnet that has a peer of each kind, and what becomes of the node that saw it."""
+    """A node with a peer of each kind, before and after `tailscale down`."""
     with _registered(
         ONLINE | {"foxtrot": NAT.EASY, "golf": NAT.EASY, "hotel": NAT.EASY, "india": NAT.EASY}
     ) as lab:
@@ -79,21 +83,21 @@ def mixed_paths() -> Generator[tuple[str, str, str]]:
         yield (
             "usermetrics.txt",
             alpha.tailscale("metrics", "print"),
-            "`tailscale metrics print` on alpha, a moment later",
+            "output of `tailscale metrics print` on alpha, a moment later",
         )
         alpha.tailscale("down")
         lab.wait_until(lambda: alpha.state() == "Stopped", 30)
-        yield "stopped.json", _status(alpha), "the same after `tailscale down`"
+        yield "stopped.json", _status(alpha), "status of alpha after `tailscale down`"
 
 
 def without_netmap() -> Generator[tuple[str, str, str]]:
-    """A node that is alone, one that has not reached its coordination server yet, and one that was logged out."""
+    """A node that is alone, one that is starting, and one that is logged out."""
     with _registered({}) as lab:
         alpha = lab.node("alpha")
         yield (
             "running-without-peers.json",
             _status(alpha),
-            "the status of alpha, alone in its tailnet",
+            "status of alpha, the only node of its tailnet",
         )
         os.kill(lab.control.pid, signal.SIGSTOP)
         try:
@@ -102,46 +106,49 @@ def without_netmap() -> Generator[tuple[str, str, str]]:
             yield (
                 "before-netmap.json",
                 _status(alpha),
-                "the same after a restart of tailscaled, while the coordination server does not answer",
+                "status of alpha after a restart, while the coordination server does not respond",
             )
         finally:
             os.kill(lab.control.pid, signal.SIGCONT)
         lab.wait_until(lambda: alpha.state() == "Running", 60)
         alpha.tailscale("logout")
         lab.wait_until(lambda: alpha.state() == "NeedsLogin", 30)
-        yield "needs-login.json", _status(alpha), "the same after `tailscale logout`"
+        yield "needs-login.json", _status(alpha), "status of alpha after `tailscale logout`"
 
 
 def oldest() -> Generator[tuple[str, str, str]]:
-    """A tailnet of the oldest release that is supported."""
+    """A tailnet of the oldest supported release."""
     with _registered({"bravo": NAT.EASY, "delta": NAT.NO_UDP}, version=OLDEST) as lab:
         alpha = lab.node("alpha")
         _settle(lab, alpha, direct=("bravo",), relayed=("delta",))
         yield (
             "oldest-release.json",
             _status(alpha),
-            f"the status of alpha with tailscaled {OLDEST}, which had pinged bravo (easy NAT, direct) and delta (no UDP, DERP)",
+            (
+                f"status of alpha with tailscaled {OLDEST}, after pings to bravo (easy NAT, direct)"
+                " and delta (no UDP, DERP)"
+            ),
         )
 
 
 def timeline() -> Generator[tuple[str, str, str]]:
-    """A recording: UDP is cut at bravo's router, and is back."""
+    """A recording in which bravo's router drops UDP and passes it again."""
     with _registered(ONLINE) as lab:
         alpha = lab.node("alpha")
         lines: list[str] = []
-        began = time.time()
+        start = time.time()
         for number in range(OBSERVATIONS):
-            time.sleep(max(0.0, began + number * INTERVAL_SECONDS - time.time()))
+            time.sleep(max(0.0, start + number * INTERVAL_SECONDS - time.time()))
             threads = [threading.Thread(target=alpha.ping_burst, args=(name,)) for name in PINGED]
             for thread in threads:
                 thread.start()
-            time.sleep(ANSWERED_SECONDS)
-            moved = RECORDED_FROM - int(began)
+            time.sleep(DELAY_SECONDS)
+            shift = RECORDED_FROM - int(start)
             observation = {
-                "captured_at": round(time.time() + moved, 3),
+                "captured_at": round(time.time() + shift, 3),
                 "status": _redacted(alpha.status()),
             }
-            lines.append(_moved(json.dumps(observation), moved))
+            lines.append(_shift_times(json.dumps(observation), shift))
             if number + 1 == CUT_AFTER:
                 lab.block_udp("bravo")
             if number + 1 == BACK_AFTER:
@@ -153,7 +160,7 @@ def timeline() -> Generator[tuple[str, str, str]]:
 
 @contextmanager
 def _registered(peers: dict[str, NAT], *, version: str = NEWEST) -> Generator[Lab]:
-    """A lab of alpha and these peers, which have registered in this order, so that their addresses are the same each time."""
+    """A lab of alpha and these peers; one login at a time fixes the addresses."""
     with Lab(version=version) as lab:
         for name, nat in {"alpha": NAT.EASY, **peers}.items():
             lab.add(name, nat).start()
@@ -165,25 +172,23 @@ def _registered(peers: dict[str, NAT], *, version: str = NEWEST) -> Generator[La
 def _settle(
     lab: Lab, node: Node, *, direct: tuple[str, ...], relayed: tuple[str, ...] = ()
 ) -> None:
-    def is_so() -> bool:
+    def is_settled() -> bool:
         for name in direct + relayed:
             node.ping(name)
         return all(node.is_direct(name) for name in direct) and all(
             node.is_relayed(name) for name in relayed
         )
 
-    lab.wait_until(is_so, 60)
+    lab.wait_until(is_settled, 60)
 
 
 def _status(node: Node) -> str:
-    return (
-        _moved(json.dumps(_redacted(node.status()), indent=2), CAPTURED_AT - int(time.time()))
-        + "\n"
-    )
+    text = json.dumps(_redacted(node.status()), indent=2)
+    return _shift_times(text, CAPTURED_AT - int(time.time())) + "\n"
 
 
 def _redacted(status: dict[str, Any]) -> dict[str, Any]:
-    """Returns a status whose keys are made of the names, and whose peers are in the order of theirs."""
+    """Return a status with keys derived from the names, and peers sorted by name."""
     status["Self"]["PublicKey"] = _key(status["Self"])
     peers = sorted(peers_in(status), key=lambda peer: peer["HostName"])
     for peer in peers:
@@ -195,21 +200,21 @@ def _key(node: dict[str, Any]) -> str:
     return "nodekey:" + hashlib.sha256(node["HostName"].encode()).hexdigest()
 
 
-def _moved(text: str, seconds: int) -> str:
-    """Returns a status, as text, with its times moved, and with one port for its peer APIs, which are at random ones."""
+def _shift_times(text: str, seconds: int) -> str:
+    """Shift all times in a status, and replace the random ports of the peer APIs."""
     shift = timedelta(seconds=seconds)
-    moved = TIME.sub(
+    shifted = TIME.sub(
         lambda match: f"{(datetime.fromisoformat(match[1]) + shift).isoformat()}{match[2] or ''}Z",
         text,
     )
-    return PEER_API.sub(r"\1:50000", moved)
+    return PEER_API.sub(r"\1:50000", shifted)
 
 
 def record() -> None:
-    """Writes all of them, and how each came to be."""
+    """Write all fixtures, and a table of their origins."""
     lines = [
-        f"Written by `make fixtures` with tailscaled {NEWEST}, on a tailnet in network namespaces (`lab/`).\n",
-        "| file | what it is |",
+        f"Recorded by `make fixtures` from tailscaled {NEWEST} in the lab (`lab/`).\n",
+        "| file | content |",
         "|---|---|",
     ]
     for scene in (mixed_paths, without_netmap, oldest, timeline):

@@ -1,6 +1,6 @@
-"""Measures what a model of a tailnet needs, on real nodes: `python -m lab measure`, and what of it.
+"""Measure the timing of real nodes: `python -m lab measure [NAME...]`.
 
-The tables say how often it was tried, and the distribution in seconds. `docs/tailscale.md` has such a run.
+Each table has the number of tries and the distribution in seconds.
 """
 
 from __future__ import annotations
@@ -23,41 +23,48 @@ from lab import NAT, Lab, Node
 
 Samples = dict[str, list[float | None]]
 INTERVAL_SECONDS = 10.0
-"Of keepalive."
+"Interval of keepalive."
 POLL_SECONDS = 0.1
 NEVER_SECONDS = 30.0
-"A pair that is not direct after so long never is: that is three more attempts than the slowest takes."
+"A pair that is not direct by then never is: the slowest takes three attempts fewer."
 IDLE_SECONDS = 60.0
 WATCH_SECONDS = 60.0
 ROUNDS = 20
 PAIRS = 3
-"Of nodes in one lab, where each pair is a try of its own."
+"Pairs of nodes in one lab; each is measured separately."
 
 
 def pairs_of_kinds(names: dict[str, NAT]) -> list[tuple[str, str]]:
-    """Returns who pings whom: each two of the nodes once, and of two kinds both directions equally often."""
+    """Return the pairs of source and target: each two nodes once.
+
+    For two kinds of NAT, each kind is the source equally often.
+    """
     pairs = itertools.combinations(sorted(names), 2)
     return [(one, other) if one[-1] == other[-1] else (other, one) for one, other in pairs]
 
 
 def first_ping(samples: Samples) -> None:
-    """First ping to direct for each two kinds of NAT, and from the last ping to not `Active` and to no `CurAddr`; nothing was warm before."""
+    """Measure the time from the first ping to direct, for each two kinds of NAT.
+
+    Then from the last ping to not `Active` and to no `CurAddr`. The nodes have had no
+    traffic before.
+    """
     names = {f"{kind.value}{number}": kind for number in (1, 2) for kind in NAT}
     with Lab(names) as lab, ThreadPoolExecutor(64) as pool:
 
-        def one(pair: tuple[str, str]) -> None:
-            _one_pair(lab.node(pair[0]), pair, names, samples)
+        def measure_pair(pair: tuple[str, str]) -> None:
+            _first_ping(lab.node(pair[0]), pair, names, samples)
 
-        list(pool.map(one, pairs_of_kinds(names)))
+        list(pool.map(measure_pair, pairs_of_kinds(names)))
 
 
-def _one_pair(node: Node, pair: tuple[str, str], names: dict[str, NAT], samples: Samples) -> None:
+def _first_ping(node: Node, pair: tuple[str, str], names: dict[str, NAT], samples: Samples) -> None:
     source, target = pair
-    began = time.monotonic()
+    start = time.monotonic()
     last: list[float] = []
     thread = threading.Thread(target=lambda: last.append(node.ping_burst(target)))
     thread.start()
-    direct = _wait(lambda: node.is_direct(target), NEVER_SECONDS, began)
+    direct = _wait(lambda: node.is_direct(target), NEVER_SECONDS, start)
     thread.join()
     samples[f"first ping to direct, {names[source].value} to {names[target].value}"].append(direct)
     samples["last ping to not `Active`"].append(
@@ -70,23 +77,23 @@ def _one_pair(node: Node, pair: tuple[str, str], names: dict[str, NAT], samples:
 
 
 def more_pings(samples: Samples) -> None:
-    """First ping to direct of two easy nodes, by how many pings there are in the burst."""
+    """Measure the time from the first ping to direct, by length of the burst."""
     for pings in (1, 3, 4, 10):
         with Lab(alpha=NAT.EASY, bravo=NAT.EASY) as lab:
             node = lab.node("alpha")
-            began = time.monotonic()
+            start = time.monotonic()
             thread = threading.Thread(target=node.ping_burst, args=("bravo", pings))
             thread.start()
-            direct = _wait(partial(node.is_direct, "bravo"), NEVER_SECONDS, began)
+            direct = _wait(partial(node.is_direct, "bravo"), NEVER_SECONDS, start)
             samples[f"first ping to direct, two easy, a burst of {pings}"].append(direct)
             thread.join()
 
 
 def cut(samples: Samples) -> None:
-    """UDP cut at the peer's router until relay, and UDP back until direct, under keepalive."""
+    """Measure how soon a path is relay without UDP, and direct with it again."""
     with _kept_alive() as lab, ThreadPoolExecutor() as pool:
 
-        def one(pair: int) -> None:
+        def measure_pair(pair: int) -> None:
             node, peer = lab.node(f"a{pair}"), f"b{pair}"
             for _ in range(ROUNDS // PAIRS + 1):
                 time.sleep(random.uniform(0, INTERVAL_SECONDS))
@@ -100,38 +107,41 @@ def cut(samples: Samples) -> None:
                     _wait(lambda: node.is_direct(peer), IDLE_SECONDS)
                 )
 
-        list(pool.map(one, range(PAIRS)))
+        list(pool.map(measure_pair, range(PAIRS)))
 
 
 def restarted(samples: Samples) -> None:
-    """Restart of tailscaled until `Running` and until direct, under keepalive, and how often and how long the path is relay after that."""
+    """Measure how soon a node is `Running` and direct after a restart, with keepalive.
+
+    Then the number and length of its moments on relay in the next minute.
+    """
     with _kept_alive() as lab, ThreadPoolExecutor() as pool:
 
-        def one(pair: int) -> None:
+        def measure_pair(pair: int) -> None:
             node, peer = lab.node(f"a{pair}"), f"b{pair}"
             for _ in range(ROUNDS // PAIRS + 1):
                 time.sleep(random.uniform(0, INTERVAL_SECONDS))
-                began = time.monotonic()
+                start = time.monotonic()
                 node.restart()
                 samples["stop to `Running`"].append(
-                    _wait(lambda: node.state() == "Running", IDLE_SECONDS, began)
+                    _wait(lambda: node.state() == "Running", IDLE_SECONDS, start)
                 )
                 samples["stop to the peer online"].append(
-                    _wait(lambda: node.peer(peer).get("Online"), IDLE_SECONDS, began)
+                    _wait(lambda: node.peer(peer).get("Online"), IDLE_SECONDS, start)
                 )
                 samples["stop to direct"].append(
-                    _wait(lambda: node.is_direct(peer), IDLE_SECONDS, began)
+                    _wait(lambda: node.is_direct(peer), IDLE_SECONDS, start)
                 )
                 _watch(node, peer, WATCH_SECONDS, "in the minute after a restart", samples)
 
-        list(pool.map(one, range(PAIRS)))
+        list(pool.map(measure_pair, range(PAIRS)))
 
 
 def flickers(samples: Samples) -> None:
-    """How often, and how long, a direct peer shows as not direct for a moment, under keepalive and nothing else."""
+    """Measure the moments on relay of a direct peer without disturbances."""
     with _kept_alive() as lab, ThreadPoolExecutor() as pool:
 
-        def one(pair: int) -> None:
+        def measure_pair(pair: int) -> None:
             _watch(
                 lab.node(f"a{pair}"),
                 f"b{pair}",
@@ -140,22 +150,26 @@ def flickers(samples: Samples) -> None:
                 samples,
             )
 
-        list(pool.map(one, range(PAIRS)))
+        list(pool.map(measure_pair, range(PAIRS)))
 
 
 def cost(samples: Samples) -> None:
-    """CPU time of one round of keepalive with one direct peer, by each way: of tsfc with what it starts, and of tailscaled."""
+    """Measure the CPU time of one round of keepalive with one direct peer, by source.
+
+    The time of tsfc includes the processes that it starts; that of tailscaled is
+    separate.
+    """
     with Lab(alpha=NAT.EASY, bravo=NAT.EASY) as lab:
         node = lab.node("alpha")
         lab.wait_until(lambda: node.ping("bravo").get("Endpoint"), NEVER_SECONDS)
-        ways = {
+        sources = {
             "over the socket": ["localapi"],
             "with the program": ["cli", "--tailscale", str(lab.programs / "tailscale")],
         }
         for _ in range(ROUNDS):
-            for way, flags in ways.items():
-                daemon, began = node.cpu_seconds(), time.monotonic()
-                used = resource.getrusage(resource.RUSAGE_CHILDREN)
+            for source, flags in sources.items():
+                daemon, start = node.cpu_seconds(), time.monotonic()
+                before = resource.getrusage(resource.RUSAGE_CHILDREN)
                 subprocess.run(
                     [
                         sys.executable,
@@ -170,22 +184,24 @@ def cost(samples: Samples) -> None:
                     check=True,
                 )
                 after = resource.getrusage(resource.RUSAGE_CHILDREN)
-                samples[f"CPU milliseconds of a round {way}: tsfc"].append(
-                    1000 * (after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime)
+                samples[f"CPU milliseconds of a round {source}: tsfc"].append(
+                    1000 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
                 )
-                samples[f"CPU milliseconds of a round {way}: tailscaled"].append(
+                samples[f"CPU milliseconds of a round {source}: tailscaled"].append(
                     1000 * (node.cpu_seconds() - daemon)
                 )
-                samples[f"milliseconds of a round {way}"].append(1000 * (time.monotonic() - began))
+                samples[f"milliseconds of a round {source}"].append(
+                    1000 * (time.monotonic() - start)
+                )
 
 
 def _watch(node: Node, peer: str, seconds: float, when: str, samples: Samples) -> None:
-    """Samples a peer that is direct: how many moments each minute has in which it is not, and how long each of them is."""
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        minute_ends = time.monotonic() + 60
+    """Measure the moments on relay of a direct peer: number per minute and length."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        minute_end = time.monotonic() + 60
         moments = 0
-        while (left := minute_ends - time.monotonic()) > 0:
+        while (left := minute_end - time.monotonic()) > 0:
             if _wait(lambda: not node.is_direct(peer), left) is not None:
                 moments += 1
                 samples[f"direct peer, {when}: length of a moment on relay"].append(
@@ -196,16 +212,16 @@ def _watch(node: Node, peer: str, seconds: float, when: str, samples: Samples) -
 
 @contextmanager
 def _kept_alive() -> Generator[Lab]:
-    """A lab of pairs of easy nodes, of which one pings the other as keepalive does, and that are direct."""
+    """Pairs of easy, direct nodes; in each, `aN` pings `bN` as keepalive does."""
     with Lab({f"{side}{pair}": NAT.EASY for pair in range(PAIRS) for side in "ab"}) as lab:
-        over = threading.Event()
+        end = threading.Event()
 
         def keepalive(pair: int) -> None:
-            while not over.is_set():
-                began = time.monotonic()
-                with suppress(OSError, KeyError):  # it is being restarted
+            while not end.is_set():
+                start = time.monotonic()
+                with suppress(OSError, KeyError):  # the node is restarting
                     lab.node(f"a{pair}").ping_burst(f"b{pair}")
-                over.wait(INTERVAL_SECONDS - (time.monotonic() - began))
+                end.wait(INTERVAL_SECONDS - (time.monotonic() - start))
 
         threads = [threading.Thread(target=keepalive, args=(pair,)) for pair in range(PAIRS)]
         for thread in threads:
@@ -217,18 +233,23 @@ def _kept_alive() -> Generator[Lab]:
             )
             yield lab
         finally:
-            over.set()
+            end.set()
             for thread in threads:
                 thread.join()
 
 
-def _wait(is_so: Callable[[], object], seconds: float, began: float | None = None) -> float | None:
-    """Returns how long it took, from `began` or from now; None where it took longer than `seconds`."""
-    began = time.monotonic() if began is None else began
-    while time.monotonic() - began <= seconds:
-        with suppress(OSError, KeyError):  # it is being restarted
-            if is_so():
-                return time.monotonic() - began
+def _wait(
+    predicate: Callable[[], object], seconds: float, start: float | None = None
+) -> float | None:
+    """Wait until a condition holds, and return the seconds from `start` (default: now).
+
+    None if it does not hold within `seconds`.
+    """
+    start = time.monotonic() if start is None else start
+    while time.monotonic() - start <= seconds:
+        with suppress(OSError, KeyError):  # the node is restarting
+            if predicate():
+                return time.monotonic() - start
         time.sleep(POLL_SECONDS)
     return None
 
@@ -241,34 +262,40 @@ MEASUREMENTS: dict[str, tuple[Callable[[Samples], None], int]] = {
     "flickers": (flickers, 1),
     "cost": (cost, 1),
 }
-"Each with how often it is done to have its tries."
+"Functions by name, each with its number of runs."
 
 
 def table(samples: Samples) -> Iterable[str]:
-    """Returns a Markdown table: a row for each thing measured."""
+    """Return the lines of a Markdown table with one row per measurement."""
     yield "| measured | tries | never | least | 5 % | median | 95 % | most |"
     yield "|---|---|---|---|---|---|---|---|"
     for name, values in sorted(samples.items()):
-        taken = sorted(value for value in values if value is not None)
+        seconds = sorted(value for value in values if value is not None)
         figures = ["-"] * 5
-        if taken:
+        if seconds:
             cuts = (
-                statistics.quantiles(taken, n=20, method="inclusive")
-                if len(taken) > 1
-                else taken * 19
+                statistics.quantiles(seconds, n=20, method="inclusive")
+                if len(seconds) > 1
+                else seconds * 19
             )
             figures = [
                 f"{value:.1f}"
-                for value in (taken[0], cuts[0], statistics.median(taken), cuts[-1], taken[-1])
+                for value in (
+                    seconds[0],
+                    cuts[0],
+                    statistics.median(seconds),
+                    cuts[-1],
+                    seconds[-1],
+                )
             ]
-        yield f"| {name} | {len(values)} | {len(values) - len(taken)} | {' | '.join(figures)} |"
+        yield f"| {name} | {len(values)} | {len(values) - len(seconds)} | {' | '.join(figures)} |"
 
 
 def measure(name: str) -> None:
-    """Measures one of `MEASUREMENTS`, and prints its table."""
-    once, times = MEASUREMENTS[name]
+    """Run one of `MEASUREMENTS`, and print its table."""
+    function, runs = MEASUREMENTS[name]
     samples: Samples = defaultdict(list)
-    for number in range(times):
-        print(f"lab: {name}, {number + 1} of {times}", file=sys.stderr, flush=True)
-        once(samples)
+    for number in range(runs):
+        print(f"lab: {name}, {number + 1} of {runs}", file=sys.stderr, flush=True)
+        function(samples)
     print("\n".join(table(samples)), flush=True)

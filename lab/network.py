@@ -1,8 +1,9 @@
-"""The network of a lab: an internet, and behind it a router for each node, each in a network namespace of its own.
+"""The network of the lab: an internet, and a router for each node, in namespaces.
 
-The namespaces have no name. They live as long as this process holds them open, or a process runs in them, and those end with this one: so nothing
-is left of a lab, whatever it ended of. Addresses are of the ranges for documentation (RFC 5737): 192.0.2.0/24 is the internet, 198.51.100.0/24 has
-the local networks.
+The network namespaces have no names. The kernel removes one when this process has
+closed it and no process runs in it. The programs of the lab end with this process, so a
+lab leaves nothing behind, however it ends. Addresses are from the documentation ranges
+(RFC 5737): 192.0.2.0/24 is the internet, 198.51.100.0/24 has the local networks.
 """
 
 from __future__ import annotations
@@ -15,35 +16,38 @@ from dataclasses import dataclass
 from pathlib import Path
 
 INTERNET = "192.0.2.1"
-"Where the coordination server, DERP and STUN are, and what routes to nowhere else."
+"Address of all servers, and the default gateway, which leads nowhere."
 FIRST_HOST, LAST_HOST = 2, 63
-"Numbers of nodes: the internet has an address for each, and the local networks are of four addresses each."
+"Range of node numbers. Each has an internet address and a local network (/30)."
 
 
 class NAT(enum.Enum):
-    """What is between a node and the internet."""
+    """What separates a node from the internet."""
 
     EASY = "easy"
-    "A router that keeps the source port: the same mapping for all destinations (RFC 4787, endpoint-independent), so hole punching works."
+    "A router with endpoint-independent mapping (RFC 4787): hole punching works."
     HARD = "hard"
-    "A router that takes a random source port for each destination (address- and port-dependent mapping), so it does not."
+    "A router with address- and port-dependent mapping: hole punching fails."
     NO_UDP = "noudp"
-    "An easy one that drops all UDP."
+    "An easy router that drops all UDP."
     PUBLIC = "public"
-    "Nothing: an address of the internet."
+    "No router: the node has an internet address."
 
 
 ROUTER = """
 table ip nat {{
-  chain postrouting {{ type nat hook postrouting priority srcnat; oifname "wan" masquerade{ports}; }}
+  chain postrouting {{
+    type nat hook postrouting priority srcnat; oifname "wan" masquerade{ports};
+  }}
 }}
 table ip firewall {{
   chain forward {{ type filter hook forward priority filter; iifname "wan" ct state new drop; }}
   chain input {{ type filter hook input priority filter; iifname "wan" ct state new drop; }}
 }}
 """
-# The input chain is what makes hole punching possible: a peer's packet that comes too early would else become a connection to the router itself,
-# and the node's own to that peer would be given another port.
+# The input chain makes hole punching possible. Without it, a packet from a peer that
+# arrives before the node's own becomes a connection to the router itself, and the
+# node's packet to that peer gets another port.
 
 OUTAGE = """
 table ip outage {
@@ -55,7 +59,7 @@ table ip outage {
 
 
 class NetworkError(Exception):
-    """A network could not be set up; the text is what the program for it said."""
+    """A network command failed. The message has the command and its error output."""
 
 
 @dataclass(frozen=True)
@@ -63,44 +67,44 @@ class Namespace:
     """A network namespace."""
 
     path: Path
-    "What `nsenter --net=` takes, as long as this process runs."
+    "File for `nsenter --net=`, valid while this process runs."
 
     def command(self, *argv: str) -> list[str]:
-        """Returns the command line that runs a program in it."""
+        """Return the command line that runs a program in the namespace."""
         return ["nsenter", f"--net={self.path}", *argv]
 
     def run(self, *argv: str, stdin: str = "") -> str:
-        """Runs a program in it to its end, and returns what it printed.
+        """Run a program in the namespace and return its standard output.
 
         Raises:
-            NetworkError: it failed.
+            NetworkError: the exit status is not 0.
         """
-        done = subprocess.run(
+        run = subprocess.run(
             self.command(*argv), input=stdin, capture_output=True, text=True, check=False
         )
-        if done.returncode != 0:
-            raise NetworkError(f"{' '.join(argv)}: {done.stderr.strip() or done.stdout.strip()}")
-        return done.stdout
+        if run.returncode != 0:
+            raise NetworkError(f"{' '.join(argv)}: {run.stderr.strip() or run.stdout.strip()}")
+        return run.stdout
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a node is."""
+    """The place of a node in the network."""
 
     nat: NAT
     inside: Namespace
-    "The node's own namespace."
+    "Namespace of the node."
     outside: Namespace
-    "Its router's; its own, where there is no router."
+    "Namespace of the router; that of the node if there is no router."
     address: str
-    "Its address on its local network; on the internet, where there is no router."
+    "Local address; the internet address if there is no router."
     public: str
-    "The address that others see."
+    "Address that other nodes see."
 
 
-def internet(open_until: ExitStack) -> Namespace:
-    """Makes an internet without nodes."""
-    namespace = _namespace(open_until)
+def create_internet(stack: ExitStack) -> Namespace:
+    """Create an internet without nodes. It exists until the stack is closed."""
+    namespace = _create_namespace(stack)
     _ip(
         namespace,
         "link set lo up",
@@ -111,14 +115,22 @@ def internet(open_until: ExitStack) -> Namespace:
     return namespace
 
 
-def place(nat: NAT, number: int, beside: Namespace, open_until: ExitStack) -> Place:
-    """Makes the place of one node, on an internet, behind its own router if it has one; `number` is another for each node."""
-    inside = _namespace(open_until)
+def create_place(nat: NAT, number: int, internet: Namespace, stack: ExitStack) -> Place:
+    """Create the place of one node, with its router if there is one.
+
+    Args:
+        nat: the kind of router.
+        number: the number of the node, unique in the lab, `FIRST_HOST` to `LAST_HOST`.
+        internet: the namespace of the internet.
+        stack: the place exists until this stack is closed.
+    """
+    inside = _create_namespace(stack)
     public = f"192.0.2.{number}"
     port = f"port{number}"
+    # Without a router: the node is connected to the bridge of the internet itself.
     if nat is NAT.PUBLIC:
         _ip(
-            beside,
+            internet,
             f"link add {port} type veth peer name eth0 netns {inside.path}",
             f"link set {port} master internet up",
         )
@@ -130,10 +142,12 @@ def place(nat: NAT, number: int, beside: Namespace, open_until: ExitStack) -> Pl
             f"route add default via {INTERNET}",
         )
         return Place(nat, inside, inside, public, public)
-    router = _namespace(open_until)
+    # With a router: its `wan` side is connected to the bridge, its `lan` side to the
+    # node.
+    router = _create_namespace(stack)
     gateway, address = f"198.51.100.{4 * number + 1}", f"198.51.100.{4 * number + 2}"
     _ip(
-        beside,
+        internet,
         f"link add {port} type veth peer name wan netns {router.path}",
         f"link set {port} master internet up",
     )
@@ -153,28 +167,30 @@ def place(nat: NAT, number: int, beside: Namespace, open_until: ExitStack) -> Pl
         "link set eth0 up",
         f"route add default via {gateway}",
     )
+    # The router forwards packets, and translates their addresses.
     router.run("sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
     router.run(
         "nft", "--file", "-", stdin=ROUTER.format(ports=" fully-random" if nat is NAT.HARD else "")
     )
-    made = Place(nat, inside, router, address, public)
+    place = Place(nat, inside, router, address, public)
     if nat is NAT.NO_UDP:
-        block_udp(made)
-    return made
+        block_udp(place)
+    return place
 
 
 def block_udp(place: Place) -> None:
-    """Lets a node's router drop all UDP; where there is none, the node itself does."""
+    """Drop all UDP at the node's router, or at the node if there is no router."""
     place.outside.run("nft", "--file", "-", stdin=OUTAGE)
 
 
 def unblock_udp(place: Place) -> None:
-    """Undoes `block_udp`."""
+    """Undo `block_udp`."""
     place.outside.run("nft", "delete", "table", "ip", "outage")
 
 
-def _namespace(open_until: ExitStack) -> Namespace:
-    """Makes a network namespace, which is there until the stack is closed."""
+def _create_namespace(stack: ExitStack) -> Namespace:
+    # A process in a new namespace lives just long enough for this one to open the
+    # namespace: once `cat` has echoed a line, `unshare` has created it.
     with subprocess.Popen(
         ["unshare", "--net", "cat"],
         stdin=subprocess.PIPE,
@@ -190,7 +206,7 @@ def _namespace(open_until: ExitStack) -> Namespace:
             descriptor = os.open(f"/proc/{process.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         finally:
             process.kill()
-    open_until.callback(os.close, descriptor)
+    stack.callback(os.close, descriptor)
     return Namespace(Path(f"/proc/{os.getpid()}/fd/{descriptor}"))
 
 

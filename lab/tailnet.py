@@ -1,4 +1,4 @@
-"""The lab: an internet with its servers, and nodes by name."""
+"""The lab: the internet, its servers and the nodes."""
 
 from __future__ import annotations
 
@@ -22,32 +22,34 @@ from lab.nodes import UNREACHABLE, Node, peers_in
 POLL_SECONDS = 0.05
 UP_SECONDS = 60.0
 LOG_LINES = 8
-HELP_SECONDS = 1.0
-HELP_TIMEOUT_SECONDS = 5.0
-"More than the two seconds that tailscaled takes to look at its engine for who watches it."
+REFRESH_SECONDS = 1.0
+"Interval between two checks for nodes with an outdated engine status."
+REFRESH_TIMEOUT_SECONDS = 5.0
+"Timeout of a refresh; tailscaled reads its engine status after two seconds."
 
 
 class UnmetError(AssertionError):
-    """A condition was not met in time; the text has what was seen instead."""
+    """A condition was not met in time. The message describes the state of the lab."""
 
 
 class Lab:
-    """A tailnet that is there while the block lasts. All its traffic is in its own network namespaces.
+    """A tailnet that exists within a `with` block, in its own namespaces.
 
     Args:
-        nodes: the kind of NAT by the node's name, for names that are no keywords.
-        version: the release that its nodes run, like `v1.102.3`.
-        more: the kind of NAT by the node's name.
+        nodes: the kind of NAT, by name of the node.
+        version: the Tailscale release of the nodes, such as `v1.102.3`.
+        more: more nodes, as keywords.
 
     Raises:
-        builds.BuildError: its programs cannot be built.
-        network.NetworkError: its network cannot be set up.
+        builds.BuildError: a program cannot be built.
+        network.NetworkError: the network cannot be created.
+        UnmetError: a server or a node did not start in time.
     """
 
     def __init__(
         self, nodes: Mapping[str, NAT] | None = None, *, version: str = builds.NEWEST, **more: NAT
     ) -> None:
-        self._version, self._wanted = version, {**(nodes or {}), **more}
+        self._version, self._nats = version, {**(nodes or {}), **more}
         self.nodes: dict[str, Node] = {}
 
     def __enter__(self) -> Self:
@@ -65,16 +67,17 @@ class Lab:
         self._stack.__exit__(kind, error, trace)
 
     def _open(self, stack: ExitStack) -> None:
+        # The programs, a directory and the internet. The path of the directory is short
+        # because that of a socket is limited to 108 bytes.
         server, self.programs = builds.server(), builds.tailscale(self._version)
-        # Short: a socket's path has 108 bytes at most.
         self.directory = Path(tempfile.mkdtemp(prefix="tsfc-lab-", dir="/tmp"))
         stack.callback(shutil.rmtree, self.directory)
         self._places = stack.enter_context(ExitStack())
-        self.internet = network.internet(self._places)
-        self.admin, self.certificate = (
-            self.directory / "control.sock",
-            self.directory / "certificate.pem",
-        )
+        self.internet = network.create_internet(self._places)
+        # The coordination server, DERP and STUN; setpriv ends them together with this
+        # process.
+        self.admin = self.directory / "control.sock"
+        self.certificate = self.directory / "certificate.pem"
         with (self.directory / "control.log").open("ab") as log:
             command = self.internet.command(
                 str(server),
@@ -91,62 +94,64 @@ class Lab:
                 stderr=log,
                 start_new_session=True,
             )
-        stack.callback(self._end)
-        self.wait_until(self._control_answers, UP_SECONDS)
-        stack.enter_context(self._helping())
-        for name, nat in self._wanted.items():
+        stack.callback(self._kill)
+        self.wait_until(self._is_control_up, UP_SECONDS)
+        # The nodes.
+        stack.enter_context(self._refreshing())
+        for name, nat in self._nats.items():
             self.add(name, nat).start()
-        self.up(*self._wanted)
+        self.up(*self._nats)
 
-    def _end(self) -> None:
-        """Ends all processes: without a word to the others, who end as well."""
+    def _kill(self) -> None:
+        # An orderly shutdown would only cost time: all peers end as well.
         for process in (*(node.process for node in self.nodes.values()), self.control):
             if process is not None:
                 process.kill()
                 process.wait()
 
-    def _control_answers(self) -> bool:
+    def _is_control_up(self) -> bool:
         with suppress(FileNotFoundError, ConnectionRefusedError):
             control.nodes(self.admin)
             return True
         return False
 
     @contextmanager
-    def _helping(self) -> Generator[None]:
-        """Helps nodes on, once a second, while the block lasts."""
-        over = threading.Event()
+    def _refreshing(self) -> Generator[None]:
+        """Refresh outdated engine statuses (`control.refresh_engine_status`)."""
+        end = threading.Event()
 
-        def help_now_and_then() -> None:
-            while not over.wait(HELP_SECONDS):
+        def refresh_all() -> None:
+            while not end.wait(REFRESH_SECONDS):
                 for node in list(self.nodes.values()):
-                    with suppress(OSError, HTTPException, control.AnswerError):
-                        self._help(node)
+                    with suppress(OSError, HTTPException, control.ResponseError):
+                        self._refresh(node)
 
-        thread = threading.Thread(target=help_now_and_then)
+        thread = threading.Thread(target=refresh_all)
         thread.start()
         try:
             yield
         finally:
-            over.set()
+            end.set()
             thread.join()
 
-    def _help(self, node: Node) -> None:
-        """Has a node look at its engine where it seems to have missed what that one does (`control.watch_engine`)."""
-        state = node.state(timeout=HELP_TIMEOUT_SECONDS)
-        # Asked for each node anew: while one was helped, the others have gone on by themselves.
-        known = control.nodes(self.admin, timeout=HELP_TIMEOUT_SECONDS).get(node.name, {})
-        if state == "Starting" or (state == "Running" and not known.get("endpoints")):
-            control.watch_engine(node.socket, timeout=HELP_TIMEOUT_SECONDS)
+    def _refresh(self, node: Node) -> None:
+        """Refresh the engine status of a node that seems stuck or has no endpoints."""
+        state = node.state(timeout=REFRESH_TIMEOUT_SECONDS)
+        # Read per node, not once for all: a refresh takes seconds, in which records
+        # change.
+        record = control.nodes(self.admin, timeout=REFRESH_TIMEOUT_SECONDS).get(node.name, {})
+        if state == "Starting" or (state == "Running" and not record.get("endpoints")):
+            control.refresh_engine_status(node.socket, timeout=REFRESH_TIMEOUT_SECONDS)
 
     def add(self, name: str, nat: NAT) -> Node:
-        """Adds a node, whose tailscaled is not started."""
+        """Add a node. Its tailscaled is not started."""
         number = FIRST_HOST + len(self.nodes)
-        assert number <= LAST_HOST, "there are no more addresses"
+        assert number <= LAST_HOST, "no address left"
         directory = self.directory / name
         directory.mkdir()
         node = Node(
             name,
-            network.place(nat, number, self.internet, self._places),
+            network.create_place(nat, number, self.internet, self._places),
             self.programs,
             directory,
             self.certificate,
@@ -155,7 +160,8 @@ class Lab:
         return node
 
     def up(self, *names: str) -> None:
-        """Logs nodes in, all at once, and waits until all see each other."""
+        """Log nodes in, all at once, and wait until each sees the others."""
+        # Run `tailscale up` on all of them at the same time.
         started: list[tuple[str, subprocess.Popen[str]]] = []
         for name in names:
             node = self.nodes[name]
@@ -167,21 +173,26 @@ class Lab:
                 text=True,
             )
             started.append((name, process))
+        # Each must succeed.
         for name, process in started:
-            said, _ = process.communicate(timeout=UP_SECONDS)
+            output, _ = process.communicate(timeout=UP_SECONDS)
             if process.returncode != 0:
-                raise UnmetError(f"`tailscale up` on {name}: {said.strip()}\n{self.seen()}")
+                raise UnmetError(f"`tailscale up` on {name}: {output.strip()}\n{self.describe()}")
+        # Each must see the others, and the coordination server must have the endpoints
+        # of all.
         self.wait_until(
             lambda: all(self._sees(self.nodes[name], others=len(names) - 1) for name in names),
             UP_SECONDS,
         )
         self.wait_until(
-            lambda: all(node["endpoints"] for name, node in self.known().items() if name in names),
+            lambda: all(
+                node["endpoints"] for name, node in self.control_nodes().items() if name in names
+            ),
             UP_SECONDS,
         )
 
     def _sees(self, node: Node, *, others: int) -> bool:
-        """Reports whether a node is in the tailnet, with so many others online, and each knows a relay."""
+        """Whether a node is online and sees this many online peers with a relay."""
         status = node.status()
         online = [peer for peer in peers_in(status) if peer["Online"] and peer["Relay"]]
         return bool(
@@ -191,71 +202,71 @@ class Lab:
         )
 
     def node(self, name: str) -> Node:
-        """Returns a node by its name."""
+        """Return a node."""
         return self.nodes[name]
 
-    def known(self) -> dict[str, Any]:
-        """Returns what the coordination server knows of each node, by its name."""
+    def control_nodes(self) -> dict[str, Any]:
+        """Return the coordination server's record of each node, by host name."""
         return control.nodes(self.admin)
 
     def set_online(self, name: str, online: bool | None) -> None:  # noqa: FBT001
-        """Lets the coordination server say that a node is connected, or not; None: what is so."""
-        control.change(self.admin, name, online="auto" if online is None else str(online).lower())
+        """Let the server report a node as online or offline; None: as it is."""
+        control.update(self.admin, name, online="auto" if online is None else str(online).lower())
 
     def expire(self, name: str) -> None:
-        """Lets a node's key be one that has expired."""
-        control.change(self.admin, name, expires_in="-1h")
+        """Let the key of a node be expired."""
+        control.update(self.admin, name, expires_in="-1h")
 
     def expire_in(self, name: str, seconds: float) -> None:
-        """Lets a node's key expire at that time from now."""
-        control.change(self.admin, name, expires_in=f"{seconds}s")
+        """Let the key of a node expire in this many seconds."""
+        control.update(self.admin, name, expires_in=f"{seconds}s")
 
     def tag(self, name: str, tags: Sequence[str]) -> None:
-        """Gives a node tags."""
-        control.change(self.admin, name, tags=",".join(tags))
+        """Set the tags of a node."""
+        control.update(self.admin, name, tags=",".join(tags))
 
     def route(self, name: str, routes: Sequence[str]) -> None:
-        """Lets a node serve routes."""
-        control.change(self.admin, name, routes=",".join(routes))
+        """Set the routes that a node may serve."""
+        control.update(self.admin, name, routes=",".join(routes))
 
     def share_to(self, name: str) -> None:
-        """Makes a node one that something is shared to, and that is no peer to be shown."""
-        control.change(self.admin, name, sharee="true")
+        """Make a node a sharee, which `tailscale status` hides."""
+        control.update(self.admin, name, sharee="true")
 
     def block_udp(self, name: str) -> None:
-        """Lets a node's router drop all UDP."""
+        """Drop all UDP at the router of a node."""
         network.block_udp(self.nodes[name].place)
 
     def unblock_udp(self, name: str) -> None:
-        """Undoes `block_udp`."""
+        """Undo `block_udp`."""
         network.unblock_udp(self.nodes[name].place)
 
     def restart(self, name: str, **environment: str) -> None:
-        """Restarts a node's tailscaled, with this environment."""
+        """Restart the tailscaled of a node, with more environment variables."""
         self.nodes[name].restart(**environment)
 
     def wait_until(self, predicate: Callable[[], object], timeout: float) -> float:
-        """Waits until a condition holds, and returns how many seconds that took.
+        """Wait until a condition holds, and return the seconds that it took.
 
         Raises:
-            UnmetError: it did not within `timeout` seconds; says what was seen.
+            UnmetError: it does not hold within `timeout` seconds.
         """
-        began = time.monotonic()
-        while not (last := predicate()):
-            if time.monotonic() - began > timeout:
-                what = (
+        start = time.monotonic()
+        while not (value := predicate()):
+            if time.monotonic() - start > timeout:
+                where = (
                     f"{predicate.__module__}:{predicate.__code__.co_firstlineno}"
                     if hasattr(predicate, "__code__")
                     else repr(predicate)
                 )
                 raise UnmetError(
-                    f"after {timeout:g} s the condition at {what} is {last!r}\n{self.seen()}"
+                    f"after {timeout:g} s the condition at {where} is {value!r}\n{self.describe()}"
                 )
             time.sleep(POLL_SECONDS)
-        return time.monotonic() - began
+        return time.monotonic() - start
 
-    def seen(self) -> str:
-        """Returns what there is to see: each node's status and the end of its log, and what the coordination server knows."""
+    def describe(self) -> str:
+        """Describe the lab: statuses, last lines of the logs, the server's records."""
         lines: list[str] = []
         for node in self.nodes.values():
             state = node.state()
@@ -267,9 +278,9 @@ class Lab:
                     f"   {line}"
                     for line in node.log.read_text(errors="replace").splitlines()[-LOG_LINES:]
                 ]
-        with suppress(OSError, control.AnswerError):
+        with suppress(OSError, control.ResponseError):
             lines += [
                 "== control",
-                *(f"{name}: {json.dumps(known)}" for name, known in self.known().items()),
+                *(f"{name}: {json.dumps(node)}" for name, node in self.control_nodes().items()),
             ]
         return "\n".join(lines)

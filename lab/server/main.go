@@ -1,15 +1,17 @@
-// Command server is the internet of a lab: a coordination server, a DERP relay and a STUN server, in one process and in memory.
+// Command server runs the servers of the lab: a coordination server, a DERP relay and a STUN
+// server, in one process. It keeps its state in memory.
 //
-// The coordination server is Tailscale's own test server (tstest/integration/testcontrol) for all but the map stream, which is ours: like the
-// production server, and unlike that one, it reports a peer as online while its map stream is open. What a test wants otherwise, it says on the
-// admin socket, in HTTP:
+// The coordination server is Tailscale's test server (tstest/integration/testcontrol) with
+// its own map stream. Like the production server, and unlike the test server, it reports a
+// peer as online while the peer's map stream is open. Tests change the record of a node with
+// HTTP requests to the admin socket:
 //
-//	GET  /nodes                                  what the server knows of each node, by host name
-//	POST /nodes/NAME?online=true|false|auto      what it says of a node being connected; auto: what is so
-//	POST /nodes/NAME?expires_in=DURATION         when its key expires; negative: it has
-//	POST /nodes/NAME?tags=tag:a,tag:b            its tags
-//	POST /nodes/NAME?routes=0.0.0.0/0,::/0       the routes that it may serve
-//	POST /nodes/NAME?sharee=true                 that something is shared to it, and that it is no peer to be shown
+//	GET  /nodes                               records of all nodes, by host name
+//	POST /nodes/NAME?online=true|false|auto   reported state; auto: whether a map stream is open
+//	POST /nodes/NAME?expires_in=DURATION      key expiry, relative to now; negative: expired
+//	POST /nodes/NAME?tags=tag:a,tag:b         tags
+//	POST /nodes/NAME?routes=0.0.0.0/0,::/0    routes that the node may serve
+//	POST /nodes/NAME?sharee=true              a sharee, which `tailscale status` hides
 package main
 
 import (
@@ -44,39 +46,40 @@ import (
 )
 
 const (
-	// keepAlive is how often an open map stream is written to; a client gives one up that is silent for two minutes.
+	// keepAlive is the longest silence of a map stream. A client closes it after two minutes.
 	keepAlive = 50 * time.Second
-	// offlineAfter is how long a node may be without a map stream until it is said to be offline: a client opens a new one now and then.
+	// offlineAfter is the time from the end of the last map stream to offline. It is not zero
+	// because a client sometimes replaces its stream.
 	offlineAfter = 2 * time.Second
 )
 
-// node is what is kept of a node beside what the test server keeps.
-type node struct {
+// record has the properties of a node that the test server does not keep.
+type record struct {
 	streams  int       // open map streams
-	lastSeen time.Time // when the last of them ended
-	online   *bool     // what a test has said; nil: what is so
+	lastSeen time.Time // end of the last stream
+	online   *bool     // set by a test; nil: auto
 	expiry   time.Time // zero: never
 	tags     []string
 	routes   []netip.Prefix
 	sharee   bool
 }
 
-func (n *node) isOnline() bool {
-	if n.online != nil {
-		return *n.online
+func (r *record) isOnline() bool {
+	if r.online != nil {
+		return *r.online
 	}
-	return n.streams > 0 || time.Since(n.lastSeen) < offlineAfter
+	return r.streams > 0 || time.Since(r.lastSeen) < offlineAfter
 }
 
 type tailnet struct {
 	server *testcontrol.Server
 
 	mu      sync.Mutex
-	nodes   map[tailcfg.StableNodeID]*node
-	changed chan struct{} // closed, and replaced, at each change
+	records map[tailcfg.StableNodeID]*record
+	changed chan struct{} // closed and replaced at each change
 }
 
-// change makes a change under the lock and tells all map streams.
+// change runs f under the lock and wakes all map streams.
 func (t *tailnet) change(f func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -85,15 +88,15 @@ func (t *tailnet) change(f func()) {
 	t.changed = make(chan struct{})
 }
 
-// kept returns what is kept of a node. The lock must be held.
-func (t *tailnet) kept(id tailcfg.StableNodeID) *node {
-	if t.nodes[id] == nil {
-		t.nodes[id] = &node{}
+// record returns the record of a node. The caller must hold the lock.
+func (t *tailnet) record(id tailcfg.StableNodeID) *record {
+	if t.records[id] == nil {
+		t.records[id] = &record{}
 	}
-	return t.nodes[id]
+	return t.records[id]
 }
 
-// serve answers one map request, for as long as it is a stream.
+// serve handles one map request. If it is a stream, serve returns when the client closes it.
 func (t *tailnet) serve(ctx context.Context, w testcontrol.MapStreamWriter, req *tailcfg.MapRequest) {
 	self := t.server.Node(req.NodeKey)
 	if self == nil {
@@ -104,7 +107,7 @@ func (t *tailnet) serve(ctx context.Context, w testcontrol.MapStreamWriter, req 
 		w.SendMapMessage(&tailcfg.MapResponse{})
 		return
 	}
-	t.change(func() { t.kept(self.StableID).streams++ })
+	t.change(func() { t.record(self.StableID).streams++ })
 	defer t.leave(self.StableID)
 	for {
 		t.mu.Lock()
@@ -128,15 +131,15 @@ func (t *tailnet) serve(ctx context.Context, w testcontrol.MapStreamWriter, req 
 	}
 }
 
-// update takes over what a node says of itself.
+// update stores what a node reports about itself.
 func (t *tailnet) update(self *tailcfg.Node, req *tailcfg.MapRequest) {
 	if req.ReadOnly {
 		return
 	}
 	t.change(func() {
-		self = t.server.Node(req.NodeKey) // again, under the lock: nobody else writes it
+		self = t.server.Node(req.NodeKey) // again: only holders of the lock change it
 		self.DiscoKey, self.Cap = req.DiscoKey, req.Version
-		// The lab has no IPv6 between its nodes.
+		// The network of the lab is IPv4 only.
 		self.Endpoints = nil
 		for _, e := range req.Endpoints {
 			if e.Addr().Is4() {
@@ -153,19 +156,19 @@ func (t *tailnet) update(self *tailcfg.Node, req *tailcfg.MapRequest) {
 	})
 }
 
-// leave notes that a map stream has ended; when the node does not come back, all are told.
+// leave records the end of a map stream. It wakes the other streams when the node is offline.
 func (t *tailnet) leave(id tailcfg.StableNodeID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := t.kept(id)
-	n.streams--
-	n.lastSeen = time.Now()
-	if n.streams == 0 {
+	r := t.record(id)
+	r.streams--
+	r.lastSeen = time.Now()
+	if r.streams == 0 {
 		time.AfterFunc(offlineAfter, func() { t.change(func() {}) })
 	}
 }
 
-// response returns the whole netmap of a node.
+// response returns the complete netmap of a node.
 func (t *tailnet) response(req *tailcfg.MapRequest) *tailcfg.MapResponse {
 	res, err := t.server.MapResponse(req)
 	if err != nil || res == nil {
@@ -188,7 +191,8 @@ func (t *tailnet) response(req *tailcfg.MapRequest) *tailcfg.MapResponse {
 	return res
 }
 
-// newest returns the node of each machine: one that was logged out and in again has a new one here. (The production server knows it again.)
+// newest returns the newest node of each machine. A machine that logs out and in again becomes
+// a new node here; the production server recognizes it.
 func (t *tailnet) newest() map[key.MachinePublic]*tailcfg.Node {
 	newest := map[key.MachinePublic]*tailcfg.Node{}
 	for _, n := range t.server.AllNodes() {
@@ -199,26 +203,27 @@ func (t *tailnet) newest() map[key.MachinePublic]*tailcfg.Node {
 	return newest
 }
 
-// complete puts into a node what is kept of it. The lock must be held.
+// complete copies the record of a node into it. The caller must hold the lock.
 func (t *tailnet) complete(n *tailcfg.Node) {
-	kept := t.kept(n.StableID)
-	online := kept.isOnline()
+	r := t.record(n.StableID)
+	online := r.isOnline()
 	n.Online, n.LastSeen = &online, nil
 	if !online {
-		seen := kept.lastSeen.UTC()
-		n.LastSeen = &seen
+		lastSeen := r.lastSeen.UTC()
+		n.LastSeen = &lastSeen
 	}
-	n.KeyExpiry, n.Tags = kept.expiry, kept.tags
-	n.LegacyDERPString = fmt.Sprintf("%s:%d", tailcfg.DerpMagicIP, n.HomeDERP) // clients before v1.80 read this and not HomeDERP
-	n.AllowedIPs = append(n.Addresses[:len(n.Addresses):len(n.Addresses)], kept.routes...)
-	if kept.sharee {
+	n.KeyExpiry, n.Tags = r.expiry, r.tags
+	// Clients before v1.80 do not read HomeDERP.
+	n.LegacyDERPString = fmt.Sprintf("%s:%d", tailcfg.DerpMagicIP, n.HomeDERP)
+	n.AllowedIPs = append(n.Addresses[:len(n.Addresses):len(n.Addresses)], r.routes...)
+	if r.sharee {
 		hostinfo := n.Hostinfo.AsStruct()
 		hostinfo.ShareeNode = true
 		n.Hostinfo = hostinfo.View()
 	}
 }
 
-// named returns the node of a host name.
+// named returns the node with a host name, or nil.
 func (t *tailnet) named(name string) *tailcfg.Node {
 	for _, n := range t.newest() {
 		if n.Hostinfo.Hostname() == name {
@@ -228,7 +233,7 @@ func (t *tailnet) named(name string) *tailcfg.Node {
 	return nil
 }
 
-// show answers GET /nodes.
+// show handles GET /nodes.
 func (t *tailnet) show(w http.ResponseWriter, r *http.Request) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -240,14 +245,15 @@ func (t *tailnet) show(w http.ResponseWriter, r *http.Request) {
 			region = r.RegionCode
 		}
 		nodes[n.Hostinfo.Hostname()] = map[string]any{
-			"id": n.StableID, "key": n.Key, "dns_name": n.Name, "addresses": n.Addresses, "online": *n.Online, "expiry": n.KeyExpiry,
-			"tags": n.Tags, "os": n.Hostinfo.OS(), "derp": region, "user": t.user(n), "endpoints": n.Endpoints,
+			"id": n.StableID, "key": n.Key, "dns_name": n.Name, "addresses": n.Addresses,
+			"online": *n.Online, "expiry": n.KeyExpiry, "tags": n.Tags, "os": n.Hostinfo.OS(),
+			"derp": region, "user": t.user(n), "endpoints": n.Endpoints,
 		}
 	}
 	json.NewEncoder(w).Encode(nodes)
 }
 
-// user returns the login name of whom a node belongs to.
+// user returns the login name of a node's owner.
 func (t *tailnet) user(n *tailcfg.Node) string {
 	res, err := t.server.MapResponse(&tailcfg.MapRequest{NodeKey: n.Key})
 	if err == nil && res != nil {
@@ -260,69 +266,69 @@ func (t *tailnet) user(n *tailcfg.Node) string {
 	return ""
 }
 
-// set answers POST /nodes/NAME.
-func (t *tailnet) set(w http.ResponseWriter, r *http.Request) {
-	n := t.named(r.PathValue("name"))
+// set handles POST /nodes/NAME.
+func (t *tailnet) set(w http.ResponseWriter, req *http.Request) {
+	n := t.named(req.PathValue("name"))
 	if n == nil {
 		http.Error(w, "no such node", http.StatusNotFound)
 		return
 	}
-	var wrong error
-	note := func(err error) {
+	var invalid error
+	check := func(err error) {
 		if err != nil {
-			wrong = err
+			invalid = err
 		}
 	}
-	r.ParseForm()
+	req.ParseForm()
 	t.change(func() {
-		kept := t.kept(n.StableID)
-		for name, values := range r.Form {
+		r := t.record(n.StableID)
+		for name, values := range req.Form {
 			value := values[0]
 			switch name {
 			case "online":
-				kept.online = nil
+				r.online = nil
 				if value != "auto" {
 					online, err := strconv.ParseBool(value)
-					note(err)
-					kept.online = &online
-					kept.lastSeen = time.Now()
+					check(err)
+					r.online = &online
+					r.lastSeen = time.Now()
 				}
 			case "expires_in":
 				in, err := time.ParseDuration(value)
-				note(err)
-				kept.expiry = time.Now().Add(in).UTC().Truncate(time.Second)
+				check(err)
+				r.expiry = time.Now().Add(in).UTC().Truncate(time.Second)
 			case "tags":
-				kept.tags = strings.Split(value, ",")
+				r.tags = strings.Split(value, ",")
 			case "routes":
-				kept.routes = nil
+				r.routes = nil
 				for _, route := range strings.Split(value, ",") {
 					prefix, err := netip.ParsePrefix(route)
-					note(err)
-					kept.routes = append(kept.routes, prefix)
+					check(err)
+					r.routes = append(r.routes, prefix)
 				}
 			case "sharee":
 				sharee, err := strconv.ParseBool(value)
-				note(err)
-				kept.sharee = sharee
+				check(err)
+				r.sharee = sharee
 			default:
-				note(fmt.Errorf("there is no %q to set", name))
+				check(fmt.Errorf("unknown value %q", name))
 			}
 		}
 	})
-	if wrong != nil {
-		http.Error(w, wrong.Error(), http.StatusBadRequest)
+	if invalid != nil {
+		http.Error(w, invalid.Error(), http.StatusBadRequest)
 	}
 }
 
 func main() {
-	ip := flag.String("ip", "127.0.0.1", "address that the nodes reach this at")
-	certificate := flag.String("certificate", "certificate.pem", "where to write the certificate of the coordination server, which nodes have to trust")
+	ip := flag.String("ip", "127.0.0.1", "address of the servers")
+	certificate := flag.String("certificate", "certificate.pem", "output file for the certificate that nodes must trust")
 	domain := flag.String("domain", "lab.ts.net", "MagicDNS suffix")
 	region := flag.String("region", "fra", "code of the DERP region")
 	admin := flag.String("admin", "admin.sock", "path of the admin socket")
 	flag.Parse()
 
-	t := &tailnet{nodes: map[tailcfg.StableNodeID]*node{}, changed: make(chan struct{})}
+	t := &tailnet{records: map[tailcfg.StableNodeID]*record{}, changed: make(chan struct{})}
 	t.server = &testcontrol.Server{
 		DERPMap:          &tailcfg.DERPMap{Regions: map[int]*tailcfg.DERPRegion{1: startDERP(*ip, *region)}},
 		ExplicitBaseURL:  "https://" + *ip,
@@ -337,10 +343,13 @@ func main() {
 	http.HandleFunc("POST /nodes/{name}", t.set)
 
 	serve(&http.Server{Addr: *ip + ":80", Handler: t.server})
-	// HTTPS as well: a client that has connected a moment ago, and does so again, wants it. HTTP/1 alone: the client upgrades the connection.
-	serve(&http.Server{Addr: *ip + ":443", Handler: t.server, ErrorLog: log.New(os.Stderr, "https: ", 0),
-		TLSConfig: &tls.Config{Certificates: []tls.Certificate{newCertificate(*ip, *certificate)}}, TLSNextProto: noHTTP2})
-	// The last to appear: who can connect to it finds all the others.
+	// A client that reconnects soon after its last connection uses HTTPS.
+	serve(&http.Server{
+		Addr: *ip + ":443", Handler: t.server, ErrorLog: log.New(os.Stderr, "https: ", 0),
+		TLSConfig:    &tls.Config{Certificates: []tls.Certificate{newCertificate(*ip, *certificate)}},
+		TLSNextProto: noHTTP2,
+	})
+	// The admin socket comes last: when it accepts connections, all servers do.
 	socket, err := net.Listen("unix", *admin)
 	if err != nil {
 		log.Fatal(err)
@@ -348,10 +357,12 @@ func main() {
 	log.Fatal(http.Serve(socket, nil))
 }
 
-// noHTTP2 is for what is upgraded to something that is no HTTP: the connection to the coordination server, and that to DERP.
+// noHTTP2 disables HTTP/2. Clients upgrade their connections to the coordination server and to
+// DERP to another protocol, which only HTTP/1 can do.
 var noHTTP2 = map[string]func(*http.Server, *tls.Conn, http.Handler){}
 
-// serve listens before it returns, and serves from then on, over TLS where there is a certificate.
+// serve listens on the address of a server, and serves in the background; over TLS if it is
+// configured.
 func serve(server *http.Server) {
 	listener, err := net.Listen("tcp", server.Addr)
 	if err != nil {
@@ -363,25 +374,30 @@ func serve(server *http.Server) {
 	go func() { log.Fatal(server.Serve(listener)) }()
 }
 
-// newCertificate returns a certificate that is its own authority, for a day, and writes it to a file.
+// newCertificate returns a self-signed certificate, valid for a day, and writes it to a file.
 func newCertificate(ip, path string) tls.Certificate {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		log.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.ParseIP(ip)}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.ParseIP(ip)},
+		IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {
 		log.Fatal(err)
 	}
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644); err != nil {
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	if err := os.WriteFile(path, block, 0o644); err != nil {
 		log.Fatal(err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private}
 }
 
-// startDERP starts a relay and a STUN server beside it, and returns the region that has both.
+// startDERP starts a DERP relay and a STUN server, and returns the region that consists of them.
 func startDERP(ip, code string) *tailcfg.DERPRegion {
 	listener, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
 	if err != nil {

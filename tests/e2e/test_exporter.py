@@ -222,7 +222,7 @@ def test_what_tailscale_ping_says_of_each_peer_that_it_reaches(tailnet: Tailnet,
 
 def test_what_the_coordination_server_says_of_each_peer(tailnet: Tailnet, box: Path) -> None:
     series, seen = in_one_instant(tailnet, box / "peers.prom")
-    known = {name: node for name, node in tailnet.lab.known().items() if name != "alpha"}
+    known = {name: node for name, node in tailnet.lab.control_nodes().items() if name != "alpha"}
     assert set(known) == set(NODES) - {"alpha"}
     assert per_peer(series, "tailscale_peer_online") == {
         name: node["online"] for name, node in known.items()

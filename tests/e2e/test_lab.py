@@ -103,8 +103,8 @@ def test_nothing_of_a_lab_is_seen_on_the_machine(release: str) -> None:
 
 def test_two_labs_do_not_meet() -> None:
     with Lab(alpha=NAT.EASY, bravo=NAT.EASY) as one, Lab(alpha=NAT.EASY, carol=NAT.PUBLIC) as other:
-        assert set(one.known()) == {"alpha", "bravo"}
-        assert set(other.known()) == {"alpha", "carol"}
+        assert set(one.control_nodes()) == {"alpha", "bravo"}
+        assert set(other.control_nodes()) == {"alpha", "carol"}
         assert [peer["HostName"] for peer in one.node("alpha").peers()] == ["bravo"]
         assert [peer["HostName"] for peer in other.node("alpha").peers()] == ["carol"]
         other.wait_until(lambda: other.node("alpha").ping("carol").get("Endpoint"), 30)
@@ -133,7 +133,10 @@ def test_what_the_coordination_server_says_is_what_a_node_sees() -> None:
         lab.wait_until(lambda: alpha.peer("bravo")["Online"], 30)
         lab.node("bravo").stop()
         lab.wait_until(
-            lambda: not alpha.peer("bravo")["Online"] and not lab.known()["bravo"]["online"], 30
+            lambda: (
+                not alpha.peer("bravo")["Online"] and not lab.control_nodes()["bravo"]["online"]
+            ),
+            30,
         )
         lab.node("bravo").start()
         lab.wait_until(lambda: alpha.peer("bravo")["Online"], 30)
@@ -146,10 +149,10 @@ def test_no_lab_without_root_or_go(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         builds.missing.cache_clear()
         if not Path("/usr/bin/go").exists():
-            assert builds.missing() == "a lab takes Go 1.26.6 or newer, and there is no go on PATH"
+            assert builds.missing() == "the lab needs Go 1.26.6 or newer; there is no go on PATH"
         monkeypatch.setattr(os, "geteuid", lambda: 1000)
         builds.missing.cache_clear()
-        assert builds.missing() == "a lab takes root, for its network namespaces"
+        assert builds.missing() == "the lab needs root to create network namespaces"
     finally:
         builds.missing.cache_clear()
 
@@ -220,12 +223,12 @@ def test_a_lab_that_is_left_up_can_be_looked_around_in_and_taken_down(cache: Pat
         subprocess.run([f"{directory}/alpha/router", "nft", *change], check=True)
     again = lab("up", cache=cache)
     assert (again.returncode, again.stdout) == (1, "")
-    assert again.stderr == "lab: bringing a lab up: there is one already; `make lab-down` ends it\n"
+    assert again.stderr == "lab: starting a lab: a lab is already up; `make lab-down` stops it\n"
     assert lab("down", cache=cache).returncode == 0
     assert not Path(directory).exists()
     assert (
         lab("down", cache=cache).stderr
-        == "lab: taking the lab down: there is none; `make lab` brings one up\n"
+        == "lab: stopping the lab: no lab is up; `make lab` starts one\n"
     )
 
 
@@ -233,5 +236,5 @@ def test_a_typo_is_said(cache: Path) -> None:
     wrong = lab("upp", cache=cache)
     assert (wrong.returncode, wrong.stderr) == (
         2,
-        "lab: usage: python -m lab build|up|down|fixtures|measure [WHAT...]\n",
+        "lab: usage: python -m lab build|up|down|fixtures|measure [NAME...]\n",
     )
