@@ -1,6 +1,8 @@
-"""What the jobs and the offline tools cost: CPU time and memory of whole processes, beside a process that only imports the three packages.
+"""Measure CPU time and memory of the jobs and the offline tools: `make bench`.
 
-Machines are shared and noisy, so look at the ratios: each is the median over pairs of runs, one right after the other.
+Each job is compared with a process that only imports the three libraries. Compare the
+ratios, not the seconds, because machines are shared and noisy: each ratio is the median
+over pairs of consecutive runs.
 """
 
 from __future__ import annotations
@@ -18,20 +20,20 @@ from typing import Any
 
 CAPTURE = Path(__file__).parents[1] / "tests/fixtures/mixed-paths.json"
 TSFC = (str(Path(sys.executable).with_name("tsfc")),)
-"As it is installed."
+"Installed program."
 IMPORTS = (sys.executable, "-c", "import msgspec, returns.result, prometheus_client")
 USUAL, FEW, MANY_PEERS = 15, 5, 1_000
 PEERS = (5, 100, 1_000, 10_000)
 AIMS = {("exporter", 5): 1.15, ("exporter", 1_000): 2.0, ("keepalive", 5): 0.9, ("--help", 0): 0.75}
-"The ratios that we mean to keep."
-SILENT_AIM_SECONDS, SILENT_AIM_MIB = 17, 150
+"Limits of the ratio, by job and number of peers."
+UNREACHABLE_AIM_SECONDS, UNREACHABLE_AIM_MIB = 17, 150
 MEMORY_AIM_MIB = 200
-"For every job at 10,000 peers."
+"Memory limit of every job at 10,000 peers."
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one process took."""
+    """Resources that one process used."""
 
     cpu_seconds: float
     wall_seconds: float
@@ -39,26 +41,26 @@ class Cost:
 
 
 def main() -> None:
-    """Prints a row for each job and number of peers."""
+    """Print a table of the jobs by number of peers, then the other measurements."""
     print(f"{'job':16}{'peers':>7}{'CPU s':>9}{'imports':>9}{'ratio':>7}{'aim':>6}{'peak MiB':>10}")
     row("--help", 0, (*TSFC, "--help"), runs=USUAL)
     for peers in PEERS:
         with tempfile.TemporaryDirectory(prefix="tsfc-") as name:
             directory = Path(name)
-            playing = play(directory, peers, is_direct=True)
+            tailscaled = stand_in(directory, peers, is_direct=True)
             try:
                 for job, extra in jobs(directory).items():
                     command = (*TSFC, job, "--socket", f"{directory}/s", *extra)
                     row(job, peers, command, runs=FEW if peers > MANY_PEERS else USUAL)
             finally:
-                playing.terminate()
-                playing.wait()
-    silent(1_000)
+                tailscaled.terminate()
+                tailscaled.wait()
+    unreachable_peers(1_000)
     offline()
 
 
 def jobs(directory: Path) -> dict[str, tuple[str, ...]]:
-    """Returns each job with the options that it is started with; the keepalive writes no metrics, as by default."""
+    """Return the options of each job. Keepalive writes no metrics by default."""
     return {
         "exporter": ("--metrics-path", f"{directory}/peers.prom"),
         "native-metrics": ("--metrics-path", f"{directory}/native.prom"),
@@ -73,55 +75,57 @@ def jobs(directory: Path) -> dict[str, tuple[str, ...]]:
 
 
 def row(job: str, peers: int, command: Sequence[str], *, runs: int) -> None:
-    """Measures a command and prints what it cost."""
+    """Measure a command and print its table row."""
     pairs = [(measure(command), measure(IMPORTS)) for _ in range(runs)]
     cpu = statistics.median(ours.cpu_seconds for ours, _ in pairs)
     imports = statistics.median(theirs.cpu_seconds for _, theirs in pairs)
     ratio = statistics.median(ours.cpu_seconds / theirs.cpu_seconds for ours, theirs in pairs)
     peak = max(ours.peak_mib for ours, _ in pairs)
     aim = AIMS.get((job, peers))
-    print(
-        f"{job:16}{peers or '':>7}{cpu:9.3f}{imports:9.3f}{ratio:7.2f}{'' if aim is None else f'{aim:.2f}':>6}{peak:10.1f}",
-        flush=True,
-    )
+    limit = "" if aim is None else f"{aim:.2f}"
+    columns = f"{job:16}{peers or '':>7}{cpu:9.3f}{imports:9.3f}{ratio:7.2f}{limit:>6}{peak:10.1f}"
+    print(columns, flush=True)
 
 
-def silent(peers: int) -> None:
-    """Prints what a keepalive takes of which no peer answers: three pings of five seconds."""
+def unreachable_peers(peers: int) -> None:
+    """Measure keepalive if no peer responds: three pings that time out after 5 s."""
     with tempfile.TemporaryDirectory(prefix="tsfc-") as name:
         directory = Path(name)
-        playing = play(directory, peers, is_direct=False)
+        tailscaled = stand_in(directory, peers, is_direct=False)
         try:
             cost = measure((*TSFC, "keepalive", "--socket", f"{directory}/s"))
         finally:
-            playing.terminate()
-            playing.wait()
+            tailscaled.terminate()
+            tailscaled.wait()
     print(
-        f"\nkeepalive, {peers} peers of which none answers: {cost.wall_seconds:.2f} s, {cost.cpu_seconds:.2f} s of CPU, {cost.peak_mib:.0f} MiB"
+        f"\nkeepalive, {peers} unreachable peers: {cost.wall_seconds:.2f} s, "
+        f"{cost.cpu_seconds:.2f} s of CPU, {cost.peak_mib:.0f} MiB"
     )
     print(
-        f"aims: {SILENT_AIM_SECONDS} s, {SILENT_AIM_MIB} MiB; the memory of every job at 10,000 peers: {MEMORY_AIM_MIB} MiB"
+        f"aims: {UNREACHABLE_AIM_SECONDS} s, {UNREACHABLE_AIM_MIB} MiB; "
+        f"every job at 10,000 peers: {MEMORY_AIM_MIB} MiB"
     )
 
 
 DECODE = """
 import gc, sys, msgspec
-from tsfc.core.status import Status
-from tsfc.offline.observation import Observation
+from tsfc.core.evaluation.observation import Observation
+from tsfc.core.tailscale.status import Status
 gc.disable()
 line, status = msgspec.json.Decoder(Observation), msgspec.json.Decoder(Status)
 for text in open(sys.argv[1], "rb"): status.decode(line.decode(text).status)
 """
-"What a replay has to do at least."
+"The minimal work of a replay: decode each line of the capture."
 REPLAY_AIM, REPLAY_AIM_MIB, PARALLEL_AIM = 2.0, 100, 1.7
 SIMULATE_AIMS = {("permanent-relay", 30): 10, ("thousand-peers", 1): 60}
-"Seconds of CPU for so many days."
+"Limit of CPU seconds, by scenario and number of days."
 
 
 def offline() -> None:
-    """Prints what replay takes beside only decoding the same lines, what several processors gain, and what simulations take."""
+    """Measure replay (against decoding alone, and in parallel) and simulate."""
     with tempfile.TemporaryDirectory(prefix="tsfc-") as name:
         capture = f"{name}/capture.ndjson"
+        # Replay, compared with decoding alone.
         write_long_capture(Path(capture), observations=10_000, peers=100)
         pairs = [
             (measure((*TSFC, "replay", capture)), measure((sys.executable, "-c", DECODE, capture)))
@@ -131,28 +135,32 @@ def offline() -> None:
         peak = max(ours.peak_mib for ours, _ in pairs)
         cpu = statistics.median(ours.cpu_seconds for ours, _ in pairs)
         print(
-            f"\nreplay of 10,000 observations of 100 peers: {cpu:.1f} s of CPU, {ratio:.2f} times decoding alone (aim {REPLAY_AIM}),",
-            end=" ",
+            f"\nreplay of 10,000 observations of 100 peers: {cpu:.1f} s of CPU, "
+            f"{ratio:.2f} times decoding alone (aim {REPLAY_AIM}), "
+            f"{peak:.0f} MiB (aim {REPLAY_AIM_MIB})"
         )
-        print(f"{peak:.0f} MiB (aim {REPLAY_AIM_MIB})")
+        # Several captures at once, which run in parallel.
         times = [
             (measure((*TSFC, "replay", capture)), measure((*TSFC, "replay", *([capture] * 4))))
             for _ in range(FEW)
         ]
         gain = statistics.median(4 * one.wall_seconds / four.wall_seconds for one, four in times)
         print(
-            f"four such captures on {len(os.sched_getaffinity(0))} processors: {gain:.2f} times as fast as one after the other (aim {PARALLEL_AIM} on two)"
+            f"four such captures on {len(os.sched_getaffinity(0))} processors: "
+            f"{gain:.2f} times as fast as in sequence (aim {PARALLEL_AIM} on two)"
         )
+    # Simulations.
     for (scenario, days), aim in SIMULATE_AIMS.items():
         cost = measure((*TSFC, "simulate", scenario, "--days", str(days)))
         print(
-            f"simulate {scenario} for {days} days: {cost.cpu_seconds:.1f} s of CPU (aim {aim}), {cost.peak_mib:.0f} MiB",
+            f"simulate {scenario} for {days} days: {cost.cpu_seconds:.1f} s of CPU (aim {aim}), "
+            f"{cost.peak_mib:.0f} MiB",
             flush=True,
         )
 
 
 def write_long_capture(path: Path, *, observations: int, peers: int) -> None:
-    """Writes a capture of which in each observation one peer in twenty is on relay."""
+    """Write a capture in which one peer in twenty is on relay."""
     write_capture(path, peers, is_direct=True)
     status = json.loads(path.read_text())["status"]
     for number, peer in enumerate(status["Peer"].values()):
@@ -164,33 +172,37 @@ def write_long_capture(path: Path, *, observations: int, peers: int) -> None:
 
 
 def measure(command: Sequence[str]) -> Cost:
-    """Runs a command to its end, what it prints thrown away."""
+    """Run a command, discard its standard output, and return its cost."""
     before = os.times().elapsed
     actions = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
     pid = os.posix_spawn(command[0], tuple(command), os.environ, file_actions=actions)
-    _, ended, usage = os.wait4(pid, 0)
-    if ended:
-        sys.exit(f"`{' '.join(command)}` ended with {os.waitstatus_to_exitcode(ended)}")
+    _, status, usage = os.wait4(pid, 0)
+    if status:
+        sys.exit(f"`{' '.join(command)}`: exit status {os.waitstatus_to_exitcode(status)}")
     return Cost(
         usage.ru_utime + usage.ru_stime, os.times().elapsed - before, usage.ru_maxrss / 1024
     )
 
 
-def play(directory: Path, peers: int, *, is_direct: bool) -> subprocess.Popen[bytes]:
-    """Starts a stand-in with a status of so many peers: all direct, or all such as nobody can reach."""
+def stand_in(directory: Path, peers: int, *, is_direct: bool) -> subprocess.Popen[bytes]:
+    """Start a stand-in for tailscaled with all peers direct, or unreachable."""
     capture = directory / "capture.ndjson"
     write_capture(capture, peers, is_direct=is_direct)
-    playing = subprocess.Popen(
+    process = subprocess.Popen(
         (*TSFC, "stand-in", "--capture", str(capture), "--socket", f"{directory}/s"),
         stdout=subprocess.PIPE,
     )
-    if playing.stdout is None or not playing.stdout.readline():
-        sys.exit("the stand-in did not start; it has said why")
-    return playing
+    if process.stdout is None or not process.stdout.readline():
+        sys.exit("starting the stand-in: it failed; see its error above")
+    return process
 
 
 def write_capture(path: Path, peers: int, *, is_direct: bool) -> None:
-    """Writes one observation, peer by peer: what this process holds is counted as the memory of the next that it starts."""
+    """Write a capture of one observation.
+
+    The peers are written one by one to keep this process small: a child's peak memory
+    includes that of its parent at the start.
+    """
     document: dict[str, Any] = json.loads(CAPTURE.read_text())
     real = next(iter(document["Peer"].values()))
     document["Self"]["TailscaleIPs"] = ["100.127.255.254"]

@@ -1,4 +1,4 @@
-"""Prints the run-time dependencies at the lowest versions that pyproject.toml allows, as constraints for pip."""
+"""Print pip constraints for the lowest versions that pyproject.toml allows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Reads the dependencies from the one place that has them."""
+    """Print one constraint per runtime dependency."""
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     for dependency in project["dependencies"]:
         print(dependency.replace(">=", "=="))

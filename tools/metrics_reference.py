@@ -1,4 +1,4 @@
-"""Writes the metrics reference, `docs/metrics.md`, from the functions that make the metrics: `make docs`."""
+"""Print the metrics reference, generated from the code: `make docs`."""
 
 from __future__ import annotations
 
@@ -16,31 +16,35 @@ from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.state import State, restart_at
 from tsfc.core.watchdog.track import Reason, Verdict
 
-STATUS = b"""{"Version": "1.0", "BackendState": "Running", "Self": {"KeyExpiry": "2030-01-01T00:00:00Z"},
+STATUS = b"""{"Version": "1.0", "BackendState": "Running",
+"Self": {"KeyExpiry": "2030-01-01T00:00:00Z"},
 "Peer": {"nodekey:1": {"DNSName": "nas.tail1.ts.net.", "LastHandshake": "2029-01-01T00:00:00Z"}}}"""
-"With all that makes a metric."
+"A status with every field that makes a metric."
 VALUES = {
     "state": BACKEND_STATES,
     "path": tuple(Path),
     "result": tuple(PingOutcome),
     "reason": tuple(Reason),
 }
-"What the labels are that have few values."
+"Labels with a fixed set of values."
 HEAD = """# Metrics
 
-Made from the code by `make docs`; do not edit. `peer` is the peer's name, unique on its node: [how it is made](jobs.md#exporter).
+Generated from the code by `make docs`; do not edit.
+`peer` is the name of the peer, unique on its node; see [how it is chosen](jobs.md#exporter).
 
 | label | values |
 |---|---|
 """
 TAIL = """
-`tailscaled_*` beside them is tailscaled's own, passed on unchanged: [Tailscale's documentation](https://tailscale.com/kb/1482/client-metrics) has
-them. When and why metrics are absent is in [jobs.md](jobs.md) and [policy.md](policy.md); the recording rules are in [mixin/rules.yaml](../mixin/rules.yaml).
+The `native-metrics` job also passes on tailscaled's own metrics, `tailscaled_*`, unchanged.
+[Tailscale's documentation](https://tailscale.com/kb/1482/client-metrics) describes them.
+[jobs.md](jobs.md) and [policy.md](policy.md) say when and why metrics are absent.
+The recording rules are in [mixin/rules.yaml](../mixin/rules.yaml).
 """
 
 
 def metrics() -> dict[str, tuple[Family, ...]]:
-    """Returns all metrics of each job, made of a status and a state in which nothing is missing."""
+    """Return all metrics of each job, from a complete status and state."""
     now = Instant(unix=1_900_000_000)
     state = State(attempts=(restart_at(1),), last_success=1)
     return {
@@ -54,20 +58,21 @@ def metrics() -> dict[str, tuple[Family, ...]]:
 
 
 def row(family: Family) -> str:
-    """Returns the line of a metric."""
+    """Return the table row of a metric."""
     labels = ",".join(family.samples[0].labels)
-    return f"| `{family.name}{'{' + labels + '}' if labels else ''}` | {family.kind.value} | {family.help} |\n"
+    name = f"{family.name}{{{labels}}}" if labels else family.name
+    return f"| `{name}` | {family.kind.value} | {family.help} |\n"
 
 
 def reference() -> str:
-    """Returns the page."""
+    """Return the page."""
     text = HEAD + "".join(
         f"| `{label}` | {', '.join(f'`{value}`' for value in values)} |\n"
         for label, values in VALUES.items()
     )
-    for job, made in metrics().items():
+    for job, families in metrics().items():
         text += f"\n## {job}\n\n| metric | type | meaning |\n|---|---|---|\n" + "".join(
-            row(family) for family in (*made, duration(job, 0))
+            row(family) for family in (*families, duration(job, 0))
         )
     return text + TAIL
 

@@ -1,6 +1,7 @@
-"""Runs all four jobs once and shows what they saw: on this machine's tailscaled where it answers, else on a recorded one.
+"""Run all four jobs once and summarize their metrics: `make run`.
 
-Nothing outside `run/` is written, and the watchdog restarts nothing.
+The jobs use this machine's tailscaled, or a stand-in with a recorded status if it is
+unavailable. They write to `run/` only, and the watchdog makes a dry run.
 """
 
 from __future__ import annotations
@@ -33,60 +34,57 @@ EXTRA = {"watchdog": ("--state-dir", str(RUN / "watchdog-state"), "--dry-run")}
 
 
 def main() -> int:
-    """Runs the jobs one after the other, and ends with a table."""
+    """Run the jobs, print the summary, and return the exit status."""
     RUN.mkdir(exist_ok=True)
     if is_reachable(defaults.SOCKET):
-        print(f"asking this machine's tailscaled, {defaults.SOCKET}")
+        print(f"using this machine's tailscaled at {defaults.SOCKET}")
         failed = run_jobs(defaults.SOCKET)
     else:
         print(
-            f"no tailscaled answers at {defaults.SOCKET}: a stand-in plays a recorded one, {CAPTURE.relative_to(ROOT)}"
+            f"no tailscaled at {defaults.SOCKET}: using a stand-in with {CAPTURE.relative_to(ROOT)}"
         )
         with stand_in() as socket:
             failed = run_jobs(socket)
-    show()
+    print_summary()
     return failed
 
 
 @contextmanager
 def stand_in() -> Generator[str, None, None]:
-    """Starts a stand-in and gives its socket, which has a directory of its own: the path of a checkout can be too long for one."""
+    """Run a stand-in for tailscaled, and yield the path of its socket.
+
+    The socket is in a temporary directory, because the path of a checkout can be too
+    long.
+    """
     with tempfile.TemporaryDirectory(prefix="tsfc-") as directory:
         socket = f"{directory}/tailscaled.sock"
-        playing = subprocess.Popen(
+        process = subprocess.Popen(
             (*TSFC, "stand-in", "--capture", str(CAPTURE), "--socket", socket),
             stdout=subprocess.PIPE,
         )
         try:
-            if playing.stdout is None or not playing.stdout.readline():
-                sys.exit("the stand-in did not start; it has said why")
+            if process.stdout is None or not process.stdout.readline():
+                sys.exit("starting the stand-in: it failed; see its error above")
             yield socket
         finally:
-            playing.terminate()
-            playing.wait()
+            process.terminate()
+            process.wait()
 
 
 def run_jobs(socket: str) -> int:
-    """Runs each job as a process; 1 if one of them failed."""
+    """Run each job as a process; return 1 if one of them failed, else 0."""
     failed = 0
     for job, path in FILES.items():
-        command = (
-            "tsfc",
-            job,
-            "--socket",
-            socket,
-            "--metrics-path",
-            str(path.relative_to(ROOT)),
-            *EXTRA.get(job, ()),
-        )
-        print(f"$ {' '.join(command)}".replace(f"{ROOT}/", ""), flush=True)
-        failed |= subprocess.run((*TSFC, *command[1:]), cwd=ROOT, check=False).returncode
+        metrics = ("--metrics-path", str(path.relative_to(ROOT)))
+        arguments = (job, "--socket", socket, *metrics, *EXTRA.get(job, ()))
+        print(f"$ tsfc {' '.join(arguments)}".replace(f"{ROOT}/", ""), flush=True)
+        failed |= subprocess.run((*TSFC, *arguments), cwd=ROOT, check=False).returncode
     return int(failed != 0)
 
 
-def show() -> None:
-    """Prints what each job's file says."""
-    rows = [("job", "saw", "file")]
+def print_summary() -> None:
+    """Print a summary of the metrics of each job."""
+    rows = [("job", "summary", "file")]
     for job, path in FILES.items():
         samples = (
             [
@@ -97,7 +95,7 @@ def show() -> None:
             if path.exists()
             else []
         )
-        rows.append((job, SAW[job](samples), str(path.relative_to(ROOT))))
+        rows.append((job, SUMMARY[job](samples), str(path.relative_to(ROOT))))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     print()
     for row in rows:
@@ -106,50 +104,54 @@ def show() -> None:
         )
 
 
-def saw_exporter(samples: list[Sample]) -> str:
-    """Says which paths the peers are on."""
+def summarize_exporter(samples: list[Sample]) -> str:
+    """Number of peers, by path."""
     if value(samples, "tailscale_up") != 1:
         return "tailscaled is not up"
-    return f"{count(samples, 'tailscale_peer_online')} peers: {by_label(samples, 'tailscale_peer_path', 'path')}"
+    paths = by_label(samples, "tailscale_peer_path", "path")
+    return f"{count(samples, 'tailscale_peer_online')} peers: {paths}"
 
 
-def saw_native_metrics(samples: list[Sample]) -> str:
-    """Says how many samples tailscaled gave."""
+def summarize_native_metrics(samples: list[Sample]) -> str:
+    """Number of samples from tailscaled."""
     if value(samples, "tailscale_native_metrics_up") != 1:
-        return "tailscaled gave no metrics"
-    return f"{sum(sample.name.startswith('tailscaled_') for sample in samples)} samples of tailscaled's own"
+        return "no metrics from tailscaled"
+    native = sum(sample.name.startswith("tailscaled_") for sample in samples)
+    return f"{native} samples from tailscaled"
 
 
-def saw_keepalive(samples: list[Sample]) -> str:
-    """Says what came of the pings."""
-    return f"answers: {by_label(samples, 'tailscale_keepalive_peers', 'result') or 'none, there was nobody to ping'}"
+def summarize_keepalive(samples: list[Sample]) -> str:
+    """Number of peers, by result of the pings."""
+    results = by_label(samples, "tailscale_keepalive_peers", "result")
+    return f"pinged: {results or 'no reachable peer'}"
 
 
-def saw_watchdog(samples: list[Sample]) -> str:
-    """Says what the watchdog thinks of the peers."""
-    return f"verdicts: {by_label(samples, 'tailscale_watchdog_peers', 'reason') or 'none, tailscaled is not up'} (dry run)"
+def summarize_watchdog(samples: list[Sample]) -> str:
+    """Number of peers, by reason of the verdict."""
+    reasons = by_label(samples, "tailscale_watchdog_peers", "reason")
+    return f"verdicts: {reasons or 'none, tailscaled is not up'} (dry run)"
 
 
-SAW = {
-    "exporter": saw_exporter,
-    "native-metrics": saw_native_metrics,
-    "keepalive": saw_keepalive,
-    "watchdog": saw_watchdog,
+SUMMARY = {
+    "exporter": summarize_exporter,
+    "native-metrics": summarize_native_metrics,
+    "keepalive": summarize_keepalive,
+    "watchdog": summarize_watchdog,
 }
 
 
 def value(samples: list[Sample], name: str) -> float | None:
-    """Returns the value of a metric without labels."""
+    """Return the value of a metric without labels."""
     return next((sample.value for sample in samples if sample.name == name), None)
 
 
 def count(samples: list[Sample], name: str) -> int:
-    """Returns the number of a metric's series."""
+    """Return the number of series of a metric."""
     return sum(sample.name == name for sample in samples)
 
 
 def by_label(samples: list[Sample], name: str, label: str) -> str:
-    """Returns a metric's values summed by a label, as in `2 direct, 1 derp`; zeros are left out."""
+    """Return the nonzero sums of a metric by a label, as in `2 direct, 1 derp`."""
     sums: dict[str, float] = {}
     for sample in samples:
         if sample.name == name:
