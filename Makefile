@@ -1,4 +1,4 @@
-# Each target sets up what it needs. `make help` lists them.
+# Targets install what they need into .venv. `make help` lists them.
 PYTHON ?= python3
 LOWEST_PYTHON ?= $(PYTHON)
 PYTEST_FLAGS ?= -n auto
@@ -9,7 +9,7 @@ LOWEST := .venv-lowest/bin
 .DEFAULT_GOAL := help
 
 .PHONY: help
-help: ## list the targets
+help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 .venv/runtime: pyproject.toml
@@ -29,95 +29,100 @@ help: ## list the targets
 	@touch $@
 
 .PHONY: run
-run: .venv/runtime ## run all four jobs once, on this machine's tailscaled or on a recorded one
+run: .venv/runtime ## run all four jobs once; uses a recorded status if tailscaled is unavailable
 	@$(BIN)/python tools/run_once.py
 
 .PHONY: test
-test: .venv/dev ## all tests but those of `make e2e`
+test: .venv/dev ## run all tests except those of `make e2e`
 	$(BIN)/python -bb -m pytest $(PYTEST_FLAGS) --ignore=tests/e2e
-	@echo "tests/e2e are run by \`make e2e\`: they take root, Go and four minutes."
+	@echo "\`make e2e\` runs tests/e2e; it needs root and Go, and takes four minutes."
+
+.PHONY: quick
+quick: .venv/dev ## run the fast tests of core and view, in under 30 seconds
+	$(BIN)/python -bb -m pytest $(PYTEST_FLAGS) -m "not slow" tests/core tests/view tests/test_mirror.py
 
 .PHONY: test-lowest
-test-lowest: .venv-lowest/test ## the tests of the program, on the lowest versions that are supported
+test-lowest: .venv-lowest/test ## run the tests of the program with the lowest supported versions
 	$(LOWEST)/python -bb -m pytest $(PYTEST_FLAGS) tests/core tests/shell tests/offline tests/units
 
 .PHONY: test-nix
-test-nix: .venv/dev ## the NixOS modules and the flake, evaluated; needs Debian's nix-bin
+test-nix: .venv/dev ## test the NixOS modules and the flake; needs nix-bin
 	$(BIN)/python -bb -m pytest $(PYTEST_FLAGS) tests/nix
 
 .PHONY: test-systemd
-test-systemd: .venv/dev ## the units under a systemd of their own; needs root, systemd, dbus and Debian's Python
+test-systemd: .venv/dev ## test the units under their own systemd; needs root, systemd, dbus and Debian's Python
 	$(BIN)/python -bb -m pytest $(PYTEST_FLAGS) tests/systemd
 
-# Most of what these do is to wait, each on a tailnet of its own: hence more of them at once than there are processors.
+# These tests mostly wait, each on its own tailnet, so more of them run at once than there are
+# processors.
 .PHONY: e2e
-e2e: .venv/dev ## tests on a real tailnet; need root, Go, iproute2 and nftables, and what test-systemd does
+e2e: .venv/dev ## test on a real tailnet; needs root, Go, iproute2, nftables and what test-systemd needs
 	@$(BIN)/python -m lab build
 	$(BIN)/python -bb -m pytest -n 8 tests/e2e
 
 .PHONY: lab
-lab: .venv/dev ## bring such a tailnet up, to look around in
+lab: .venv/dev ## start a tailnet in the background, and print how to use it
 	@$(BIN)/python -m lab up
 
 .PHONY: lab-down
-lab-down: .venv/dev ## and take it down
+lab-down: .venv/dev ## stop the tailnet of `make lab`
 	@$(BIN)/python -m lab down
 
 .PHONY: cover
-cover: .venv/dev ## branch coverage of the core; less than 100 % fails
+cover: .venv/dev ## measure branch coverage of the core; fails below 100 %
 	$(BIN)/coverage run -m pytest -q tests/core tests/offline/test_replay.py tests/offline/test_simulate.py
 	$(BIN)/coverage report
 
 .PHONY: lint
-lint: .venv/dev ## ruff and import-linter
+lint: .venv/dev ## run ruff and import-linter
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/lint-imports
 
 .PHONY: types
-types: .venv/dev ## pyright and mypy, both strict
+types: .venv/dev ## run pyright and mypy, both strict
 	$(BIN)/pyright
 	$(BIN)/mypy
 
 .PHONY: fmt
-fmt: .venv/dev ## format, and mend what can be mended
+fmt: .venv/dev ## format the code, and apply automatic fixes
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
 .PHONY: golden
-golden: .venv/dev ## write the expected outputs in tests/fixtures anew; read the diff
+golden: .venv/dev ## regenerate the expected outputs in tests/fixtures; review the diff
 	TSFC_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/core/test_golden.py
 
 .PHONY: dashboard
-dashboard: .venv/dev ## write mixin/dashboard.json anew
+dashboard: .venv/dev ## regenerate mixin/dashboard.json
 	$(BIN)/python mixin/dashboard.py > mixin/dashboard.json.new
 	@mv mixin/dashboard.json.new mixin/dashboard.json
 
 .PHONY: docs
-docs: .venv/dev ## write docs/metrics.md anew
+docs: .venv/dev ## regenerate docs/metrics.md
 	$(BIN)/python tools/metrics_reference.py > docs/metrics.md.new
 	@mv docs/metrics.md.new docs/metrics.md
 
 .PHONY: fixtures
-fixtures: .venv/dev ## record the statuses in tests/fixtures anew on a real tailnet; then `make golden`
+fixtures: .venv/dev ## record the statuses in tests/fixtures on a real tailnet; then run `make golden`
 	@$(BIN)/python -m lab fixtures
 
 .PHONY: measure
-measure: .venv/dev ## measure on a real tailnet what docs/tailscale.md has; an hour
+measure: .venv/dev ## repeat the measurements in docs/tailscale.md on a real tailnet; takes an hour
 	@$(BIN)/python -m lab measure
 
 .PHONY: mutants
-mutants: .venv/dev ## mutation testing of core/watchdog and core/paths; each survivor has its reason in tests/mutants.toml
+mutants: .venv/dev ## run mutation tests of the decision; tests/mutants.toml explains the survivors
 	$(BIN)/python tools/mutants.py
 
 .PHONY: bench
-bench: .venv/dev ## what each job costs, as ratios within one run
+bench: .venv/dev ## measure the cost of each job, as ratios within one run
 	$(BIN)/python tools/bench.py
 
 .PHONY: sandbox-costs
-sandbox-costs: .venv/dev ## what each directive of a sandbox costs a start; needs what test-systemd does
+sandbox-costs: .venv/dev ## measure the cost of each sandbox directive; needs what test-systemd needs
 	PYTHONPATH=tests $(BIN)/python tools/sandbox_costs.py
 
 .PHONY: clean
-clean: ## remove all that the other targets made
+clean: ## remove everything that the other targets created
 	rm -rf .venv .venv-lowest run mutants .coverage .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

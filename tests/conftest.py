@@ -1,4 +1,4 @@
-"""What all tests have: Hypothesis the same in every run, and a directory with a short path."""
+"""Fixtures of all tests, and the settings of Hypothesis, which make runs reproducible."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ settings.load_profile("tsfc")
 
 @pytest.fixture
 def box() -> Iterator[Path]:
-    """A directory of the test's own, with a path short enough for a socket in it."""
+    """A temporary directory whose path is short enough for a Unix socket."""
     with short_directory() as directory:
         yield directory
 
 
 @pytest.fixture
 def programs(box: Path) -> Path:
-    """The PATH of the processes under test, where the test puts programs."""
+    """The directory on PATH of the processes under test; tests add programs to it."""
     directory = box / "bin"
     directory.mkdir()
     return directory
@@ -37,6 +37,6 @@ def programs(box: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def forks() -> Iterator[Forked]:
-    """Runs that need no start of their own."""
+    """Run tsfc in forked processes, which start faster than new ones."""
     with forked() as forks:
         yield forks

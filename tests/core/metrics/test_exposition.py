@@ -323,6 +323,7 @@ def mutated(draw: st.DrawFn) -> str:
     return text
 
 
+@pytest.mark.slow
 @given(mutated() | st.text())
 @settings(max_examples=300)
 def test_the_linter_never_raises(text: str) -> None:
@@ -345,6 +346,7 @@ def test_the_linter_never_raises(text: str) -> None:
     assert {name for name, _ in series} <= set(result.unwrap())
 
 
+@pytest.mark.slow
 @given(mutated().filter(lambda text: not isinstance(check(text), Failure)))
 @settings(max_examples=80, suppress_health_check=[HealthCheck.filter_too_much])
 def test_promtool_accepts_every_exposition_that_the_linter_accepts(

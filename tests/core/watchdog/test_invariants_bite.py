@@ -403,6 +403,7 @@ BROKEN: dict[str, tuple[Step, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("broken", "promise"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_promise_is_found(broken: Step, promise: str) -> None:
     """The machine that runs this `step` fails, and for this reason."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -9,6 +10,7 @@ from .machine import Tailnet
 from .worlds import ROWS
 
 
+@pytest.mark.slow
 def test_promises_are_kept_and_every_row_of_the_table_is_reached() -> None:
     """No invariant breaks in any of the generated lives, and these lives lead through every row of the table."""
     reached: set[str] = set()

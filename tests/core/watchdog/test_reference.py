@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -151,6 +152,7 @@ POLICIES = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(history=HISTORIES, kinds=st.fixed_dictionaries(dict.fromkeys(NAMES, LIVES)), policy=POLICIES)
 def test_step_agrees_with_the_reference(
