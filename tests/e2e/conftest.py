@@ -1,4 +1,4 @@
-"""What all these tests have: a machine that can have a lab, and for each lab that several tests share one worker."""
+"""Requirements of the lab, the releases under test, and the scheduling of the tests."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from lab import NEWEST, OLDEST, builds
 from support.required import require
 
 LONGEST = "test_idle_nodes_become_direct"
-"Its tests take three minutes each: what begins last, ends last."
+"Prefix of the slowest tests, three minutes each. They start first."
 SHARING = ("test_exporter", "test_states")
-"The modules that have one lab for each release."
+"Modules whose tests share one lab per release."
 RELEASES = [pytest.param(NEWEST, id="newest"), pytest.param(OLDEST, id="oldest")]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _can_have_a_lab() -> None:
+def _require_lab() -> None:
     require(builds.missing())
 
 
 @pytest.fixture(scope="module", params=RELEASES)
 def release(request: pytest.FixtureRequest) -> str:
-    """A release of Tailscale: all is tried with the newest and with the oldest that is supported."""
+    """A release of Tailscale: the newest, and the oldest that tsfc supports."""
     return str(request.param)
 
 
 class LabScheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives all tests that share a lab to one worker, and any other test to whoever is free.
+    """Run the tests that share a lab on one worker, and others on any free worker.
 
-    Not xdist's own groups (`--dist loadgroup`): pytest-xdist 3.8.0 cannot mark them in pytest 9.2.0.
+    `--dist loadgroup` does not work: pytest-xdist 3.8.0 cannot mark groups in pytest
+    9.2.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -41,10 +42,10 @@ class LabScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LabScheduling:
-    """Is pytest-xdist's hook."""
+    """Use `LabScheduling` (a hook of pytest-xdist)."""
     return LabScheduling(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Is pytest's hook: the longest first."""
+    """Sort the slowest tests first (a hook of pytest)."""
     items.sort(key=lambda item: LONGEST not in item.name)

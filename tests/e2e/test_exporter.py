@@ -1,4 +1,4 @@
-"""Every metric of every peer, against what `tailscale status`, `tailscale ping` and the coordination server say of it."""
+"""The exporter compared with `tailscale status`, `tailscale ping` and the server."""
 
 from __future__ import annotations
 
@@ -25,34 +25,35 @@ NODES = {
     "relayed": NAT.NO_UDP,
     "idle": NAT.EASY,
     "stopped": NAT.EASY,
-    "unknown": NAT.EASY,
+    "unrecords": NAT.EASY,
     "expired": NAT.EASY,
     "hard": NAT.HARD,
     "sharee": NAT.EASY,
 }
-"By what becomes of them, as alpha sees it; the exit node is a peer relay, too, for whom it can serve."
-PINGED = ("direct", "exit", "relayed", "unknown", "hard")
-ANSWER = re.compile(r"^pong from \S+ \([\d.]+\) via (?P<via>\S+?)(?:\(.*\))? in ", re.MULTILINE)
+"Named by their state as alpha sees it. The exit node is also a peer relay server."
+PINGED = ("direct", "exit", "relayed", "unrecords", "hard")
+PONG = re.compile(r"^pong from \S+ \([\d.]+\) via (?P<via>\S+?)(?:\(.*\))? in ", re.MULTILINE)
 VIA = {"DERP": "derp", "peer-relay": "peer_relay"}
 PATHS = ("direct", "peer_relay", "derp", "idle", "offline")
 
 
 @dataclass(frozen=True)
 class Tailnet:
-    """A lab whose nodes have become what they are called."""
+    """A lab whose nodes are in the states that their names say."""
 
     lab: Lab
     alpha: Node
     path_to_hard: str
-    "Peer relays came with v1.86."
-    began: float
-    "When the first packet was sent, in Unix time."
+    "`peer_relay`, or `derp` before v1.86, the first release with peer relays."
+    start: float
+    "Unix time before the first packet."
 
 
 @pytest.fixture(scope="module")
 def tailnet(release: str) -> Iterator[Tailnet]:
     path_to_hard = "derp" if release == OLDEST else "peer_relay"
     with Lab(NODES, version=release) as lab:
+        # Put the nodes into their states.
         alpha = lab.node("alpha")
         lab.node("exit").tailscale("set", "--advertise-exit-node")
         lab.route("exit", ["0.0.0.0/0", "::/0"])
@@ -61,8 +62,9 @@ def tailnet(release: str) -> Iterator[Tailnet]:
             lab.node("exit").tailscale("set", "--relay-server-port=40000")
         lab.share_to("sharee")
         lab.node("stopped").stop()
-        lab.set_online("unknown", online=False)
+        lab.set_online("unrecords", online=False)
         lab.expire("expired")
+        # Wait until alpha sees the states.
         lab.wait_until(
             lambda: (
                 alpha.peer("exit").get("ExitNodeOption") and alpha.peer("expired").get("Expired")
@@ -70,58 +72,63 @@ def tailnet(release: str) -> Iterator[Tailnet]:
             30,
         )
         lab.wait_until(
-            lambda: not alpha.peer("stopped")["Online"] and not alpha.peer("unknown")["Online"], 30
+            lambda: not alpha.peer("stopped")["Online"] and not alpha.peer("unrecords")["Online"],
+            30,
         )
+        # Ping until the paths are as expected.
         alpha.tailscale("set", "--exit-node=exit")
-        began = time.time()
+        start = time.time()
 
-        def have_become() -> bool:
+        def is_ready() -> bool:
             for name in PINGED:
                 alpha.ping(name)
-            wanted = {
+            paths = {
                 "direct": "direct",
                 "exit": "direct",
-                "unknown": "offline",
+                "unrecords": "offline",
                 "relayed": "derp",
                 "hard": path_to_hard,
             }
-            seen = shown(alpha)
+            peers = status_rows(alpha)
             return all(
-                seen[name].path == path for name, path in wanted.items()
-            ) and alpha.is_direct("unknown")
+                peers[name].path == path for name, path in paths.items()
+            ) and alpha.is_direct("unrecords")
 
-        lab.wait_until(have_become, 60)
+        lab.wait_until(is_ready, 60)
         for name in ("direct", "exit", "relayed", "hard"):
             lab.wait_until(lambda: alpha.ping(name, "TSMP").get("Err") == "", 30)  # noqa: B023
-        yield Tailnet(lab, alpha, path_to_hard, began)
+        yield Tailnet(lab, alpha, path_to_hard, start)
 
 
-def shown(node: Node) -> dict[str, Row]:
+def status_rows(node: Node) -> dict[str, Row]:
     return rows(node.tailscale("status"), node.status()["TailscaleIPs"][0])
 
 
-def in_one_instant(tailnet: Tailnet, path: Path) -> tuple[dict[str, float], dict[str, Row]]:
-    """Runs the exporter between two looks at `tailscale status` that say the same."""
-    return between_two_looks(tailnet, lambda: exported(tailnet.alpha, path))
+def export(tailnet: Tailnet, path: Path) -> tuple[dict[str, float], dict[str, Row]]:
+    """Return the series of an exporter run, and the peers of `tailscale status`."""
+    return with_status(tailnet, lambda: exported(tailnet.alpha, path))
 
 
-def between_two_looks(tailnet: Tailnet, run: Callable[[], T]) -> tuple[T, dict[str, Row]]:
-    """Runs something between two looks at `tailscale status` that say the same; returns what it did, and what they say."""
-    found: list[tuple[T, dict[str, Row]]] = []
+def with_status(tailnet: Tailnet, run: Callable[[], T]) -> tuple[T, dict[str, Row]]:
+    """Call `run` until `tailscale status` is the same before and after it.
 
-    def is_still() -> bool:
+    Return its value and the peers of that status.
+    """
+    attempts: list[tuple[T, dict[str, Row]]] = []
+
+    def is_unchanged() -> bool:
         for name in PINGED:
             tailnet.alpha.ping(name)
-        before = shown(tailnet.alpha)
-        found.append((run(), before))
-        return shown(tailnet.alpha) == before
+        before = status_rows(tailnet.alpha)
+        attempts.append((run(), before))
+        return status_rows(tailnet.alpha) == before
 
-    tailnet.lab.wait_until(is_still, 60)
-    return found[-1]
+    tailnet.lab.wait_until(is_unchanged, 60)
+    return attempts[-1]
 
 
 def per_peer(series: dict[str, float], metric: str) -> dict[str, float]:
-    """Returns the values of a metric that has no label but `peer`."""
+    """Return the values of a metric by peer; `peer` is its only label."""
     return {
         match[1]: value
         for name, value in series.items()
@@ -129,41 +136,42 @@ def per_peer(series: dict[str, float], metric: str) -> dict[str, float]:
     }
 
 
-def test_what_tailscale_status_says_of_each_peer(tailnet: Tailnet, box: Path) -> None:
-    series, seen = in_one_instant(tailnet, box / "peers.prom")
-    series = {
-        name: value for name, value in series.items() if 'peer="sharee"' not in name
-    }  # `tailscale status` shows none
-    assert set(seen) == set(NODES) - {"alpha", "sharee"}
+def test_each_peer_is_exported_as_tailscale_status_shows_it(tailnet: Tailnet, box: Path) -> None:
+    series, status = export(tailnet, box / "peers.prom")
+    # `tailscale status` hides sharees.
+    series = {name: value for name, value in series.items() if 'peer="sharee"' not in name}
+    assert set(status) == set(NODES) - {"alpha", "sharee"}
     assert per_peer(series, "tailscale_peer_online") == {
-        name: row.is_online for name, row in seen.items()
+        name: row.is_online for name, row in status.items()
     }
     assert per_peer(series, "tailscale_peer_active") == {
-        name: row.is_active for name, row in seen.items()
+        name: row.is_active for name, row in status.items()
     }
     assert per_peer(series, "tailscale_peer_exit_node") == {
-        name: row.is_exit_node for name, row in seen.items()
+        name: row.is_exit_node for name, row in status.items()
     }
     assert per_peer(series, "tailscale_peer_tx_bytes_total") == {
-        name: row.tx for name, row in seen.items()
+        name: row.tx for name, row in status.items()
     }
     assert per_peer(series, "tailscale_peer_rx_bytes_total") == {
-        name: row.rx for name, row in seen.items()
+        name: row.rx for name, row in status.items()
     }
     paths = {
         name: {
             path: series[f'tailscale_peer_path{{path="{path}",peer="{name}"}}'] for path in PATHS
         }
-        for name in seen
+        for name in status
     }
-    assert paths == {name: {path: path == row.path for path in PATHS} for name, row in seen.items()}
+    assert paths == {
+        name: {path: path == row.path for path in PATHS} for name, row in status.items()
+    }
     direct = {name for name, value in per_peer(series, "tailscale_peer_direct").items() if value}
-    assert direct == {name for name, row in seen.items() if row.path == "direct"} | {"unknown"}
-    assert sum(row.tx > 0 and row.rx > 0 for row in seen.values()) >= 4
+    assert direct == {name for name, row in status.items() if row.path == "direct"} | {"unrecords"}
+    assert sum(row.tx > 0 and row.rx > 0 for row in status.values()) >= 4
 
 
-def test_what_tsfc_peers_shows_of_each_peer(tailnet: Tailnet, box: Path) -> None:
-    def look() -> list[dict[str, Any]]:
+def test_tsfc_peers_shows_each_peer_as_tailscale_status_does(tailnet: Tailnet, box: Path) -> None:
+    def run_peers() -> list[dict[str, Any]]:
         ran = tsfc(
             tailnet.alpha, "peers", "--format", "json", "--watchdog-metrics", str(box / "none.prom")
         )
@@ -171,69 +179,79 @@ def test_what_tsfc_peers_shows_of_each_peer(tailnet: Tailnet, box: Path) -> None
         peers: list[dict[str, Any]] = json.loads(ran.stdout)["peers"]
         return peers
 
-    peers, seen = between_two_looks(tailnet, look)
+    peers, status = with_status(tailnet, run_peers)
     assert {
         peer["peer"]: (peer["path"], peer["rx_bytes"], peer["tx_bytes"])
         for peer in peers
         if peer["peer"] != "sharee"
-    } == {name: (row.path, row.rx, row.tx) for name, row in seen.items()}
+    } == {name: (row.path, row.rx, row.tx) for name, row in status.items()}
     assert {peer["via"] for peer in peers if peer["path"] == "derp"} == {"fra"}
     assert all(
         re.fullmatch(r"[\d.]+:\d+", peer["via"]) for peer in peers if peer["path"] == "direct"
     )
 
 
-def test_all_that_a_peer_can_be_is_there(tailnet: Tailnet, box: Path) -> None:
-    """Else the other tests would hold for a tailnet where nothing is the case."""
-    _, seen = in_one_instant(tailnet, box / "peers.prom")
-    assert {name: row.path for name, row in seen.items()} == {
+def test_the_tailnet_has_a_peer_on_every_path(tailnet: Tailnet, box: Path) -> None:
+    """The other tests would pass on an empty tailnet as well."""
+    _, status = export(tailnet, box / "peers.prom")
+    assert {name: row.path for name, row in status.items()} == {
         "direct": "direct",
         "exit": "direct",
         "relayed": "derp",
         "idle": "idle",
         "stopped": "offline",
-        "unknown": "offline",
+        "unrecords": "offline",
         "expired": "idle",
         "hard": tailnet.path_to_hard,
     }
 
 
-def test_what_tailscale_ping_says_of_each_peer_that_it_reaches(tailnet: Tailnet, box: Path) -> None:
-    """It pings a relayed peer on every path that there is, and says which was the fastest: sooner or later the one in use."""
-    series, _ = in_one_instant(tailnet, box / "peers.prom")
+def test_each_reachable_peer_is_exported_with_the_path_of_tailscale_ping(
+    tailnet: Tailnet, box: Path
+) -> None:
+    """The fastest pong, which `tailscale ping` prints, need not be on the path in use.
+
+    So the test pings each peer until it is.
+    """
+    series, _ = export(tailnet, box / "peers.prom")
     for name in ("direct", "exit", "relayed", "hard"):
 
-        def says_so(name: str = name) -> bool:
-            said = ANSWER.search(
+        def is_same_path(name: str = name) -> bool:
+            pong = PONG.search(
                 tailnet.alpha.tailscale(
                     "ping", "-c", "1", "--until-direct=false", name, check=False
                 )
             )
             return (
-                said is not None
+                pong is not None
                 and series[
-                    f'tailscale_peer_path{{path="{VIA.get(said["via"], "direct")}",peer="{name}"}}'
+                    f'tailscale_peer_path{{path="{VIA.get(pong["via"], "direct")}",peer="{name}"}}'
                 ]
                 == 1
             )
 
-        tailnet.lab.wait_until(says_so, 20)
+        tailnet.lab.wait_until(is_same_path, 20)
 
 
-def test_what_the_coordination_server_says_of_each_peer(tailnet: Tailnet, box: Path) -> None:
-    series, seen = in_one_instant(tailnet, box / "peers.prom")
-    known = {name: node for name, node in tailnet.lab.control_nodes().items() if name != "alpha"}
-    assert set(known) == set(NODES) - {"alpha"}
+def test_each_peer_is_exported_with_the_metadata_of_the_coordination_server(
+    tailnet: Tailnet, box: Path
+) -> None:
+    series, status = export(tailnet, box / "peers.prom")
+    records = {name: node for name, node in tailnet.lab.control_nodes().items() if name != "alpha"}
+    assert set(records) == set(NODES) - {"alpha"}
     assert per_peer(series, "tailscale_peer_online") == {
-        name: node["online"] for name, node in known.items()
+        name: node["online"] for name, node in records.items()
     }
     infos = {name for name in series if name.startswith("tailscale_peer_info{")}
-    assert infos == {info(name, node) for name, node in known.items()}
-    assert {row.os for row in seen.values()} == {"linux"}
+    assert infos == {info(name, node) for name, node in records.items()}
+    assert {row.os for row in status.values()} == {"linux"}
 
 
 def info(name: str, node: dict[str, Any]) -> str:
-    """Returns the series that a peer's metadata are, from what the coordination server knows; a relay is never that of an expired peer."""
+    """Return the info series of a peer from the server's record of it.
+
+    tailscaled reports no home region for an expired peer.
+    """
     labels = {
         "dns_name": node["dns_name"].removesuffix("."),
         "hostname": name,
@@ -249,20 +267,22 @@ def info(name: str, node: dict[str, Any]) -> str:
     return f"tailscale_peer_info{{{pairs}}}"
 
 
-def test_a_handshake_is_as_old_as_the_first_packet_at_most(tailnet: Tailnet, box: Path) -> None:
-    series, seen = in_one_instant(tailnet, box / "peers.prom")
+def test_no_handshake_is_older_than_the_first_packet(tailnet: Tailnet, box: Path) -> None:
+    series, status = export(tailnet, box / "peers.prom")
     ages = per_peer(series, "tailscale_peer_last_handshake_seconds_ago")
-    assert set(ages) == {name for name, row in seen.items() if row.rx}
-    assert all(0 <= age <= time.time() - tailnet.began for age in ages.values()), ages
+    assert set(ages) == {name for name, row in status.items() if row.rx}
+    assert all(0 <= age <= time.time() - tailnet.start for age in ages.values()), ages
 
 
-def test_the_node_itself(tailnet: Tailnet, box: Path, release: str) -> None:
-    series, _ = in_one_instant(tailnet, box / "peers.prom")
+def test_the_node_is_exported_with_its_version_and_health(
+    tailnet: Tailnet, box: Path, release: str
+) -> None:
+    series, _ = export(tailnet, box / "peers.prom")
     assert series["tailscale_up"] == 1
     assert abs(series["tailscale_exporter_last_success_timestamp_seconds"] - time.time()) < 60
-    said = tailnet.alpha.tailscale("status")
+    output = tailnet.alpha.tailscale("status")
     assert series["tailscale_health_issues"] == sum(
-        line.startswith("#     - ") for line in said.splitlines()
+        line.startswith("#     - ") for line in output.splitlines()
     )
     short, *_ = tailnet.alpha.tailscale("version").splitlines()
     assert f"v{short.partition('-')[0]}" == release
@@ -271,42 +291,42 @@ def test_the_node_itself(tailnet: Tailnet, box: Path, release: str) -> None:
     assert series["tailscale_exporter_duration_seconds"] < 5
 
 
-def test_native_metrics_are_those_of_tailscale_metrics_print_to_the_byte(
+def test_native_metrics_equal_tailscale_metrics_print_byte_for_byte(
     tailnet: Tailnet, box: Path
 ) -> None:
     file = box / "native.prom"
-    found: list[tuple[str, str]] = []
+    attempts: list[tuple[str, str]] = []
 
-    def is_still() -> bool:
+    def is_unchanged() -> bool:
         before = tailnet.alpha.tailscale("metrics", "print")
         ran = tsfc(tailnet.alpha, "native-metrics", "--metrics-path", str(file))
         assert complaints("native-metrics", ran) == []
-        found.append((before, file.read_text()))
+        attempts.append((before, file.read_text()))
         return tailnet.alpha.tailscale("metrics", "print") == before
 
-    tailnet.lab.wait_until(is_still, 60)
-    said, text = found[-1]
-    assert 'tailscaled_outbound_bytes_total{path="direct_ipv4"}' in said
-    assert text.startswith(said)
+    tailnet.lab.wait_until(is_unchanged, 60)
+    output, text = attempts[-1]
+    assert 'tailscaled_outbound_bytes_total{path="direct_ipv4"}' in output
+    assert text.startswith(output)
     own = [
         line.rpartition(" ")[0]
-        for line in text.removeprefix(said).splitlines()
+        for line in text.removeprefix(output).splitlines()
         if not line.startswith("#")
     ]
     assert own == ["tailscale_native_metrics_up", "tailscale_native_metrics_duration_seconds"]
 
 
 @pytest.mark.parametrize("job", ["exporter", "native-metrics"])
-def test_the_program_and_the_socket_say_the_same(tailnet: Tailnet, box: Path, job: str) -> None:
-    ways = {
+def test_both_sources_export_the_same_metrics(tailnet: Tailnet, box: Path, job: str) -> None:
+    sources = {
         "localapi": (),
         "cli": ("--source", "cli", "--tailscale", str(tailnet.lab.programs / "tailscale")),
     }
 
-    def same() -> bool:
+    def is_same() -> bool:
         texts: list[list[str]] = []
-        for way, flags in ways.items():
-            path = box / f"{way}.prom"
+        for source, flags in sources.items():
+            path = box / f"{source}.prom"
             assert (
                 complaints(job, tsfc(tailnet.alpha, job, "--metrics-path", str(path), *flags)) == []
             )
@@ -319,4 +339,4 @@ def test_the_program_and_the_socket_say_the_same(tailnet: Tailnet, box: Path, jo
             )
         return texts[0] == texts[1]
 
-    tailnet.lab.wait_until(same, 60)
+    tailnet.lab.wait_until(is_same, 60)

@@ -1,4 +1,4 @@
-"""Two nodes behind easy NATs are direct for as long as keepalive pings them, and not without it."""
+"""Keepalive on a real tailnet: how it keeps the paths between nodes direct."""
 
 from __future__ import annotations
 
@@ -17,155 +17,147 @@ from support.processes import complaints, series
 from support.tailnets import tsfc
 
 INTERVAL_SECONDS = 10.0
-"The documented one."
+"Documented interval of keepalive."
 ROUNDS = 10
 COLD_SECONDS = 60.0
-"A session ends 45 s after the last ping, and its path is trusted for 6.5 s more, of which the last heartbeat may have been 3 s before."
+"A session ends 45 s after the last ping; tailscaled trusts its path for 6.5 s more."
 LONGEST_MOMENT_SECONDS = 3.5
-"Of a direct path that shows as relay, which it does when pongs are late: the next heartbeat, 3 s later at most, brings it back."
-MOST_OF_ALL_MOMENTS_SECONDS = 5.0
-"Of a hundred seconds."
-WAYS = {"localapi": (), "cli": ("--source", "cli")}
+"A late pong shows a direct path as relay until the next heartbeat, 3 s later at most."
+TOTAL_MOMENTS_SECONDS = 5.0
+"Limit of all moments on relay within a hundred seconds."
+SOURCES = ("localapi", "cli")
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_idle_nodes_become_direct_within_two_rounds_stay_so_for_ten_and_go_cold_without(
-    release: str, way: str, box: Path
+@pytest.mark.parametrize("source", SOURCES)
+def test_idle_nodes_become_direct_within_two_rounds_and_stay_direct_while_pinged(
+    release: str, source: str, box: Path
 ) -> None:
     with Lab(version=release, alpha=NAT.EASY, bravo=NAT.EASY) as lab:
         alpha, path = lab.node("alpha"), box / "keepalive.prom"
-        flags = (
-            "--metrics-path",
-            str(path),
-            *WAYS[way],
-            *(("--tailscale", str(lab.programs / "tailscale")) if way == "cli" else ()),
-        )
+        # Without a flag, tsfc uses the LocalAPI because the socket is available.
+        flags = source_flags(lab, source) if source == "cli" else ()
         assert not alpha.peer("bravo")["Active"]
-        with rounds(alpha, *flags) as began:
+        with rounds(alpha, "--metrics-path", str(path), *flags) as starts:
+            # Direct within two rounds; the third round finds it direct.
             lab.wait_until(lambda: alpha.is_direct("bravo"), 2 * INTERVAL_SECONDS)
-            lab.wait_until(
-                lambda: len(began) >= 3, 2 * INTERVAL_SECONDS
-            )  # the third round finds it direct
-            seen = sampled_each_second(alpha, until=began[2] + ROUNDS * INTERVAL_SECONDS)
+            lab.wait_until(lambda: len(starts) >= 3, 2 * INTERVAL_SECONDS)
+            samples = sample_path(alpha, until=starts[2] + ROUNDS * INTERVAL_SECONDS)
             exported = series(path.read_text())
-        assert len(seen) >= ROUNDS * INTERVAL_SECONDS * 0.9
-        lengths = moments(seen)
+        # Direct for ten rounds, but for short moments.
+        assert len(samples) >= ROUNDS * INTERVAL_SECONDS * 0.9
+        lengths = moments(samples)
         assert max(lengths, default=0) <= LONGEST_MOMENT_SECONDS, lengths
-        assert sum(lengths) <= MOST_OF_ALL_MOMENTS_SECONDS, lengths
+        assert sum(lengths) <= TOTAL_MOMENTS_SECONDS, lengths
         assert exported['tailscale_keepalive_peers{result="direct"}'] == 1
-        assert (
-            sum(
-                value
-                for name, value in exported.items()
-                if name.startswith("tailscale_keepalive_peers{")
-            )
-            == 1
-        )
+        assert len(results(exported)) == 1
         latency = exported['tailscale_keepalive_peer_latency_seconds{path="direct",peer="bravo"}']
         assert 0 <= latency < 1
-        assert latency > 0 or way == "cli"  # the program says whole milliseconds
+        assert latency > 0 or source == "cli"  # the CLI rounds to milliseconds
+        # Idle without keepalive.
         lab.wait_until(
             lambda: not alpha.is_direct("bravo") and not alpha.peer("bravo")["Active"], COLD_SECONDS
         )
 
 
+def source_flags(lab: Lab, source: str) -> tuple[str, ...]:
+    """Return the flags that select a source of tsfc."""
+    return ("--source", source, "--tailscale", str(lab.programs / "tailscale"))
+
+
+def results(exported: dict[str, float]) -> set[str]:
+    """Return the results of the pings that at least one peer has."""
+    return {
+        match[1]
+        for name, value in exported.items()
+        if value and (match := re.fullmatch(r'tailscale_keepalive_peers\{result="(.*)"\}', name))
+    }
+
+
 @contextmanager
 def rounds(node: Node, *flags: str) -> Generator[list[float]]:
-    """Runs keepalive as its timer does while the block lasts; gives when each round began, on the monotonic clock. Each has to end well."""
-    over, began, wrong = threading.Event(), list[float](), list[str]()
+    """Run keepalive within the block as its timer does; each round must succeed.
 
-    def keep() -> None:
-        while not over.is_set():
-            began.append(time.monotonic())
+    Yield the list of the starts of the rounds, on the monotonic clock.
+    """
+    end, starts, failures = threading.Event(), list[float](), list[str]()
+
+    def run_rounds() -> None:
+        while not end.is_set():
+            starts.append(time.monotonic())
             ran = tsfc(node, "keepalive", *flags)
             if ran.status != 0 or complaints("keepalive", ran):
-                wrong.append(str(ran))
-            over.wait(INTERVAL_SECONDS - (time.monotonic() - began[-1]))
+                failures.append(str(ran))
+            end.wait(INTERVAL_SECONDS - (time.monotonic() - starts[-1]))
 
-    thread = threading.Thread(target=keep)
+    thread = threading.Thread(target=run_rounds)
     thread.start()
     try:
-        yield began
+        yield starts
     finally:
-        over.set()
+        end.set()
         thread.join()
-    assert wrong == []
+    assert failures == []
 
 
-def sampled_each_second(node: Node, *, until: float) -> list[tuple[float, bool]]:
-    """Returns when the peer was looked at and whether it was direct then, each second, and after one that was not ten times as often."""
-    seen: list[tuple[float, bool]] = []
+def sample_path(node: Node, *, until: float) -> list[tuple[float, bool]]:
+    """Sample whether bravo is direct, each second, and each 0.1 s while on relay.
+
+    Return pairs of the time on the monotonic clock and whether the path was direct.
+    """
+    samples: list[tuple[float, bool]] = []
     pause = threading.Event()
     while (now := time.monotonic()) < until:
-        seen.append((now, node.is_direct("bravo")))
-        pause.wait(1.0 if seen[-1][1] else 0.1)
-    return seen
+        samples.append((now, node.is_direct("bravo")))
+        pause.wait(1.0 if samples[-1][1] else 0.1)
+    return samples
 
 
-def moments(seen: list[tuple[float, bool]]) -> list[float]:
-    """Returns how long each moment was in which the peer was not direct: from the first look that found it so to the next that did not."""
+def moments(samples: list[tuple[float, bool]]) -> list[float]:
+    """Return the seconds of each moment on relay."""
     lengths: list[float] = []
-    began = None
-    for at, is_direct in seen:
-        if began is None and not is_direct:
-            began = at
-        elif began is not None and is_direct:
-            lengths.append(at - began)
-            began = None
-    return lengths if began is None else [*lengths, seen[-1][0] - began]
+    start = None
+    for at, is_direct in samples:
+        if start is None and not is_direct:
+            start = at
+        elif start is not None and is_direct:
+            lengths.append(at - start)
+            start = None
+    return lengths if start is None else [*lengths, samples[-1][0] - start]
 
 
-def test_both_ways_say_the_same(box: Path) -> None:
-    """What each answers for a direct peer, one on relay and one that does not answer."""
+def test_both_sources_export_the_same_metrics(box: Path) -> None:
+    """For a direct peer, one on relay and an unreachable one."""
     with Lab(alpha=NAT.EASY, bravo=NAT.EASY, carol=NAT.NO_UDP, delta=NAT.EASY) as lab:
         alpha = lab.node("alpha")
         lab.node("delta").freeze()
         lab.wait_until(lambda: alpha.ping("bravo").get("Endpoint"), 30)
-        found: list[set[str]] = []
-        for way in WAYS:
-            path = box / f"{way}.prom"
-            flags = (
-                "--metrics-path",
-                str(path),
-                "--source",
-                way,
-                "--tailscale",
-                str(lab.programs / "tailscale"),
-                "--ping-timeout",
-                "1",
-            )
+        names: list[set[str]] = []
+        for source in SOURCES:
+            path = box / f"{source}.prom"
+            flags = ("--metrics-path", str(path), "--ping-timeout", "1", *source_flags(lab, source))
             assert complaints("keepalive", tsfc(alpha, "keepalive", *flags)) == []
             exported = series(path.read_text())
-            assert {
-                name
-                for name, value in exported.items()
-                if name.startswith("tailscale_keepalive_peers{") and value
-            } == {
-                f'tailscale_keepalive_peers{{result="{result}"}}'
-                for result in ("direct", "derp", "no_reply")
-            }
-            found.append({name for name in exported if re.match(r"tailscale_keepalive_peer", name)})
-        assert found[0] == found[1]
+            assert results(exported) == {"direct", "derp", "no_reply"}
+            names.append({name for name in exported if name.startswith("tailscale_keepalive_peer")})
+        assert names[0] == names[1]
 
 
-def test_the_socket_costs_less_than_the_program() -> None:
-    """CPU time of tsfc with all that it starts, and of tailscaled; `python -m lab measure cost` has figures."""
+def test_the_localapi_costs_less_cpu_time_than_the_cli() -> None:
+    """CPU time of tsfc with its children; `python -m lab measure cost` prints it."""
     with Lab(alpha=NAT.EASY, bravo=NAT.EASY) as lab:
         alpha = lab.node("alpha")
         lab.wait_until(lambda: alpha.ping("bravo").get("Endpoint"), 30)
-        cost = dict.fromkeys(WAYS, 0.0)
-        for way in 10 * list(WAYS):
-            before = cpu_of_children()
-            ran = tsfc(
-                alpha, "keepalive", "--source", way, "--tailscale", str(lab.programs / "tailscale")
-            )
+        cost = dict.fromkeys(SOURCES, 0.0)
+        for source in 10 * SOURCES:
+            before = children_cpu_seconds()
+            ran = tsfc(alpha, "keepalive", *source_flags(lab, source))
             assert ran.status == 0, ran
-            cost[way] += cpu_of_children() - before
+            cost[source] += children_cpu_seconds() - before
         assert cost["localapi"] < cost["cli"]
         assert alpha.cpu_seconds() < cost["localapi"]
 
 
-def cpu_of_children() -> float:
-    """Returns the CPU time of all processes that this one has started and that have ended, in seconds."""
+def children_cpu_seconds() -> float:
+    """Return the CPU time of all children of this process that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime

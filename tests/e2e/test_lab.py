@@ -1,4 +1,4 @@
-"""The lab itself: what it says when something is not as a test wants it, and what it leaves behind."""
+"""The lab itself: its isolation, its error messages, and what it leaves behind."""
 
 from __future__ import annotations
 
@@ -17,21 +17,24 @@ from lab.builds import BuildError
 from support.booted import CHECKOUT
 from support.processes import interrupt, is_alive, wait_until
 
-HOLDS_A_LAB = """
+LAB_PROGRAM = """
 import signal, sys
 from lab import NAT, Lab
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job has not
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores SIGINT
 with Lab(alpha=NAT.EASY, bravo=NAT.HARD) as lab:
     print(lab.directory, lab.control.pid, *(node.pid for node in lab.nodes.values()), flush=True)
     sys.stdin.readline()
-    {then}
+    {ending}
 """
 
 
 @contextmanager
-def held(then: str) -> Generator[tuple[subprocess.Popen[bytes], Path, list[int]]]:
-    """Starts a process that has a lab, until it is told to go on; gives it, the lab's directory and its processes."""
-    program = [sys.executable, "-c", HOLDS_A_LAB.format(then=then)]
+def lab_process(ending: str) -> Generator[tuple[subprocess.Popen[bytes], Path, list[int]]]:
+    """Run a process with a lab, which executes `ending` after a line on standard input.
+
+    Yield the process, the directory of the lab and the IDs of its processes.
+    """
+    program = [sys.executable, "-c", LAB_PROGRAM.format(ending=ending)]
     with subprocess.Popen(
         program, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -44,28 +47,27 @@ def held(then: str) -> Generator[tuple[subprocess.Popen[bytes], Path, list[int]]
 
 
 def networks() -> set[str]:
-    """Returns the network namespaces that some process is in."""
-    found = set[str]()
+    """Return the network namespaces of all processes."""
+    namespaces = set[str]()
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            found.add(os.readlink(process / "ns/net"))
+            namespaces.add(os.readlink(process / "ns/net"))
         except OSError:
             continue
-    return found
+    return namespaces
 
 
 @pytest.mark.parametrize(
-    ("then", "number"),
+    ("ending", "number"),
     [
-        ("pass", None),
-        ("raise SystemExit(3)", None),
-        ("signal.pause()", signal.SIGINT),
-        ("signal.pause()", signal.SIGKILL),
+        pytest.param("pass", None, id="success"),
+        pytest.param("raise SystemExit(3)", None, id="failure"),
+        pytest.param("signal.pause()", signal.SIGINT, id="ctrl-c"),
+        pytest.param("signal.pause()", signal.SIGKILL, id="kill -9"),
     ],
-    ids=["success", "failure", "ctrl-c", "kill -9"],
 )
-def test_nothing_is_left_of_a_lab(then: str, number: signal.Signals | None) -> None:
-    with held(then) as (process, directory, pids):
+def test_a_lab_leaves_nothing_behind(ending: str, number: signal.Signals | None) -> None:
+    with lab_process(ending) as (process, directory, pids):
         assert len(pids) == 3
         namespaces = {os.readlink(f"/proc/{pid}/ns/net") for pid in pids}
         assert process.stdin
@@ -76,13 +78,14 @@ def test_nothing_is_left_of_a_lab(then: str, number: signal.Signals | None) -> N
         process.wait(30)
         wait_until(lambda: not any(is_alive(pid) for pid in pids), "its processes have ended")
         assert not namespaces & networks()
-        assert directory.exists() == (number == signal.SIGKILL)  # which nobody can clean up after
+        # A killed process cannot remove its directory.
+        assert directory.exists() == (number == signal.SIGKILL)
         if directory.exists():
             subprocess.run(["rm", "-r", str(directory)], check=True)
 
 
-def test_nothing_of_a_lab_is_seen_on_the_machine(release: str) -> None:
-    def seen() -> dict[str, list[str]]:
+def test_a_lab_changes_nothing_on_the_machine(release: str) -> None:
+    def listings() -> dict[str, list[str]]:
         places = (
             "/sys/class/net",
             "/run/netns",
@@ -95,13 +98,13 @@ def test_nothing_of_a_lab_is_seen_on_the_machine(release: str) -> None:
             place: sorted(os.listdir(place)) if Path(place).exists() else [] for place in places
         }
 
-    before = seen()
+    before = listings()
     with Lab(version=release, alpha=NAT.EASY, bravo=NAT.PUBLIC):
-        assert seen() == before
-    assert seen() == before
+        assert listings() == before
+    assert listings() == before
 
 
-def test_two_labs_do_not_meet() -> None:
+def test_two_labs_are_separate() -> None:
     with Lab(alpha=NAT.EASY, bravo=NAT.EASY) as one, Lab(alpha=NAT.EASY, carol=NAT.PUBLIC) as other:
         assert set(one.control_nodes()) == {"alpha", "bravo"}
         assert set(other.control_nodes()) == {"alpha", "carol"}
@@ -112,19 +115,19 @@ def test_two_labs_do_not_meet() -> None:
         assert other.node("alpha").ping("carol").get("Endpoint")
 
 
-def test_a_condition_that_is_not_met_says_what_was_seen_instead() -> None:
+def test_the_error_of_an_unmet_condition_describes_the_lab() -> None:
     with Lab(alpha=NAT.EASY, bravo=NAT.NO_UDP) as lab:
         alpha = lab.node("alpha")
         alpha.ping("bravo")
-        with pytest.raises(UnmetError) as failed:
+        with pytest.raises(UnmetError) as caught:
             lab.wait_until(lambda: alpha.is_direct("bravo"), 0.2)
-        said = str(failed.value)
-        assert "after 0.2 s" in said
-        assert 'active; relay "fra"' in said
-        assert "== bravo, noudp, Running" in said
+        message = str(caught.value)
+        assert "after 0.2 s" in message
+        assert 'active; relay "fra"' in message
+        assert "== bravo, noudp, Running" in message
 
 
-def test_what_the_coordination_server_says_is_what_a_node_sees() -> None:
+def test_a_node_sees_the_changes_at_the_coordination_server() -> None:
     with Lab(alpha=NAT.EASY, bravo=NAT.EASY) as lab:
         alpha = lab.node("alpha")
         lab.set_online("bravo", online=False)
@@ -144,7 +147,7 @@ def test_what_the_coordination_server_says_is_what_a_node_sees() -> None:
         lab.wait_until(lambda: alpha.peer("bravo").get("Expired"), 30)
 
 
-def test_no_lab_without_root_or_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lab_names_a_missing_requirement(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         monkeypatch.setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         builds.missing.cache_clear()
@@ -157,18 +160,18 @@ def test_no_lab_without_root_or_go(monkeypatch: pytest.MonkeyPatch) -> None:
         builds.missing.cache_clear()
 
 
-def test_a_build_that_fails_is_one_line_and_leaves_nothing(
+def test_a_failed_build_reports_one_line_and_leaves_nothing_behind(
     monkeypatch: pytest.MonkeyPatch, box: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(box))
     monkeypatch.setenv("GOPROXY", "off")
     monkeypatch.setenv("GOFLAGS", "-mod=mod")
-    with pytest.raises(BuildError) as failed:
+    with pytest.raises(BuildError) as caught:
         builds.tailscale("v0.0.1-none")
-    assert str(failed.value).startswith(
+    assert str(caught.value).startswith(
         "building tailscale and tailscaled v0.0.1-none with `go install "
     )
-    assert "\n" not in str(failed.value)
+    assert "\n" not in str(caught.value)
     assert [path.name for path in (box / "tsfc-lab").iterdir()] == ["lock"]
 
 
@@ -186,7 +189,7 @@ def lab(*arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def cache(box: Path) -> Generator[Path]:
-    """A cache of the test's own that has what was built; a lab that was left up in it is taken down."""
+    """A private cache with links to the programs; a lab that is still up is stopped."""
     built = builds.cache_directory()
     builds.server()
     (box / "tsfc-lab").mkdir()
@@ -197,7 +200,7 @@ def cache(box: Path) -> Generator[Path]:
     lab("down", cache=box)
 
 
-def test_a_lab_that_is_left_up_can_be_looked_around_in_and_taken_down(cache: Path) -> None:
+def test_up_starts_a_usable_lab_and_down_stops_it(cache: Path) -> None:
     up = lab("up", cache=cache)
     assert (up.returncode, up.stderr) == (0, "")
     directory = up.stdout.splitlines()[0].removeprefix("A lab is up, in ").removesuffix(":")
@@ -232,7 +235,7 @@ def test_a_lab_that_is_left_up_can_be_looked_around_in_and_taken_down(cache: Pat
     )
 
 
-def test_a_typo_is_said(cache: Path) -> None:
+def test_an_unknown_command_prints_the_usage(cache: Path) -> None:
     wrong = lab("upp", cache=cache)
     assert (wrong.returncode, wrong.stderr) == (
         2,

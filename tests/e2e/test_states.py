@@ -1,11 +1,11 @@
-"""A tailscaled that is not running, not answering, or not in a tailnet: each job says so, and goes on where it is again."""
+"""Jobs while tailscaled is stopped, hangs or is logged out, and afterwards."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from support.tailnets import exported, tsfc
 
 JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
 UP = {"exporter": "tailscale_up", "native-metrics": "tailscale_native_metrics_up"}
-WAYS = ("localapi", "cli")
+SOURCES = ("localapi", "cli")
 TIMEOUT_SECONDS = 1
 LONG_AGO = "1000000000\n"
 
@@ -29,97 +29,104 @@ def tailnet(release: str) -> Iterator[Lab]:
 
 @pytest.fixture
 def alpha(tailnet: Lab) -> Node:
-    """A node that is in its tailnet before a test, whatever the last one did."""
+    """A node that is online before each test, whatever the previous test did."""
     node = tailnet.node("alpha")
     tailnet.wait_until(lambda: node.state() == "Running" and node.peer("bravo").get("Online"), 60)
     return node
 
 
 def run_job(
-    lab: Lab, job: str, box: Path, way: str = "localapi", *flags: str
+    lab: Lab, job: str, box: Path, source: str = "localapi", *flags: str
 ) -> tuple[Ran, dict[str, float]]:
-    """Runs a job, and returns what it has exported as well."""
+    """Run a job on alpha. Return the run and the series in its metrics file."""
     path = box / f"{job}.prom"
     state = ("--state-dir", str(box / "state")) if job == "watchdog" else ()
-    program = ("--source", way, "--tailscale", str(lab.programs / "tailscale"))
-    ran = tsfc(lab.node("alpha"), job, *program, "--metrics-path", str(path), *state, *flags)
+    options = ("--source", source, "--tailscale", str(lab.programs / "tailscale"))
+    ran = tsfc(lab.node("alpha"), job, *options, "--metrics-path", str(path), *state, *flags)
     return ran, series(path.read_text()) if path.exists() else {}
 
 
-def sees_nothing(exported: dict[str, float], job: str) -> bool:
-    """Reports whether a job has exported that there was nothing to see: no peer, and no sample of before."""
+def is_empty(exported: dict[str, float], job: str) -> bool:
+    """Whether a job exported no peers and no native metrics, only that it is down."""
     if any("peer=" in name or name.startswith("tailscaled_") for name in exported):
         return False
     return job not in UP or exported[UP[job]] == 0
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("job", JOBS)
-def test_a_daemon_that_is_stopped_and_started(
-    tailnet: Lab, alpha: Node, box: Path, job: str, way: str
+def test_a_job_reports_a_stopped_tailscaled_and_sees_it_again_after_the_start(
+    tailnet: Lab, alpha: Node, box: Path, job: str, source: str
 ) -> None:
-    run_job(tailnet, job, box, way)
+    run_job(tailnet, job, box, source)
     alpha.stop()
     try:
-        ran, exported = run_job(tailnet, job, box, way)
+        ran, exported = run_job(tailnet, job, box, source)
     finally:
         alpha.start()
     (complaint,) = complaints(job, ran)
     assert ran.status == 0, ran
     assert "connect" in complaint or "No such file" in complaint
-    assert sees_nothing(exported, job)
+    assert is_empty(exported, job)
 
-    def is_seen() -> bool:
-        ran, exported = run_job(tailnet, job, box, way)
+    def has_recovered() -> bool:
+        ran, exported = run_job(tailnet, job, box, source)
         assert ran.status == 0, ran
-        return not sees_nothing(exported, job)
+        return not is_empty(exported, job)
 
     tailnet.wait_until(lambda: alpha.state() == "Running" and alpha.peer("bravo").get("Online"), 60)
     if job != "keepalive":
-        tailnet.wait_until(is_seen, 10)
+        tailnet.wait_until(has_recovered, 10)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("job", JOBS)
-def test_a_daemon_that_hangs(tailnet: Lab, alpha: Node, box: Path, job: str, way: str) -> None:
-    """Its socket takes the connection, and nobody answers."""
-    run_job(tailnet, job, box, way)
+def test_a_job_reports_a_tailscaled_that_hangs(
+    tailnet: Lab, alpha: Node, box: Path, job: str, source: str
+) -> None:
+    """Connections to its socket succeed, but no response arrives."""
+    run_job(tailnet, job, box, source)
     alpha.freeze()
     try:
-        began = time.monotonic()
-        ran, exported = run_job(tailnet, job, box, way, "--timeout", str(TIMEOUT_SECONDS))
-        took = time.monotonic() - began
+        start = time.monotonic()
+        ran, exported = run_job(tailnet, job, box, source, "--timeout", str(TIMEOUT_SECONDS))
+        duration = time.monotonic() - start
     finally:
         alpha.thaw()
     (complaint,) = complaints(job, ran)
     assert ran.status == 0, ran
-    assert f"within {TIMEOUT_SECONDS} s" in complaint
-    assert took < TIMEOUT_SECONDS + 5
-    assert sees_nothing(exported, job)
+    timeout = (
+        f"timed out after {TIMEOUT_SECONDS} s" if source == "cli" else f"within {TIMEOUT_SECONDS} s"
+    )
+    assert timeout in complaint
+    assert duration < TIMEOUT_SECONDS + 5
+    assert is_empty(exported, job)
 
 
-def test_all_through_a_start_each_run_ends_well_and_shows_no_half_of_it(
+def test_runs_during_a_start_of_tailscaled_succeed_and_export_all_or_nothing(
     tailnet: Lab, alpha: Node, box: Path
 ) -> None:
-    """No socket yet, then a socket and no answer, then an answer and no netmap, then the netmap."""
-    path, seen = box / "peers.prom", list[tuple[float, bool]]()
+    """First no socket, then no response, then no netmap, and finally the netmap."""
+    path, views = box / "peers.prom", list[tuple[float, bool]]()
     alpha.stop()
 
     def is_up() -> bool:
-        found = exported(alpha, path)
-        seen.append((found["tailscale_up"], 'tailscale_peer_online{peer="bravo"}' in found))
-        return seen[-1] == (1, True)
+        metrics = exported(alpha, path)
+        views.append((metrics["tailscale_up"], 'tailscale_peer_online{peer="bravo"}' in metrics))
+        return views[-1] == (1, True)
 
     assert not is_up()
     alpha.start()
     tailnet.wait_until(is_up, 60)
-    assert seen[0] == (0, False)
-    assert set(seen) == {(0, False), (1, True)}
+    assert views[0] == (0, False)
+    assert set(views) == {(0, False), (1, True)}
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_before_the_first_netmap(tailnet: Lab, alpha: Node, box: Path, job: str) -> None:
-    """The coordination server does not answer, so a tailscaled that starts knows no peer, however long it waits."""
+def test_a_job_exports_no_peers_before_the_first_netmap(
+    tailnet: Lab, alpha: Node, box: Path, job: str
+) -> None:
+    """The node knows no peers until the coordination server responds."""
     os.kill(tailnet.control.pid, signal.SIGSTOP)
     try:
         alpha.restart()
@@ -134,43 +141,34 @@ def test_before_the_first_netmap(tailnet: Lab, alpha: Node, box: Path, job: str)
         assert exported["tailscale_native_metrics_up"] == 1
         assert exported['tailscaled_outbound_bytes_total{path="direct_ipv4"}'] == 0
     else:
-        assert sees_nothing(exported, job)
+        assert is_empty(exported, job)
 
 
-def down(node: Node) -> None:
-    node.tailscale("down")
-
-
-def logout(node: Node) -> None:
-    node.tailscale("logout")
-
-
-@pytest.mark.parametrize(("leave", "state"), [(down, "Stopped"), (logout, "NeedsLogin")])
-def test_after_down_or_logout_there_is_no_peer_and_after_up_there_is(
-    tailnet: Lab, alpha: Node, box: Path, leave: Callable[[Node], None], state: str
+@pytest.mark.parametrize(("command", "state"), [("down", "Stopped"), ("logout", "NeedsLogin")])
+def test_jobs_export_no_peers_after_down_or_logout_until_up(
+    tailnet: Lab, alpha: Node, box: Path, command: str, state: str
 ) -> None:
-    leave(alpha)
+    alpha.tailscale(command)
     tailnet.wait_until(lambda: alpha.state() == state, 30)
     try:
-        outcomes = {job: run_job(tailnet, job, box) for job in JOBS}
+        runs = {job: run_job(tailnet, job, box) for job in JOBS}
     finally:
         alpha.up()
-    for job, (ran, found) in outcomes.items():
+    for job, (ran, metrics) in runs.items():
         assert ran.status == 0, ran
-        assert job == "native-metrics" or sees_nothing(found, job)
+        assert job == "native-metrics" or is_empty(metrics, job)
     assert (
-        outcomes["exporter"][1]["tailscale_exporter_last_success_timestamp_seconds"]
-        > time.time() - 60
+        runs["exporter"][1]["tailscale_exporter_last_success_timestamp_seconds"] > time.time() - 60
     )
-    assert complaints("watchdog", outcomes["watchdog"][0]) == [
-        f"tailscaled is {state}, not Running: no peer can be judged, all is kept as it was"
+    assert complaints("watchdog", runs["watchdog"][0]) == [
+        f"tailscaled is {state}, not Running: no peer can be judged, the state is kept"
     ]
     tailnet.wait_until(
         lambda: 'tailscale_peer_online{peer="bravo"}' in exported(alpha, box / "exporter.prom"), 60
     )
 
 
-def test_the_watchdog_forgets_nothing_while_it_sees_nothing(
+def test_the_watchdog_keeps_its_state_while_tailscaled_is_stopped(
     tailnet: Lab, alpha: Node, box: Path
 ) -> None:
     state = box / "state"

@@ -1,11 +1,11 @@
-"""The watchdog, with the project's own units, under a systemd in the node's network: what it does to a real tailscaled, and when."""
+"""The watchdog on a real tailnet, as a unit under a systemd in a node's network."""
 
 from __future__ import annotations
 
 import json
 import re
 from contextlib import ExitStack
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import pytest
 
@@ -16,7 +16,7 @@ from support.hosts import METRICS, SOCKET, service
 from support.tailnets import Booted, booted_node
 
 MAX_RELAY_SECONDS = 14
-"More than keepalive takes until a path is direct, which is ten seconds; `docs/tailscale.md` has what was measured."
+"Longer than keepalive needs for a direct path: ten seconds (`docs/tailscale.md`)."
 INSTALL = ("--watchdog-interval=2s", "--exporter-interval=2s")
 PATIENT = (*INSTALL, "--watchdog-max-relay-seconds=600", "--watchdog-cooldown-seconds=600")
 HASTY = (
@@ -30,38 +30,41 @@ JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
 
 
 def wait_for(lab: Lab, booted: Booted, peer: str, *ending: str) -> None:
-    """Waits until this is what the watchdog has said last about a peer, and until the run that said it has written its metrics."""
+    """Wait until a peer's story ends like this and the run has written its metrics."""
     lab.wait_until(lambda: story(booted, peer)[-len(ending) :] == list(ending), DEADLINE)
     booted.host.machine.wait_until(service("watchdog"), "ActiveState", "inactive")
 
 
 def story(booted: Booted, peer: str) -> list[str]:
-    """Returns what the watchdog has said about a peer, without the figures, and each line that is repeated once."""
-    said = [
+    """Return the watchdog's lines about a peer, without figures and repetitions."""
+    lines = [
         re.sub(r"\d+s", "Ns", line)
         for line in booted.host.said("watchdog")
         if re.match(rf"[A-Z]+: {peer} ", line)
     ]
-    return [line for number, line in enumerate(said) if number == 0 or line != said[number - 1]]
+    return [line for line, _ in groupby(lines)]
 
 
 def starts(booted: Booted) -> int:
-    """Returns how often tailscaled was started."""
+    """Return the number of starts of tailscaled."""
     return sum(
         "Program starting: v" in line
         for line in booted.host.machine.journal("--unit=tailscaled.service")
     )
 
 
-def counted(booted: Booted, what: str) -> float:
-    """Returns a counter of the watchdog's; 0 where it has not run yet."""
+def counter(booted: Booted, name: str) -> float:
+    """Return a counter of the watchdog; 0 before its first run."""
     if not booted.host.machine.path(f"{METRICS}/tailscale-watchdog.prom").exists():
         return 0
-    return booted.host.exported("watchdog")[f"tailscale_watchdog_{what}_total"]
+    return booted.host.exported("watchdog")[f"tailscale_watchdog_{name}_total"]
 
 
 def connections(machine: Machine, job: str) -> int:
-    """Returns how many connections to tailscaled a job's run has made that were not taken yet; they belong to the network of the job's sandbox."""
+    """Return the number of connections of a job that tailscaled has not accepted yet.
+
+    They are in the network namespace of the job's sandbox.
+    """
     pid = machine.show(service(job), "MainPID")
     sockets = (
         machine.run(
@@ -73,8 +76,9 @@ def connections(machine: Machine, job: str) -> int:
     return sockets.count(f" {SOCKET}\n")
 
 
-UNANSWERED = re.compile(
-    r"asking tailscaled for .*(the connection was closed without a response|Connection reset by peer)"
+NO_RESPONSE = re.compile(
+    r"asking tailscaled for "
+    r".*(the connection was closed without a response|Connection reset by peer)"
 )
 DETECTED = "DETECTED: bravo transitioned to relay"
 WAITING = "WAITING: bravo on relay for Ns (threshold: Ns)"
@@ -83,7 +87,7 @@ COOLDOWN = "COOLDOWN: bravo exceeded threshold but in cooldown (Ns remaining)"
 RECOVERED = "RECOVERED: bravo back to direct"
 
 
-def test_a_node_that_is_stuck_on_relay_is_restarted_once_and_direct_after(release: str) -> None:
+def test_a_node_stuck_on_relay_is_restarted_once_and_direct_afterwards(release: str) -> None:
     with (
         Lab(version=release, bravo=NAT.EASY) as lab,
         booted_node(lab, "alpha", NAT.EASY, *HASTY, environment=STUCK[release]) as alpha,
@@ -98,9 +102,9 @@ def test_a_node_that_is_stuck_on_relay_is_restarted_once_and_direct_after(releas
         assert alpha.path_to("bravo") == "direct"
         assert starts(alpha) == 2
         assert (
-            counted(alpha, "restarts"),
-            counted(alpha, "relay_detections"),
-            counted(alpha, "recoveries"),
+            counter(alpha, "restarts"),
+            counter(alpha, "relay_detections"),
+            counter(alpha, "recoveries"),
         ) == (1, 1, 0)
         assert alpha.host.failed_units() == []
         assert alpha.host.exported("watchdog")['tailscale_watchdog_peer_state{peer="bravo"}'] == 0
@@ -113,13 +117,13 @@ def test_a_node_that_is_stuck_on_relay_is_restarted_once_and_direct_after(releas
         )
 
 
-def test_a_peer_behind_a_hard_nat_has_tailscaled_restarted_again_and_again(release: str) -> None:
+def test_a_peer_behind_a_hard_nat_causes_a_restart_after_each_cooldown(release: str) -> None:
     cycle = (*INSTALL, "--watchdog-max-relay-seconds=6", "--watchdog-cooldown-seconds=12")
     with (
         Lab(version=release, bravo=NAT.HARD) as lab,
         booted_node(lab, "alpha", NAT.EASY, *cycle) as alpha,
     ):
-        lab.wait_until(lambda: counted(alpha, "restarts") >= 3, DEADLINE)
+        lab.wait_until(lambda: counter(alpha, "restarts") >= 3, DEADLINE)
         alpha.host.without_timers()
         assert story(alpha, "bravo")[:7] == [
             DETECTED,
@@ -130,9 +134,9 @@ def test_a_peer_behind_a_hard_nat_has_tailscaled_restarted_again_and_again(relea
             COOLDOWN,
             RESTART,
         ]
-        assert counted(alpha, "relay_detections") == 1
-        assert counted(alpha, "recoveries") == 0
-        restarts = counted(alpha, "restarts")
+        assert counter(alpha, "relay_detections") == 1
+        assert counter(alpha, "recoveries") == 0
+        restarts = counter(alpha, "restarts")
         assert starts(alpha) == 1 + restarts
         assert alpha.path_to("bravo") in {"derp", "idle"}
         ages = [
@@ -143,7 +147,7 @@ def test_a_peer_behind_a_hard_nat_has_tailscaled_restarted_again_and_again(relea
         assert all(later - earlier >= 12 for earlier, later in pairwise(ages)), ages
 
 
-def test_a_peer_that_is_excluded_is_no_reason_to_restart(release: str) -> None:
+def test_an_excluded_peer_causes_no_restart(release: str) -> None:
     cycle = (
         *INSTALL,
         "--watchdog-max-relay-seconds=2",
@@ -168,10 +172,10 @@ def test_a_peer_that_is_excluded_is_no_reason_to_restart(release: str) -> None:
             DEADLINE,
         )
         assert starts(alpha) == 1
-        assert counted(alpha, "restarts") == 0
+        assert counter(alpha, "restarts") == 0
 
 
-def test_udp_that_is_blocked_and_open_again_recovers_without_a_restart(release: str) -> None:
+def test_a_peer_recovers_without_a_restart_when_udp_passes_again(release: str) -> None:
     with (
         Lab(version=release, bravo=NAT.EASY) as lab,
         booted_node(lab, "alpha", NAT.EASY, *PATIENT) as alpha,
@@ -185,16 +189,17 @@ def test_udp_that_is_blocked_and_open_again_recovers_without_a_restart(release: 
         wait_for(lab, alpha, "bravo", RECOVERED)
         recoveries = alpha.host.said("watchdog").count(RECOVERED)
         assert recoveries >= 2
-        assert counted(alpha, "recoveries") == recoveries
-        assert counted(alpha, "restarts") == 0
+        assert counter(alpha, "recoveries") == recoveries
+        assert counter(alpha, "restarts") == 0
         assert starts(alpha) == 1
 
 
 @pytest.mark.parametrize("how", ["restart", "crash"])
-def test_a_tailscaled_that_goes_in_the_middle_of_each_run(release: str, how: str) -> None:
-    """Each job has asked and waits for the answer when tailscaled goes and comes again: the run ends well, and the next one sees.
+def test_each_job_succeeds_when_tailscaled_ends_during_its_run(release: str, how: str) -> None:
+    """The run succeeds although its response never arrives, and so does the next run.
 
-    One that is stopped in order may still answer; who gets none says so, and shows nothing.
+    A tailscaled that is stopped may still respond. A job without a response reports
+    that, and exports nothing.
     """
     with (
         Lab(version=release, bravo=NAT.NO_UDP) as lab,
@@ -204,46 +209,46 @@ def test_a_tailscaled_that_goes_in_the_middle_of_each_run(release: str, how: str
         lab.wait_until(lambda: alpha.path_to("bravo"), 30)
         for job in JOBS:
             host.start(job)
-        remembered, said = peers_remembered(alpha), {job: len(host.said(job)) for job in JOBS}
-        assert remembered == ["peer_bravo"]
+        state, lines_before = state_files(alpha), {job: len(host.said(job)) for job in JOBS}
+        assert state == ["peer_bravo"]
+        # Freeze tailscaled, and wait for the second connection of each job: the first
+        # one only tests whether the socket is available.
         machine.run("systemctl", "kill", "--kill-who=main", "--signal=STOP", "tailscaled.service")
         machine.run("systemctl", "start", "--no-block", *(service(job) for job in JOBS))
-        lab.wait_until(
-            lambda: all(connections(machine, job) == 2 for job in JOBS), 30
-        )  # the first only to see whether somebody listens
+        lab.wait_until(lambda: all(connections(machine, job) == 2 for job in JOBS), 30)
         machine.run(
             "systemctl",
             *(("restart",) if how == "restart" else ("kill", "--signal=KILL")),
             "tailscaled.service",
         )
+        # Each run succeeds. A job without a response reports that, and exports no
+        # peers.
         for job in JOBS:
             machine.wait_until(service(job), "ActiveState", "inactive")
             assert machine.show(service(job), "Result") == "success"
-        unanswered = {
-            job: [line for line in host.said(job)[said[job] :] if UNANSWERED.search(line)]
+        failures = {
+            job: [line for line in host.said(job)[lines_before[job] :] if NO_RESPONSE.search(line)]
             for job in JOBS
         }
-        assert how == "restart" or all(len(lines) == 1 for lines in unanswered.values()), unanswered
-        assert (host.exported("peers")["tailscale_up"] == 0) == bool(unanswered["exporter"])
+        assert how == "restart" or all(len(lines) == 1 for lines in failures.values()), failures
+        assert (host.exported("peers")["tailscale_up"] == 0) == bool(failures["exporter"])
         assert (host.exported("native")["tailscale_native_metrics_up"] == 0) == bool(
-            unanswered["native-metrics"]
+            failures["native-metrics"]
         )
-        assert peers_remembered(alpha) == remembered
+        assert state_files(alpha) == state
+        # The next run sees the new tailscaled.
         lab.wait_until(lambda: alpha.path_to("bravo"), 30)
         host.start("exporter")
         assert host.exported("peers")["tailscale_up"] == 1
         assert host.failed_units() == []
 
 
-def peers_remembered(booted: Booted) -> list[str]:
-    """Returns the names of the files that remember a peer on relay."""
-    return sorted(
-        path.name
-        for path in booted.host.machine.path("/var/lib/private/tailscale-watchdog").glob("peer_*")
-    )
+def state_files(booted: Booted) -> list[str]:
+    """Return the names of the state files of peers on relay."""
+    return sorted(path.name for path in booted.host.machine.path(STATE_DIRECTORY).glob("peer_*"))
 
 
-def test_two_ends_that_both_run_a_watchdog_come_to_rest(release: str) -> None:
+def test_two_watchdogs_at_both_ends_of_a_path_restart_at_most_once_each(release: str) -> None:
     with Lab(version=release) as lab, ExitStack() as stack:
         ends = {
             "bravo": stack.enter_context(
@@ -253,32 +258,39 @@ def test_two_ends_that_both_run_a_watchdog_come_to_rest(release: str) -> None:
         }
         ends["bravo"].starts_with({})
 
-        def are_at_rest() -> bool:
+        def have_recovered() -> bool:
             return all(
                 story(end, peer)[-1:] == [f"RECOVERED: {peer} back to direct"]
                 and end.path_to(peer) == "direct"
                 for peer, end in ends.items()
             )
 
-        lab.wait_until(lambda: counted(ends["bravo"], "restarts") == 1, DEADLINE)
-        lab.wait_until(are_at_rest, DEADLINE)
-        assert all(counted(end, "restarts") <= 1 for end in ends.values())
-        assert all(starts(end) == 1 + counted(end, "restarts") for end in ends.values())
+        lab.wait_until(lambda: counter(ends["bravo"], "restarts") == 1, DEADLINE)
+        lab.wait_until(have_recovered, DEADLINE)
+        assert all(counter(end, "restarts") <= 1 for end in ends.values())
+        assert all(starts(end) == 1 + counter(end, "restarts") for end in ends.values())
 
 
+STATE_DIRECTORY = "/var/lib/private/tailscale-watchdog"
 CAPTURE = "/var/lib/tailscale-capture/status.ndjson.zst"
 DRIFT_SECONDS = 2 * 2
-"Two runs: a path that changes between the two looks is seen by one of them a run earlier, and the age that is said is in whole seconds."
+"Two runs: one job may see a change a run earlier, and lines have whole seconds."
 
 
-def test_what_was_captured_beside_the_watchdog_replays_to_the_journal(release: str) -> None:
-    """Before each run of it there is one of `tailscale-capture.service`: the two see tailscaled a tenth of a second apart."""
+def without_complaints(lines: list[str]) -> list[str]:
+    """Return the documented lines, without errors and warnings."""
+    return [line for line in lines if not line.startswith("tsfc watchdog: ")]
+
+
+def test_the_replay_of_a_capture_agrees_with_the_journal_of_the_watchdog(release: str) -> None:
+    """A capture runs about 0.1 s before each run of the watchdog."""
     with (
         Lab(version=release, bravo=NAT.EASY) as lab,
         booted_node(
             lab, "alpha", NAT.EASY, *JOBS, "capture", *HASTY, environment=STUCK[release]
         ) as alpha,
     ):
+        # Put the node on relay, with no timer running and no state.
         host, machine = alpha.host.without_timers(), alpha.host.machine
         machine.run("systemctl", "stop", "tailscale-capture.timer")
         lab.wait_until(lambda: alpha.pinged("bravo") == "derp", 30)
@@ -287,9 +299,11 @@ def test_what_was_captured_beside_the_watchdog_replays_to_the_journal(release: s
         machine.run(
             "sh",
             "-c",
-            f"rm -f {CAPTURE} /var/lib/private/tailscale-watchdog/* /var/lib/private/tailscale-watchdog/.[a-z]*",
+            f"rm -f {CAPTURE} {STATE_DIRECTORY}/* {STATE_DIRECTORY}/.[a-z]*",
         )
-        said = len(host.said("watchdog"))
+        # Run capture and watchdog until the peer has recovered, and once more: the
+        # capture before the last run may have been too early for that.
+        lines_before = len(host.said("watchdog"))
         alpha.starts_with({})
         with host.overridden(
             service("watchdog"), f"[Unit]\nWants={service('capture')}\nAfter={service('capture')}\n"
@@ -300,29 +314,21 @@ def test_what_was_captured_beside_the_watchdog_replays_to_the_journal(release: s
             wait_for(lab, alpha, "bravo", RECOVERED)
             host.without_timers()
             machine.wait_until(service("watchdog"), "ActiveState", "inactive")
-            host.start(
-                "watchdog"
-            )  # once more: the capture beside the last one may have been too early to see it
+            host.start("watchdog")
+        # Replay the capture.
         policy = (f"--max-relay-seconds={MAX_RELAY_SECONDS}", "--cooldown-seconds=600")
         replayed = json.loads(host.tsfc("replay", CAPTURE, *policy, "--format", "json").stdout)
-        in_journal = [
-            line for line in host.said("watchdog")[said:] if not line.startswith("tsfc watchdog: ")
-        ]
-        in_replay = [
-            entry["line"]
-            for entry in replayed["lines"]
-            if not entry["line"].startswith("tsfc watchdog: ")
-        ]
+        journal = without_complaints(host.said("watchdog")[lines_before:])
+        replay = without_complaints([entry["line"] for entry in replayed["lines"]])
+        # The number of lines is equal, but for one repetition. The figures in them are
+        # equal, but for the drift.
         for word in ("DETECTED", "WAITING", "RESTART", "COOLDOWN", "RECOVERED"):
-            told, again = (
-                [line for line in lines if line.startswith(word)]
-                for lines in (in_journal, in_replay)
+            lines, replayed_lines = (
+                [line for line in source if line.startswith(word)] for source in (journal, replay)
             )
-            assert abs(len(told) - len(again)) <= (word in {"WAITING", "COOLDOWN"}), (
-                in_journal,
-                in_replay,
-            )
-            for one, other in zip(told, again, strict=False):
+            tolerance = word in {"WAITING", "COOLDOWN"}
+            assert abs(len(lines) - len(replayed_lines)) <= tolerance, (journal, replay)
+            for one, other in zip(lines, replayed_lines, strict=False):
                 figures, others = (
                     [int(figure) for figure in re.findall(r"\d+", line)] for line in (one, other)
                 )
