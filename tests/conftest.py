@@ -1,4 +1,4 @@
-"""Fixtures of all tests, and the settings of Hypothesis, which make runs reproducible."""
+"""Fixtures of all tests, and settings of Hypothesis that make runs reproducible."""
 
 from __future__ import annotations
 
@@ -37,6 +37,6 @@ def programs(box: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def forks() -> Iterator[Forked]:
-    """Run tsfc in forked processes, which start faster than new ones."""
+    """Runs of tsfc in forks of one process, which start faster than new processes."""
     with forked() as forks:
         yield forks
