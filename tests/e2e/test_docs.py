@@ -57,7 +57,9 @@ def node() -> Iterator[Booted]:
             lambda: (alpha.pinged("bravo"), alpha.pinged("carol")) == ("direct", "derp"), 60
         )
         alpha.host.start("watchdog")
-        machine.run("sh", "-c", f"expr $(date +%s) - 601 > {STATE}/peer_carol")
+        machine.run(
+            "sh", "-c", f"rm {STATE}/state.json; expr $(date +%s) - 601 > {STATE}/peer_carol"
+        )
         alpha.host.start("watchdog")
         lab.wait_until(lambda: alpha.pinged("bravo") == "direct", 60)
         yield alpha
