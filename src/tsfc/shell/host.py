@@ -38,15 +38,15 @@ class Host(Protocol):
         ...
 
     def status(self) -> Result[Status, Fault]:
-        """Tailscaled's status."""
+        """Return the status of tailscaled."""
         ...
 
     def usermetrics(self) -> Result[bytes, Fault]:
-        """Tailscaled's own metrics, an exposition."""
+        """Return tailscaled's own metrics, an exposition."""
         ...
 
     def ping(self, pings: tuple[Ping, ...], *, count: int, timeout: float) -> Round:
-        """Ping each peer at most `count` times, with a timeout in seconds for each ping."""
+        """Ping each peer at most `count` times, each with a timeout in seconds."""
         ...
 
     def apply(self, attempt: Attempt) -> Outcome | Withheld:

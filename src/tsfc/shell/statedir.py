@@ -35,7 +35,7 @@ class CommitError(Struct, frozen=True):
 
     detail: str
     is_replaced: bool
-    "The next run reads the new content; only a power failure could bring the old one back."
+    "The next run reads the new content, unless the power fails first."
 
 
 class Directory(Struct, frozen=True):

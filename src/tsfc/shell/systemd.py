@@ -21,7 +21,7 @@ By default, a unit has 90 s to stop and 90 s to start (`DefaultTimeoutStopSec`,
 `DefaultTimeoutStartSec`).
 """
 DONE = b"done\n"
-"Response of the privileged helper after a successful restart (`tailscale-watchdog-restart@.service`)."
+"Response of the helper unit `tailscale-watchdog-restart@.service` after a restart."
 _RESPONSE_LIMIT = 2**16
 "Maximum size of the helper's response in bytes."
 

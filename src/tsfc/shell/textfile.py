@@ -42,7 +42,7 @@ def write(path: str, text: str) -> Result[None, str]:
 
 
 def snapshot_path(path: str) -> str:
-    """Where a job's snapshot lies: beside its metrics, as `.json` in place of `.prom`."""
+    """Return the path of a job's snapshot: that of its metrics, with `.json`."""
     return f"{path.removesuffix('.prom')}.json"
 
 

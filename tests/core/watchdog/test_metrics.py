@@ -67,12 +67,12 @@ def test_families_of_a_run_that_saw_peers() -> None:
         (
             "tailscale_watchdog_peer_relay_duration_seconds",
             Kind.GAUGE,
-            "Seconds that the peer has been on relay, 0 when direct.",
+            "Seconds that the peer has been on relay; 0 for a direct peer.",
         ),
         (
             "tailscale_watchdog_peer_excluded",
             Kind.GAUGE,
-            "Whether the peer is never the cause of a restart (1).",
+            "Whether the peer never causes a restart (1).",
         ),
         (
             "tailscale_watchdog_peers",
@@ -82,23 +82,23 @@ def test_families_of_a_run_that_saw_peers() -> None:
         (
             "tailscale_watchdog_max_relay_seconds",
             Kind.GAUGE,
-            "A peer on relay for more than this has tailscaled restarted.",
+            "Threshold in seconds: a peer that is on relay for longer causes a restart.",
         ),
         (
             "tailscale_watchdog_cooldown_seconds",
             Kind.GAUGE,
-            "After a restart there is no other for this long.",
+            "Seconds after a restart in which there is no other restart.",
         ),
         (
             "tailscale_watchdog_last_restart_timestamp_seconds",
             Kind.GAUGE,
-            "Unix time of the last restart, whatever came of it.",
+            "Unix time of the last restart, successful or not.",
         ),
         ("tailscale_watchdog_last_run_timestamp_seconds", Kind.GAUGE, "Unix time of the last run."),
         (
             "tailscale_watchdog_last_success_timestamp_seconds",
             Kind.GAUGE,
-            "Unix time of the last run that could see tailscaled.",
+            "Unix time of the last run that observed peers.",
         ),
     ]
     counts = {

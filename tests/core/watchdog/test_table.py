@@ -453,9 +453,7 @@ PENDING = Warn(
 
 def stepped(seconds: int) -> Warn:
     """Returns the line about a clock that was set."""
-    return Warn(
-        f"the clock was set by {seconds:+d}s since the last run: all times in the state moved with it"
-    )
+    return Warn(f"the clock was set by {seconds:+d}s since the last run: all times moved with it")
 
 
 def read(unix: int, boot: int, boot_id: str = "b1") -> Instant:

@@ -1,4 +1,5 @@
-"""The watchdog's decision and nothing else.
+"""The watchdog's decision.
 
-Read `state`, `events`, `effects` and `policy` first: they are the nouns. `step` is the verb; `families` tells of it.
+Read the nouns first: `state`, `events`, `effects`, `remedy`, `policy`. `step` is the
+verb; `track` and `threshold` are its parts.
 """

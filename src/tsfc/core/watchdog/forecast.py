@@ -29,7 +29,7 @@ class Forecast(Struct, frozen=True):
     cooldown_seconds: int
     "Seconds for which the cooldown still holds; 0 if it does not."
     restart_seconds: int | None
-    "Seconds until the next restart if every peer stays on its path; 0 for one that is due."
+    "Seconds until the next restart if no path changes; 0 if it is due."
     restart_peer: str | None
     "The peer that causes it."
 
@@ -38,7 +38,7 @@ class WhatIf(Struct, frozen=True):
     """Another policy, and the reason that a peer would get under it now."""
 
     option: str
-    "As on the command line, with its value; `without` before an option that would go."
+    "As on the command line, with its value; `without` if it is removed."
     reason: Reason
 
 

@@ -1,4 +1,4 @@
-"""What the job `watchdog` says in metrics."""
+"""The metrics of the job `watchdog`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from tsfc.core.watchdog.track import DIRECT, Reason, Verdict
 def metrics(
     state: State, verdicts: tuple[Verdict, ...] | None, *, now: Instant, policy: Policy
 ) -> tuple[Family, ...]:
-    """Returns the metrics of one run: the state after it, its verdicts (None where no peer could be seen), and the policy, without which they mean little.
+    """Return the metrics of one run: its state, its verdicts, and the policy's limits.
 
-    Where nothing was seen there is no series of a peer: what was true once must not look fresh.
+    Without verdicts (None: no peer was observed) there are no series of peers, because
+    old values must not look fresh.
     """
     return (
         counter(
@@ -40,17 +41,17 @@ def metrics(
         *(() if verdicts is None else _peers(verdicts, policy)),
         gauge(
             "tailscale_watchdog_max_relay_seconds",
-            "A peer on relay for more than this has tailscaled restarted.",
+            "Threshold in seconds: a peer that is on relay for longer causes a restart.",
             policy.max_relay_seconds,
         ),
         gauge(
             "tailscale_watchdog_cooldown_seconds",
-            "After a restart there is no other for this long.",
+            "Seconds after a restart in which there is no other restart.",
             policy.cooldown_seconds,
         ),
         *_instant(
             "tailscale_watchdog_last_restart_timestamp_seconds",
-            "Unix time of the last restart, whatever came of it.",
+            "Unix time of the last restart, successful or not.",
             last_restart(state),
         ),
         gauge(
@@ -58,7 +59,7 @@ def metrics(
         ),
         *_instant(
             "tailscale_watchdog_last_success_timestamp_seconds",
-            "Unix time of the last run that could see tailscaled.",
+            "Unix time of the last run that observed peers.",
             state.last_success,
         ),
     )
@@ -78,13 +79,13 @@ def _peers(verdicts: tuple[Verdict, ...], policy: Policy) -> Iterable[Family]:
     yield Family(
         "tailscale_watchdog_peer_relay_duration_seconds",
         Kind.GAUGE,
-        "Seconds that the peer has been on relay, 0 when direct.",
+        "Seconds that the peer has been on relay; 0 for a direct peer.",
         tuple(Sample({"peer": verdict.peer}, verdict.relay_seconds) for verdict in verdicts),
     )
     yield Family(
         "tailscale_watchdog_peer_excluded",
         Kind.GAUGE,
-        "Whether the peer is never the cause of a restart (1).",
+        "Whether the peer never causes a restart (1).",
         tuple(
             Sample({"peer": verdict.peer}, int(is_excluded(policy, verdict.peer)))
             for verdict in verdicts

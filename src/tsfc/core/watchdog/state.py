@@ -20,7 +20,7 @@ VERSION = 1
 "Version of the document. A change that an older tsfc would misread increments it."
 
 ATTEMPT_LIMIT = 20
-"Attempts that are kept, the newest ones. The file is written once a minute, so it is small."
+"Attempts to keep, newest first: the file is written every minute, so it stays small."
 
 
 class State(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -53,7 +53,7 @@ _VERSION_DECODER = msgspec.json.Decoder(_Version)
 
 
 def last_restart(state: State) -> int | None:
-    """When a restart was last decided, whatever became of it: the cooldown's start."""
+    """When the last restart was decided, successful or not: the cooldown's start."""
     return state.attempts[-1].at if state.attempts else None
 
 
@@ -92,5 +92,5 @@ def decode(raw: bytes) -> Result[State, str]:
 
 
 def begin(now: Instant) -> State:
-    """The state to go on with if `state.json` cannot be used: the cooldown begins now."""
+    """Return the state if `state.json` is unusable: the cooldown begins now."""
     return State(attempts=(restart_at(now.unix),))

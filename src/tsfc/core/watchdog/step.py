@@ -19,16 +19,16 @@ under every policy alike), decide (by policy), and the effects of the decision.
 For each watched peer, `d` being the whole seconds since its relay began, and the
 cooldown holding while `now - last_restart < cooldown`:
 
-    | path now | kept                           | verdict   | then          | counts    |
-    |----------|--------------------------------|-----------|---------------|-----------|
-    | direct   | nothing                        | DIRECT    | nothing       |           |
-    | on relay | nothing                        | DETECTED  | keep now      | detection |
-    | on relay | since, d <= max                | WAITING   | keep          |           |
-    | on relay | since, d > max, excluded       | EXCLUDED  | keep          |           |
-    | on relay | since, d > max, cooldown holds | COOLDOWN  | keep          |           |
-    | on relay | since, d > max, no cooldown    | RESTART   | keep; restart | restart   |
-    | direct   | since                          | RECOVERED | forget        | recovery  |
-    | direct   | since, and a restart cured it  | RESTORED  | forget        |           |
+    | path now | kept                      | verdict   | then          | counts    |
+    |----------|---------------------------|-----------|---------------|-----------|
+    | direct   | nothing                   | DIRECT    | nothing       |           |
+    | on relay | nothing                   | DETECTED  | keep now      | detection |
+    | on relay | since, d <= max           | WAITING   | keep          |           |
+    | on relay | since, d > max, excluded  | EXCLUDED  | keep          |           |
+    | on relay | since, d > max, cooldown  | COOLDOWN  | keep          |           |
+    | on relay | since, d > max            | RESTART   | keep; restart | restart   |
+    | direct   | since                     | RECOVERED | forget        | recovery  |
+    | direct   | since, a restart cured it | RESTORED  | forget        |           |
 
 If no peer could be observed, everything is kept.
 
@@ -69,7 +69,7 @@ from tsfc.core.watchdog import threshold
 from tsfc.core.watchdog.effects import Apply, Effect, Log, Warn
 from tsfc.core.watchdog.events import Asking, Event, Observed, Performed, Unobservable
 from tsfc.core.watchdog.policy import Policy, ThresholdPolicy, cooldown_left
-from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Done, Failed, Outcome, Stage
+from tsfc.core.watchdog.remedy import AttemptResult, Done, Failed, Outcome, Stage
 from tsfc.core.watchdog.state import State, pending, with_attempt
 from tsfc.core.watchdog.threshold import Decision, Due
 from tsfc.core.watchdog.track import Verdict, track
@@ -130,50 +130,52 @@ def _decide(verdicts: list[Verdict], state: State, *, now: Instant, policy: Poli
             assert_never(never)
 
 
-def _settle(state: State, now: Instant) -> tuple[State, tuple[Warn, ...]]:
-    """Bring the state of an earlier run into this one: clocks, and a pending attempt."""
+def _settle(state: State, now: Instant) -> tuple[State, list[Warn]]:
+    """Bring the state of an earlier run into this one: its clock, a pending attempt."""
     clock_step = step_between(state.last_run, now)
-    warnings: list[Warn] = []
-    if clock_step:
-        warnings.append(
-            Warn(
-                f"the clock was set by {clock_step:+d}s since the last run: "
-                "all times in the state moved with it"
-            )
-        )
+    settled, warnings = _with_attempt_settled(_with_clock(state, now, clock_step))
+    if not clock_step:
+        return settled, warnings
+    moved = f"the clock was set by {clock_step:+d}s since the last run: all times moved with it"
+    return settled, [Warn(moved), *warnings]
 
-    # A run that died left an attempt at the stage that it had reached.
-    unsettled = pending(state)
-    if unsettled is not None and unsettled.stage is Stage.DECIDED:
-        state = replace(state, attempts=state.attempts[:-1])
-        warnings.append(
-            Warn("the run that decided to restart tailscaled ended before it did: not counted")
-        )
-    elif unsettled is not None:
-        state = replace(_with_stage(state, Stage.DONE), restarts=state.restarts + 1)
-        warnings.append(
-            Warn(
-                "the run that restarted tailscaled ended before it knew the outcome: counted as done"
-            )
-        )
+
+def _with_clock(state: State, now: Instant, clock_step: int) -> State:
+    """The state with its instants moved by `clock_step` seconds, none in the future."""
 
     def moved(instant: int) -> int:
         return min(now.unix, max(0, instant + clock_step))
 
     attempts = state.attempts
     if any(moved(attempt.at) != attempt.at for attempt in attempts):
-        attempts = tuple(_moved(attempt, moved(attempt.at)) for attempt in attempts)
+        attempts = tuple(
+            replace(
+                attempt,
+                at=moved(attempt.at),
+                judge_at=moved(attempt.at) + attempt.judge_at - attempt.at,
+            )
+            for attempt in attempts
+        )
     return replace(
         state,
         relay_since={name: moved(since) for name, since in state.relay_since.items()},
         attempts=attempts,
         last_success=None if state.last_success is None else moved(state.last_success),
         last_run=now,
-    ), tuple(warnings)
+    )
 
 
-def _moved(attempt: Attempt, at: int) -> Attempt:
-    return replace(attempt, at=at, judge_at=at + attempt.judge_at - attempt.at)
+def _with_attempt_settled(state: State) -> tuple[State, list[Warn]]:
+    """The state without a pending attempt: a run that died left it at its stage."""
+    attempt = pending(state)
+    if attempt is None:
+        return state, []
+    if attempt.stage is Stage.DECIDED:
+        why = "the run that decided to restart tailscaled ended before it did: not counted"
+        return replace(state, attempts=state.attempts[:-1]), [Warn(why)]
+    why = "the run that restarted tailscaled ended before it knew the outcome: counted as done"
+    done = replace(_with_stage(state, Stage.DONE), restarts=state.restarts + 1)
+    return done, [Warn(why)]
 
 
 def _performed(state: State, outcome: Outcome) -> Transition:

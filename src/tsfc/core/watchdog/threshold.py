@@ -101,7 +101,8 @@ def line(verdict: Verdict, *, cooldown_seconds: int, policy: ThresholdPolicy) ->
         case Reason.EXCLUDED:
             return f"EXCLUDED: {peer} on relay for {seconds}s, excluded from restarts"
         case Reason.COOLDOWN:
-            return f"COOLDOWN: {peer} exceeded threshold but in cooldown ({cooldown_seconds}s remaining)"
+            left = f"{cooldown_seconds}s remaining"
+            return f"COOLDOWN: {peer} exceeded threshold but in cooldown ({left})"
         case Reason.RESTART:
             return f"RESTART: {peer} on relay for {seconds}s, restarting tailscaled"
         case Reason.RECOVERED | Reason.RESTORED:

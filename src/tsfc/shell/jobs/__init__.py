@@ -1,1 +1,4 @@
-"""One module per job: gather, decide, persist, act, report. Each imports only what its job needs, for it starts many times a minute."""
+"""The jobs, one module each: functions of a host.
+
+A job imports only what it needs, because it starts many times a minute.
+"""

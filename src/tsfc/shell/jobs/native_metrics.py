@@ -11,7 +11,7 @@ from tsfc.shell.host import Host
 
 
 def run(host: Host) -> Report:
-    """Tailscaled's own metrics as they are, or that there are none."""
+    """Return tailscaled's own metrics unchanged, or that there are none."""
     raw = host.usermetrics()
     validated = raw if isinstance(raw, Failure) else native_metrics.validated(raw.unwrap())
     if isinstance(validated, Failure):

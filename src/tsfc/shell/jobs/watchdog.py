@@ -106,7 +106,7 @@ def _apply(
 
 
 def _perform(host: Host, effects: tuple[Effect, ...]) -> Attempt | None:
-    """Write the lines, in order. Return the attempt that is to be made, if there is one."""
+    """Write the lines in order; return the attempt to make, if there is one."""
     attempt: Attempt | None = None
     for effect in effects:
         match effect:
