@@ -4,7 +4,8 @@ A run can kill itself at its N-th step. Steps are system calls with an effect or
 on the system: opening, writing, syncing, renaming and removing a file, creating and
 listing a directory, locking, starting a program. The run dies before the step, except
 that a write has written half of its data. So a kill after step N is a kill at step N +
-1.
+1. Or the step fails, as on a broken disk, and so do all later ones if that lasts; a
+program starts all the same.
 
 Orders arrive on standard input, one JSON document per line. The exit status of each run
 goes to standard output.
@@ -12,6 +13,7 @@ goes to standard output.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -25,6 +27,9 @@ from tsfc.cli import main as cli
 for module in (
     "tsfc.core.metrics.exposition",
     *(f"tsfc.shell.jobs.{job}" for job in ("exporter", "keepalive", "native_metrics", "watchdog")),
+    "tsfc.shell.oneshot",
+    "tsfc.shell.statedir",
+    "tsfc.shell.systemd",
 ):
     importlib.import_module(module)
 
@@ -40,11 +45,13 @@ AUDITED = {
 
 
 class Steps:
-    """Counts and logs the steps of this process, and kills it at one of them."""
+    """Counts and logs the steps of this process, and kills or fails it at one of them."""
 
-    def __init__(self, kill_at: int | None, log: int | None) -> None:
+    def __init__(self, order: dict[str, Any], log: int | None) -> None:
         self.number = 0
-        self.kill_at = kill_at
+        self.kill_at: int | None = order["kill_at"]
+        self.fail_at: int | None = order["fail_at"]
+        self.keeps_failing: bool = order["keeps_failing"]
         self.log = log
         self.write = os.write
         self.fsync = os.fsync
@@ -73,7 +80,12 @@ class Steps:
             self.write(self.log, f"{name}\n".encode())
         if self.number == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        self.number += 1
+        number, self.number = self.number, self.number + 1
+        is_disk = " /" in name and "/dev/" not in name and not name.startswith("subprocess")
+        if self.fail_at is None or not is_disk:
+            return
+        if number == self.fail_at or (self.keeps_failing and number > self.fail_at):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def main() -> None:
@@ -95,7 +107,7 @@ def _run(order: dict[str, Any]) -> int:
         if order["log"] is None
         else os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     )
-    Steps(order["kill_at"], log).install()
+    Steps(order, log).install()
     try:
         return cli.main(order["arguments"])
     except BaseException:  # noqa: BLE001 - for the test to see

@@ -209,15 +209,23 @@ class Forked:
         *arguments: str,
         programs: Path | None = None,
         kill_at: int | None = None,
+        fail_at: int | None = None,
+        keeps_failing: bool = False,
         log: Path | None = None,
     ) -> Ran:
-        """Run tsfc to its end, or kill it at step `kill_at`; log its steps to `log`."""
+        """Run tsfc to its end, or kill it at step `kill_at`; log its steps to `log`.
+
+        Step `fail_at` fails with an input/output error, and all later ones, too, if it
+        `keeps_failing`.
+        """
         order = {
             "arguments": arguments,
             "path": str(programs or NO_PROGRAMS),
             "stdout": str(self._out),
             "stderr": str(self._err),
             "kill_at": kill_at,
+            "fail_at": fail_at,
+            "keeps_failing": keeps_failing,
             "log": None if log is None else str(log),
         }
         assert self._server.stdin
