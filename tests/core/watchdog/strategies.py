@@ -1,4 +1,4 @@
-"""States, events, instants and policies: plausible ones, and ones from hell."""
+"""Strategies for states, events, instants and policies: plausible and wild ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HOSTILE = [
     "rpi3",
 ]
 TEXT = st.sampled_from(HOSTILE) | st.text(st.characters(), max_size=20)
-"Anything that a string may hold, lone surrogates included."
+"Any string, also with lone surrogates."
 INTEGERS = (
     st.sampled_from([0, -1, 1, 2**31, 2**53, 2**63, -(2**63), 10**40])
     | st.integers()
@@ -68,7 +68,7 @@ WILD_INSTANTS = st.builds(
 def attempts(
     instants: st.SearchStrategy[int], peers: st.SearchStrategy[str]
 ) -> st.SearchStrategy[tuple[Attempt, ...]]:
-    """A few attempts, in any order and of any age."""
+    """Up to three attempts, in any order."""
     attempt = st.builds(
         Attempt,
         st.sampled_from(Remedy),
@@ -150,7 +150,7 @@ POLICIES = st.builds(
 )
 
 NUMBERS = st.integers(0, MAX_NUMBER)
-KEPT_STATES = st.builds(
+STORABLE_STATES = st.builds(
     State,
     relay_since=st.dictionaries(
         st.text(max_size=40) | st.sampled_from([name for name in HOSTILE if name != "\ud800"]),
@@ -165,4 +165,4 @@ KEPT_STATES = st.builds(
     last_run=st.none()
     | st.builds(Instant, NUMBERS, st.none() | st.builds(Boot, st.text(), NUMBERS)),
 )
-"States that files can hold."
+"States that `state.json` can hold."

@@ -1,4 +1,4 @@
-"""When two readings of the clocks show that the wall clock was set between them."""
+"""Steps of the wall clock between two readings of both clocks."""
 
 from __future__ import annotations
 
@@ -12,34 +12,24 @@ BEFORE = Instant(10_000, Boot("b1", 500))
 @pytest.mark.parametrize(
     ("before", "now", "expected"),
     [
-        (None, BEFORE, 0),
-        (BEFORE, BEFORE, 0),
-        (BEFORE, Instant(10_060, Boot("b1", 560)), 0),
-        (BEFORE, Instant(10_065, Boot("b1", 560)), 0),
-        (BEFORE, Instant(10_055, Boot("b1", 560)), 0),
-        (BEFORE, Instant(10_066, Boot("b1", 560)), 6),
-        (BEFORE, Instant(10_054, Boot("b1", 560)), -6),
-        (BEFORE, Instant(13_660, Boot("b1", 560)), 3600),
-        (BEFORE, Instant(6_460, Boot("b1", 560)), -3600),
-        (BEFORE, Instant(13_660, Boot("b2", 560)), 0),
-        (BEFORE, Instant(13_660), 0),
-        (Instant(10_000), Instant(13_660, Boot("b1", 560)), 0),
-    ],
-    ids=[
-        "first run",
-        "same reading",
-        "alike",
-        "5 s",
-        "-5 s",
-        "6 s",
-        "-6 s",
-        "forward",
-        "back",
-        "another boot",
-        "no boot clock",
-        "no boot clock before",
+        pytest.param(None, BEFORE, 0, id="first run"),
+        pytest.param(BEFORE, BEFORE, 0, id="same reading"),
+        pytest.param(BEFORE, Instant(10_060, Boot("b1", 560)), 0, id="no difference"),
+        pytest.param(BEFORE, Instant(10_065, Boot("b1", 560)), 0, id="5 s"),
+        pytest.param(BEFORE, Instant(10_055, Boot("b1", 560)), 0, id="-5 s"),
+        pytest.param(BEFORE, Instant(10_066, Boot("b1", 560)), 6, id="6 s"),
+        pytest.param(BEFORE, Instant(10_054, Boot("b1", 560)), -6, id="-6 s"),
+        pytest.param(BEFORE, Instant(13_660, Boot("b1", 560)), 3600, id="forward"),
+        pytest.param(BEFORE, Instant(6_460, Boot("b1", 560)), -3600, id="back"),
+        pytest.param(BEFORE, Instant(13_660, Boot("b2", 560)), 0, id="another boot"),
+        pytest.param(BEFORE, Instant(13_660), 0, id="no boot clock"),
+        pytest.param(
+            Instant(10_000), Instant(13_660, Boot("b1", 560)), 0, id="no boot clock before"
+        ),
     ],
 )
-def test_step_between(before: Instant | None, now: Instant, expected: int) -> None:
-    """A step is what the wall clock gained on the boot clock, if it is more than 5 s and the same boot."""
+def test_a_clock_step_is_over_5_s_against_the_same_boots_clock(
+    before: Instant | None, now: Instant, expected: int
+) -> None:
+    """It is the change of wall clock against boot clock, if over 5 s in one boot."""
     assert step_between(before, now) == expected

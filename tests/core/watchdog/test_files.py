@@ -1,4 +1,4 @@
-"""The files of the state directory: those of the shell scripts, those that nobody can read, and what is in them."""
+"""The files of the state directory: `state.json`, and those of the shell scripts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tsfc.core.watchdog.state import State, encode, restart_at
 from tsfc.core.watchdog.step import step
 from tsfc.core.watchdog.track import Reason, Verdict
 
-from .worlds import NOW, POLICY, T0, relayed, remembering, seen
+from .worlds import NOW, POLICY, T0, derp_peer, make_state, observation
 
-FULL = remembering(
+FULL = make_state(
     relay_since={"rpi3": T0 - 60, "rpi3#nA": T0, "a/b": 0},
     last_restart=T0 - 600,
     restarts=3,
@@ -27,8 +27,7 @@ FULL = remembering(
 )
 
 
-def test_to_files() -> None:
-    """Each number has its file, as the shell scripts have it."""
+def test_each_value_is_exported_to_the_file_of_the_shell_scripts() -> None:
     assert to_files(FULL) == {
         ".restart_count": "3\n",
         ".restart_failure_count": "1\n",
@@ -41,22 +40,21 @@ def test_to_files() -> None:
     }
 
 
-def test_to_files_of_nothing() -> None:
-    """What is not known has no file; counters begin at 0."""
+def test_an_empty_state_exports_only_its_counters() -> None:
+    """Counters start at 0; other values have no file."""
     zeros = dict.fromkeys(
         [".restart_count", ".restart_failure_count", ".detection_count", ".recovery_count"], "0\n"
     )
     assert to_files(State()) == zeros
 
 
-def test_files_are_in_one_order() -> None:
-    """The same state gives the same files in the same order, whatever the order in which peers were met."""
-    turned = replace(FULL, relay_since=dict(sorted(FULL.relay_since.items(), reverse=True)))
-    assert list(to_files(turned).items()) == list(to_files(FULL).items())
+def test_the_order_of_the_files_does_not_depend_on_the_order_of_the_peers() -> None:
+    reverse = replace(FULL, relay_since=dict(sorted(FULL.relay_since.items(), reverse=True)))
+    assert list(to_files(reverse).items()) == list(to_files(FULL).items())
 
 
-def test_the_files_of_the_shell_scripts() -> None:
-    """A host that ran the scripts keeps its history, names that need no encoding, and those that the scripts did not encode."""
+def test_the_files_of_the_shell_scripts_are_read() -> None:
+    """The history of such a host is kept, also under names that tsfc would encode."""
     files = {
         "peer_rpi3": b"1700000000\n",
         "peer_my phone": b"1699999999",
@@ -66,9 +64,9 @@ def test_the_files_of_the_shell_scripts() -> None:
         ".detection_count": b"0017\n",
         ".recovery_count": b"9",
     }
-    state, complaints = from_files(files, now=NOW)
-    assert complaints == ()
-    assert state == remembering(
+    state, warnings = from_files(files, now=NOW)
+    assert warnings == ()
+    assert state == make_state(
         {"rpi3": 1700000000, "my phone": 1699999999, "nas": 1699999998},
         last_restart=1699999000,
         restarts=3,
@@ -78,13 +76,11 @@ def test_the_files_of_the_shell_scripts() -> None:
     )
 
 
-def test_no_files_are_no_history() -> None:
-    """A directory without files is the first run."""
+def test_an_empty_directory_gives_an_empty_state() -> None:
     assert from_files({}, now=NOW) == (State(), ())
 
 
-def test_other_files_are_not_read() -> None:
-    """What is not part of the state says nothing."""
+def test_files_of_other_programs_are_ignored() -> None:
     assert from_files(
         {".lock": b"", "peer": b"7\n", ".peer_a": b"7\n", "restart_count": b"7\n"}, now=NOW
     ) == (State(), ())
@@ -101,7 +97,7 @@ UNKNOWN: list[tuple[bytes | None, str]] = [
     (b"1_0\n", "holds no number ('1_0')"),
     (b"1 2\n", "holds no number ('1 2')"),
     (b"1\0", "holds no number ('1\N{REPLACEMENT CHARACTER}')"),
-    ("١".encode(), "holds no number ('١')"),  # noqa: RUF001 - a digit, elsewhere
+    ("١".encode(), "holds no number ('١')"),  # noqa: RUF001 - an Arabic digit
     (b"\xff\xfe", "holds no number ('\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}')"),
     (b"%d" % (MAX_NUMBER + 1), f"holds no number ('{MAX_NUMBER + 1}')"),
     (b"0" * 17, f"holds no number ('{17 * '0'}')"),
@@ -116,32 +112,32 @@ UNKNOWN: list[tuple[bytes | None, str]] = [
     ("name", "expected", "instead"),
     [
         ("peer_rpi3", State({"rpi3": T0}), "its relay begins now"),
-        (".last_restart", remembering(last_restart=T0), "the cooldown begins now"),
+        (".last_restart", make_state(last_restart=T0), "the cooldown begins now"),
         (".restart_count", State(), "counting from 0"),
         (".restart_failure_count", State(), "counting from 0"),
         (".detection_count", State(), "counting from 0"),
         (".recovery_count", State(), "counting from 0"),
     ],
 )
-def test_a_number_that_is_unknown_is_counted_from_now(
+def test_an_invalid_number_starts_from_now_or_0_with_one_warning(
     name: str, expected: State, instead: str, raw: bytes | None, problem: str
 ) -> None:
-    """Relay began now, the cooldown begins now, a counter begins at 0; and it is said once, in one line."""
-    state, complaints = from_files({name: raw}, now=NOW)
+    """Relay and the cooldown begin now; a counter begins at 0."""
+    state, warnings = from_files({name: raw}, now=NOW)
     assert state == expected
-    assert complaints == (f"{name} in the state directory {problem}: {instead}",)
+    assert warnings == (f"{name} in the state directory {problem}: {instead}",)
 
 
-def test_the_largest_number() -> None:
-    """Numbers count up to where a sample stops counting by ones."""
-    state, complaints = from_files(
+def test_the_largest_number_is_read() -> None:
+    """It is the largest that a float64 sample represents exactly, with all below it."""
+    state, warnings = from_files(
         {".restart_count": b"9007199254740992\n", "peer_a": b"9007199254740992"}, now=NOW
     )
-    assert (state, complaints) == (State({"a": 2**53}, restarts=2**53), ())
+    assert (state, warnings) == (State({"a": 2**53}, restarts=2**53), ())
 
 
-def test_all_files_unknown() -> None:
-    """One complaint for each, in an order that does not depend on the directory."""
+def test_each_unreadable_file_has_one_warning_in_a_fixed_order() -> None:
+    """The order does not depend on the order in the directory."""
     names = [
         "peer_b",
         "peer_a",
@@ -152,9 +148,9 @@ def test_all_files_unknown() -> None:
         ".restart_count",
         ".last_restart",
     ]
-    state, complaints = from_files(dict.fromkeys(names), now=NOW)
-    assert state == remembering({"a": T0, "b": T0}, last_restart=T0)
-    subjects = [complaint.split(" ")[0] for complaint in complaints]
+    state, warnings = from_files(dict.fromkeys(names), now=NOW)
+    assert state == make_state({"a": T0, "b": T0}, last_restart=T0)
+    subjects = [warning.split(" ")[0] for warning in warnings]
     assert subjects == [
         "peer_a",
         "peer_b",
@@ -165,7 +161,7 @@ def test_all_files_unknown() -> None:
         ".recovery_count",
         ".last_run",
     ]
-    assert complaints[-1] == ".last_run in the state directory cannot be read: going on without"
+    assert warnings[-1] == ".last_run in the state directory cannot be read: going on without"
 
 
 @pytest.mark.parametrize(
@@ -185,26 +181,27 @@ def test_all_files_unknown() -> None:
         b"[" * 100_000,
     ],
 )
-def test_a_last_run_that_is_unknown_is_done_without(raw: bytes) -> None:
-    """The numbers are kept, the rest begins anew; and it is said once, in one line."""
-    state, complaints = from_files({".restart_count": b"3\n", ".last_run": raw}, now=NOW)
+def test_a_damaged_last_run_is_ignored_with_one_warning(raw: bytes) -> None:
+    """The counters are kept; the values of `.last_run` get their defaults."""
+    state, warnings = from_files({".restart_count": b"3\n", ".last_run": raw}, now=NOW)
     assert state == State(restarts=3)
-    assert len(complaints) == 1
-    assert complaints[0].isprintable()
-    assert complaints[0].startswith(".last_run in the state directory cannot be read (")
-    assert complaints[0].endswith("): going on without")
+    assert len(warnings) == 1
+    assert warnings[0].isprintable()
+    assert warnings[0].startswith(".last_run in the state directory cannot be read (")
+    assert warnings[0].endswith("): going on without")
 
 
-def test_a_complaint_is_short() -> None:
-    """What is wrong with the document is said in 80 characters."""
-    _, complaints = from_files({".last_run": b'{"' + 200 * b"x" + b'":1}'}, now=NOW)
-    assert complaints == (
-        f".last_run in the state directory cannot be read (Object contains unknown field `{49 * 'x'}…): going on without",
+def test_a_warning_quotes_at_most_80_characters_of_the_problem() -> None:
+    _, warnings = from_files({".last_run": b'{"' + 200 * b"x" + b'":1}'}, now=NOW)
+    (warning,) = warnings
+    assert warning == (
+        ".last_run in the state directory cannot be read "
+        f"(Object contains unknown field `{49 * 'x'}…): going on without"
     )
 
 
-def test_a_last_run_of_an_older_version() -> None:
-    """What the document does not name is as it is by default."""
+def test_a_last_run_of_an_older_version_is_read() -> None:
+    """Missing fields have their defaults."""
     assert from_files({".last_run": b'{"success":7}'}, now=NOW) == (State(last_success=7), ())
     assert from_files({".last_run": b'{"at":{"unix":7}}'}, now=NOW) == (
         State(last_run=Instant(7)),
@@ -213,16 +210,16 @@ def test_a_last_run_of_an_older_version() -> None:
 
 
 def test_a_restart_that_an_older_tsfc_left_pending_was_asked_for() -> None:
-    """It wrote the file right before it asked."""
+    """An older tsfc wrote the file right before it asked systemd."""
     files = {".last_restart": b"1699999000\n", ".last_run": b'{"restart_pending":true}'}
     state, warnings = from_files(files, now=NOW)
     assert (state, warnings) == (
-        remembering(last_restart=1699999000, restart_pending=True),
+        make_state(last_restart=1699999000, restart_pending=True),
         (),
     )
 
 
-def test_state_json_is_the_truth_and_the_scripts_files_are_not_read() -> None:
+def test_with_state_json_the_scripts_files_are_ignored() -> None:
     attempt = Attempt(Remedy.RESTART, "rpi3", T0 - 9, T0 + 591, Stage.FAILED)
     state = State({"rpi3": T0 - 60}, (attempt,), detections=3, last_run=NOW)
     assert from_directory(encode(state), {"peer_x": b"", ".restart_count": b"7\n"}, now=NOW) == (
@@ -251,20 +248,21 @@ def test_without_state_json_the_scripts_files_are_read() -> None:
     ],
 )
 def test_a_damaged_state_json_begins_the_cooldown_now(raw: bytes, problem: str) -> None:
-    """Fail safe: no restart before a whole cooldown has passed; and it is said in one line."""
+    """Nothing is restarted before a whole cooldown has passed."""
     state, (warning,) = from_directory(raw, {".restart_count": b"7\n"}, now=NOW)
     assert state == State(attempts=(restart_at(T0),))
     assert warning.startswith(f"state.json in the state directory {problem}")
     assert warning.endswith(": the cooldown begins now, counting from 0")
     assert warning.isprintable()
-    relayed_long = replace(state, relay_since={"rpi3": T0 - 9000})
-    verdicts = step(relayed_long, seen(relayed("rpi3")), now=Instant(T0 + 599), policy=POLICY)
-    assert verdicts.verdicts == (Verdict("rpi3", Reason.COOLDOWN, 9599),)
+    long_on_relay = replace(state, relay_since={"rpi3": T0 - 9000})
+    transition = step(
+        long_on_relay, observation(derp_peer("rpi3")), now=Instant(T0 + 599), policy=POLICY
+    )
+    assert transition.verdicts == (Verdict("rpi3", Reason.COOLDOWN, 9599),)
 
 
 @pytest.mark.parametrize("raw", [b"", b"garbage", None])
-def test_an_empty_or_corrupt_state_file_does_not_restart_at_once(raw: bytes | None) -> None:
-    """Whatever cannot be read, the next run has no reason to restart anything."""
+def test_empty_or_damaged_script_files_cause_no_immediate_restart(raw: bytes | None) -> None:
     files = dict.fromkeys(
         [
             "peer_rpi3",
@@ -277,20 +275,20 @@ def test_an_empty_or_corrupt_state_file_does_not_restart_at_once(raw: bytes | No
         raw,
     )
     state, _ = from_files(files, now=NOW)
-    assert step(state, seen(relayed("rpi3")), now=NOW, policy=POLICY).verdicts == (
+    assert step(state, observation(derp_peer("rpi3")), now=NOW, policy=POLICY).verdicts == (
         Verdict("rpi3", Reason.WAITING, 0),
     )
 
 
-def test_an_empty_state_file_does_not_restart_at_once_though_the_clock_was_set_back() -> None:
-    """What is unknown is counted from now, and now is by the clock as it is, not as it was."""
+def test_an_empty_peer_file_causes_no_immediate_restart_after_a_clock_step() -> None:
+    """Relay begins now by the new clock; the clock step must not move that time."""
     now = Instant(T0, Boot("b1", 1060))
     files = {
         "peer_rpi3": b"",
         ".last_run": b'{"at":{"unix":%d,"boot":{"id":"b1","seconds":1000}}}' % (T0 + 3600),
     }
     state, _ = from_files(files, now=now)
-    assert step(state, seen(relayed("rpi3")), now=now, policy=POLICY).verdicts == (
+    assert step(state, observation(derp_peer("rpi3")), now=now, policy=POLICY).verdicts == (
         Verdict("rpi3", Reason.WAITING, 0),
     )
 
@@ -314,6 +312,5 @@ def test_an_empty_state_file_does_not_restart_at_once_though_the_clock_was_set_b
         ("a.peer_rpi3", False),
     ],
 )
-def test_is_script_file(name: str, expected: bool) -> None:  # noqa: FBT001 - a row of the table
-    """The export is these files, and no other in the directory."""
+def test_only_the_exported_files_are_script_files(name: str, expected: bool) -> None:  # noqa: FBT001 - a row of the table
     assert is_script_file(name) is expected

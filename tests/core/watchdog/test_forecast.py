@@ -1,7 +1,7 @@
-"""The forecast is what later runs would do: there is one set of rules.
+"""The forecast agrees with what later runs of `step` do.
 
-`searched` is the oracle: it finds the next restart by bisection over runs of `step`,
-and knows nothing of how a policy says when it is due.
+`search_restart` is the oracle: it finds the next restart by bisection over runs of
+`step`, and does not use `due` of the policy.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from tsfc.core.watchdog.step import step
 from tsfc.core.watchdog.track import Reason, Verdict
 
 from .strategies import WILD_INSTANTS, WILD_POLICIES, WILD_STATES, WILD_STATUSES
-from .worlds import NOW, POLICY, T0, relayed, remembering, seen
+from .worlds import NOW, POLICY, T0, derp_peer, make_state, observation
 
 NAMES = ["a", "b", "c"]
 SMALL = st.integers(0, 30)
 STATUSES = st.lists(
-    st.sampled_from([*[relayed(name) for name in NAMES], *[peer(name) for name in NAMES]]),
+    st.sampled_from([*[derp_peer(name) for name in NAMES], *[peer(name) for name in NAMES]]),
     max_size=4,
-).map(lambda peers: seen(*{str(one["HostName"]): one for one in peers}.values()).status)
+).map(lambda peers: observation(*{str(one["HostName"]): one for one in peers}.values()).status)
 STATES = st.builds(
-    remembering,
+    make_state,
     relay_since=st.dictionaries(st.sampled_from(NAMES), st.integers(T0 - 40, T0), max_size=3),
     last_restart=st.none() | st.integers(T0 - 40, T0),
 )
@@ -41,7 +41,7 @@ POLICIES = st.builds(
 
 
 def _status(*peers: dict[str, object]) -> Status:
-    return seen(*peers).status
+    return observation(*peers).status
 
 
 def _restart_at(state: State, status: Status, unix: int, policy: ThresholdPolicy) -> str | None:
@@ -50,10 +50,10 @@ def _restart_at(state: State, status: Status, unix: int, policy: ThresholdPolicy
 
 
 HORIZON_SECONDS = 2**32
-"More than the longest threshold and the longest cooldown together."
+"Seconds; more than the longest threshold and the longest cooldown together."
 
 
-def searched(
+def search_restart(
     state: State, status: Status, policy: ThresholdPolicy
 ) -> tuple[int, str] | tuple[None, None]:
     """Seconds until the next restart, and the peer that causes it, by bisection."""
@@ -77,26 +77,26 @@ def searched(
 
 
 @given(STATES, STATUSES, POLICIES)
-def test_the_next_restart_is_the_one_that_a_search_finds(
+def test_the_forecast_restart_is_the_one_that_bisection_finds(
     state: State, status: Status, policy: ThresholdPolicy
 ) -> None:
     ahead = forecast(state, status, now=NOW, policy=policy)
     transition = step(state, Observed(status), now=NOW, policy=policy)
     assert ahead.verdicts == transition.verdicts
-    assert (ahead.restart_seconds, ahead.restart_peer) == searched(state, status, policy)
+    assert (ahead.restart_seconds, ahead.restart_peer) == search_restart(state, status, policy)
 
 
 @given(STATES, STATUSES, POLICIES, SMALL, SMALL)
 def test_a_restart_that_is_due_stays_due(
     state: State, status: Status, policy: ThresholdPolicy, early: int, more: int
 ) -> None:
-    """What the bisection takes for granted."""
+    """The bisection relies on this."""
     if _restart_at(state, status, T0 + early, policy):
         assert _restart_at(state, status, T0 + early + more, policy)
 
 
 @given(WILD_STATES, WILD_STATUSES, WILD_INSTANTS, WILD_POLICIES)
-def test_there_is_an_outlook_for_everything(
+def test_any_input_has_a_forecast(
     state: State, status: Status, now: Instant, policy: ThresholdPolicy
 ) -> None:
     ahead = forecast(state, status, now=now, policy=policy)
@@ -104,52 +104,52 @@ def test_there_is_an_outlook_for_everything(
         what_ifs(state, status, verdict.peer, now=now, policy=policy)
 
 
-def test_the_cooldown_that_is_left_is_that_of_the_line() -> None:
-    state = remembering(relay_since={"a": T0 - 700}, last_restart=T0 - 400)
-    ahead = forecast(state, _status(relayed("a")), now=NOW, policy=POLICY)
+def test_the_rest_of_the_cooldown_is_that_of_the_log_line() -> None:
+    state = make_state(relay_since={"a": T0 - 700}, last_restart=T0 - 400)
+    ahead = forecast(state, _status(derp_peer("a")), now=NOW, policy=POLICY)
     assert ahead == Forecast((Verdict("a", Reason.COOLDOWN, 700),), 200, 200, "a")
 
 
 def test_a_restart_that_is_due_begins_the_cooldown_of_the_others() -> None:
-    state = remembering(relay_since={"a": T0 - 700, "b": T0 - 800})
-    ahead = forecast(state, _status(relayed("a"), relayed("b")), now=NOW, policy=POLICY)
+    state = make_state(relay_since={"a": T0 - 700, "b": T0 - 800})
+    ahead = forecast(state, _status(derp_peer("a"), derp_peer("b")), now=NOW, policy=POLICY)
     assert ahead == Forecast(
         (Verdict("a", Reason.COOLDOWN, 700), Verdict("b", Reason.RESTART, 800)), 600, 0, "b"
     )
 
 
-def test_where_nobody_is_on_relay_no_restart_comes() -> None:
+def test_without_a_peer_on_relay_there_is_no_restart() -> None:
     assert forecast(State(), _status(peer("a")), now=NOW, policy=POLICY) == Forecast(
         (Verdict("a", Reason.DIRECT),), 0, None, None
     )
 
 
-def test_one_that_is_excluded_never_causes_a_restart() -> None:
+def test_an_excluded_peer_never_causes_a_restart() -> None:
     policy = replace(POLICY, excluded=frozenset({"a"}))
     ahead = forecast(
-        remembering(relay_since={"a": T0 - 50}), _status(relayed("a")), now=NOW, policy=policy
+        make_state(relay_since={"a": T0 - 50}), _status(derp_peer("a")), now=NOW, policy=policy
     )
     assert (ahead.restart_seconds, ahead.restart_peer) == (None, None)
 
 
-def test_where_no_peer_can_be_judged_nothing_is_foretold() -> None:
-    status = replace(_status(relayed("a")), backend_state="Stopped")
-    assert forecast(remembering(last_restart=T0 - 100), status, now=NOW, policy=POLICY) == Forecast(
+def test_without_an_observation_only_the_cooldown_is_known() -> None:
+    status = replace(_status(derp_peer("a")), backend_state="Stopped")
+    assert forecast(make_state(last_restart=T0 - 100), status, now=NOW, policy=POLICY) == Forecast(
         None, 500, None, None
     )
 
 
 def test_the_longest_threshold_and_cooldown_are_within_the_horizon() -> None:
-    """Those that the command line accepts."""
+    """The command line accepts up to 10**9 seconds."""
     policy = ThresholdPolicy(10**9, 10**9)
-    state, status = remembering(last_restart=T0), _status(relayed("a"))
+    state, status = make_state(last_restart=T0), _status(derp_peer("a"))
     ahead = forecast(state, status, now=NOW, policy=policy)
     assert (ahead.restart_seconds, ahead.restart_peer) == (10**9 + 1, "a")
-    assert searched(state, status, policy) == (10**9 + 1, "a")
+    assert search_restart(state, status, policy) == (10**9 + 1, "a")
 
 
 @given(STATES, STATUSES, POLICIES)
-def test_under_another_policy_that_is_named_the_verdict_is_the_one_that_is_said(
+def test_each_what_if_is_the_verdict_under_that_policy(
     state: State, status: Status, policy: ThresholdPolicy
 ) -> None:
     verdicts = step(state, Observed(status), now=NOW, policy=policy).verdicts or ()
@@ -158,17 +158,14 @@ def test_under_another_policy_that_is_named_the_verdict_is_the_one_that_is_said(
             assert other.reason is not verdict.reason
             changed = (
                 step(
-                    state, Observed(status), now=NOW, policy=_applied(policy, other.option)
+                    state, Observed(status), now=NOW, policy=_with_option(policy, other.option)
                 ).verdicts
                 or ()
             )
-            assert (
-                next(found.reason for found in changed if found.peer == verdict.peer)
-                is other.reason
-            )
+            assert next(new.reason for new in changed if new.peer == verdict.peer) is other.reason
 
 
-def _applied(policy: ThresholdPolicy, option: str) -> ThresholdPolicy:
+def _with_option(policy: ThresholdPolicy, option: str) -> ThresholdPolicy:
     match option.split():
         case ["--max-relay-seconds", seconds]:
             return replace(policy, max_relay_seconds=int(seconds))
@@ -182,14 +179,12 @@ def _applied(policy: ThresholdPolicy, option: str) -> ThresholdPolicy:
             raise AssertionError(option)
 
 
-def test_the_values_are_the_nearest_that_change_something() -> None:
-    status = _status(relayed("a"))
-    waiting = what_ifs(
-        remembering(relay_since={"a": T0 - 300}), status, "a", now=NOW, policy=POLICY
-    )
+def test_each_what_if_has_the_nearest_value_that_changes_the_verdict() -> None:
+    status = _status(derp_peer("a"))
+    waiting = what_ifs(make_state(relay_since={"a": T0 - 300}), status, "a", now=NOW, policy=POLICY)
     assert waiting == (WhatIf("--max-relay-seconds 299", Reason.RESTART),)
     due = what_ifs(
-        remembering(relay_since={"a": T0 - 700}, last_restart=T0 - 650),
+        make_state(relay_since={"a": T0 - 700}, last_restart=T0 - 650),
         status,
         "a",
         now=NOW,
@@ -201,7 +196,7 @@ def test_the_values_are_the_nearest_that_change_something() -> None:
         WhatIf("--exclude-peer a", Reason.EXCLUDED),
     )
     cooling = what_ifs(
-        remembering(relay_since={"a": T0 - 700}, last_restart=T0 - 400),
+        make_state(relay_since={"a": T0 - 700}, last_restart=T0 - 400),
         status,
         "a",
         now=NOW,
@@ -209,7 +204,7 @@ def test_the_values_are_the_nearest_that_change_something() -> None:
     )
     assert WhatIf("--cooldown-seconds 400", Reason.RESTART) in cooling
     excluded = what_ifs(
-        remembering(relay_since={"a": T0 - 700}),
+        make_state(relay_since={"a": T0 - 700}),
         status,
         "a",
         now=NOW,
@@ -218,5 +213,5 @@ def test_the_values_are_the_nearest_that_change_something() -> None:
     assert WhatIf("without --exclude-peer a", Reason.RESTART) in excluded
 
 
-def test_of_nobody_there_is_nothing_to_say() -> None:
+def test_an_unknown_peer_has_no_what_ifs() -> None:
     assert what_ifs(State(), _status(peer("a")), "b", now=NOW, policy=POLICY) == ()

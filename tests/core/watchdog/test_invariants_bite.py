@@ -1,4 +1,7 @@
-"""Each promise can be broken: for each there is a `step` that breaks it, and the machine finds out."""
+"""The state machine finds every broken promise.
+
+For each promise there is a version of `step` that breaks it.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,11 @@ from .machine import Tailnet
 from .worlds import STOPPED, Step, lines, restarts
 
 Alteration = Callable[[State, Event, Transition], Transition]
-"What is made, after `step` decided, of its decision; from the state before, the event and the decision."
+"Changes a transition; also gets the state before and the event."
 
 
 def with_policy(alter: Callable[[Policy], Policy]) -> Step:
-    """Returns a `step` that restarts by another policy than it was given, and counts recoveries by the one it was given."""
+    """Return a `step` with an altered policy that counts recoveries correctly."""
 
     def broken(state: State, event: Event, *, now: Instant, policy: Policy) -> Transition:
         right = step(state, event, now=now, policy=policy).state
@@ -38,8 +41,8 @@ def with_policy(alter: Callable[[Policy], Policy]) -> Step:
     return broken
 
 
-def then(alter: Alteration) -> Step:
-    """Returns a `step` that spoils what it decided."""
+def with_transition(alter: Alteration) -> Step:
+    """Return a `step` with an altered transition."""
 
     def broken(state: State, event: Event, *, now: Instant, policy: Policy) -> Transition:
         return alter(state, event, step(state, event, now=now, policy=policy))
@@ -48,39 +51,39 @@ def then(alter: Alteration) -> Step:
 
 
 def with_state(transition: Transition, **changes: Any) -> Transition:
-    """Returns the transition to a state that differs in this."""
+    """Return the transition with other values in its state."""
     return replace(transition, state=replace(transition.state, **changes))
 
 
 def with_effects(transition: Transition, *effects: Log | Apply) -> Transition:
-    """Returns the transition with these effects behind its own."""
+    """Return the transition with more effects at its end."""
     return replace(transition, effects=(*transition.effects, *effects))
 
 
 def restart(peer: str) -> Apply:
-    """A restart because of a peer."""
+    """Return the effect of a restart because of a peer."""
     return Apply(Attempt(Remedy.RESTART, peer, 0, 0))
 
 
-def noted(state: State) -> State:
-    """The state in which no attempt is pending."""
+def without_pending(state: State) -> State:
+    """Return the state with every attempt done, so that none is pending."""
     done = tuple(replace(attempt, stage=Stage.DONE) for attempt in state.attempts)
     return replace(state, attempts=done)
 
 
-def is_blind(event: Event) -> bool:
-    """Reports whether nothing could be seen."""
+def is_unobserved(event: Event) -> bool:
+    """Whether peers could not be observed."""
     return isinstance(event, Unobservable) or event == STOPPED
 
 
-def not_judged(state: State, transition: Transition) -> list[str]:
-    """Returns the names that are remembered, and of whom there is no verdict."""
+def unjudged(state: State, transition: Transition) -> list[str]:
+    """Names of peers in the state that have no verdict."""
     return sorted(
         state.relay_since.keys() - {verdict.peer for verdict in transition.verdicts or ()}
     )
 
 
-def restarts_for_who_was_on_relay(_: State, _event: Event, transition: Transition) -> Transition:
+def restarts_for_a_recovered_peer(_: State, _event: Event, transition: Transition) -> Transition:
     recovered = [
         verdict.peer for verdict in transition.verdicts or () if verdict.reason is Reason.RECOVERED
     ]
@@ -91,14 +94,18 @@ def restarts_for_who_was_on_relay(_: State, _event: Event, transition: Transitio
     )
 
 
-def restarts_for_who_is_away(state: State, event: Event, transition: Transition) -> Transition:
-    gone = (
-        not_judged(state, transition) if isinstance(event, Observed) and not is_blind(event) else []
+def restarts_for_an_unwatched_peer(
+    state: State, event: Event, transition: Transition
+) -> Transition:
+    unwatched = (
+        unjudged(state, transition)
+        if isinstance(event, Observed) and not is_unobserved(event)
+        else []
     )
-    return replace(transition, effects=(restart(gone[0]),)) if gone else transition
+    return replace(transition, effects=(restart(unwatched[0]),)) if unwatched else transition
 
 
-def restarts_for_any_that_is_stuck(_: State, _event: Event, transition: Transition) -> Transition:
+def restarts_for_the_last_by_name(_: State, _event: Event, transition: Transition) -> Transition:
     stuck = [
         verdict
         for verdict in transition.verdicts or ()
@@ -115,7 +122,7 @@ def restarts_for_any_that_is_stuck(_: State, _event: Event, transition: Transiti
     )
 
 
-def says_another_number(_: State, _event: Event, transition: Transition) -> Transition:
+def reports_a_wrong_duration(_: State, _event: Event, transition: Transition) -> Transition:
     altered = [
         replace(verdict, relay_seconds=verdict.relay_seconds + 1)
         for verdict in transition.verdicts or ()
@@ -139,7 +146,7 @@ def counts_no_recovery(state: State, _event: Event, transition: Transition) -> T
     return with_state(transition, recoveries=state.recoveries)
 
 
-def begins_anew_after_a_restart(_: State, event: Event, transition: Transition) -> Transition:
+def resets_detections_after_a_restart(_: State, event: Event, transition: Transition) -> Transition:
     return (
         with_state(transition, detections=0)
         if isinstance(event, Asking | Performed)
@@ -147,7 +154,7 @@ def begins_anew_after_a_restart(_: State, event: Event, transition: Transition) 
     )
 
 
-def detects_without_counting(state: State, _event: Event, transition: Transition) -> Transition:
+def counts_no_detection(state: State, _event: Event, transition: Transition) -> Transition:
     return with_state(transition, detections=state.detections)
 
 
@@ -159,60 +166,58 @@ def counts_offline_as_recovered(state: State, _event: Event, transition: Transit
     )
 
 
-def forgets_on_a_fault(_: State, event: Event, transition: Transition) -> Transition:
-    return with_state(transition, relay_since={}) if is_blind(event) else transition
+def forgets_peers_on_a_fault(_: State, event: Event, transition: Transition) -> Transition:
+    return with_state(transition, relay_since={}) if is_unobserved(event) else transition
 
 
-def cools_down_from_a_fault(_: State, event: Event, transition: Transition) -> Transition:
+def starts_the_cooldown_on_a_fault(_: State, event: Event, transition: Transition) -> Transition:
     return (
         with_state(transition, attempts=(restart_at(transition.state.last_run.unix),))
-        if is_blind(event) and transition.state.last_run
+        if is_unobserved(event) and transition.state.last_run
         else transition
     )
 
 
-def restarts_a_daemon_that_is_down(_: State, event: Event, transition: Transition) -> Transition:
-    return with_effects(transition, restart("pi")) if is_blind(event) else transition
+def restarts_on_a_fault(_: State, event: Event, transition: Transition) -> Transition:
+    return with_effects(transition, restart("pi")) if is_unobserved(event) else transition
 
 
-def talks_in_the_dark(_: State, event: Event, transition: Transition) -> Transition:
+def logs_a_peer_on_a_fault(_: State, event: Event, transition: Transition) -> Transition:
     return (
         with_effects(transition, Log("WAITING: pi on relay for 1s (threshold: 600s)"))
-        if is_blind(event)
+        if is_unobserved(event)
         else transition
     )
 
 
-def judges_in_the_dark(_: State, _event: Event, transition: Transition) -> Transition:
+def has_verdicts_on_a_fault(_: State, _event: Event, transition: Transition) -> Transition:
     return replace(transition, verdicts=transition.verdicts or ())
 
 
-def looks_alive_when_tailscaled_is_dead(
-    _: State, event: Event, transition: Transition
-) -> Transition:
+def succeeds_on_a_fault(_: State, event: Event, transition: Transition) -> Transition:
     return (
         with_state(
             transition, last_success=transition.state.last_run and transition.state.last_run.unix
         )
-        if is_blind(event)
+        if is_unobserved(event)
         else transition
     )
 
 
-def never_sees_its_success(state: State, _event: Event, transition: Transition) -> Transition:
+def never_sets_last_success(state: State, _event: Event, transition: Transition) -> Transition:
     return with_state(transition, last_success=state.last_success)
 
 
-def remembers_who_went_away(state: State, _event: Event, transition: Transition) -> Transition:
-    kept = {name: state.relay_since[name] for name in not_judged(state, transition)}
-    return with_state(transition, relay_since={**kept, **transition.state.relay_since})
+def keeps_unwatched_peers(state: State, _event: Event, transition: Transition) -> Transition:
+    stale = {name: state.relay_since[name] for name in unjudged(state, transition)}
+    return with_state(transition, relay_since={**stale, **transition.state.relay_since})
 
 
-def talks_in_any_order(_: State, _event: Event, transition: Transition) -> Transition:
+def logs_in_reverse_order(_: State, _event: Event, transition: Transition) -> Transition:
     return replace(transition, effects=transition.effects[::-1])
 
 
-def says_it_twice(_: State, _event: Event, transition: Transition) -> Transition:
+def logs_a_line_twice(_: State, _event: Event, transition: Transition) -> Transition:
     waiting = [
         effect
         for effect in transition.effects
@@ -221,31 +226,33 @@ def says_it_twice(_: State, _event: Event, transition: Transition) -> Transition
     return with_effects(transition, *waiting[-1:])
 
 
-def talks_of_who_is_away(state: State, event: Event, transition: Transition) -> Transition:
-    gone = not_judged(state, transition)
-    said = (
+def logs_an_unwatched_peer(state: State, event: Event, transition: Transition) -> Transition:
+    unwatched = unjudged(state, transition)
+    log = (
         [
             Log(text)
             for text in sorted(
-                [*lines(transition), f"WAITING: {gone[0]} is gone"],
+                [*lines(transition), f"WAITING: {unwatched[0]} is unwatched"],
                 key=lambda text: text.split(": ")[1],
             )
         ]
-        if gone
+        if unwatched
         else []
     )
     return (
-        replace(transition, effects=(*said, *restarts(transition)))
-        if gone and not is_blind(event)
+        replace(transition, effects=(*log, *restarts(transition)))
+        if unwatched and not is_unobserved(event)
         else transition
     )
 
 
-def restarts_without_a_note(_: State, _event: Event, transition: Transition) -> Transition:
-    return replace(transition, state=noted(transition.state))
+def restarts_without_a_pending_attempt(
+    _: State, _event: Event, transition: Transition
+) -> Transition:
+    return replace(transition, state=without_pending(transition.state))
 
 
-def forgets_everybody_after_a_restart(_: State, event: Event, transition: Transition) -> Transition:
+def forgets_peers_after_a_restart(_: State, event: Event, transition: Transition) -> Transition:
     return (
         with_state(transition, relay_since={})
         if isinstance(event, Asking | Performed)
@@ -253,160 +260,230 @@ def forgets_everybody_after_a_restart(_: State, event: Event, transition: Transi
     )
 
 
-def keeps_what_no_file_holds(state: State, event: Event, transition: Transition) -> Transition:
+def makes_a_state_that_cannot_be_stored(
+    state: State, event: Event, transition: Transition
+) -> Transition:
     return (
         with_state(transition, last_success=-1)
-        if is_blind(event) and state.last_success is not None
+        if is_unobserved(event) and state.last_success is not None
         else transition
     )
 
 
-def cools_down_only_after_success(
+def starts_the_cooldown_only_after_success(
     state: State, event: Event, *, now: Instant, policy: Policy
 ) -> Transition:
     right = step(state, event, now=now, policy=policy)
-    if state.restart_failures == 0 or is_blind(event) or isinstance(event, Asking | Performed):
+    if state.restart_failures == 0 or is_unobserved(event) or isinstance(event, Asking | Performed):
+        return right
+    if pending(state) is not None:  # without it, the restart would not be counted either
         return right
     hasty = step(replace(state, attempts=()), event, now=now, policy=policy)
     return with_state(hasty, recoveries=right.state.recoveries) if restarts(hasty) else right
 
 
-def believes_a_stopped_tailscaled(
+def trusts_a_stopped_tailscaled(
     state: State, event: Event, *, now: Instant, policy: Policy
 ) -> Transition:
-    believed = (
+    running = (
         replace(event, status=replace(event.status, backend_state="Running"))
         if isinstance(event, Observed)
         else event
     )
-    return step(state, believed, now=now, policy=policy)
+    return step(state, running, now=now, policy=policy)
 
 
-def loses_the_restart_of_a_run_that_died(
+def loses_a_pending_restart(
     state: State, event: Event, *, now: Instant, policy: Policy
 ) -> Transition:
-    unsettled = pending(state)
-    is_lost = unsettled is not None and unsettled.stage is Stage.ASKED
+    attempt = pending(state)
+    is_lost = attempt is not None and attempt.stage is Stage.ASKED
     if is_lost and not isinstance(event, Performed):
-        return step(noted(state), event, now=now, policy=policy)
+        return step(without_pending(state), event, now=now, policy=policy)
     return step(state, event, now=now, policy=policy)
 
 
-def does_not_mind_the_clock(
-    state: State, event: Event, *, now: Instant, policy: Policy
-) -> Transition:
+def ignores_clock_steps(state: State, event: Event, *, now: Instant, policy: Policy) -> Transition:
     return step(state, event, now=Instant(now.unix), policy=policy)
 
 
 CAUSE = "the cause of a restart is "
 CLOCK = (
-    "remembered is who|no observation changes no peer|no observation begins or ends|a recovery is counted|no restart within the cooldown|"
-    + CAUSE
+    "relay_since has each peer on relay"
+    "|without an observation, relay_since stays as it is"
+    "|without an observation, the cooldown stays as it is"
+    "|each peer that recovers without a restart counts"
+    "|no restart within the cooldown"
+    "|" + CAUSE
 )
-"Whichever comes first: all that is about instants."
+"The promises about times. Which one breaks first depends on the history."
 
-BROKEN: dict[str, tuple[Step, str]] = {
-    "cooldown ignored": (
+BROKEN = [
+    pytest.param(
         with_policy(lambda policy: replace(policy, cooldown_seconds=0)),
         "no restart within the cooldown",
+        id="cooldown ignored",
     ),
-    "cooldown too short": (
+    pytest.param(
         with_policy(lambda policy: replace(policy, cooldown_seconds=policy.cooldown_seconds - 1)),
         "no restart within the cooldown",
+        id="cooldown too short",
     ),
-    "cooldown after success only": (
-        cools_down_only_after_success,
+    pytest.param(
+        starts_the_cooldown_only_after_success,
         "no restart within the cooldown",
+        id="cooldown after success only",
     ),
-    "exclusion ignored": (
+    pytest.param(
         with_policy(lambda policy: replace(policy, excluded=frozenset())),
         CAUSE + "not excluded",
+        id="exclusion ignored",
     ),
-    "exclusion by full name only": (
+    pytest.param(
         with_policy(lambda policy: replace(policy, excluded=policy.excluded - {"cam"})),
         CAUSE + "not excluded",
+        id="exclusion by full name only",
     ),
-    "threshold too low": (
+    pytest.param(
         with_policy(lambda policy: replace(policy, max_relay_seconds=policy.max_relay_seconds - 1)),
         CAUSE + "on relay for longer",
+        id="threshold too low",
     ),
-    "restart for one that is direct": (
-        then(restarts_for_who_was_on_relay),
-        CAUSE + "on relay at that very instant|no restart within the cooldown",
+    pytest.param(
+        with_transition(restarts_for_a_recovered_peer),
+        CAUSE + "on relay in the same run|no restart within the cooldown",
+        id="restart for a direct peer",
     ),
-    "restart for one that is away": (
-        then(restarts_for_who_is_away),
+    pytest.param(
+        with_transition(restarts_for_an_unwatched_peer),
         CAUSE + "watched and online|no restart within the cooldown",
+        id="restart for an unwatched peer",
     ),
-    "restart for the wrong one": (
-        then(restarts_for_any_that_is_stuck),
-        CAUSE + "the longest on relay, and of equals the first by name",
+    pytest.param(
+        with_transition(restarts_for_the_last_by_name),
+        CAUSE + "the peer longest on relay, the first by name in a tie",
+        id="restart for the wrong peer",
     ),
-    "wrong duration": (then(says_another_number), CAUSE + "on relay for as long as is said"),
-    "two restarts": (then(restarts_twice), "one restart at most"),
-    "restarts lost": (
-        then(counts_no_restart),
-        "each restart that was done, or may have been, is counted once",
+    pytest.param(
+        with_transition(reports_a_wrong_duration),
+        CAUSE + "on relay for as long as its verdict says",
+        id="wrong duration",
     ),
-    "failures lost": (then(counts_no_failure), "each restart that failed is counted once"),
-    "recoveries lost": (
-        then(counts_no_recovery),
-        "a recovery is counted for each peer that is back by itself",
+    pytest.param(with_transition(restarts_twice), "a run restarts at most once", id="two restarts"),
+    pytest.param(
+        with_transition(counts_no_restart),
+        "each restart that was done, or may have been done, is counted once",
+        id="restarts lost",
     ),
-    "detections reset": (then(begins_anew_after_a_restart), "counters never go down"),
-    "detections lost": (then(detects_without_counting), "a detection is counted for each DETECTED"),
-    "offline counted as recovered": (
-        then(counts_offline_as_recovered),
-        "a recovery is counted for each peer that is back by itself",
+    pytest.param(
+        with_transition(counts_no_failure),
+        "each failed restart is counted once",
+        id="failures lost",
     ),
-    "pending restart lost": (
-        loses_the_restart_of_a_run_that_died,
-        "each restart that was done, or may have been, is counted once",
+    pytest.param(
+        with_transition(counts_no_recovery),
+        "each peer that recovers without a restart counts one recovery",
+        id="recoveries lost",
     ),
-    "peers forgotten on a fault": (then(forgets_on_a_fault), "no observation changes no peer"),
-    "cooldown from a fault": (
-        then(cools_down_from_a_fault),
-        "no observation begins or ends no cooldown",
+    pytest.param(
+        with_transition(resets_detections_after_a_restart),
+        "counters never decrease",
+        id="detections reset to 0",
     ),
-    "restart on a fault": (then(restarts_a_daemon_that_is_down), "no observation restarts nothing"),
-    "line on a fault": (then(talks_in_the_dark), "no observation says nothing of a peer"),
-    "verdicts on a fault": (then(judges_in_the_dark), "no observation judges no peer"),
-    "success on a fault": (
-        then(looks_alive_when_tailscaled_is_dead),
-        "no observation is no success",
+    pytest.param(
+        with_transition(counts_no_detection),
+        "each line DETECTED counts one detection",
+        id="detections lost",
     ),
-    "stopped tailscaled believed": (believes_a_stopped_tailscaled, "no observation"),
-    "success lost": (then(never_sees_its_success), "a run that saw the peers is a success"),
-    "start remembered for who went away": (
-        then(remembers_who_went_away),
-        "remembered is who is on relay, and since when without a gap",
+    pytest.param(
+        with_transition(counts_offline_as_recovered),
+        "each peer that recovers without a restart counts one recovery",
+        id="offline counted as recovered",
     ),
-    "clock steps ignored": (
-        does_not_mind_the_clock,
-        CLOCK,
+    pytest.param(
+        loses_a_pending_restart,
+        "each restart that was done, or may have been done, is counted once",
+        id="pending restart not counted",
     ),
-    "lines out of order": (then(talks_in_any_order), "in the order of the names"),
-    "a line twice": (then(says_it_twice), "one line at most for each peer"),
-    "a line of who is away": (then(talks_of_who_is_away), "nothing is said of who is not watched"),
-    "restart not noted": (
-        then(restarts_without_a_note),
-        "a restart is pending from when it is asked for",
+    pytest.param(
+        with_transition(forgets_peers_on_a_fault),
+        "without an observation, relay_since stays as it is",
+        id="peers forgotten on a fault",
     ),
-    "peers forgotten after a restart": (
-        then(forgets_everybody_after_a_restart),
-        "an outcome changes nothing but what is known of the restart",
+    pytest.param(
+        with_transition(starts_the_cooldown_on_a_fault),
+        "without an observation, the cooldown stays as it is",
+        id="cooldown from a fault",
     ),
-    "state that no file holds": (
-        then(keeps_what_no_file_holds),
-        "the state comes back from its files as it was",
+    pytest.param(
+        with_transition(restarts_on_a_fault),
+        "without an observation, nothing is restarted",
+        id="restart on a fault",
     ),
-}
+    pytest.param(
+        with_transition(logs_a_peer_on_a_fault),
+        "without an observation, no peer has a line",
+        id="line on a fault",
+    ),
+    pytest.param(
+        with_transition(has_verdicts_on_a_fault),
+        "without an observation, no peer has a verdict",
+        id="verdicts on a fault",
+    ),
+    pytest.param(
+        with_transition(succeeds_on_a_fault),
+        "without an observation, the run is not a success",
+        id="success on a fault",
+    ),
+    pytest.param(
+        trusts_a_stopped_tailscaled, "without an observation", id="stopped tailscaled trusted"
+    ),
+    pytest.param(
+        with_transition(never_sets_last_success),
+        "a run that observes peers sets last_success",
+        id="success lost",
+    ),
+    pytest.param(
+        with_transition(keeps_unwatched_peers),
+        "relay_since has each peer on relay, with the time when it changed to relay",
+        id="unwatched peer kept",
+    ),
+    pytest.param(ignores_clock_steps, CLOCK, id="clock steps ignored"),
+    pytest.param(
+        with_transition(logs_in_reverse_order),
+        "the lines are sorted by name",
+        id="lines out of order",
+    ),
+    pytest.param(
+        with_transition(logs_a_line_twice), "each peer has at most one line", id="line repeated"
+    ),
+    pytest.param(
+        with_transition(logs_an_unwatched_peer),
+        "only watched peers have a line",
+        id="line about an unwatched peer",
+    ),
+    pytest.param(
+        with_transition(restarts_without_a_pending_attempt),
+        "a restart is pending from the run that decides it",
+        id="attempt not pending",
+    ),
+    pytest.param(
+        with_transition(forgets_peers_after_a_restart),
+        "an event of a restart changes only its attempt and its counters",
+        id="peers forgotten after a restart",
+    ),
+    pytest.param(
+        with_transition(makes_a_state_that_cannot_be_stored),
+        "decoding an encoded state returns it unchanged",
+        id="state that cannot be stored",
+    ),
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("broken", "promise"), BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize(("broken", "promise"), BROKEN)
 def test_a_broken_promise_is_found(broken: Step, promise: str) -> None:
-    """The machine that runs this `step` fails, and for this reason."""
+    """The state machine fails with this `step`, and names the promise."""
     machine = type("Broken", (Tailnet,), {"decide": staticmethod(broken)})
     until_found = settings(
         max_examples=1000,

@@ -1,4 +1,4 @@
-"""What is true of every decision, whatever was remembered, seen, and wanted."""
+"""Properties of `step` for every state, event, time and policy."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from tsfc.core.watchdog.track import DIRECT, Reason
 from .strategies import (
     HOSTILE,
     INSTANTS,
-    KEPT_STATES,
     POLICIES,
     STATES,
     STATUSES,
+    STORABLE_STATES,
     WILD_EVENTS,
     WILD_INSTANTS,
     WILD_POLICIES,
@@ -47,14 +47,16 @@ RUNS = {"state": STATES, "status": STATUSES, "now": INSTANTS, "policy": POLICIES
 
 
 @given(**WILD_RUNS)
-def test_step_is_total(state: State, event: Event, now: Instant, policy: Policy) -> None:
-    """Whatever it is given, it decides: in printable lines, one restart at most, one verdict for each watched peer."""
+def test_step_decides_on_any_input(
+    state: State, event: Event, now: Instant, policy: Policy
+) -> None:
+    """It always decides: printable lines, at most one restart, one verdict per peer."""
     transition = step(state, event, now=now, policy=policy)
     assert len(restarts(transition)) <= 1
-    assert all(said.isprintable() for said in lines(transition))
+    assert all(line.isprintable() for line in lines(transition))
     if transition.verdicts is not None:
-        judged = [verdict.peer for verdict in transition.verdicts]
-        assert judged == sorted(set(judged))
+        peers = [verdict.peer for verdict in transition.verdicts]
+        assert peers == sorted(set(peers))
         assert transition.state.relay_since.keys() == {
             verdict.peer for verdict in transition.verdicts if verdict.reason not in DIRECT
         }
@@ -64,7 +66,7 @@ def test_step_is_total(state: State, event: Event, now: Instant, policy: Policy)
 def test_step_is_deterministic_and_leaves_its_arguments_alone(
     state: State, event: Event, now: Instant, policy: Policy
 ) -> None:
-    """The same arguments give the same decision, and are the same after it."""
+    """Equal arguments give equal transitions, and the call does not change them."""
     copies = deepcopy((state, event, now, policy))
     first = step(state, event, now=now, policy=policy)
     assert (state, event, now, policy) == copies
@@ -72,7 +74,7 @@ def test_step_is_deterministic_and_leaves_its_arguments_alone(
 
 
 def reordered(mapping: Mapping[str, Any], data: st.DataObject) -> dict[str, Any]:
-    """Returns the same mapping, in another order."""
+    """Return the same mapping in a random order."""
     return dict(data.draw(st.permutations(list(mapping.items()))))
 
 
@@ -82,7 +84,7 @@ def reordered(mapping: Mapping[str, Any], data: st.DataObject) -> dict[str, Any]
 def test_the_order_of_the_peers_changes_nothing(
     state: State, status: Status, now: Instant, policy: Policy, data: st.DataObject
 ) -> None:
-    """Peers come in whatever order JSON has them, and are remembered in whatever order the directory has them."""
+    """JSON and the state directory list peers in any order."""
     expected = step(state, Observed(status), now=now, policy=policy)
     other = replace(status, peer=None if status.peer is None else reordered(status.peer, data))
     assert (
@@ -100,7 +102,7 @@ def test_the_order_of_the_peers_changes_nothing(
 def test_the_node_keys_change_nothing(
     state: State, status: Status, now: Instant, policy: Policy, data: st.DataObject
 ) -> None:
-    """Peers with names of their own are judged by these, whatever their keys."""
+    """The watchdog identifies peers by their names, not by their node keys."""
     peers = status.peer or {}
     other: dict[str, PeerStatus] = dict(
         zip(peers, data.draw(st.permutations(list(peers.values()))), strict=True)
@@ -110,7 +112,7 @@ def test_the_node_keys_change_nothing(
 
 
 def instant_later(instant: Instant, seconds: int, uptime: int) -> Instant:
-    """Returns the instant, later by each clock."""
+    """Return the instant with both clocks advanced."""
     return Instant(
         instant.unix + seconds,
         instant.boot and replace(instant.boot, seconds=instant.boot.seconds + uptime),
@@ -118,12 +120,12 @@ def instant_later(instant: Instant, seconds: int, uptime: int) -> Instant:
 
 
 def attempt_later(attempt: Attempt, seconds: int) -> Attempt:
-    """The attempt, made later."""
+    """Return the attempt with its times moved."""
     return replace(attempt, at=attempt.at + seconds, judge_at=attempt.judge_at + seconds)
 
 
 def state_later(state: State, seconds: int, uptime: int) -> State:
-    """Returns the state in which all happened later."""
+    """Return the state with all its times moved."""
     return replace(
         state,
         relay_since={name: since + seconds for name, since in state.relay_since.items()},
@@ -134,10 +136,10 @@ def state_later(state: State, seconds: int, uptime: int) -> State:
 
 
 @given(**RUNS, shift=st.tuples(st.integers(-T0 // 2, T0), st.integers(0, T0)))
-def test_the_date_changes_nothing_but_times(
+def test_the_date_changes_only_the_stored_times(
     state: State, status: Status, now: Instant, policy: Policy, shift: tuple[int, int]
 ) -> None:
-    """What is decided depends on durations alone: another zero of either clock moves the instants that are remembered, and nothing else."""
+    """Decisions depend on durations only: another date moves only the stored times."""
     transition = step(state, Observed(status), now=now, policy=policy)
     later = step(
         state_later(state, *shift), Observed(status), now=instant_later(now, *shift), policy=policy
@@ -150,15 +152,15 @@ def test_the_date_changes_nothing_but_times(
 
 
 @given(**RUNS)
-def test_a_second_look_at_the_same_second_sees_nothing_new(
+def test_a_second_run_in_the_same_second_detects_nothing_new(
     state: State, status: Status, now: Instant, policy: Policy
 ) -> None:
-    """Nobody is detected or recovers twice, and nothing that was remembered moves."""
+    """No peer is detected or recovers twice, and no stored time moves."""
     first = step(state, Observed(status), now=now, policy=policy)
-    asked = first.state
+    state = first.state
     for effect in restarts(first):
-        asked = step(asked, Asking(effect.attempt), now=now, policy=policy).state
-    second = step(asked, Observed(status), now=now, policy=policy)
+        state = step(state, Asking(effect.attempt), now=now, policy=policy).state
+    second = step(state, Observed(status), now=now, policy=policy)
     assert second.state.relay_since == first.state.relay_since
     assert {verdict.reason for verdict in second.verdicts or ()}.isdisjoint(
         {Reason.DETECTED, Reason.RECOVERED, Reason.RESTORED}
@@ -166,21 +168,22 @@ def test_a_second_look_at_the_same_second_sees_nothing_new(
     assert restarts(second) == () or policy.cooldown_seconds == 0 or not restarts(first)
 
 
-@given(state=KEPT_STATES)
-def test_the_file_holds_every_state(state: State) -> None:
-    """What was written is read back as the same state, whatever the peers are called."""
+@given(state=STORABLE_STATES)
+def test_every_storable_state_is_read_back_unchanged(state: State) -> None:
+    """Also with any peer names."""
     assert decode(encode(state)) == Success(state)
 
 
 @given(state=STATES, status=WILD_STATUSES, policy=WILD_POLICIES, unix=st.integers(0, 2**53))
-def test_the_file_holds_what_step_decides(
+def test_every_state_that_step_returns_is_read_back_unchanged(
     state: State, status: Status, policy: Policy, unix: int
 ) -> None:
-    """Names from hell in, and the state that they lead to is read back as it is."""
+    """Also if the status has hostile names."""
     after = step(state, Observed(status), now=Instant(unix), policy=policy).state
     attempts = tuple(replace(attempt, judge_at=0) for attempt in after.attempts)
-    plain = replace(after, attempts=attempts)
-    assert decode(encode(plain)) == Success(plain)
+    # A wild policy may put `judge_at` out of the range that a file can store.
+    storable = replace(after, attempts=attempts)
+    assert decode(encode(storable)) == Success(storable)
 
 
 LONG = st.builds(
@@ -202,8 +205,8 @@ LONG = st.builds(
         max_size=12,
     )
 )
-def test_file_names_are_safe(peers: dict[str, PeerStatus]) -> None:
-    """No name leaves its directory, is too long for it, or is another's; each is a file of the state."""
+def test_file_names_of_peers_are_safe_and_distinct(peers: dict[str, PeerStatus]) -> None:
+    """Each peer has its own file in the state directory, with a valid name."""
     status = Status(backend_state="Running", peer=peers)
     files = to_files(step(State(), Observed(status), now=NOW, policy=POLICY).state)
     assert (

@@ -1,4 +1,4 @@
-"""What the job `watchdog` says in metrics."""
+"""The metrics of the job `watchdog`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import step
 from tsfc.core.watchdog.track import Reason, Verdict
 
-from .worlds import DOWN, NOW, POLICY, T0, relayed, remembering, seen
+from .worlds import DOWN, NOW, POLICY, T0, derp_peer, make_state, observation
 
-COUNTED = remembering(
+COUNTERS = make_state(
     restarts=1,
     restart_failures=2,
     detections=3,
@@ -22,16 +22,16 @@ COUNTED = remembering(
 )
 
 
-def values(said: tuple[Family, ...]) -> dict[str, list[tuple[dict[str, str], float]]]:
-    """Returns the samples of each family by its name."""
+def values(families: tuple[Family, ...]) -> dict[str, list[tuple[dict[str, str], float]]]:
+    """Samples of each family, by its name."""
     return {
         family.name: [(dict(sample.labels), sample.value) for sample in family.samples]
-        for family in said
+        for family in families
     }
 
 
-def test_families_of_a_run_that_saw_peers() -> None:
-    """Each verdict is a state, a duration, and a count of its reason."""
+def test_a_run_that_observed_peers_has_all_families() -> None:
+    """Each verdict gives a state, a duration, and one count of its reason."""
     verdicts = (
         Verdict("a", Reason.WAITING, 30),
         Verdict("b", Reason.DIRECT),
@@ -39,10 +39,10 @@ def test_families_of_a_run_that_saw_peers() -> None:
         Verdict("d", Reason.RESTART, 601),
         Verdict("e", Reason.WAITING, 40),
     )
-    said = metrics(
-        COUNTED, verdicts, now=NOW, policy=ThresholdPolicy(7, 8, frozenset({"b", "gone"}))
+    families = metrics(
+        COUNTERS, verdicts, now=NOW, policy=ThresholdPolicy(7, 8, frozenset({"b", "gone"}))
     )
-    assert [(family.name, family.kind, family.help) for family in said] == [
+    assert [(family.name, family.kind, family.help) for family in families] == [
         ("tailscale_watchdog_restarts_total", Kind.COUNTER, "Times tailscaled was restarted."),
         (
             "tailscale_watchdog_restart_failures_total",
@@ -111,7 +111,7 @@ def test_families_of_a_run_that_saw_peers() -> None:
         "recovered": 0,
         "restored": 0,
     }
-    assert values(said) == {
+    assert values(families) == {
         "tailscale_watchdog_restarts_total": [({}, 1)],
         "tailscale_watchdog_restart_failures_total": [({}, 2)],
         "tailscale_watchdog_relay_detections_total": [({}, 3)],
@@ -139,23 +139,22 @@ def test_families_of_a_run_that_saw_peers() -> None:
     }
 
 
-def test_a_peer_is_on_relay_unless_its_reason_says_that_it_is_direct() -> None:
-    """Whoever recovered is direct, whoever was just detected or is not to be restarted for is on relay."""
-    said = values(
+def test_peers_are_on_relay_except_with_the_reasons_direct_recovered_and_restored() -> None:
+    samples = values(
         metrics(
             State(), tuple(Verdict(reason, reason) for reason in Reason), now=NOW, policy=POLICY
         )
     )
     direct = [
-        labels["peer"] for labels, value in said["tailscale_watchdog_peer_state"] if value == 0
+        labels["peer"] for labels, value in samples["tailscale_watchdog_peer_state"] if value == 0
     ]
     assert direct == ["direct", "recovered", "restored"]
 
 
-def test_nothing_seen_is_no_series_of_a_peer() -> None:
-    """Where nobody could be seen, nothing that was true once looks fresh: no peer, and no count of peers."""
-    said = values(metrics(COUNTED, None, now=NOW, policy=POLICY))
-    assert list(said) == [
+def test_without_an_observation_no_peer_has_a_series() -> None:
+    """Old values must not look fresh: there are no peers and no counts of peers."""
+    samples = values(metrics(COUNTERS, None, now=NOW, policy=POLICY))
+    assert list(samples) == [
         "tailscale_watchdog_restarts_total",
         "tailscale_watchdog_restart_failures_total",
         "tailscale_watchdog_relay_detections_total",
@@ -168,45 +167,48 @@ def test_nothing_seen_is_no_series_of_a_peer() -> None:
     ]
 
 
-def test_no_peers_is_not_nothing_seen() -> None:
-    """A tailnet without other nodes has no series of a peer, and counts 0 for each reason."""
-    said = values(metrics(State(), (), now=NOW, policy=POLICY))
-    assert said["tailscale_watchdog_peer_state"] == []
-    assert said["tailscale_watchdog_peer_relay_duration_seconds"] == []
-    assert said["tailscale_watchdog_peer_excluded"] == []
-    assert said["tailscale_watchdog_peers"] == [({"reason": reason}, 0) for reason in Reason]
+def test_a_tailnet_without_peers_counts_0_for_each_reason() -> None:
+    """An empty observation differs from no observation."""
+    samples = values(metrics(State(), (), now=NOW, policy=POLICY))
+    assert samples["tailscale_watchdog_peer_state"] == []
+    assert samples["tailscale_watchdog_peer_relay_duration_seconds"] == []
+    assert samples["tailscale_watchdog_peer_excluded"] == []
+    assert samples["tailscale_watchdog_peers"] == [({"reason": reason}, 0) for reason in Reason]
 
 
-def test_no_success_and_no_restart_yet_are_no_samples() -> None:
-    """Before tailscaled could be seen for the first time there is no instant at which it was; counters are there from the start, at 0."""
-    said = values(metrics(State(), None, now=NOW, policy=POLICY))
-    assert "tailscale_watchdog_last_success_timestamp_seconds" not in said
-    assert "tailscale_watchdog_last_restart_timestamp_seconds" not in said
-    assert said["tailscale_watchdog_restarts_total"] == [({}, 0)]
+def test_before_the_first_success_and_restart_their_times_have_no_sample() -> None:
+    """Counters exist from the start, at 0."""
+    samples = values(metrics(State(), None, now=NOW, policy=POLICY))
+    assert "tailscale_watchdog_last_success_timestamp_seconds" not in samples
+    assert "tailscale_watchdog_last_restart_timestamp_seconds" not in samples
+    assert samples["tailscale_watchdog_restarts_total"] == [({}, 0)]
 
 
-def test_a_dead_daemon_that_looks_alive() -> None:
-    """`last_run` moves on with every run, `last_success` only with one that could see tailscaled."""
+def test_only_a_run_that_observes_peers_advances_last_success() -> None:
+    """Every run advances `last_run`, so it does not show that tailscaled works."""
     state = State(last_success=T0 - 300)
-    blind, seeing = (
+    unobserved, observed = (
         values(
             metrics(step(state, event, now=NOW, policy=POLICY).state, None, now=NOW, policy=POLICY)
         )
-        for event in (DOWN, seen(peer("rpi3")))
+        for event in (DOWN, observation(peer("rpi3")))
     )
     assert (
-        blind["tailscale_watchdog_last_run_timestamp_seconds"]
-        == seeing["tailscale_watchdog_last_run_timestamp_seconds"]
+        unobserved["tailscale_watchdog_last_run_timestamp_seconds"]
+        == observed["tailscale_watchdog_last_run_timestamp_seconds"]
         == [({}, T0)]
     )
-    assert blind["tailscale_watchdog_last_success_timestamp_seconds"] == [({}, T0 - 300)]
-    assert seeing["tailscale_watchdog_last_success_timestamp_seconds"] == [({}, T0)]
+    assert unobserved["tailscale_watchdog_last_success_timestamp_seconds"] == [({}, T0 - 300)]
+    assert observed["tailscale_watchdog_last_success_timestamp_seconds"] == [({}, T0)]
 
 
-def test_two_peers_of_one_name_are_two_series() -> None:
-    """Whoever shares a name has its ID behind it, in the label too."""
+def test_two_peers_of_one_name_have_two_series() -> None:
+    """The label of a peer with a shared name includes its StableNodeID."""
     transition = step(
-        State(), seen(relayed("rpi3", ID="nA"), relayed("rpi3", ID="nB")), now=NOW, policy=POLICY
+        State(),
+        observation(derp_peer("rpi3", ID="nA"), derp_peer("rpi3", ID="nB")),
+        now=NOW,
+        policy=POLICY,
     )
     states = metrics(transition.state, transition.verdicts, now=NOW, policy=POLICY)[4]
     assert states.samples == (Sample({"peer": "rpi3#nA"}, 1), Sample({"peer": "rpi3#nB"}, 1))

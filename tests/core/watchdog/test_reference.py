@@ -1,7 +1,9 @@
-"""The table a second time, told from the other end: one peer's life, cut into spells, and the instants of the restarts.
+"""A second implementation of the policy's table, which `step` must agree with.
 
-Nothing here steps. A life is a list of sightings; runs that saw nothing are no sightings. A spell is a stretch of equal
-sightings, and all that is said of a peer follows from when its spells began and when restarts were.
+The reference is not a state machine. It looks back at the whole life of each peer: a
+list of sightings, one for each run that observed peers. A spell is a series of equal
+sightings. The lines about a peer follow from the start of its spells and from the times
+of the restarts.
 """
 
 from __future__ import annotations
@@ -23,79 +25,84 @@ from tsfc.core.watchdog.remedy import Done, Failed, Outcome
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import step
 
-from .worlds import DOWN, T0, Remembered, lines, remembered, restarts, seen
+from .worlds import DOWN, T0, Summary, lines, observation, restarts, summarize
 
 
 class Sighting(NamedTuple):
-    """One look at one peer."""
+    """Observation of one peer in one run."""
 
     at: int
     kind: str
-    "direct, relay or away."
+    "`direct`, `relay`, or `away`: not watched."
 
 
-class Told(NamedTuple):
-    """What is said of a peer in the run at an instant."""
+class Line(NamedTuple):
+    """Log line about a peer, and the time of its run."""
 
     at: int
     text: str
 
 
 class Restart(NamedTuple):
-    """A restart, and the peer that it was for."""
+    """Time of a restart, and the peer that caused it."""
 
     at: int
     peer: str
 
 
 def spells(life: list[Sighting]) -> Iterator[tuple[str, list[int]]]:
-    """Yields what a peer was, and the instants at which it was seen so, for each stretch of its life."""
+    """Yield the kind and the times of each spell of a peer."""
     for kind, sightings in groupby(life, key=lambda sighting: sighting.kind):
         yield kind, [sighting.at for sighting in sightings]
 
 
-def cooling(at: int, instants: list[int], cooldown: int) -> int:
-    """Returns the seconds for which a restart before this instant still forbids another."""
+def cooldown_left(at: int, instants: list[int], cooldown: int) -> int:
+    """Seconds until the cooldown of all restarts before `at` is over."""
     return max([earlier + cooldown - at for earlier in instants if earlier < at] + [0])
 
 
 def biography(
-    name: str, life: list[Sighting], done: list[Restart], policy: ThresholdPolicy
-) -> tuple[list[Told], int, int | None]:
-    """Returns all that is said of a peer, how often it recovered by itself, and since when it is on relay at the end."""
-    instants = [restart.at for restart in done]
-    told: list[Told] = []
+    name: str, life: list[Sighting], all_restarts: list[Restart], policy: ThresholdPolicy
+) -> tuple[list[Line], int, int | None]:
+    """Return the lines about a peer, its recoveries, and when its relay began.
+
+    A recovery counts unless a restart caused it. The last value is None if the peer is
+    not on relay at the end.
+    """
+    instants = [restart.at for restart in all_restarts]
+    log: list[Line] = []
     recoveries, start = 0, None
     for kind, times in spells(life):
         if kind == "direct" and start is not None:
-            told.append(Told(times[0], f"RECOVERED: {name} back to direct"))
+            log.append(Line(times[0], f"RECOVERED: {name} back to direct"))
             recoveries += not any(
                 start <= at < times[0] < at + policy.cooldown_seconds for at in instants
             )
         start = times[0] if kind == "relay" else None
         if kind == "relay":
-            told.append(Told(times[0], f"DETECTED: {name} transitioned to relay"))
-            told += [
-                Told(at, relayed_for(name, at, at - times[0], done, policy)) for at in times[1:]
+            log.append(Line(times[0], f"DETECTED: {name} transitioned to relay"))
+            log += [
+                Line(at, relay_line(name, at, at - times[0], all_restarts, policy))
+                for at in times[1:]
             ]
-    return told, recoveries, start
+    return log, recoveries, start
 
 
-def relayed_for(
-    name: str, at: int, seconds: int, done: list[Restart], policy: ThresholdPolicy
+def relay_line(
+    name: str, at: int, seconds: int, all_restarts: list[Restart], policy: ThresholdPolicy
 ) -> str:
-    """Returns what is said of a peer that is still on relay."""
+    """Log line about a peer that is on relay for a second run or longer."""
     if seconds <= policy.max_relay_seconds:
         return f"WAITING: {name} on relay for {seconds}s (threshold: {policy.max_relay_seconds}s)"
     if name in policy.excluded:
         return f"EXCLUDED: {name} on relay for {seconds}s, excluded from restarts"
-    if Restart(at, name) in done:
+    if Restart(at, name) in all_restarts:
         return f"RESTART: {name} on relay for {seconds}s, restarting tailscaled"
-    is_for_another = any(restart.at == at for restart in done)
+    is_for_another = any(restart.at == at for restart in all_restarts)
     remaining = (
         policy.cooldown_seconds
         if is_for_another
-        else cooling(at, [restart.at for restart in done], policy.cooldown_seconds)
+        else cooldown_left(at, [restart.at for restart in all_restarts], policy.cooldown_seconds)
     )
     return f"COOLDOWN: {name} exceeded threshold but in cooldown ({remaining}s remaining)"
 
@@ -103,26 +110,29 @@ def relayed_for(
 def due(
     lives: dict[str, list[Sighting]], at: int, earlier: list[int], policy: ThresholdPolicy
 ) -> str | None:
-    """Returns the peer for which tailscaled is to be restarted at this instant, after these restarts."""
-    if cooling(at, earlier, policy.cooldown_seconds):
+    """Peer that causes a restart at this time, after the earlier restarts."""
+    if cooldown_left(at, earlier, policy.cooldown_seconds):
         return None
-    begins: dict[str, int] = {}
+    starts: dict[str, int] = {}
     for name in lives.keys() - policy.excluded:
         *_, (kind, times) = [
             ("away", [at]),
             *spells([sighting for sighting in lives[name] if sighting.at <= at]),
         ]
         if kind == "relay" and times[-1] == at and at - times[0] > policy.max_relay_seconds:
-            begins[name] = times[0]
-    return min(begins, key=lambda name: (begins[name], name), default=None)
+            starts[name] = times[0]
+    return min(starts, key=lambda name: (starts[name], name), default=None)
 
 
 class Run(NamedTuple):
-    """One run: how long after the one before it, whether it saw anything, and what came of a restart."""
+    """One run of the watchdog."""
 
     after: int
-    sees: bool
+    "Seconds since the previous run."
+    observes: bool
+    "Whether it observes peers."
     outcome: Outcome | None
+    "Outcome of a restart; None if the run was killed before it."
 
 
 NAMES = ["a", "b", "c"]
@@ -158,52 +168,73 @@ POLICIES = st.builds(
 def test_step_agrees_with_the_reference(
     history: list[Run], kinds: dict[str, list[str]], policy: ThresholdPolicy
 ) -> None:
-    """The lines, the counters, the restarts and what is remembered are those of the table as it is told here."""
+    """Lines, counters, restarts and the stored times are the same."""
     state, at = State(), T0
-    told: dict[int, list[str]] = {}
-    done: list[Restart] = []
+    log: dict[int, list[str]] = {}
+    all_restarts: list[Restart] = []
     outcomes: list[Outcome | None] = []
     lives: dict[str, list[Sighting]] = {name: [] for name in NAMES}
+
+    # Play the history with `step`, and record sightings, lines and restarts.
     for index, run in enumerate(history):
         at += run.after
         event = (
-            seen(*(peer(name, KINDS[kinds[name][index]]) for name in NAMES)) if run.sees else DOWN
+            observation(*(peer(name, KINDS[kinds[name][index]]) for name in NAMES))
+            if run.observes
+            else DOWN
         )
-        if run.sees:
+        if run.observes:
             lives = {
                 name: [*life, Sighting(at, kinds[name][index])] for name, life in lives.items()
             }
         transition = step(state, event, now=Instant(at), policy=policy)
-        told[at] = list(lines(transition))
+        log[at] = list(lines(transition))
         state = transition.state
         for effect in restarts(transition):
-            done.append(Restart(at, effect.attempt.peer))
+            all_restarts.append(Restart(at, effect.attempt.peer))
             outcomes.append(run.outcome)
-            for sent in (Asking(effect.attempt), Performed(effect.attempt, run.outcome or Done())):
-                if isinstance(sent, Asking) or run.outcome is not None:
-                    state = step(state, sent, now=Instant(at), policy=policy).state
+            for event_of_restart in (
+                Asking(effect.attempt),
+                Performed(effect.attempt, run.outcome or Done()),
+            ):
+                if isinstance(event_of_restart, Asking) or run.outcome is not None:
+                    state = step(state, event_of_restart, now=Instant(at), policy=policy).state
 
-    biographies = {name: biography(name, life, done, policy) for name, life in lives.items()}
+    # The lines are those of the reference.
+    biographies = {
+        name: biography(name, life, all_restarts, policy) for name, life in lives.items()
+    }
     expected = {
         instant: [text for name in NAMES for when, text in biographies[name][0] if when == instant]
-        for instant in told
+        for instant in log
     }
-    assert told == expected
+    assert log == expected
+
+    # The restarts as well.
     causes = [
         (
             instant,
-            due(lives, instant, [restart.at for restart in done if restart.at < instant], policy),
+            due(
+                lives,
+                instant,
+                [restart.at for restart in all_restarts if restart.at < instant],
+                policy,
+            ),
         )
-        for instant in told
+        for instant in log
     ]
-    assert done == [Restart(instant, cause) for instant, cause in causes if cause is not None]
+    assert all_restarts == [
+        Restart(instant, cause) for instant, cause in causes if cause is not None
+    ]
+
+    # And the state, once a pending restart is settled.
     failures = sum(isinstance(outcome, Failed) for outcome in outcomes)
     settled = step(state, DOWN, now=Instant(at), policy=policy).state
-    assert replace(remembered(settled), last_run=None, last_success=None) == Remembered(
+    assert replace(summarize(settled), last_run=None, last_success=None) == Summary(
         relay_since={
             name: since for name, (_, _, since) in biographies.items() if since is not None
         },
-        last_restart=done[-1].at if done else None,
+        last_restart=all_restarts[-1].at if all_restarts else None,
         restarts=len(outcomes) - failures,
         restart_failures=failures,
         detections=sum("DETECTED" in text for texts in expected.values() for text in texts),

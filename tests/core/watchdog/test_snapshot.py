@@ -1,4 +1,4 @@
-"""The snapshot: what a run leaves for `tsfc peers` and `tsfc explain`."""
+"""The snapshot that a run writes for `tsfc peers` and `tsfc explain`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tsfc.core.watchdog.snapshot import Snapshot, decode, encode
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import step
 
-from .strategies import KEPT_STATES
-from .worlds import DOWN, NOW, T0, relayed, remembering, seen
+from .strategies import STORABLE_STATES
+from .worlds import DOWN, NOW, T0, derp_peer, make_state, observation
 
 POLICY = ThresholdPolicy(300, 900, frozenset({"b"}))
 POLICIES = st.builds(
@@ -26,20 +26,20 @@ POLICIES = st.builds(
 )
 
 
-@given(KEPT_STATES, POLICIES)
+@given(STORABLE_STATES, POLICIES)
 def test_a_snapshot_is_read_back_as_it_was(state: State, policy: ThresholdPolicy) -> None:
     snapshot = Snapshot(Instant(T0, Boot("b1", 7)), policy, state)
     assert decode(encode(snapshot).encode()) == Success(snapshot)
 
 
-def test_a_run_that_observed_peers_says_so() -> None:
-    before = remembering({"a": T0 - 400}, last_restart=T0 - 100, last_success=T0 - 60)
-    after = step(before, seen(relayed("a"), peer("d")), now=NOW, policy=POLICY).state
+def test_the_snapshot_of_a_run_that_observed_peers_says_so() -> None:
+    before = make_state({"a": T0 - 400}, last_restart=T0 - 100, last_success=T0 - 60)
+    after = step(before, observation(derp_peer("a"), peer("d")), now=NOW, policy=POLICY).state
     assert Snapshot(NOW, POLICY, after).saw_peers
 
 
-def test_a_run_that_observed_none_says_so_and_keeps_the_state() -> None:
-    before = remembering({"a": T0 - 400}, last_restart=T0 - 100, last_success=T0 - 60)
+def test_the_snapshot_of_a_run_without_an_observation_says_so_and_has_the_state() -> None:
+    before = make_state({"a": T0 - 400}, last_restart=T0 - 100, last_success=T0 - 60)
     after = step(before, DOWN, now=NOW, policy=POLICY).state
     snapshot = Snapshot(NOW, POLICY, after)
     assert not snapshot.saw_peers
@@ -51,13 +51,15 @@ def test_a_run_that_observed_none_says_so_and_keeps_the_state() -> None:
     [
         pytest.param(b"", id="empty"),
         pytest.param(b"{}", id="no fields"),
-        pytest.param(b'{"at":{"unix":1},"policy":{"type":"oracle"},"state":{}}', id="policy"),
+        pytest.param(
+            b'{"at":{"unix":1},"policy":{"type":"oracle"},"state":{}}', id="unknown policy"
+        ),
         pytest.param(b"\xff", id="not UTF-8"),
         pytest.param(b"[" * 100_000, id="nested"),
         pytest.param(b"# HELP x y\n", id="metrics"),
     ],
 )
-def test_what_is_no_snapshot_is_refused_in_one_line(raw: bytes) -> None:
+def test_an_invalid_snapshot_is_rejected_in_one_line(raw: bytes) -> None:
     problem = decode(raw).failure()
     assert problem.startswith("not a snapshot of this release: ")
     assert problem.isprintable()

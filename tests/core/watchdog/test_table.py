@@ -1,4 +1,4 @@
-"""Every row of the watchdog's table, at its thresholds: what is said, counted, remembered and done."""
+"""Every row of the policy's table, at its limits."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from .worlds import (
     STOPPED,
     T0,
     Restart,
+    derp_peer,
     effects,
-    relayed,
-    remembered,
-    remembering,
+    make_state,
+    observation,
     restarts,
     rows,
-    seen,
+    summarize,
 )
 
 DIRECT, DETECTED, WAITING, EXCLUDED = (
@@ -52,225 +52,250 @@ COOLDOWN, RESTART, RECOVERED, RESTORED = (
 
 
 class Row(Struct, frozen=True):
-    """One run. The state after it is the one before it with `becomes`, and with the run's own instants."""
+    """One run, and its transition.
+
+    The summary of the state after it is that of `before` with `changes` and the times
+    of the run.
+    """
 
     id: str
     before: State
     event: Event
     verdicts: tuple[Verdict, ...] | None
     effects: tuple[Log | Warn | Restart, ...] = ()
-    becomes: Mapping[str, Any] = {}
+    changes: Mapping[str, Any] = {}
     policy: ThresholdPolicy = ThresholdPolicy()
     now: Instant = NOW
 
 
-def said(*texts: str) -> tuple[Log, ...]:
-    """Returns the log lines."""
+def logs(*texts: str) -> tuple[Log, ...]:
+    """Effects that log these lines."""
     return tuple(Log(text) for text in texts)
 
 
 def on_relay(*, last_restart: int | None = None, **seconds: int) -> State:
-    """Returns a state in which these peers are on relay for so long."""
-    return remembering(
+    """Return a state; the arguments are seconds before `T0`."""
+    return make_state(
         {name: T0 - d for name, d in seconds.items()},
         last_restart=None if last_restart is None else T0 - last_restart,
     )
 
 
-ONE_DETECTED = (Verdict("rpi3", DETECTED),)
-DETECTED_RPI3 = said("DETECTED: rpi3 transitioned to relay")
-REMEMBERED = {"relay_since": {"rpi3": T0}, "detections": 1}
-RECOVERED_RPI3 = said("RECOVERED: rpi3 back to direct")
-RESTART_RPI3 = said("RESTART: rpi3 on relay for 601s, restarting tailscaled")
-RESTARTED = {"last_restart": T0, "restart_pending": True}
-WITHOUT_RPI3 = ThresholdPolicy(excluded=frozenset({"rpi3"}))
-TWINS = (relayed("rpi3", ID="nA"), relayed("rpi3", ID="nB"))
+DETECTED_VERDICT = (Verdict("rpi3", DETECTED),)
+DETECTED_LINE = logs("DETECTED: rpi3 transitioned to relay")
+RELAY_BEGINS = {"relay_since": {"rpi3": T0}, "detections": 1}
+RECOVERED_LINE = logs("RECOVERED: rpi3 back to direct")
+RESTART_LINE = logs("RESTART: rpi3 on relay for 601s, restarting tailscaled")
+RESTART_PENDING = {"last_restart": T0, "restart_pending": True}
+EXCLUDES_RPI3 = ThresholdPolicy(excluded=frozenset({"rpi3"}))
+TWINS = (derp_peer("rpi3", ID="nA"), derp_peer("rpi3", ID="nB"))
 
 ONE_PEER = [
-    # direct | nothing -> nothing
-    Row("direct", State(), seen(peer("rpi3")), (Verdict("rpi3", DIRECT),)),
-    # on relay | nothing -> remember now; "on relay" is to have no direct address, whatever else there is
-    Row("derp", State(), seen(relayed("rpi3")), ONE_DETECTED, DETECTED_RPI3, REMEMBERED),
+    # A direct peer that was not on relay: nothing happens.
+    Row("direct", State(), observation(peer("rpi3")), (Verdict("rpi3", DIRECT),)),
+    # Newly on relay, that is without a direct address: relay begins now.
+    Row(
+        "derp",
+        State(),
+        observation(derp_peer("rpi3")),
+        DETECTED_VERDICT,
+        DETECTED_LINE,
+        RELAY_BEGINS,
+    ),
     Row(
         "peer relay",
         State(),
-        seen(peer("rpi3", "peer_relay")),
-        ONE_DETECTED,
-        DETECTED_RPI3,
-        REMEMBERED,
+        observation(peer("rpi3", "peer_relay")),
+        DETECTED_VERDICT,
+        DETECTED_LINE,
+        RELAY_BEGINS,
     ),
-    Row("idle", State(), seen(peer("rpi3", "idle")), ONE_DETECTED, DETECTED_RPI3, REMEMBERED),
+    Row(
+        "idle",
+        State(),
+        observation(peer("rpi3", "idle")),
+        DETECTED_VERDICT,
+        DETECTED_LINE,
+        RELAY_BEGINS,
+    ),
     Row(
         "without an IP",
         State(),
-        seen(relayed("rpi3", TailscaleIPs=None)),
-        ONE_DETECTED,
-        DETECTED_RPI3,
-        REMEMBERED,
+        observation(derp_peer("rpi3", TailscaleIPs=None)),
+        DETECTED_VERDICT,
+        DETECTED_LINE,
+        RELAY_BEGINS,
     ),
     Row(
         "excluded, detected",
         State(),
-        seen(relayed("rpi3")),
-        ONE_DETECTED,
-        DETECTED_RPI3,
-        REMEMBERED,
-        WITHOUT_RPI3,
+        observation(derp_peer("rpi3")),
+        DETECTED_VERDICT,
+        DETECTED_LINE,
+        RELAY_BEGINS,
+        EXCLUDES_RPI3,
     ),
-    # on relay | since, d <= max -> keep
+    # On relay up to the threshold: wait.
     Row(
         "same second",
         on_relay(rpi3=0),
-        seen(relayed("rpi3")),
+        observation(derp_peer("rpi3")),
         (Verdict("rpi3", WAITING, 0),),
-        said("WAITING: rpi3 on relay for 0s (threshold: 600s)"),
+        logs("WAITING: rpi3 on relay for 0s (threshold: 600s)"),
     ),
     Row(
         "below",
         on_relay(rpi3=300),
-        seen(relayed("rpi3")),
+        observation(derp_peer("rpi3")),
         (Verdict("rpi3", WAITING, 300),),
-        said("WAITING: rpi3 on relay for 300s (threshold: 600s)"),
+        logs("WAITING: rpi3 on relay for 300s (threshold: 600s)"),
     ),
     Row(
         "d == max",
         on_relay(rpi3=600),
-        seen(relayed("rpi3")),
+        observation(derp_peer("rpi3")),
         (Verdict("rpi3", WAITING, 600),),
-        said("WAITING: rpi3 on relay for 600s (threshold: 600s)"),
+        logs("WAITING: rpi3 on relay for 600s (threshold: 600s)"),
     ),
     Row(
         "excluded, below",
         on_relay(rpi3=600),
-        seen(relayed("rpi3")),
+        observation(derp_peer("rpi3")),
         (Verdict("rpi3", WAITING, 600),),
-        said("WAITING: rpi3 on relay for 600s (threshold: 600s)"),
-        policy=WITHOUT_RPI3,
+        logs("WAITING: rpi3 on relay for 600s (threshold: 600s)"),
+        policy=EXCLUDES_RPI3,
     ),
     Row(
         "another threshold",
         on_relay(rpi3=61),
-        seen(relayed("rpi3")),
+        observation(derp_peer("rpi3")),
         (Verdict("rpi3", WAITING, 61),),
-        said("WAITING: rpi3 on relay for 61s (threshold: 61s)"),
+        logs("WAITING: rpi3 on relay for 61s (threshold: 61s)"),
         policy=ThresholdPolicy(max_relay_seconds=61),
     ),
-    # on relay | since, d > max, no cooldown -> keep; restart
+    # On relay over the threshold, without a cooldown: restart.
     Row(
         "d == max + 1",
         on_relay(rpi3=601),
-        seen(relayed("rpi3")),
+        observation(derp_peer("rpi3")),
         (Verdict("rpi3", RESTART, 601),),
-        (*RESTART_RPI3, Restart("rpi3")),
-        RESTARTED,
+        (*RESTART_LINE, Restart("rpi3")),
+        RESTART_PENDING,
     ),
     Row(
         "cooldown over",
         on_relay(rpi3=601, last_restart=600),
-        seen(relayed("rpi3")),
+        observation(derp_peer("rpi3")),
         (Verdict("rpi3", RESTART, 601),),
-        (*RESTART_RPI3, Restart("rpi3")),
-        RESTARTED,
+        (*RESTART_LINE, Restart("rpi3")),
+        RESTART_PENDING,
     ),
     Row(
         "no cooldown at all",
         on_relay(rpi3=1, last_restart=0),
-        seen(relayed("rpi3")),
+        observation(derp_peer("rpi3")),
         (Verdict("rpi3", RESTART, 1),),
         (
-            *said("RESTART: rpi3 on relay for 1s, restarting tailscaled"),
+            *logs("RESTART: rpi3 on relay for 1s, restarting tailscaled"),
             Restart("rpi3"),
         ),
-        RESTARTED,
+        RESTART_PENDING,
         ThresholdPolicy(max_relay_seconds=0, cooldown_seconds=0),
     ),
-    # on relay | since, d > max, cooldown holds -> keep
+    # On relay over the threshold, in the cooldown: wait.
     Row(
         "cooldown, first second",
         on_relay(rpi3=601, last_restart=0),
-        seen(relayed("rpi3")),
+        observation(derp_peer("rpi3")),
         (Verdict("rpi3", COOLDOWN, 601),),
-        said("COOLDOWN: rpi3 exceeded threshold but in cooldown (600s remaining)"),
+        logs("COOLDOWN: rpi3 exceeded threshold but in cooldown (600s remaining)"),
     ),
     Row(
         "cooldown, last second",
         on_relay(rpi3=601, last_restart=599),
-        seen(relayed("rpi3")),
+        observation(derp_peer("rpi3")),
         (Verdict("rpi3", COOLDOWN, 601),),
-        said("COOLDOWN: rpi3 exceeded threshold but in cooldown (1s remaining)"),
+        logs("COOLDOWN: rpi3 exceeded threshold but in cooldown (1s remaining)"),
     ),
-    # on relay | since, d > max, excluded -> keep
+    # On relay over the threshold, excluded: wait.
     Row(
         "excluded",
         on_relay(rpi3=650),
-        seen(relayed("rpi3")),
+        observation(derp_peer("rpi3")),
         (Verdict("rpi3", EXCLUDED, 650),),
-        said("EXCLUDED: rpi3 on relay for 650s, excluded from restarts"),
-        policy=WITHOUT_RPI3,
+        logs("EXCLUDED: rpi3 on relay for 650s, excluded from restarts"),
+        policy=EXCLUDES_RPI3,
     ),
     Row(
         "excluded, in cooldown",
         on_relay(rpi3=601, last_restart=1),
-        seen(relayed("rpi3")),
+        observation(derp_peer("rpi3")),
         (Verdict("rpi3", EXCLUDED, 601),),
-        said("EXCLUDED: rpi3 on relay for 601s, excluded from restarts"),
-        policy=WITHOUT_RPI3,
+        logs("EXCLUDED: rpi3 on relay for 601s, excluded from restarts"),
+        policy=EXCLUDES_RPI3,
     ),
-    # direct | since -> forget; a recovery, unless the restart did it
+    # Direct again: a recovery, unless a restart caused it.
     Row(
         "recovered",
         on_relay(rpi3=30),
-        seen(peer("rpi3")),
+        observation(peer("rpi3")),
         (Verdict("rpi3", RECOVERED),),
-        RECOVERED_RPI3,
+        RECOVERED_LINE,
         {"relay_since": {}, "recoveries": 1},
     ),
     Row(
         "excluded, recovered",
         on_relay(rpi3=900),
-        seen(peer("rpi3")),
+        observation(peer("rpi3")),
         (Verdict("rpi3", RECOVERED),),
-        RECOVERED_RPI3,
+        RECOVERED_LINE,
         {"relay_since": {}, "recoveries": 1},
-        WITHOUT_RPI3,
+        EXCLUDES_RPI3,
     ),
     Row(
         "on relay only after the restart",
         on_relay(rpi3=99, last_restart=100),
-        seen(peer("rpi3")),
+        observation(peer("rpi3")),
         (Verdict("rpi3", RECOVERED),),
-        RECOVERED_RPI3,
+        RECOVERED_LINE,
         {"relay_since": {}, "recoveries": 1},
     ),
     Row(
         "on relay since the restart",
         on_relay(rpi3=100, last_restart=100),
-        seen(peer("rpi3")),
+        observation(peer("rpi3")),
         (Verdict("rpi3", RESTORED),),
-        RECOVERED_RPI3,
+        RECOVERED_LINE,
         {"relay_since": {}},
     ),
     Row(
         "restored in the last second",
         on_relay(rpi3=1300, last_restart=599),
-        seen(peer("rpi3")),
+        observation(peer("rpi3")),
         (Verdict("rpi3", RESTORED),),
-        RECOVERED_RPI3,
+        RECOVERED_LINE,
         {"relay_since": {}},
     ),
     Row(
         "recovered after the cooldown",
         on_relay(rpi3=1300, last_restart=600),
-        seen(peer("rpi3")),
+        observation(peer("rpi3")),
         (Verdict("rpi3", RECOVERED),),
-        RECOVERED_RPI3,
+        RECOVERED_LINE,
         {"relay_since": {}, "recoveries": 1},
     ),
-    # offline, gone or not watched | since -> forget
-    Row("offline", on_relay(rpi3=900), seen(peer("rpi3", "offline")), (), (), {"relay_since": {}}),
-    Row("gone", on_relay(rpi3=900), seen(), (), (), {"relay_since": {}}),
+    # Offline, gone or not watched: relay ends without a recovery.
     Row(
-        "gone, and the map is null",
+        "offline",
+        on_relay(rpi3=900),
+        observation(peer("rpi3", "offline")),
+        (),
+        (),
+        {"relay_since": {}},
+    ),
+    Row("gone", on_relay(rpi3=900), observation(), (), (), {"relay_since": {}}),
+    Row(
+        "gone, and Peer is null",
         on_relay(rpi3=900),
         Observed(decoded(Peer=None)),
         (),
@@ -280,7 +305,7 @@ ONE_PEER = [
     Row(
         "expired",
         on_relay(rpi3=900),
-        seen(relayed("rpi3", Expired=True)),
+        observation(derp_peer("rpi3", Expired=True)),
         (),
         (),
         {"relay_since": {}},
@@ -288,7 +313,7 @@ ONE_PEER = [
     Row(
         "sharee",
         on_relay(rpi3=900),
-        seen(relayed("rpi3", ShareeNode=True)),
+        observation(derp_peer("rpi3", ShareeNode=True)),
         (),
         (),
         {"relay_since": {}},
@@ -296,12 +321,12 @@ ONE_PEER = [
     Row(
         "Mullvad",
         on_relay(rpi3=900),
-        seen(relayed("rpi3", DNSName="rpi3.mullvad.ts.net.")),
+        observation(derp_peer("rpi3", DNSName="rpi3.mullvad.ts.net.")),
         (),
         (),
         {"relay_since": {}},
     ),
-    # nothing could be seen | anything -> keep all
+    # Without an observation: the state stays as it is.
     Row(
         "down",
         on_relay(rpi3=900),
@@ -310,7 +335,7 @@ ONE_PEER = [
         (Warn("asking tailscaled: connection refused; is it running?"),),
     ),
     Row(
-        "unreadable",
+        "unusable status",
         on_relay(rpi3=900, last_restart=700),
         Unobservable(Unusable("not JSON")),
         None,
@@ -324,13 +349,14 @@ ONE_PEER = [
         (Warn("tailscaled is Stopped, not Running: no peer can be judged, the state is kept"),),
     ),
     Row(
-        "in a state from hell",
+        "hostile BackendState",
         State(),
         Observed(decoded(BackendState="a\n" + 60 * "b")),
         None,
         (
             Warn(
-                f"tailscaled is a {38 * 'b'}…, not Running: no peer can be judged, the state is kept"
+                f"tailscaled is a {38 * 'b'}…, not Running: "
+                "no peer can be judged, the state is kept"
             ),
         ),
     ),
@@ -338,9 +364,9 @@ ONE_PEER = [
 
 SEVERAL_PEERS = [
     Row(
-        "in the order of the names, one line each",
+        "one line each, sorted by name",
         on_relay(a=900, c=10, d=20, e=30, last_restart=100),
-        seen(*map(relayed, "cba"), *map(peer, "ed")),
+        observation(*map(derp_peer, "cba"), *map(peer, "ed")),
         (
             Verdict("a", COOLDOWN, 900),
             Verdict("b", DETECTED),
@@ -348,7 +374,7 @@ SEVERAL_PEERS = [
             Verdict("d", RECOVERED),
             Verdict("e", RECOVERED),
         ),
-        said(
+        logs(
             "COOLDOWN: a exceeded threshold but in cooldown (500s remaining)",
             "DETECTED: b transitioned to relay",
             "WAITING: c on relay for 10s (threshold: 600s)",
@@ -360,38 +386,38 @@ SEVERAL_PEERS = [
     Row(
         "the longest on relay is the cause, the others wait for the whole cooldown",
         on_relay(a=700, b=800, c=799, last_restart=601),
-        seen(*map(relayed, "abc")),
+        observation(*map(derp_peer, "abc")),
         (Verdict("a", COOLDOWN, 700), Verdict("b", RESTART, 800), Verdict("c", COOLDOWN, 799)),
         (
-            *said(
+            *logs(
                 "COOLDOWN: a exceeded threshold but in cooldown (600s remaining)",
                 "RESTART: b on relay for 800s, restarting tailscaled",
                 "COOLDOWN: c exceeded threshold but in cooldown (600s remaining)",
             ),
             Restart("b"),
         ),
-        RESTARTED,
+        RESTART_PENDING,
     ),
     Row(
-        "of equals the first by name is the cause",
+        "in a tie the first by name is the cause",
         on_relay(c=700, a=650, b=700),
-        seen(*map(relayed, "cba")),
+        observation(*map(derp_peer, "cba")),
         (Verdict("a", COOLDOWN, 650), Verdict("b", RESTART, 700), Verdict("c", COOLDOWN, 700)),
         (
-            *said(
+            *logs(
                 "COOLDOWN: a exceeded threshold but in cooldown (30s remaining)",
                 "RESTART: b on relay for 700s, restarting tailscaled",
                 "COOLDOWN: c exceeded threshold but in cooldown (30s remaining)",
             ),
             Restart("b"),
         ),
-        RESTARTED,
+        RESTART_PENDING,
         ThresholdPolicy(cooldown_seconds=30),
     ),
     Row(
-        "a restart moves nobody who does not wait for it",
+        "a restart does not affect peers within the threshold or excluded",
         on_relay(a=900, b=601, c=600, d=10),
-        seen(*map(relayed, "abc"), peer("d"), peer("e"), relayed("f")),
+        observation(*map(derp_peer, "abc"), peer("d"), peer("e"), derp_peer("f")),
         (
             Verdict("a", EXCLUDED, 900),
             Verdict("b", RESTART, 601),
@@ -401,7 +427,7 @@ SEVERAL_PEERS = [
             Verdict("f", DETECTED),
         ),
         (
-            *said(
+            *logs(
                 "EXCLUDED: a on relay for 900s, excluded from restarts",
                 "RESTART: b on relay for 601s, restarting tailscaled",
                 "WAITING: c on relay for 600s (threshold: 600s)",
@@ -410,7 +436,7 @@ SEVERAL_PEERS = [
             ),
             Restart("b"),
         ),
-        RESTARTED
+        RESTART_PENDING
         | {
             "relay_since": {"a": T0 - 900, "b": T0 - 601, "c": T0 - 600, "f": T0},
             "detections": 1,
@@ -419,163 +445,170 @@ SEVERAL_PEERS = [
         ThresholdPolicy(excluded=frozenset({"a"})),
     ),
     Row(
-        "an excluded name covers all that share it",
-        remembering({"rpi3#nA": T0 - 700, "rpi3#nB": T0 - 800}),
-        seen(*TWINS),
+        "an excluded name covers all peers that share it",
+        make_state({"rpi3#nA": T0 - 700, "rpi3#nB": T0 - 800}),
+        observation(*TWINS),
         (Verdict("rpi3#nA", EXCLUDED, 700), Verdict("rpi3#nB", EXCLUDED, 800)),
-        said(
+        logs(
             "EXCLUDED: rpi3#nA on relay for 700s, excluded from restarts",
             "EXCLUDED: rpi3#nB on relay for 800s, excluded from restarts",
         ),
-        policy=WITHOUT_RPI3,
+        policy=EXCLUDES_RPI3,
     ),
     Row(
-        "an excluded name with an ID covers that one alone",
-        remembering({"rpi3#nA": T0 - 700, "rpi3#nB": T0 - 800}),
-        seen(*TWINS),
+        "an excluded name with an ID covers only that peer",
+        make_state({"rpi3#nA": T0 - 700, "rpi3#nB": T0 - 800}),
+        observation(*TWINS),
         (Verdict("rpi3#nA", RESTART, 700), Verdict("rpi3#nB", EXCLUDED, 800)),
         (
-            *said(
+            *logs(
                 "RESTART: rpi3#nA on relay for 700s, restarting tailscaled",
                 "EXCLUDED: rpi3#nB on relay for 800s, excluded from restarts",
             ),
             Restart("rpi3#nA"),
         ),
-        RESTARTED,
+        RESTART_PENDING,
         ThresholdPolicy(excluded=frozenset({"rpi3#nB", "rpi", "RPI3"})),
     ),
 ]
 
-PENDING = Warn(
+OUTCOME_UNKNOWN = Warn(
     "the run that restarted tailscaled ended before it knew the outcome: counted as done"
 )
 
 
-def stepped(seconds: int) -> Warn:
-    """Returns the line about a clock that was set."""
+def clock_warning(seconds: int) -> Warn:
+    """Warning about a clock step."""
     return Warn(f"the clock was set by {seconds:+d}s since the last run: all times moved with it")
 
 
-def read(unix: int, boot: int, boot_id: str = "b1") -> Instant:
-    """Returns a reading of both clocks."""
-    return Instant(unix, Boot(boot_id, boot))
+def reading(unix: int, uptime: int, boot_id: str = "b1") -> Instant:
+    """Reading of both clocks."""
+    return Instant(unix, Boot(boot_id, uptime))
 
 
-BEFORE = remembering(
-    {"rpi3": T0 - 700}, last_restart=T0 - 650, last_success=T0 - 60, last_run=read(T0 - 60, 940)
+BEFORE = make_state(
+    {"rpi3": T0 - 700}, last_restart=T0 - 650, last_success=T0 - 60, last_run=reading(T0 - 60, 940)
 )
 
 CLOCKS_AND_CRASHES = [
     Row(
-        "a remembered instant in the future becomes now",
-        remembering({"rpi3": T0 + 1}, last_restart=T0 + 1, last_success=T0 + 1),
+        "a time in the future becomes now",
+        make_state({"rpi3": T0 + 1}, last_restart=T0 + 1, last_success=T0 + 1),
         DOWN,
         None,
         (Warn("asking tailscaled: connection refused; is it running?"),),
         {"relay_since": {"rpi3": T0}, "last_restart": T0, "last_success": T0},
     ),
     Row(
-        "relay that began in the future began now",
-        remembering({"rpi3": T0 + 5000}),
-        seen(relayed("rpi3")),
+        "relay that began in the future begins now",
+        make_state({"rpi3": T0 + 5000}),
+        observation(derp_peer("rpi3")),
         (Verdict("rpi3", WAITING, 0),),
-        said("WAITING: rpi3 on relay for 0s (threshold: 600s)"),
+        logs("WAITING: rpi3 on relay for 0s (threshold: 600s)"),
         {"relay_since": {"rpi3": T0}},
     ),
     Row(
-        "a restart in the future was now",
-        remembering({"rpi3": T0 - 700}, last_restart=T0 + 5000),
-        seen(relayed("rpi3")),
+        "a restart in the future becomes now",
+        make_state({"rpi3": T0 - 700}, last_restart=T0 + 5000),
+        observation(derp_peer("rpi3")),
         (Verdict("rpi3", COOLDOWN, 700),),
-        said("COOLDOWN: rpi3 exceeded threshold but in cooldown (600s remaining)"),
+        logs("COOLDOWN: rpi3 exceeded threshold but in cooldown (600s remaining)"),
         {"last_restart": T0},
     ),
     Row(
         "a restart of unknown outcome counts as done in the next run",
-        remembering(
+        make_state(
             {"rpi3": T0 - 700},
             last_restart=T0 - 60,
             restarts=2,
             restart_failures=1,
             restart_pending=True,
         ),
-        seen(relayed("rpi3")),
+        observation(derp_peer("rpi3")),
         (Verdict("rpi3", COOLDOWN, 700),),
-        (PENDING, *said("COOLDOWN: rpi3 exceeded threshold but in cooldown (540s remaining)")),
+        (
+            OUTCOME_UNKNOWN,
+            *logs("COOLDOWN: rpi3 exceeded threshold but in cooldown (540s remaining)"),
+        ),
         {"restarts": 3, "restart_pending": False},
     ),
     Row(
-        "a restart of unknown outcome counts as done, though nothing can be seen",
-        remembering(last_restart=T0 - 60, restarts=2, restart_pending=True),
+        "a restart of unknown outcome counts as done, though tailscaled is down",
+        make_state(last_restart=T0 - 60, restarts=2, restart_pending=True),
         DOWN,
         None,
-        (PENDING, Warn("asking tailscaled: connection refused; is it running?")),
+        (OUTCOME_UNKNOWN, Warn("asking tailscaled: connection refused; is it running?")),
         {"restarts": 3, "restart_pending": False},
     ),
     Row(
         "a restart of unknown outcome counts as done, though tailscaled is not Running",
-        remembering(last_restart=T0 - 60, restart_pending=True),
+        make_state(last_restart=T0 - 60, restart_pending=True),
         STOPPED,
         None,
         (
-            PENDING,
+            OUTCOME_UNKNOWN,
             Warn("tailscaled is Stopped, not Running: no peer can be judged, the state is kept"),
         ),
         {"restarts": 1, "restart_pending": False},
     ),
     Row(
-        "no step: both clocks went on alike",
+        "no clock step: both clocks advanced equally",
         BEFORE,
-        seen(peer("rpi3")),
+        observation(peer("rpi3")),
         (Verdict("rpi3", RECOVERED),),
-        RECOVERED_RPI3,
+        RECOVERED_LINE,
         {"relay_since": {}, "recoveries": 1},
-        now=read(T0, 1000),
+        now=reading(T0, 1000),
     ),
     Row(
-        "no step: as much as rounding makes",
+        "no clock step: 5 s are tolerated",
         BEFORE,
-        seen(relayed("rpi3")),
+        observation(derp_peer("rpi3")),
         (Verdict("rpi3", RESTART, 700),),
         (
-            *said("RESTART: rpi3 on relay for 700s, restarting tailscaled"),
+            *logs("RESTART: rpi3 on relay for 700s, restarting tailscaled"),
             Restart("rpi3"),
         ),
-        RESTARTED,
-        now=read(T0, 995),
+        RESTART_PENDING,
+        now=reading(T0, 995),
     ),
     Row(
-        "forward: all is moved, nobody is longer on relay for it",
+        "clock set forward: all times move, time on relay stays",
         BEFORE,
-        seen(relayed("rpi3")),
+        observation(derp_peer("rpi3")),
         (Verdict("rpi3", RESTART, 700),),
         (
-            stepped(3600),
-            *said("RESTART: rpi3 on relay for 700s, restarting tailscaled"),
+            clock_warning(3600),
+            *logs("RESTART: rpi3 on relay for 700s, restarting tailscaled"),
             Restart("rpi3"),
         ),
         {"relay_since": {"rpi3": T0 + 2900}, "last_restart": T0 + 3600, "restart_pending": True},
-        now=read(T0 + 3600, 1000),
+        now=reading(T0 + 3600, 1000),
     ),
     Row(
-        "back: all is moved, nobody is shorter on relay for it",
+        "clock set back: all times move, time on relay stays",
         BEFORE,
-        seen(relayed("rpi3")),
+        observation(derp_peer("rpi3")),
         (Verdict("rpi3", COOLDOWN, 700),),
         (
-            stepped(-3600),
-            *said("COOLDOWN: rpi3 exceeded threshold but in cooldown (50s remaining)"),
+            clock_warning(-3600),
+            *logs("COOLDOWN: rpi3 exceeded threshold but in cooldown (50s remaining)"),
         ),
         {"relay_since": {"rpi3": T0 - 4300}, "last_restart": T0 - 4250},
         ThresholdPolicy(cooldown_seconds=700),
-        read(T0 - 3600, 1000),
+        reading(T0 - 3600, 1000),
     ),
     Row(
-        "back, and tailscaled is down: moved all the same",
+        "clock set back, tailscaled down: all times move",
         replace(BEFORE, attempts=(replace(BEFORE.attempts[0], stage=Stage.ASKED),)),
         DOWN,
         None,
-        (stepped(-6), PENDING, Warn("asking tailscaled: connection refused; is it running?")),
+        (
+            clock_warning(-6),
+            OUTCOME_UNKNOWN,
+            Warn("asking tailscaled: connection refused; is it running?"),
+        ),
         {
             "relay_since": {"rpi3": T0 - 706},
             "last_restart": T0 - 656,
@@ -583,42 +616,42 @@ CLOCKS_AND_CRASHES = [
             "restarts": 1,
             "restart_pending": False,
         },
-        now=read(T0 - 6, 1000),
+        now=reading(T0 - 6, 1000),
     ),
     Row(
-        "back behind the epoch: nothing is remembered from before it",
-        remembering({"a": 99, "b": 101}, last_run=read(1000, 10)),
-        seen(*map(relayed, "ab")),
+        "clock set back: no time moves to before the epoch",
+        make_state({"a": 99, "b": 101}, last_run=reading(1000, 10)),
+        observation(*map(derp_peer, "ab")),
         (Verdict("a", WAITING, 901), Verdict("b", WAITING, 900)),
         (
-            stepped(-100),
-            *said(
+            clock_warning(-100),
+            *logs(
                 "WAITING: a on relay for 901s (threshold: 5000s)",
                 "WAITING: b on relay for 900s (threshold: 5000s)",
             ),
         ),
         {"relay_since": {"a": 0, "b": 1}},
         ThresholdPolicy(max_relay_seconds=5000),
-        read(901, 11),
+        reading(901, 11),
     ),
     Row(
-        "another boot: the clocks do not compare",
+        "another boot: the clocks cannot be compared",
         BEFORE,
-        seen(relayed("rpi3")),
+        observation(derp_peer("rpi3")),
         (Verdict("rpi3", RESTART, 4300),),
         (
-            *said("RESTART: rpi3 on relay for 4300s, restarting tailscaled"),
+            *logs("RESTART: rpi3 on relay for 4300s, restarting tailscaled"),
             Restart("rpi3"),
         ),
         {"last_restart": T0 + 3600, "restart_pending": True},
-        now=read(T0 + 3600, 1000, "b2"),
+        now=reading(T0 + 3600, 1000, "b2"),
     ),
     Row(
-        "no boot clock: what cannot be known is not guessed",
+        "no boot clock: a clock step is not detected",
         BEFORE,
-        seen(relayed("rpi3")),
+        observation(derp_peer("rpi3")),
         (Verdict("rpi3", WAITING, 0),),
-        said("WAITING: rpi3 on relay for 0s (threshold: 600s)"),
+        logs("WAITING: rpi3 on relay for 0s (threshold: 600s)"),
         {"relay_since": {"rpi3": T0 - 3600}, "last_restart": T0 - 3600},
         now=Instant(T0 - 3600),
     ),
@@ -628,24 +661,23 @@ TABLE = [*ONE_PEER, *SEVERAL_PEERS, *CLOCKS_AND_CRASHES]
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.id)
-def test_row(row: Row) -> None:
-    """A run says, counts, remembers and does what its row of the table says, and nothing else."""
+def test_each_row_of_the_table(row: Row) -> None:
+    """The effects, the verdicts and the state are exactly those of the row."""
     success = {} if row.verdicts is None else {"last_success": row.now.unix}
-    expected = replace(remembered(row.before), last_run=row.now, **success, **row.becomes)
+    expected = replace(summarize(row.before), last_run=row.now, **success, **row.changes)
     transition = step(row.before, row.event, now=row.now, policy=row.policy)
     assert effects(transition) == row.effects
     assert transition.verdicts == row.verdicts
-    assert remembered(transition.state) == expected
+    assert summarize(transition.state) == expected
 
 
-def test_every_row_is_reached() -> None:
-    """No row of the table, and no reason, is without a case here."""
-    reached = {
+def test_the_cases_cover_every_row_of_the_table() -> None:
+    covered = {
         name
         for row in TABLE
         for name in rows(row.before, step(row.before, row.event, now=row.now, policy=row.policy))
     }
-    assert reached == ROWS
+    assert covered == ROWS
 
 
 ATTEMPT = Attempt(Remedy.RESTART, "rpi3", T0, T0 + 600, Stage.ASKED)
@@ -660,10 +692,15 @@ ASKED = State(
 
 
 @pytest.mark.parametrize(
-    "now", [NOW, Instant(0), Instant(T0 + 9999)], ids=["at once", "clock set back", "much later"]
+    "now",
+    [
+        pytest.param(NOW, id="at once"),
+        pytest.param(Instant(0), id="clock set back"),
+        pytest.param(Instant(T0 + 9999), id="much later"),
+    ],
 )
-def test_a_restart_that_was_done_is_counted_once_it_was_done(now: Instant) -> None:
-    """The outcome counts the restart, and changes nothing else."""
+def test_a_successful_restart_is_counted_with_its_outcome(now: Instant) -> None:
+    """The outcome changes the counter and the attempt, and nothing else."""
     transition = step(ASKED, Performed(ATTEMPT, Done()), now=now, policy=ThresholdPolicy())
     assert transition.state == replace(
         ASKED, restarts=3, attempts=(replace(ATTEMPT, stage=Stage.DONE),)
@@ -672,26 +709,28 @@ def test_a_restart_that_was_done_is_counted_once_it_was_done(now: Instant) -> No
     assert transition.verdicts is None
 
 
-def test_a_restart_that_failed_counts_as_a_failure_and_starts_the_cooldown_all_the_same() -> None:
-    """A failure is counted and said, is no restart, and is not tried again before the cooldown is over."""
+def test_a_failed_restart_is_counted_as_a_failure_and_begins_the_cooldown() -> None:
     failed = step(
         ASKED, Performed(ATTEMPT, Failed("systemctl: not found")), now=NOW, policy=ThresholdPolicy()
     )
-    unhelpful = replace(ATTEMPT, stage=Stage.FAILED, result=AttemptResult.UNKNOWN)
-    assert failed.state == replace(ASKED, restart_failures=2, attempts=(unhelpful,))
+    failed_attempt = replace(ATTEMPT, stage=Stage.FAILED, result=AttemptResult.UNKNOWN)
+    assert failed.state == replace(ASKED, restart_failures=2, attempts=(failed_attempt,))
     assert failed.effects == (Warn("systemctl: not found"),)
     assert failed.verdicts is None
     again = step(
-        failed.state, seen(relayed("rpi3")), now=Instant(T0 + 599), policy=ThresholdPolicy()
+        failed.state,
+        observation(derp_peer("rpi3")),
+        now=Instant(T0 + 599),
+        policy=ThresholdPolicy(),
     )
     assert again.verdicts == (Verdict("rpi3", COOLDOWN, 1200),)
     assert again.state.restarts == 2
 
 
 def test_a_restart_is_decided_then_asked_for_then_performed() -> None:
-    """Each stage is in the state of its transition, for the shell to make durable."""
+    """Each transition has its stage in the state, so that the shell can store it."""
     policy = ThresholdPolicy(cooldown_seconds=900)
-    decided = step(on_relay(rpi3=601), seen(relayed("rpi3")), now=NOW, policy=policy)
+    decided = step(on_relay(rpi3=601), observation(derp_peer("rpi3")), now=NOW, policy=policy)
     attempt = Attempt(Remedy.RESTART, "rpi3", T0, T0 + 900)
     assert [effect.attempt for effect in restarts(decided)] == [attempt]
     assert decided.state.attempts == (attempt,)
@@ -702,67 +741,69 @@ def test_a_restart_is_decided_then_asked_for_then_performed() -> None:
     assert performed.state.attempts == (replace(attempt, stage=Stage.DONE),)
 
 
-WITHDRAWN = Warn("the run that decided to restart tailscaled ended before it did: not counted")
+NEVER_ASKED = Warn("the run that decided to restart tailscaled ended before it did: not counted")
 
 
-def test_a_restart_that_was_never_asked_for_is_withdrawn() -> None:
-    """It is not counted and begins no cooldown: the next run decides again."""
+def test_a_restart_that_was_decided_but_not_asked_for_is_discarded() -> None:
+    """It is not counted and begins no cooldown. The next run decides again."""
     before = on_relay(rpi3=700, last_restart=900)
-    died = step(before, seen(relayed("rpi3")), now=NOW, policy=ThresholdPolicy()).state
+    decided = step(before, observation(derp_peer("rpi3")), now=NOW, policy=ThresholdPolicy()).state
     later = Instant(T0 + 60)
-    again = step(died, seen(relayed("rpi3")), now=later, policy=ThresholdPolicy())
+    again = step(decided, observation(derp_peer("rpi3")), now=later, policy=ThresholdPolicy())
     assert effects(again) == (
-        WITHDRAWN,
-        *said("RESTART: rpi3 on relay for 760s, restarting tailscaled"),
+        NEVER_ASKED,
+        *logs("RESTART: rpi3 on relay for 760s, restarting tailscaled"),
         Restart("rpi3"),
     )
     assert [attempt.at for attempt in again.state.attempts] == [T0 - 900, T0 + 60]
     assert again.state.restarts == before.restarts
-    unseen = step(died, DOWN, now=later, policy=ThresholdPolicy()).state
-    assert unseen.attempts == before.attempts
+    unobserved = step(decided, DOWN, now=later, policy=ThresholdPolicy()).state
+    assert unobserved.attempts == before.attempts
 
 
 @pytest.mark.parametrize(
     ("peers", "result"),
     [
         pytest.param((peer("rpi3"),), AttemptResult.HELPED, id="direct"),
-        pytest.param((relayed("rpi3"),), AttemptResult.FUTILE, id="on relay"),
+        pytest.param((derp_peer("rpi3"),), AttemptResult.FUTILE, id="on relay"),
         pytest.param((peer("rpi3", "offline"),), AttemptResult.UNKNOWN, id="offline"),
         pytest.param((), AttemptResult.UNKNOWN, id="gone"),
     ],
 )
-def test_whether_a_restart_helped_is_determined_when_its_time_has_come(
+def test_the_result_of_a_restart_is_determined_at_judge_at(
     peers: tuple[dict[str, Any], ...], result: AttemptResult
 ) -> None:
     done = replace(ATTEMPT, stage=Stage.DONE)
     state = State({"rpi3": T0 - 601}, (done,), last_run=NOW)
     policy = ThresholdPolicy(max_relay_seconds=10**6)
-    early = step(state, seen(*peers), now=Instant(T0 + 599), policy=policy).state
+    early = step(state, observation(*peers), now=Instant(T0 + 599), policy=policy).state
     assert early.attempts == (done,)
-    in_time = step(state, seen(*peers), now=Instant(T0 + 600), policy=policy).state
+    in_time = step(state, observation(*peers), now=Instant(T0 + 600), policy=policy).state
     assert in_time.attempts == (replace(done, result=result),)
-    unseen = step(state, DOWN, now=Instant(T0 + 600), policy=policy).state
-    assert unseen.attempts == (done,)
+    unobserved = step(state, DOWN, now=Instant(T0 + 600), policy=policy).state
+    assert unobserved.attempts == (done,)
 
 
-def test_a_result_is_determined_once() -> None:
+def test_a_result_does_not_change_later() -> None:
     helped = replace(ATTEMPT, stage=Stage.DONE, result=AttemptResult.HELPED)
     state = State({"rpi3": T0 - 601}, (helped,), last_run=NOW)
-    later = step(state, seen(relayed("rpi3")), now=Instant(T0 + 700), policy=ThresholdPolicy(10**6))
+    later = step(
+        state, observation(derp_peer("rpi3")), now=Instant(T0 + 700), policy=ThresholdPolicy(10**6)
+    )
     assert later.state.attempts == (helped,)
 
 
-def test_the_time_of_the_result_moves_with_the_clock() -> None:
-    state = State(attempts=(ATTEMPT,), last_run=read(T0, 1000))
-    moved = step(state, DOWN, now=read(T0 + 3660, 1060), policy=ThresholdPolicy()).state
+def test_the_times_of_an_attempt_move_with_the_clock() -> None:
+    state = State(attempts=(ATTEMPT,), last_run=reading(T0, 1000))
+    moved = step(state, DOWN, now=reading(T0 + 3660, 1060), policy=ThresholdPolicy()).state
     (attempt,) = moved.attempts
     assert (attempt.at, attempt.judge_at) == (T0 + 3600, T0 + 4200)
 
 
-def test_the_newest_attempts_are_kept() -> None:
+def test_the_20_newest_attempts_are_kept() -> None:
     state, policy = State({"rpi3": 0}), ThresholdPolicy(0, 0)
     for at in range(1, 31):
-        transition = step(state, seen(relayed("rpi3")), now=Instant(at), policy=policy)
+        transition = step(state, observation(derp_peer("rpi3")), now=Instant(at), policy=policy)
         (effect,) = restarts(transition)
         performed = Performed(effect.attempt, Done())
         state = step(transition.state, performed, now=Instant(at), policy=policy).state
@@ -772,7 +813,7 @@ def test_the_newest_attempts_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "said"),
+    ("reason", "expected"),
     [
         (DIRECT, None),
         (DETECTED, "DETECTED: rpi3 transitioned to relay"),
@@ -784,15 +825,14 @@ def test_the_newest_attempts_are_kept() -> None:
         (RESTORED, "RECOVERED: rpi3 back to direct"),
     ],
 )
-def test_line(reason: Reason, said: str | None) -> None:
-    """Each reason has its line, in the documented form."""
+def test_each_reason_has_its_documented_line(reason: Reason, expected: str | None) -> None:
     assert (
         line(
             Verdict("rpi3", reason, 300),
             cooldown_seconds=200,
             policy=ThresholdPolicy(max_relay_seconds=601),
         )
-        == said
+        == expected
     )
 
 
@@ -809,13 +849,13 @@ def test_line(reason: Reason, said: str | None) -> None:
         (set[str](), "rpi3", False),
     ],
 )
-def test_is_excluded(excluded: set[str], name: str, expected: bool) -> None:  # noqa: FBT001 - a row of the table
-    """An excluded name covers the peer of that name, and those that had to share it."""
+def test_an_excluded_name_covers_the_peer_and_those_that_share_its_name(
+    *, excluded: set[str], name: str, expected: bool
+) -> None:
     assert is_excluded(ThresholdPolicy(excluded=frozenset(excluded)), name) is expected
 
 
-def test_the_documented_policy_is_ten_minutes_each() -> None:
-    """The defaults are those of the documentation."""
+def test_the_default_threshold_and_cooldown_are_ten_minutes() -> None:
     assert ThresholdPolicy() == ThresholdPolicy(
         max_relay_seconds=600, cooldown_seconds=600, excluded=frozenset()
     )

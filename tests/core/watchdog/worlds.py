@@ -1,4 +1,4 @@
-"""What the tests of the watchdog share: a fixed time, and short ways to say what was seen and what came of it."""
+"""Helpers of the watchdog's tests: a fixed time, events, and views of results."""
 
 from __future__ import annotations
 
@@ -27,54 +27,58 @@ DOWN = Unobservable(Down("asking tailscaled: connection refused; is it running?"
 STOPPED = Observed(decoded(peer("rpi3"), BackendState="Stopped"))
 
 ROWS: frozenset[str] = frozenset({*Reason, "forgotten", "unobservable"})
-"The rows of the table: each verdict, a peer that is remembered and not watched any more, and nothing to be seen."
+"""Rows of the policy's table.
+
+One for each verdict, one for a peer that is no longer watched, and one for a run that
+cannot observe peers.
+"""
 
 
 class Step(Protocol):
-    """`step`, or something that pretends to be it."""
+    """Signature of `step`, also for the broken versions of it."""
 
     def __call__(self, state: State, event: Event, *, now: Instant, policy: Policy) -> Transition:
-        """Decides."""
+        """Return the transition for one event."""
         ...
 
 
-def seen(*peers: Mapping[str, Any]) -> Observed:
-    """Returns the event of a running tailscaled with these peers."""
+def observation(*peers: Mapping[str, Any]) -> Observed:
+    """Event of a running tailscaled with these peers."""
     return Observed(decoded(*map(dict, peers)))
 
 
-def relayed(name: str, **fields: Any) -> dict[str, Any]:
-    """Returns a peer that is reached through DERP."""
+def derp_peer(name: str, **fields: Any) -> dict[str, Any]:
+    """Peer that is reached through DERP."""
     return peer(name, "derp", **fields)
 
 
 def lines(transition: Transition) -> tuple[str, ...]:
-    """Returns what is said of peers."""
+    """Log lines about peers."""
     return tuple(effect.line for effect in transition.effects if isinstance(effect, Log))
 
 
 def restarts(transition: Transition) -> tuple[Apply, ...]:
-    """The restarts that are asked for."""
+    """Effects that restart tailscaled."""
     return tuple(effect for effect in transition.effects if isinstance(effect, Apply))
 
 
 class Restart(Struct, frozen=True):
-    """The restart that an effect asks for."""
+    """Effect that restarts tailscaled, with nothing but the peer that causes it."""
 
     peer: str
 
 
 def effects(transition: Transition) -> tuple[Log | Warn | Restart, ...]:
-    """The effects, with a restart reduced to the peer that causes it."""
-    return tuple(map(_reduced, transition.effects))
+    """Effects, with each `Apply` reduced to a `Restart`."""
+    return tuple(map(_reduce, transition.effects))
 
 
-def _reduced(effect: Effect) -> Log | Warn | Restart:
+def _reduce(effect: Effect) -> Log | Warn | Restart:
     return Restart(effect.attempt.peer) if isinstance(effect, Apply) else effect
 
 
-class Remembered(Struct, frozen=True):
-    """A state, with its attempts reduced to what the documented policy needs of them."""
+class Summary(Struct, frozen=True):
+    """State, with the attempts reduced to the facts that the threshold policy uses."""
 
     relay_since: Mapping[str, int] = {}
     last_restart: int | None = None
@@ -87,9 +91,9 @@ class Remembered(Struct, frozen=True):
     last_run: Instant | None = None
 
 
-def remembered(state: State) -> Remembered:
-    """Reduce a state."""
-    return Remembered(
+def summarize(state: State) -> Summary:
+    """Return the summary of a state."""
+    return Summary(
         state.relay_since,
         last_restart(state),
         state.restarts,
@@ -102,14 +106,18 @@ def remembered(state: State) -> Remembered:
     )
 
 
-def remembering(
+def make_state(
     relay_since: Mapping[str, int] | None = None,
     *,
     last_restart: int | None = None,
     restart_pending: bool = False,
     **fields: Any,
 ) -> State:
-    """A state with one restart, at that time. If it is pending, it was asked for."""
+    """Return a state, with at most one attempt.
+
+    The attempt is a restart at `last_restart`. It is at the stage `DONE`, or `ASKED` if
+    `restart_pending`.
+    """
     attempts: tuple[Attempt, ...] = () if last_restart is None else (restart_at(last_restart),)
     if restart_pending:
         attempts = tuple(replace(attempt, stage=Stage.ASKED) for attempt in attempts)
@@ -117,9 +125,9 @@ def remembering(
 
 
 def rows(before: State, transition: Transition) -> set[str]:
-    """Returns the rows of the table that a run took."""
+    """Rows of the policy's table that apply to a run."""
     if transition.verdicts is None:
         return {"unobservable"}
-    judged = {verdict.peer for verdict in transition.verdicts}
-    taken: set[str] = {verdict.reason for verdict in transition.verdicts}
-    return taken | {"forgotten"} if before.relay_since.keys() - judged else taken
+    peers = {verdict.peer for verdict in transition.verdicts}
+    reasons: set[str] = {verdict.reason for verdict in transition.verdicts}
+    return reasons | {"forgotten"} if before.relay_since.keys() - peers else reasons
