@@ -68,7 +68,7 @@ def test_each_command_is_documented() -> None:
 def test_each_option_of_the_units_is_documented_with_its_flag(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """As the modules name it and as `tsfc units` does; options of all jobs once, as `<job>`'s."""
+    """By its names in the modules and in `tsfc units`; common ones once, as `<job>`."""
     inside("units", "--help")
     flags = set(re.findall(r"^  (--[a-z-]+)", capfd.readouterr().out, re.MULTILINE))
 

@@ -1,4 +1,4 @@
-"""A run may be killed at any instruction: nothing is lost, nothing is done twice, and the next run works."""
+"""A run that is killed at any step loses nothing and repeats nothing."""
 
 from __future__ import annotations
 
@@ -28,11 +28,15 @@ HISTORY = {
     ".detection_count": "5\n",
     ".recovery_count": "7\n",
 }
-"As the shell scripts leave it."
+"State directory of the shell scripts."
 
 
 class Host:
-    """A host on which one peer has been on relay for too long, one is direct again, and one is newly on relay."""
+    """A host with three peers.
+
+    `slow` is on relay for longer than the threshold, `cured` is direct again, and
+    `fresh` is newly on relay.
+    """
 
     def __init__(self, box: Path, forks: Forked, systemctl: str) -> None:
         self.box = box
@@ -46,7 +50,7 @@ class Host:
         )
 
     def reset(self, history: dict[str, str] | None) -> None:
-        """Brings everything back to where it was before the first run."""
+        """Restore the host as it was before the first run."""
         for directory in (self.state, self._programs):
             shutil.rmtree(directory, ignore_errors=True)
         self._programs.mkdir()
@@ -57,7 +61,7 @@ class Host:
                 (self.state / name).write_text(text)
 
     def watchdog(self, now: int, *, kill_at: int | None = None, log: Path | None = None) -> Ran:
-        """Does one run."""
+        """Run the watchdog once."""
         options = (
             "--now",
             str(now),
@@ -73,38 +77,40 @@ class Host:
         )
 
     def restarts(self) -> list[str]:
-        """Returns what was asked of systemctl."""
+        """Arguments of each call of systemctl."""
         return calls(self._programs, "systemctl")
 
     def files(self) -> dict[str, str]:
-        """Returns what the state directory holds."""
+        """Content of each file in the state directory."""
         return {path.name: path.read_text() for path in self.state.iterdir()}
 
-    def count(self, what: str) -> int:
-        """Returns a counter from its file."""
-        return int((self.state / f".{what}_count").read_text())
+    def count(self, name: str) -> int:
+        """Value of a counter in its exported file."""
+        return int((self.state / f".{name}_count").read_text())
 
 
 def _until_a_run_completes(killed_run: Callable[[int], Ran]) -> Iterator[int]:
     for step in itertools.count():
-        ran = killed_run(step)
-        assert ran.status in {KILLED, 0, 1}, ran
+        result = killed_run(step)
+        assert result.status in {KILLED, 0, 1}, result
         yield step
-        if ran.status != KILLED:
+        if result.status != KILLED:
             return
 
 
-@pytest.mark.parametrize("kills", [1, 2], ids=["once", "twice at the same step"])
-def test_a_kill_at_any_step_costs_at_most_one_restart_and_no_counter(
+@pytest.mark.parametrize(
+    "kills", [pytest.param(1, id="once"), pytest.param(2, id="twice at the same step")]
+)
+def test_a_kill_at_any_step_costs_at_most_one_restart_and_no_count(
     box: Path, forks: Forked, kills: int
 ) -> None:
-    """Killed between the decision and the mark that systemctl is asked, the next run decides again.
+    """If a run is killed before it stores ASKED, the next run decides again.
 
-    Uncertain is only the window between that mark and the start of systemctl: nothing was
-    restarted, and one restart is counted.
+    Only a kill between that and the start of systemctl costs a restart: nothing was
+    restarted, but one restart is counted.
     """
     host = Host(box, forks, "exit 0")
-    unasked: list[int] = []
+    without_restart: list[int] = []
 
     def killed_run(step: int) -> Ran:
         host.reset(HISTORY)
@@ -112,16 +118,17 @@ def test_a_kill_at_any_step_costs_at_most_one_restart_and_no_counter(
             host.watchdog(T + again, kill_at=step)
         return host.watchdog(T + kills - 1, kill_at=step)
 
+    # After each kill, the next run completes the work of the killed one.
     steps = 0
     for step in _until_a_run_completes(killed_run):
         steps += 1
-        ran = host.watchdog(T + 60)
-        assert ran.status == 0, (step, ran)
+        result = host.watchdog(T + 60)
+        assert result.status == 0, (step, result)
         assert len(host.restarts()) <= 1, step
         if not host.restarts():
-            unasked.append(step)
+            without_restart.append(step)
             assert host.files()[".last_restart"] != f"{T + 60}\n"
-        assert set(complaints("watchdog", ran)) <= {OUTCOME_UNKNOWN, NEVER_ASKED}
+        assert set(complaints("watchdog", result)) <= {OUTCOME_UNKNOWN, NEVER_ASKED}
         assert (
             host.count("restart"),
             host.count("restart_failure"),
@@ -144,12 +151,15 @@ def test_a_kill_at_any_step_costs_at_most_one_restart_and_no_counter(
         assert exported["tailscale_watchdog_restarts_total"] == 4
         assert exported["tailscale_watchdog_relay_detections_total"] == 6
         assert exported["tailscale_watchdog_recoveries_total"] == 8
+
+    # The steps that cost a restart are consecutive: a window. Two killed runs have two
+    # windows, since only the first one reads the files of the shell scripts.
     assert steps > 40
-    windows = 1 + sum(later - step > 1 for step, later in itertools.pairwise(unasked))
-    assert windows == kills, "one window in each run, whose steps differ: the first moves over"
+    windows = 1 + sum(later - step > 1 for step, later in itertools.pairwise(without_restart))
+    assert windows == kills, "each run has one window in which a kill costs a restart"
 
 
-def test_a_kill_at_any_step_of_a_failing_restart_is_no_second_try_within_the_cooldown(
+def test_a_kill_at_any_step_of_a_failing_restart_causes_no_second_try_in_the_cooldown(
     box: Path, forks: Forked
 ) -> None:
     host = Host(box, forks, "echo 'Unit not found.' >&2; exit 5")
@@ -165,7 +175,7 @@ def test_a_kill_at_any_step_of_a_failing_restart_is_no_second_try_within_the_coo
         assert (host.count("detection"), host.count("recovery")) == (6, 8), step
 
 
-def test_a_kill_at_any_step_of_the_very_first_run_leaves_a_host_where_the_next_is_the_first(
+def test_after_a_kill_at_any_step_of_the_first_run_the_next_run_succeeds(
     box: Path, forks: Forked
 ) -> None:
     host = Host(box, forks, "exit 0")
@@ -180,8 +190,8 @@ def test_a_kill_at_any_step_of_the_very_first_run_leaves_a_host_where_the_next_i
         assert ".tmp" not in host.files(), step
 
 
-def test_the_state_is_durable_before_anything_is_restarted(box: Path, forks: Forked) -> None:
-    """Each file is written beside its place, synced and renamed, and the directory is synced, before systemctl is started."""
+def test_the_state_is_durable_before_systemctl_starts(box: Path, forks: Forked) -> None:
+    """Each file is synced before its rename, and the directory after the last one."""
     host = Host(box, forks, "exit 0")
     host.reset(HISTORY)
     assert host.watchdog(T, log=box / "steps").status == 0
@@ -189,16 +199,16 @@ def test_the_state_is_durable_before_anything_is_restarted(box: Path, forks: For
     before = steps[
         : next(number for number, step in enumerate(steps) if step.startswith("subprocess.Popen"))
     ]
-    renamed = [number for number, step in enumerate(before) if step.startswith("os.rename")]
-    assert renamed
-    for number in renamed:
+    renames = [number for number, step in enumerate(before) if step.startswith("os.rename")]
+    assert renames
+    for number in renames:
         assert before[number - 1] == f"fsync {host.state}/.tmp"
     last = len(before) - 1 - before[::-1].index(f"fsync {host.state}")
-    assert last > renamed[-1]
+    assert last > renames[-1]
 
 
 def test_a_watchdog_killed_while_systemctl_runs_counts_the_restart_once(box: Path) -> None:
-    """Systemctl ends nothing with it: what was asked of systemd is done, whether or not somebody waits."""
+    """Systemd does the restart even if its client dies, so it counts as done."""
     binaries, state = box / "bin", box / "state"
     for directory in (binaries, state):
         directory.mkdir()
@@ -218,14 +228,14 @@ def test_a_watchdog_killed_while_systemctl_runs_counts_the_restart_once(box: Pat
     )
 
     assert run("watchdog", "--now", str(T), *options, programs=binaries).status == KILLED
-    ran = run("watchdog", "--now", str(T + 60), *options, programs=binaries)
+    result = run("watchdog", "--now", str(T + 60), *options, programs=binaries)
 
-    assert complaints("watchdog", ran) == [OUTCOME_UNKNOWN]
+    assert complaints("watchdog", result) == [OUTCOME_UNKNOWN]
     assert (
-        ran.stdout
-        == "WAITING: fresh on relay for 60s (threshold: 600s)\nCOOLDOWN: slow exceeded threshold but in cooldown (540s remaining)\n"
+        result.stdout == "WAITING: fresh on relay for 60s (threshold: 600s)\n"
+        "COOLDOWN: slow exceeded threshold but in cooldown (540s remaining)\n"
     )
-    assert ran.status == 0
+    assert result.status == 0
     assert calls(binaries, "systemctl") == ["restart tailscaled.service"]
     assert series((box / "watchdog.prom").read_text())["tailscale_watchdog_restarts_total"] == 4
 
@@ -234,7 +244,7 @@ def test_a_watchdog_killed_while_systemctl_runs_counts_the_restart_once(box: Pat
 def test_a_kill_at_any_step_leaves_the_old_metrics_or_the_new(
     box: Path, forks: Forked, job: str
 ) -> None:
-    """What a killed run leaves beside the file is nothing that a textfile collector would read."""
+    """A textfile collector must not read a temporary file that a killed run left."""
     metrics, status, state = box / "out" / "a.prom", box / "status.json", box / "state"
     status.write_bytes(encoded(peer("a", "derp")))
     arguments = [job, "--now", str(T), "--status-file", str(status), "--metrics-path", str(metrics)]
@@ -249,16 +259,18 @@ def test_a_kill_at_any_step_leaves_the_old_metrics_or_the_new(
         shutil.rmtree(state, ignore_errors=True)
         return forks.run(*arguments, kill_at=step)
 
-    seen = {text for _ in _until_a_run_completes(killed_run) if (text := metrics.read_text())}
-    assert seen == {old, new}
+    contents = {text for _ in _until_a_run_completes(killed_run) if (text := metrics.read_text())}
+    assert contents == {old, new}
     assert [path.name for path in metrics.parent.iterdir() if path.name.endswith(".prom")] == [
         "a.prom"
     ]
 
 
 @pytest.mark.parametrize("job", ["exporter", "watchdog"])
-def test_defect_temporary_file_on_another_file_system(box: Path, forks: Forked, job: str) -> None:
-    """Whatever is written is written in the directory of the file that it becomes: nothing else can be renamed in one step."""
+def test_temporary_files_are_in_the_directory_of_the_final_file(
+    box: Path, forks: Forked, job: str
+) -> None:
+    """A rename is atomic only within a file system."""
     (box / "out").mkdir()
     (box / "status.json").write_bytes(encoded(peer("a", "derp")))
     arguments = [
@@ -273,10 +285,10 @@ def test_defect_temporary_file_on_another_file_system(box: Path, forks: Forked, 
     if job == "watchdog":
         arguments += ["--state-dir", str(box / "state")]
     assert forks.run(*arguments, log=box / "steps").status == 0
-    written = {
+    paths = {
         Path(step.split()[1])
         for step in (box / "steps").read_text().splitlines()
         if step.startswith(("write", "os.rename"))
     }
-    directories = {path.parent for path in written if path.name not in {"stdout", "stderr"}}
+    directories = {path.parent for path in paths if path.name not in {"stdout", "stderr"}}
     assert directories == {box / "out", *([box / "state"] if job == "watchdog" else [])}

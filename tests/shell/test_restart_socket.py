@@ -1,4 +1,4 @@
-"""`tsfc watchdog --restart-socket`: who listens there restarts tailscaled, and says how it went."""
+"""`tsfc watchdog --restart-socket`: a helper restarts tailscaled and responds."""
 
 from __future__ import annotations
 
@@ -33,24 +33,26 @@ T = 1_800_000_000
 RESTART_LINE = "RESTART: rpi3 on relay for 650s, restarting tailscaled\n"
 UNIT = "tailscaled.service"
 SEE = f"; see `systemctl status {UNIT}`"
-NOBODY = "; see `systemctl status tailscale-watchdog-restart.socket`, and check --restart-socket"
+SEE_SOCKET = (
+    "; see `systemctl status tailscale-watchdog-restart.socket`, and check --restart-socket"
+)
 
-Answer = Callable[[socket.socket], object]
-"What is done with a connection, before it is closed."
+Response = Callable[[socket.socket], object]
+"Function that responds on a connection, before it is closed."
 
 
 class Helper:
-    """Who listens at a socket; notes who came and what they sent."""
+    """Data that clients sent to the helper."""
 
     def __init__(self) -> None:
-        self.sent: list[bytes] = []
-        self.went = threading.Event()
-        "Set when a client has closed its side."
+        self.requests: list[bytes] = []
+        # Set when a client has closed its side.
+        self.client_closed = threading.Event()
 
 
 @contextmanager
-def helping(path: Path, answer: Answer) -> Generator[Helper]:
-    """Serves one connection after the other while the block lasts."""
+def serving(path: Path, respond: Response) -> Generator[Helper]:
+    """Listen on `path` and serve one connection at a time while the block runs."""
     helper = Helper()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -61,10 +63,10 @@ def helping(path: Path, answer: Answer) -> Generator[Helper]:
                 while True:
                     connection, _ = listener.accept()
                     with connection, suppress(ConnectionError):
-                        answer(connection)
+                        respond(connection)
                         connection.shutdown(socket.SHUT_WR)
-                        helper.sent.append(connection.recv(2**16))
-                    helper.went.set()
+                        helper.requests.append(connection.recv(2**16))
+                    helper.client_closed.set()
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -75,12 +77,12 @@ def helping(path: Path, answer: Answer) -> Generator[Helper]:
             thread.join()
 
 
-def says(answer: bytes) -> Answer:
-    return lambda connection: connection.sendall(answer)
+def send(response: bytes) -> Response:
+    return lambda connection: connection.sendall(response)
 
 
 class Host:
-    """A host on which a peer `rpi3` is stuck, and where no `systemctl` is to be called."""
+    """A host with a peer `rpi3` over the threshold. No run may call its `systemctl`."""
 
     def __init__(self, box: Path, forks: Forked) -> None:
         self._forks = forks
@@ -103,17 +105,17 @@ class Host:
         ]
 
     def options(self, *, now: int = T) -> list[str]:
-        """Returns the options of a run."""
+        """Options of a run."""
         return ["watchdog", "--now", str(now), *self._files, "--restart-socket", str(self.path)]
 
     def run(self, *options: str, now: int = T) -> Ran:
-        """Does one run, which calls no systemctl."""
-        ran = self._forks.run(*self.options(now=now), *options, programs=self.programs)
+        """Run the watchdog once, and check that it does not call systemctl."""
+        result = self._forks.run(*self.options(now=now), *options, programs=self.programs)
         assert calls(self.programs, "systemctl") == []
-        return ran
+        return result
 
-    def counted(self) -> tuple[float, float]:
-        """Returns how many restarts were done, and how many have failed."""
+    def counts(self) -> tuple[float, float]:
+        """Number of restarts, and of restarts that failed."""
         exported = series(self.metrics.read_text())
         return exported["tailscale_watchdog_restarts_total"], exported[
             "tailscale_watchdog_restart_failures_total"
@@ -125,47 +127,47 @@ def host(box: Path, forks: Forked) -> Host:
     return Host(box, forks)
 
 
-def complaint(host: Host, ran: Ran, *, unit: str = UNIT) -> str:
-    """What a run said of a restart that failed, which it counted."""
-    (line,) = complaints("watchdog", ran)
+def complaint(host: Host, result: Ran, *, unit: str = UNIT) -> str:
+    """Check that a run counted and reported a failed restart, and return the reason."""
+    (line,) = complaints("watchdog", result)
     prefix = f"asking for a restart of {unit} over {host.path}: "
     assert line.startswith(prefix)
-    assert (ran.status, ran.stdout, host.counted()) == (1, RESTART_LINE, (0, 1))
+    assert (result.status, result.stdout, host.counts()) == (1, RESTART_LINE, (0, 1))
     return line.removeprefix(prefix)
 
 
-def test_a_restart_that_is_done_is_counted(host: Host) -> None:
-    """To connect is to ask: nothing is sent. Then it cools down, and does not ask again."""
-    with helping(host.path, says(b"done\n")) as helper:
+def test_a_successful_restart_is_counted_once_and_begins_the_cooldown(host: Host) -> None:
+    """The connection itself is the request; no data is sent."""
+    with serving(host.path, send(b"done\n")) as helper:
         assert host.run() == (0, RESTART_LINE, "")
         assert host.run(now=T + 60) == (
             0,
             "COOLDOWN: rpi3 exceeded threshold but in cooldown (540s remaining)\n",
             "",
         )
-    assert (helper.sent, host.counted()) == ([b""], (1, 0))
+    assert (helper.requests, host.counts()) == ([b""], (1, 0))
 
 
-def test_an_answer_may_come_in_pieces(host: Host) -> None:
-    def answer(connection: socket.socket) -> None:
+def test_a_response_may_arrive_in_pieces(host: Host) -> None:
+    def respond(connection: socket.socket) -> None:
         for piece in (b"d", b"on", b"e", b"\n"):
             connection.sendall(piece)
 
-    with helping(host.path, answer):
+    with serving(host.path, respond):
         assert host.run() == (0, RESTART_LINE, "")
-    assert host.counted() == (1, 0)
+    assert host.counts() == (1, 0)
 
 
-def test_nobody_is_asked_where_nothing_is_to_be_restarted(host: Host) -> None:
-    """Nor by a dry run, nor within the threshold."""
-    with helping(host.path, says(b"done\n")) as helper:
+def test_without_a_restart_nothing_connects_to_the_helper(host: Host) -> None:
+    """In a dry run, and within the threshold."""
+    with serving(host.path, send(b"done\n")) as helper:
         assert host.run("--dry-run").status == 0
         assert host.run(now=T - 600).stdout == "WAITING: rpi3 on relay for 50s (threshold: 600s)\n"
-    assert helper.sent == []
+    assert helper.requests == []
 
 
 @pytest.mark.parametrize(
-    ("answer", "shown"),
+    ("response", "reason"),
     [
         (
             b"Failed to restart a.service: Unit a.service not found.\n",
@@ -183,69 +185,67 @@ def test_nobody_is_asked_where_nothing_is_to_be_restarted(host: Host) -> None:
     ],
     ids=ascii,
 )
-def test_any_other_answer_is_a_restart_that_failed_and_is_shown(
-    host: Host, answer: bytes, shown: str
+def test_any_other_response_is_a_failed_restart_and_is_reported(
+    host: Host, response: bytes, reason: str
 ) -> None:
-    """`done` after something else is said by who did not stop at an error."""
-    with helping(host.path, says(answer)):
-        assert complaint(host, host.run()) == f"{shown}{SEE}"
+    """`done` after other text comes from a script that went on after an error."""
+    with serving(host.path, send(response)):
+        assert complaint(host, host.run()) == f"{reason}{SEE}"
 
 
-def test_the_unit_is_named(host: Host) -> None:
-    with helping(host.path, says(b"no\n")):
+def test_the_error_has_the_name_of_the_unit(host: Host) -> None:
+    with serving(host.path, send(b"no\n")):
         assert (
             complaint(host, host.run("--unit", "a@b.service"), unit="a@b.service")
             == "no; see `systemctl status a@b.service`"
         )
 
 
-@pytest.mark.parametrize("answer", [b"", b"\n", b" \t\n"])
-def test_a_connection_that_is_closed_without_an_answer_is_a_restart_that_failed(
-    host: Host, answer: bytes
+@pytest.mark.parametrize("response", [b"", b"\n", b" \t\n"])
+def test_a_connection_closed_without_a_response_is_a_failed_restart(
+    host: Host, response: bytes
 ) -> None:
-    with helping(host.path, says(answer)):
+    with serving(host.path, send(response)):
         assert complaint(host, host.run()) == f"the connection was closed without a response{SEE}"
 
 
-HOSTILE = {
-    "lines": b"one\ntwo\r\nRESTART: rpi4\n",
-    "escape-sequence": b"\x1b[31mred\x1b[0m\x9b31m",
-    "not-utf-8": b"\xff\xfe\x80done\n",
-    "nul": b"\0" * 100,
-    "right-to-left": "\u202egnp.exe\u2028\u2029".encode(),
-    "surrogate": b"\xed\xa0\x80",
-    "format": b"%s %n {0} $(reboot) `reboot`",
-    "long": b"n" * 10_000,
-}
+HOSTILE = [
+    pytest.param(b"one\ntwo\r\nRESTART: rpi4\n", id="lines"),
+    pytest.param(b"\x1b[31mred\x1b[0m\x9b31m", id="escape sequence"),
+    pytest.param(b"\xff\xfe\x80done\n", id="not utf 8"),
+    pytest.param(b"\0" * 100, id="nul"),
+    pytest.param("\u202egnp.exe\u2028\u2029".encode(), id="right to left"),
+    pytest.param(b"\xed\xa0\x80", id="surrogate"),
+    pytest.param(b"%s %n {0} $(reboot) `reboot`", id="format"),
+    pytest.param(b"n" * 10_000, id="long"),
+]
 
 
-@pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE.keys())
-def test_an_answer_from_hell_stays_on_one_printable_line_of_some_length(
-    host: Host, answer: bytes
+@pytest.mark.parametrize("response", HOSTILE)
+def test_a_hostile_response_is_reported_in_one_printable_line_of_limited_length(
+    host: Host, response: bytes
 ) -> None:
-    """That the line is printable, `complaints` holds."""
-    with helping(host.path, says(answer)):
-        said = complaint(host, host.run())
-    assert said.endswith(SEE)
-    assert 0 < len(said.removesuffix(SEE)) <= 301
+    """`complaints` checks that the line is printable."""
+    with serving(host.path, send(response)):
+        reason = complaint(host, host.run())
+    assert reason.endswith(SEE)
+    assert 0 < len(reason.removesuffix(SEE)) <= 301
 
 
 @pytest.mark.parametrize("start", [b"", b"done\n"])
-def test_an_answer_without_an_end_is_read_no_further_than_anybody_would_read_it(
-    host: Host, start: bytes
-) -> None:
-    """It would otherwise fill the memory, or last until the bound on the time."""
+def test_an_endless_response_is_cut_off(host: Host, start: bytes) -> None:
+    """Otherwise it would fill the memory, or last until the timeout."""
 
-    def answer(connection: socket.socket) -> None:
+    def respond(connection: socket.socket) -> None:
         connection.sendall(start)
         while True:
             connection.sendall(b"x" * 2**16)
 
-    with helping(host.path, answer) as helper:
-        said = complaint(host, host.run())
-        assert helper.went.wait(60)
-    assert said.startswith((start.decode().strip() + " " + "x" * 250).strip())
-    assert said.endswith(f"…{SEE}")
+    with serving(host.path, respond) as helper:
+        reason = complaint(host, host.run())
+        assert helper.client_closed.wait(60)
+    assert reason.startswith((start.decode().strip() + " " + "x" * 250).strip())
+    assert reason.endswith(f"…{SEE}")
 
 
 def _nothing(path: Path) -> None:
@@ -268,34 +268,34 @@ def _a_dangling_link(path: Path) -> None:
     path.symlink_to("/nonexistent/socket")
 
 
-def _a_socket_that_nobody_listens_at(path: Path) -> None:
+def _a_socket_without_a_listener(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
 
 
-def _a_socket_of_datagrams(path: Path) -> None:
+def _a_datagram_socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(path))
 
 
 @pytest.mark.parametrize(
-    ("make", "why"),
+    ("make", "error"),
     [
         (_nothing, "No such file or directory"),
         (_a_file, "Connection refused"),
         (_a_directory, "Connection refused"),
         (_a_pipe, "Connection refused"),
         (_a_dangling_link, "No such file or directory"),
-        (_a_socket_that_nobody_listens_at, "Connection refused"),
-        (_a_socket_of_datagrams, "Connection refused"),
+        (_a_socket_without_a_listener, "Connection refused"),
+        (_a_datagram_socket, "Connection refused"),
     ],
 )
-def test_where_nobody_can_be_asked_that_is_a_restart_that_failed(
-    host: Host, make: Callable[[Path], None], why: str
+def test_an_unreachable_helper_is_a_failed_restart(
+    host: Host, make: Callable[[Path], None], error: str
 ) -> None:
-    """It is counted and cools down, like any other."""
+    """It is counted and begins the cooldown."""
     make(host.path)
-    assert complaint(host, host.run()) == f"{why}{NOBODY}"
+    assert complaint(host, host.run()) == f"{error}{SEE_SOCKET}"
     assert host.run(now=T + 60) == (
         0,
         "COOLDOWN: rpi3 exceeded threshold but in cooldown (540s remaining)\n",
@@ -303,56 +303,56 @@ def test_where_nobody_can_be_asked_that_is_a_restart_that_failed(
     )
 
 
-def test_a_socket_of_datagrams_that_is_open_is_of_the_wrong_kind(host: Host) -> None:
+def test_an_open_datagram_socket_is_reported_as_the_wrong_type(host: Host) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(host.path))
-        assert complaint(host, host.run()) == f"Protocol wrong type for socket{NOBODY}"
+        assert complaint(host, host.run()) == f"Protocol wrong type for socket{SEE_SOCKET}"
 
 
-def test_a_path_that_is_too_long_for_a_socket_is_one_line(host: Host) -> None:
+def test_a_path_too_long_for_a_socket_is_reported_in_one_line(host: Host) -> None:
     host.path = host.path.parent / ("n" * 120)
-    said = complaint(host, host.run())
-    assert said.endswith(NOBODY)
-    assert "None" not in said
+    reason = complaint(host, host.run())
+    assert reason.endswith(SEE_SOCKET)
+    assert "None" not in reason
 
 
-def test_a_path_that_is_empty_is_one_line(host: Host) -> None:
-    ran = host.run("--restart-socket", "")
-    assert len(complaints("watchdog", ran)) == 1
-    assert (ran.status, ran.stdout, host.counted()) == (1, RESTART_LINE, (0, 1))
+def test_an_empty_path_is_reported_in_one_line(host: Host) -> None:
+    result = host.run("--restart-socket", "")
+    assert len(complaints("watchdog", result)) == 1
+    assert (result.status, result.stdout, host.counts()) == (1, RESTART_LINE, (0, 1))
 
 
 @pytest.mark.parametrize("start", [b"", b"done\n"])
-def test_a_helper_that_hangs_is_given_up(
+def test_a_helper_that_does_not_close_the_connection_times_out(
     box: Path, monkeypatch: pytest.MonkeyPatch, start: bytes
 ) -> None:
-    """Also one that has said `done` and does not hang up: what else it may say is not known. The bound is shortened here."""
+    """Even after `done`, since more text may follow. The timeout is shortened here."""
     monkeypatch.setattr(systemd, "TIMEOUT_SECONDS", 0.3)
     release = threading.Event()
 
-    def answer(connection: socket.socket) -> None:
+    def respond(connection: socket.socket) -> None:
         connection.sendall(start)
         release.wait(60)
 
-    with helping(box / "s", answer) as helper:
+    with serving(box / "s", respond) as helper:
         outcome = systemd.ask_for_restart(UNIT, str(box / "s"))
         release.set()
-        assert helper.went.wait(60)
+        assert helper.client_closed.wait(60)
     assert outcome == Failed(
         f"asking for a restart of {UNIT} over {box}/s: timed out after 0.3 s{SEE}"
     )
 
 
-def test_a_helper_that_dribbles_is_given_up(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bound is on the whole, not on each piece."""
+def test_a_helper_that_sends_forever_times_out(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timeout is for the whole response, not for each piece."""
     monkeypatch.setattr(systemd, "TIMEOUT_SECONDS", 0.3)
     release = threading.Event()
 
-    def answer(connection: socket.socket) -> None:
+    def respond(connection: socket.socket) -> None:
         while not release.wait(0.01):
             connection.sendall(b".")
 
-    with helping(box / "s", answer):
+    with serving(box / "s", respond):
         outcome = systemd.ask_for_restart(UNIT, str(box / "s"))
         release.set()
     assert outcome == Failed(
@@ -360,8 +360,10 @@ def test_a_helper_that_dribbles_is_given_up(box: Path, monkeypatch: pytest.Monke
     )
 
 
-def test_a_socket_at_which_all_wait_is_given_up(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody accepts, and no other connection fits into the queue."""
+def test_a_helper_that_does_not_accept_times_out(
+    box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue of the listener is full."""
     monkeypatch.setattr(systemd, "TIMEOUT_SECONDS", 0.3)
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as waiting:
         listener.bind(str(box / "s"))
@@ -373,45 +375,45 @@ def test_a_socket_at_which_all_wait_is_given_up(box: Path, monkeypatch: pytest.M
     )
 
 
-def test_a_restart_that_takes_long_is_waited_for(host: Host) -> None:
-    """`--timeout` bounds a call to tailscaled, and a restart is none."""
+def test_a_slow_restart_is_not_limited_by_option_timeout(host: Host) -> None:
+    """`--timeout` is for calls to tailscaled only."""
     release = threading.Event()
 
-    def answer(connection: socket.socket) -> None:
+    def respond(connection: socket.socket) -> None:
         release.wait(0.6)
         connection.sendall(b"done\n")
 
-    with helping(host.path, answer):
+    with serving(host.path, respond):
         assert host.run("--timeout", "0.2") == (0, RESTART_LINE, "")
-    assert host.counted() == (1, 0)
+    assert host.counts() == (1, 0)
 
 
-def test_the_cooldown_is_on_the_disk_before_anybody_is_asked(host: Host) -> None:
-    seen: dict[str, str] = {}
+def test_the_cooldown_is_on_the_disk_before_the_helper_is_asked(host: Host) -> None:
+    files: dict[str, str] = {}
 
-    def answer(connection: socket.socket) -> None:
-        seen.update({path.name: path.read_text() for path in host.state.iterdir()})
+    def respond(connection: socket.socket) -> None:
+        files.update({path.name: path.read_text() for path in host.state.iterdir()})
         connection.sendall(b"done\n")
 
-    with helping(host.path, answer):
+    with serving(host.path, respond):
         assert host.run() == (0, RESTART_LINE, "")
-    assert seen[".last_restart"] == f"{T}\n"
-    assert decode(seen["state.json"].encode()).unwrap().attempts[-1].stage is Stage.ASKED
+    assert files[".last_restart"] == f"{T}\n"
+    assert decode(files["state.json"].encode()).unwrap().attempts[-1].stage is Stage.ASKED
 
 
-def test_a_run_that_is_ended_while_it_waits_is_one_line_and_the_next_counts_the_restart(
+def test_a_run_terminated_while_it_waits_prints_one_line_and_the_next_counts_it(
     host: Host,
 ) -> None:
-    """Who was asked goes on, so it counts as done."""
-    asked, release = threading.Event(), threading.Event()
+    """The helper finishes the restart without the run, so it counts as done."""
+    is_asked, release = threading.Event(), threading.Event()
 
-    def answer(_: socket.socket) -> None:
-        asked.set()
+    def respond(_: socket.socket) -> None:
+        is_asked.set()
         release.wait(60)
 
-    with helping(host.path, answer):
+    with serving(host.path, respond):
         with started(*host.options(), programs=host.programs) as process:
-            wait_until(asked.is_set, "it asks")
+            wait_until(is_asked.is_set, "it asks")
             interrupt(process, signal.SIGTERM)
             assert ended(process) == (
                 143,
@@ -419,14 +421,14 @@ def test_a_run_that_is_ended_while_it_waits_is_one_line_and_the_next_counts_the_
                 "tsfc: ended by SIGTERM before it was done\n",
             )
         release.set()
-    ran = host.run(now=T + 60)
-    assert complaints("watchdog", ran) == [
+    result = host.run(now=T + 60)
+    assert complaints("watchdog", result) == [
         "the run that restarted tailscaled ended before it knew the outcome: counted as done"
     ]
-    assert (ran.status, host.counted()) == (0, (1, 0))
+    assert (result.status, host.counts()) == (0, (1, 0))
 
 
-def test_it_takes_no_systemctl(host: Host) -> None:
-    """As in the sandbox of its unit."""
-    with helping(host.path, says(b"done\n")):
+def test_no_systemctl_is_needed(host: Host) -> None:
+    """The sandbox of the unit may hide it."""
+    with serving(host.path, send(b"done\n")):
         assert run(*host.options()) == (0, RESTART_LINE, "")
