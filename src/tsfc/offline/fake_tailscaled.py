@@ -33,6 +33,7 @@ from tsfc.core.tailscale.paths import Path, classify
 from tsfc.core.tailscale.status import PeerStatus, Status, decode, is_running
 from tsfc.offline.capture.read import in_order
 from tsfc.offline.simulation import scenario
+from tsfc.offline.simulation.spans import default
 from tsfc.offline.simulation.world import World
 from tsfc.shell.console import STDERR, STDOUT, say
 from tsfc.shell.signals import LONGEST_WAIT_SECONDS, Terminated
@@ -115,7 +116,7 @@ def play_scenario(name: str, socket_path: str, *, speed: float) -> int:
         say(STDERR, f"tsfc stand-in: {found.failure()}")
         return 1
     wanted = found.unwrap()
-    world = World(replace(wanted, node=replace(wanted.node, keepalive=0)), seed=0)
+    world = World(replace(wanted, node=replace(wanted.node, keepalive=default(0))), seed=0)
     turn = RLock()
     started = time.monotonic()
 

@@ -92,9 +92,9 @@ def test_a_first_ping_leads_to_a_direct_path_as_measured(
 ) -> None:
     world = _world(ours=ours, theirs=theirs, keepalive=0)
     world.advance(5)
-    answer = world.ping(_ip(world))
-    assert answer is not None
-    assert answer.path == "derp"
+    pong = world.ping(_ip(world))
+    assert pong is not None
+    assert pong.path == "derp"
     assert _first(world, Way.DIRECT, 5, 40) == (
         None if takes is None else pytest.approx(5 + takes, abs=0.11)
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
@@ -19,23 +18,13 @@ from msgspec import Meta, Struct
 from returns.result import Failure, Result, Success
 
 from tsfc.core.text import one_line
+from tsfc.offline.simulation import spans
+from tsfc.offline.simulation.spans import Length, Range, Span, default, span_range
 
-_SPAN = r"^ *([0-9]+(\.[0-9]+)? *(s|min|h|d) *)+$"
-Span = (
-    Annotated[float, Meta(ge=0, le=1e9)]
-    | Annotated[str, Meta(pattern=_SPAN, description="a time span such as 90s, 2h 30min, 1d")]
-)
-"A number of seconds, or a text such as `2h 30min`."
+HOUR = 3600.0
 Name = Annotated[
     str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?$", description="a DNS label")
 ]
-
-
-class Range(Struct, frozen=True, forbid_unknown_fields=True):
-    """A span that is drawn each time anew, evenly."""
-
-    min: Span
-    max: Span
 
 
 class Nat(StrEnum):
@@ -57,19 +46,19 @@ class Node(Struct, frozen=True, forbid_unknown_fields=True):
     """This node."""
 
     nat: Nat = Nat.EASY
-    keepalive: Span = 10
+    keepalive: Span = default(10)
     "From one round of keepalive to the next; 0: there is none."
     settled: bool = True
     "It was up and kept its paths alive before it begins; else it was just started."
-    start: Span = 0.1
+    start: Span = default(0.1)
     "From the stop of tailscaled to `Running`, where the control server answers."
 
 
 class Watchdog(Struct, frozen=True, forbid_unknown_fields=True):
     """The timer of the watchdog."""
 
-    interval: Span = 60
-    jitter: Span = 0.1
+    interval: Span = default(60)
+    jitter: Span = default(0.1)
     "By as much at most a run is late (`AccuracySec`)."
 
 
@@ -99,9 +88,9 @@ class Peer(Struct, frozen=True, forbid_unknown_fields=True):
     "Its home DERP region."
     serves_relay: bool = False
     "It is a peer relay: whoever cannot be direct, and has UDP, goes through it."
-    mapping: Span = 120
+    mapping: Span = default(120)
     "How long the NATs in between remember a flow of packets."
-    readdress: Range = Range("6h", "1d")
+    readdress: Range = span_range(6 * HOUR, 24 * HOUR)
     "Of `cgnat`: from one change of the address to the next."
     phone: Phone | None = None
     traffic: Traffic | None = None
@@ -111,7 +100,7 @@ class Peer(Struct, frozen=True, forbid_unknown_fields=True):
 
 class _Event(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     at: Span
-    lasts: Span | Range | None = None
+    lasts: Length | None = None
     "None: for ever."
     repeat: Range | None = None
     "From its end to its next beginning."
@@ -124,7 +113,7 @@ class Stuck(_Event, frozen=True, tag_field="kind", tag="stuck"):
     "None: all."
     restart: Literal["cures", "cures-for", "nothing"] = "cures"
     "What a restart of tailscaled does about it, at the side where it is."
-    cured: Range = Range("30min", "2h")
+    cured: Range = span_range(HOUR / 2, 2 * HOUR)
     "For how long, of `cures-for`."
     side: Literal["near", "far"] = "near"
 
@@ -201,7 +190,7 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
 def read(raw: bytes, name: str) -> Result[Scenario, str]:
     """Reads a scenario from TOML. Fails in one line that has the file, the key and what it has to be."""
     try:
-        scenario = msgspec.convert(tomllib.loads(raw.decode()), Scenario)
+        scenario = msgspec.convert(tomllib.loads(raw.decode()), Scenario, dec_hook=_decode)
     except (
         tomllib.TOMLDecodeError,
         UnicodeDecodeError,
@@ -248,7 +237,7 @@ def find(name: str) -> Result[Scenario, str]:
 
 def schema() -> dict[str, Any]:
     """Returns the JSON Schema of scenarios."""
-    return msgspec.json.schema(Scenario)
+    return msgspec.json.schema(Scenario, schema_hook=_schema_of)
 
 
 @functools.cache
@@ -272,17 +261,23 @@ def peer_names(peer: Peer) -> tuple[str, ...]:
     )
 
 
-def seconds(span: Span) -> float:
-    """Returns how long a span is."""
-    if isinstance(span, str):
-        units = {"s": 1, "min": 60, "h": 3600, "d": 86400}
-        return sum(
-            float(number) * units[unit]
-            for number, unit in re.findall(r"([0-9.]+) *(s|min|h|d)", span)
-        )
-    return float(span)
-
-
 def duration_seconds(scenario: Scenario) -> float:
     """Returns how long a scenario is."""
-    return seconds(scenario.lasts)
+    return scenario.lasts
+
+
+def _decode(kind: type, value: object) -> Span | Length:
+    """Decode what msgspec does not know."""
+    if kind is Span:
+        return spans.parse(value)
+    if isinstance(value, dict):
+        return Length(msgspec.convert(value, Range, dec_hook=_decode))
+    fixed = spans.parse(value)
+    return Length(Range(fixed, fixed))
+
+
+def _schema_of(kind: type) -> dict[str, Any]:
+    """Return the JSON Schema of what msgspec does not know."""
+    if kind is Span:
+        return spans.json_schema()
+    return {"anyOf": [*spans.json_schema()["anyOf"], {"$ref": "#/$defs/Range"}]}
