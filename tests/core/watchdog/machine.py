@@ -60,7 +60,7 @@ def node(name: str, path: str, reason: str | None) -> dict[str, Any]:
 
 
 class Ledger:
-    """Peers on relay and restarts so far, in times that the watchdog can know."""
+    """Expected state: when each relay began, and the last restart."""
 
     def __init__(self) -> None:
         self.relay_since: dict[str, int] = {}
