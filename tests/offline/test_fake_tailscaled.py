@@ -1,4 +1,4 @@
-"""The stand-in: what it answers is decided by pure functions, and its server is a tailscaled to every job."""
+"""The responses of the fake tailscaled, and its server as the jobs use it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,12 @@ from tsfc.core.evaluation.observation import Observation
 from tsfc.core.faults import Down
 from tsfc.core.tailscale.ping import PingOutcome, parse_response
 from tsfc.offline.capture.read import in_order
-from tsfc.offline.fake_tailscaled import (
-    Frame,
-    Hangup,
-    Reply,
-    Silence,
-    answer,
-    frame_at,
-    frames,
+from tsfc.offline.fake_tailscaled.frames import Frame, frame_at, frames
+from tsfc.offline.fake_tailscaled.responses import (
+    Disconnect,
+    NoResponse,
+    Response,
+    respond,
     usermetrics,
 )
 from tsfc.shell.tailscaled import localapi
@@ -43,7 +41,7 @@ HOST = "local-tailscaled.sock"
 PREFIX = "/localapi/v0/"
 
 
-def _seen(at: float, *peers: dict[str, Any], **fields: Any) -> Observation:
+def _observation(at: float, *peers: dict[str, Any], **fields: Any) -> Observation:
     return Observation(captured_at=at, status=Raw(encoded(*peers, **fields)))
 
 
@@ -52,20 +50,20 @@ def _fault(at: float) -> Observation:
 
 
 def _frame(*peers: dict[str, Any], **fields: Any) -> Frame:
-    return frames((_seen(0, *peers, **fields),))[0]
+    return frames((_observation(0, *peers, **fields),))[0]
 
 
-def _reply(frame: Frame, method: str, target: str) -> Reply:
-    replied = answer(frame, method, PREFIX + target, HOST)
-    assert isinstance(replied, Reply)
-    return replied
+def _response(frame: Frame, method: str, target: str) -> Response:
+    response = respond(frame, method, PREFIX + target, HOST)
+    assert isinstance(response, Response)
+    return response
 
 
-# What is played when
+# Frames
 
 
 def test_frames_count_from_the_first_observation_and_hold_its_very_bytes() -> None:
-    observations = (_seen(1000.5, peer("a")), _fault(1010.5), _seen(1020))
+    observations = (_observation(1000.5, peer("a")), _fault(1010.5), _observation(1020))
     played = frames(observations)
     assert [frame.at for frame in played] == [0, 10, 19.5]
     assert [frame.document for frame in played] == [
@@ -91,22 +89,26 @@ def test_frames_count_from_the_first_observation_and_hold_its_very_bytes() -> No
         (300, True, 0),
     ],
 )
-def test_the_last_frame_stays_or_all_begins_again(seconds: float, loop: bool, at: float) -> None:  # noqa: FBT001 - a column of the table
-    played = frames([_seen(5 + n * 10) for n in range(4)])
+def test_the_last_frame_stays_or_the_capture_starts_again(
+    seconds: float,
+    loop: bool,  # noqa: FBT001 - a column of the table
+    at: float,
+) -> None:
+    played = frames([_observation(5 + n * 10) for n in range(4)])
     assert frame_at(played, seconds, loop=loop).at == at
 
 
 @pytest.mark.parametrize("loop", [False, True])
-def test_a_single_frame_is_always_on(loop: bool) -> None:  # noqa: FBT001 - a column of the table
-    played = frames([_seen(5)])
+def test_a_single_frame_is_always_played(loop: bool) -> None:  # noqa: FBT001 - a column of the table
+    played = frames([_observation(5)])
     assert frame_at(played, 1e6, loop=loop) is played[0]
 
 
-# What is answered
+# Responses
 
 
-def test_the_status_is_the_captures_to_the_byte() -> None:
-    assert _reply(_frame(peer("a")), "GET", "status") == Reply(200, encoded(peer("a")))
+def test_the_status_has_the_bytes_of_the_capture() -> None:
+    assert _response(_frame(peer("a")), "GET", "status") == Response(200, encoded(peer("a")))
 
 
 @pytest.mark.parametrize(
@@ -124,22 +126,20 @@ def test_the_status_is_the_captures_to_the_byte() -> None:
         ("POST", "ping?type=disco", 400),
     ],
 )
-def test_what_it_does_not_do_is_refused_as_tailscaled_would(
-    method: str, target: str, code: int
-) -> None:
-    assert _reply(_frame(peer("a")), method, target).code == code
+def test_unknown_requests_get_the_errors_of_tailscaled(method: str, target: str, code: int) -> None:
+    assert _response(_frame(peer("a")), method, target).code == code
 
 
 @pytest.mark.parametrize(
     ("host", "code"), [(HOST, 200), ("", 200), ("localhost", 403), ("example.com", 403)]
 )
-def test_a_web_page_cannot_ask(host: str, code: int) -> None:
-    replied = answer(_frame(), "GET", f"{PREFIX}status", host)
-    assert isinstance(replied, Reply)
-    assert replied.code == code
+def test_requests_with_the_host_of_a_web_page_are_refused(host: str, code: int) -> None:
+    response = respond(_frame(), "GET", f"{PREFIX}status", host)
+    assert isinstance(response, Response)
+    assert response.code == code
 
 
-def test_a_fault_is_a_daemon_that_is_not_there() -> None:
+def test_a_fault_disconnects_every_client() -> None:
     (frame,) = frames([_fault(0)])
     for method, target in (
         ("GET", "status"),
@@ -147,7 +147,7 @@ def test_a_fault_is_a_daemon_that_is_not_there() -> None:
         ("POST", "ping?ip=1.2.3.4&type=disco"),
         ("GET", "nothing"),
     ):
-        assert answer(frame, method, PREFIX + target, HOST) == Hangup()
+        assert respond(frame, method, PREFIX + target, HOST) == Disconnect()
 
 
 @pytest.mark.parametrize(
@@ -159,26 +159,28 @@ def test_a_fault_is_a_daemon_that_is_not_there() -> None:
         ("idle", PingOutcome.DERP, 0.048),
     ],
 )
-def test_a_ping_is_answered_over_the_path_that_the_status_tells_of(
+def test_a_pong_takes_the_path_of_the_status(
     path: str, outcome: PingOutcome, latency: float
 ) -> None:
-    replied = _reply(
+    response = _response(
         _frame(peer("a", path, TailscaleIPs=["100.64.0.9"])),
         "POST",
         "ping?ip=100.64.0.9&type=disco",
     )
-    assert replied.code == 200
-    read = parse_response(replied.body).unwrap()
-    assert (read.outcome, read.latency_seconds) == (outcome, latency)
-    assert json.loads(replied.body)["NodeName"] == "a"
+    assert response.code == 200
+    result = parse_response(response.body).unwrap()
+    assert (result.outcome, result.latency_seconds) == (outcome, latency)
+    assert json.loads(response.body)["NodeName"] == "a"
 
 
 @pytest.mark.parametrize(
     "one", [peer("a", "offline"), peer("a", "derp", Relay="")], ids=["offline", "without a home"]
 )
-def test_a_peer_that_cannot_be_reached_never_answers(one: dict[str, Any]) -> None:
+def test_an_unreachable_peer_sends_no_pong(one: dict[str, Any]) -> None:
     one |= {"TailscaleIPs": ["100.64.0.9"]}
-    assert answer(_frame(one), "POST", f"{PREFIX}ping?ip=100.64.0.9&type=disco", HOST) == Silence()
+    assert (
+        respond(_frame(one), "POST", f"{PREFIX}ping?ip=100.64.0.9&type=disco", HOST) == NoResponse()
+    )
 
 
 @pytest.mark.parametrize(
@@ -198,12 +200,12 @@ def test_a_ping_that_cannot_be_sent_is_an_error_with_status_200(
         peer("b", TailscaleIPs=["100.64.0.8"], Expired=True),
         **fields,
     )
-    replied = _reply(frame, "POST", f"ping?ip={ip}&type=disco")
-    assert (replied.code, json.loads(replied.body)["Err"]) == (200, says)
-    assert isinstance(parse_response(replied.body), Failure)
+    response = _response(frame, "POST", f"ping?ip={ip}&type=disco")
+    assert (response.code, json.loads(response.body)["Err"]) == (200, says)
+    assert isinstance(parse_response(response.body), Failure)
 
 
-# Its own metrics
+# Metrics
 
 
 def _bytes(frame: Frame) -> dict[str, float]:
@@ -219,7 +221,7 @@ def test_usermetrics_are_a_valid_exposition_that_agrees_with_the_status() -> Non
     frame = _frame(
         peer("a", RxBytes=5, TxBytes=7), peer("b", "derp", RxBytes=11), Health=["x", "y"]
     )
-    text = _reply(frame, "GET", "usermetrics").body.decode()
+    text = _response(frame, "GET", "usermetrics").body.decode()
     assert native.validated(text.encode()).unwrap() == text
     values = series(text)
     assert values['tailscaled_health_messages{type="warning"}'] == 2
@@ -229,13 +231,13 @@ def test_usermetrics_are_a_valid_exposition_that_agrees_with_the_status() -> Non
 
 
 def test_usermetrics_never_go_down() -> None:
-    """A peer that counts anew, vanishes, or changes its path takes nothing away from what was counted."""
+    """Counters do not go down if a peer resets, vanishes or changes its path."""
     observations = [
-        _seen(0, peer("a", RxBytes=100), peer("b", "derp", RxBytes=50)),
-        _seen(10, peer("a", "derp", RxBytes=130), peer("b", "derp", RxBytes=3)),
+        _observation(0, peer("a", RxBytes=100), peer("b", "derp", RxBytes=50)),
+        _observation(10, peer("a", "derp", RxBytes=130), peer("b", "derp", RxBytes=3)),
         _fault(20),
-        _seen(30),
-        _seen(40, peer("a", RxBytes=131)),
+        _observation(30),
+        _observation(40, peer("a", RxBytes=131)),
     ]
     played = [frame for frame in frames(observations) if frame.status is not None]
     inbound = [
@@ -264,11 +266,11 @@ def test_usermetrics_of_the_recorded_capture_never_go_down() -> None:
 def _playing(
     path: Path, *lines: dict[str, Any], options: tuple[str, ...] = ()
 ) -> Generator[subprocess.Popen[bytes]]:
-    """Plays observations on a socket, from the moment the block begins."""
+    """Play observations on a socket while the block runs."""
     file = path.with_name("capture.ndjson")
     file.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
     with started("stand-in", "--capture", str(file), "--socket", str(path), *options) as process:
-        wait_until(lambda: localapi.is_reachable(str(path)), "the stand-in listens")
+        wait_until(lambda: localapi.is_reachable(str(path)), "the server listens")
         yield process
 
 
@@ -282,8 +284,9 @@ def _names(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_what_it_plays_is_said_and_the_end_is_clean(box: Path, number: signal.Signals) -> None:
-    """A signal is how it is meant to end."""
+def test_the_server_prints_what_it_plays_and_stops_cleanly_on_a_signal(
+    box: Path, number: signal.Signals
+) -> None:
     path = box / "s"
     with _playing(
         path, _observed(100, peer("a")), _observed(160), options=("--speed", "2.5")
@@ -295,14 +298,14 @@ def test_what_it_plays_is_said_and_the_end_is_clean(box: Path, number: signal.Si
     assert not path.exists()
 
 
-def test_speed_makes_the_capture_pass_and_the_last_observation_stays(box: Path) -> None:
+def test_speed_scales_time_and_the_last_observation_stays(box: Path) -> None:
     with _playing(
         box / "s",
         _observed(0, peer("first")),
         _observed(1000, peer("last")),
         options=("--speed", "10000"),
     ):
-        wait_until(lambda: _names(box / "s") == {"last"}, "the last observation is on")
+        wait_until(lambda: _names(box / "s") == {"last"}, "the last observation is played")
     with _playing(
         box / "s",
         _observed(0, peer("first")),
@@ -312,15 +315,15 @@ def test_speed_makes_the_capture_pass_and_the_last_observation_stays(box: Path) 
         assert _names(box / "s") == {"first"}
 
 
-def test_a_loop_begins_again(box: Path) -> None:
+def test_a_loop_starts_again_after_the_last_observation(box: Path) -> None:
     lines = [_observed(0, peer("first")), _observed(1, peer("second")), _observed(2)]
     with _playing(box / "s", *lines, options=("--loop", "--speed", "5")):
         for _ in range(2):
-            wait_until(lambda: _names(box / "s") == {"second"}, "the second observation is on")
-            wait_until(lambda: _names(box / "s") == {"first"}, "the first one is on again")
+            wait_until(lambda: _names(box / "s") == {"second"}, "the second observation is played")
+            wait_until(lambda: _names(box / "s") == {"first"}, "the first one is played again")
 
 
-def test_a_fault_is_a_daemon_that_is_down_for_every_job(box: Path) -> None:
+def test_every_job_reports_a_fault_as_a_stopped_daemon(box: Path) -> None:
     with _playing(box / "s", {"captured_at": 0, "fault": "it was restarting"}):
         for job, options in {
             "exporter": [],
@@ -343,7 +346,7 @@ def test_a_fault_is_a_daemon_that_is_down_for_every_job(box: Path) -> None:
             assert ran.status == 0
 
 
-def test_a_refusal_reaches_the_client_with_its_words(box: Path) -> None:
+def test_the_client_reports_the_text_of_an_error(box: Path) -> None:
     with _playing(box / "s", _observed(0, peer("a"))):
         for method, target, says in (
             ("POST", "debug?action=rebind", "403 Forbidden: debug access denied"),
@@ -357,7 +360,7 @@ def test_a_refusal_reaches_the_client_with_its_words(box: Path) -> None:
             )
 
 
-def test_a_ping_that_nobody_answers_waits_as_long_as_the_client_does(box: Path) -> None:
+def test_a_ping_without_a_pong_waits_until_the_client_gives_up(box: Path) -> None:
     with _playing(box / "s", _observed(0, peer("a", "offline", TailscaleIPs=["100.64.0.9"]))):
         for _ in range(3):
             fault = localapi.call(
@@ -368,8 +371,8 @@ def test_a_ping_that_nobody_answers_waits_as_long_as_the_client_does(box: Path) 
         assert _names(box / "s") == {"a"}
 
 
-def test_clients_that_misbehave_are_no_ones_harm(box: Path) -> None:
-    """Garbage, nothing at all, a client that goes away in the middle: the next one is answered, and nothing is said of it."""
+def test_malformed_requests_do_not_affect_other_clients(box: Path) -> None:
+    """The server prints nothing for them, and responds to the next client."""
     with _playing(box / "s", _observed(0, peer("a"))) as process:
         for data in (
             b"",
@@ -389,7 +392,7 @@ def test_clients_that_misbehave_are_no_ones_harm(box: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"[]\n", b'{"captured_at": 1, "status": {}}\n', b"\xff\n"]
 )
-def test_a_capture_that_is_none_is_one_line(box: Path, content: bytes) -> None:
+def test_an_unreadable_capture_is_an_error_of_one_line(box: Path, content: bytes) -> None:
     (box / "c").write_bytes(content)
     ran = run("stand-in", "--capture", str(box / "c"), "--socket", str(box / "s"))
     (complaint,) = complaints("stand-in", ran)
@@ -397,17 +400,17 @@ def test_a_capture_that_is_none_is_one_line(box: Path, content: bytes) -> None:
     assert (ran.status, ran.stdout, (box / "s").exists()) == (1, "", False)
 
 
-def test_a_socket_that_somebody_listens_on_is_left_to_him(box: Path) -> None:
+def test_a_socket_in_use_is_not_replaced(box: Path) -> None:
     with _playing(box / "s", _observed(0, peer("mine"))):
         ran = run("stand-in", "--capture", str(box / "capture.ndjson"), "--socket", str(box / "s"))
         assert complaints("stand-in", ran) == [
-            f"listening on {box}/s: somebody listens there already; give another --socket"
+            f"listening on {box}/s: another process listens there; give another --socket"
         ]
         assert ran.status == 1
         assert _names(box / "s") == {"mine"}
 
 
-def test_a_socket_left_behind_is_replaced(box: Path) -> None:
+def test_a_stale_socket_is_replaced(box: Path) -> None:
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(str(box / "s"))
     with _playing(box / "s", _observed(0, peer("a"))):
@@ -425,7 +428,7 @@ def test_a_socket_left_behind_is_replaced(box: Path) -> None:
         "a path too long",
     ],
 )
-def test_nothing_else_is_replaced_by_the_socket(box: Path, kind: str) -> None:
+def test_other_files_are_not_replaced_by_the_socket(box: Path, kind: str) -> None:
     path = box / "s"
     match kind:
         case "a file":

@@ -241,7 +241,7 @@ def _add_stand_in(parser: ArgumentParser) -> None:
 
 
 def _stand_in(options: Namespace) -> int:
-    from tsfc.offline import fake_tailscaled
+    from tsfc.offline.fake_tailscaled import server as fake_tailscaled
 
     gc.enable()  # the server keeps running
     if options.scenario is not None:

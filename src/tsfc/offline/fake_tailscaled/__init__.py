@@ -1,0 +1,1 @@
+"""A fake tailscaled that plays a capture or a scenario (`tsfc stand-in`)."""
