@@ -31,6 +31,7 @@ from tsfc.offline.fake_tailscaled.responses import (
     respond_in_world,
 )
 from tsfc.offline.simulation import scenario
+from tsfc.offline.simulation.scenario import Scenario
 from tsfc.offline.simulation.spans import default
 from tsfc.offline.simulation.world import World
 from tsfc.shell.console import STDOUT, print_error, say
@@ -69,43 +70,57 @@ def play_capture(capture_path: str, socket_path: str, *, speed: float, loop: boo
     )
 
 
-def play_scenario(
-    name: str, socket_path: str, *, speed: float, clock: Clock = time.monotonic
-) -> int:
+def play_scenario(name: str, socket_path: str, *, speed: float) -> int:
     """Play a scenario until a signal, and return the exit status.
 
-    Pings have their effect on the simulated paths, and SIGHUP restarts the simulated
-    tailscaled. There is no keepalive except for the pings of clients.
+    SIGHUP restarts the simulated tailscaled.
     """
     found = scenario.find(name)
     if isinstance(found, Failure):
         print_error(TOOL, found.failure())
         return 1
-    played = found.unwrap()
-    world = World(replace(played, node=replace(played.node, keepalive=default(0))), seed=0)
-    lock = RLock()
-    started = clock()
-
-    def respond_now(method: str, target: str, host: str) -> Reaction:
-        with lock:
-            world.advance((clock() - started) * speed)
-            return respond_in_world(world, method, target, host)
-
-    def restart(*_: object) -> None:
-        with lock:
-            world.advance((clock() - started) * speed)
-            world.restart()
-
-    signal.signal(signal.SIGHUP, restart)
+    player = ScenarioPlayer(found.unwrap(), speed=speed)
+    signal.signal(signal.SIGHUP, lambda *_: player.restart())
     return _serve(
         socket_path,
-        respond_now,
+        player.respond,
         f"{name} on {socket_path}, {speed:g} times as fast; SIGHUP restarts its tailscaled",
     )
 
 
+class ScenarioPlayer:
+    """A simulated tailscaled in the time of a clock.
+
+    Pings have their effect on the simulated paths. There is no keepalive except for the
+    pings of clients.
+    """
+
+    def __init__(self, played: Scenario, *, speed: float, clock: Clock = time.monotonic) -> None:
+        without_keepalive = replace(played.node, keepalive=default(0))
+        self._world = World(replace(played, node=without_keepalive), seed=0)
+        self._speed = speed
+        self._clock = clock
+        self._started = clock()
+        self._lock = RLock()
+
+    def respond(self, method: str, target: str, host: str) -> Reaction:
+        """Return the reaction to a request."""
+        with self._lock:
+            self._advance()
+            return respond_in_world(self._world, method, target, host)
+
+    def restart(self) -> None:
+        """Restart the simulated tailscaled."""
+        with self._lock:
+            self._advance()
+            self._world.restart()
+
+    def _advance(self) -> None:
+        self._world.advance((self._clock() - self._started) * self._speed)
+
+
 def _serve(socket_path: str, responder: Responder, title: str) -> int:
-    listening = _listen(socket_path, responder)
+    listening = listen(socket_path, responder)
     if isinstance(listening, Failure):
         print_error(TOOL, listening.failure())
         return 1
@@ -165,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Print nothing: there are many requests a minute."""
 
 
-def _listen(path: str, responder: Responder) -> Result[_Server, str]:
+def listen(path: str, responder: Responder) -> Result[socketserver.BaseServer, str]:
     """Listen on a socket. Replace only a socket that no process listens on."""
     tried = f"listening on {path}"
     if is_reachable(path):
