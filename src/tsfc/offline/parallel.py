@@ -1,4 +1,4 @@
-"""Work spread over the processors of this machine, or over a Dask cluster; its results in the order of the tasks."""
+"""Tasks run in parallel, on the processors of this machine or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 CONNECT_SECONDS = 10
-"How long a scheduler may take to answer."
+"Timeout for the connection to a scheduler."
 
 
 class ParallelError(Exception):
-    """The work could not be spread, or not be ended; one line: what was tried, what went wrong, what to do."""
+    """The tasks did not run to their end.
+
+    Its text is one line: what failed, why, and what to do.
+    """
 
 
 def run_all(function: Callable[[T], R], tasks: Sequence[T], *, cluster: str | None) -> Iterator[R]:
-    """Returns what `function` makes of each task, in order. Function and tasks have to be such as can be pickled. Raises `ParallelError`.
+    """Call a function with each task, and yield the results in order.
 
-    When the caller ends early, by a signal too, so does the work.
+    Function and tasks must be picklable. Raise `ParallelError`. The work stops if the
+    caller stops early, for example on a signal.
     """
     return (
         _on_this_machine(function, tasks)
@@ -50,29 +54,31 @@ def _on_this_machine(function: Callable[[T], R], tasks: Sequence[T]) -> Iterator
             pool.shutdown(wait=True, cancel_futures=True)
             if isinstance(error, BrokenProcessPool):
                 raise ParallelError(
-                    "working in several processes: one of them was killed; is there enough memory?"
+                    "working in several processes: one of them was killed; check the memory"
                 ) from error
             raise
 
 
 def _on_cluster(function: Callable[[T], R], tasks: Sequence[T], cluster: str) -> Iterator[R]:
-    """Has a Dask cluster do it. A worker that dies costs its task once more: the scheduler gives it to another."""
+    """Run the tasks on a Dask cluster.
+
+    If a worker dies, the scheduler gives its task to another one.
+    """
     try:
-        distributed: Any = import_module(
-            "distributed"
-        )  # it is optional, slow to import, and has no types
+        # The module is optional, slow to import, and untyped.
+        distributed: Any = import_module("distributed")
     except ImportError as error:
         raise ParallelError(
             f"working on {cluster}: Dask is not installed; install tsfc[fleet]"
         ) from error
-    logging.getLogger("distributed.client").setLevel(
-        logging.ERROR
-    )  # it warns of workers that died, whose tasks are done again
+    # The client warns of dead workers, although their tasks run again.
+    logging.getLogger("distributed.client").setLevel(logging.ERROR)
     try:
         client = distributed.Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ParallelError(
-            f"working on {cluster}: {type(error).__name__}: no Dask scheduler answers there; see that it runs, and give its address"
+            f"working on {cluster}: {type(error).__name__}: no Dask scheduler responds there;"
+            " check that it runs, and its address"
         ) from error
     with client:
         futures = client.map(function, tasks, pure=False)
@@ -82,7 +88,7 @@ def _on_cluster(function: Callable[[T], R], tasks: Sequence[T], cluster: str) ->
                 future.release()
         except distributed.KilledWorker as error:
             raise ParallelError(
-                f"working on {cluster}: a task's workers died one after the other; is there enough memory?"
+                f"working on {cluster}: several workers died during the same task; check the memory"
             ) from error
         finally:
             client.cancel(futures, force=True)

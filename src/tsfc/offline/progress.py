@@ -1,4 +1,4 @@
-"""A progress bar, where somebody looks at a terminal."""
+"""A progress bar on a terminal."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ T = TypeVar("T")
 
 
 def shown(work: Iterable[T], total: int | None, unit: str) -> Iterator[T]:
-    """Passes `work` on, and shows how much of it is done; `total` None where nobody knows how much there is.
+    """Yield the items of `work`, and show their number on a progress bar.
 
-    Only where standard error is a terminal. The bar is not there while the caller does something with what was passed on, such as to print it.
+    `total` is None if it is unknown. There is no bar if standard error is no terminal.
+    The bar is hidden while the caller handles an item, so that it may print.
     """
     if not os.isatty(STDERR):
         yield from work
         return
-    from rich.console import Console  # noqa: PLC0415 - most runs show nothing
+    from rich.console import Console  # noqa: PLC0415 - most runs show no bar
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
     bar = Progress(

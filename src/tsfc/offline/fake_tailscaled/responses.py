@@ -162,7 +162,7 @@ def _ping_error(ip: str, text: str, **fields: object) -> Response:
 
 
 def _ping_result(ip: str, fields: dict[str, object]) -> Response:
-    """Return an `ipnstate.PingResult`. An error is one as well, with HTTP status 200."""
+    """Return an `ipnstate.PingResult`. Errors are one, too, with status 200."""
     empty = {
         "NodeName": "",
         "Err": "",

@@ -80,7 +80,11 @@ def play_scenario(name: str, socket_path: str, *, speed: float) -> int:
         print_error(TOOL, found.failure())
         return 1
     player = ScenarioPlayer(found.unwrap(), speed=speed)
-    signal.signal(signal.SIGHUP, lambda *_: player.restart())
+
+    def restart(*_: object) -> None:
+        player.restart()
+
+    signal.signal(signal.SIGHUP, restart)
     return _serve(
         socket_path,
         player.respond,

@@ -29,7 +29,7 @@ class Agenda:
         self._scheduled = 0
 
     def draw(self, subject: str, span: Range) -> float:
-        """Draw a number of seconds, rounded to milliseconds, from a subject's stream."""
+        """Draw a number of seconds from a subject's stream, to the millisecond."""
         stream = self._streams.get(subject)
         if stream is None:
             stream = random.Random(f"{self._seed}/{subject}")  # noqa: S311 - reproducible
@@ -37,7 +37,7 @@ class Agenda:
         return round(span.min + stream.random() * (span.max - span.min), 3)
 
     def at(self, at: float, callback: Callable[[], None]) -> None:
-        """Schedule a callback. Those of one millisecond run in the order of the calls."""
+        """Schedule a callback. Callbacks of one millisecond run first in, first out."""
         self._scheduled += 1
         heapq.heappush(self._queue, (round(at, 3), self._scheduled, callback))
 

@@ -1,7 +1,8 @@
-"""Scenarios: what there is in an imagined tailnet, and what happens to it.
+"""Scenarios: the peers of a simulated tailnet, and the events there.
 
-A scenario is a TOML file. The built-in ones are in `scenarios/`, and are the best introduction to the form; its JSON Schema is
-made from the types here (`tsfc simulate --schema`).
+A scenario is a TOML file. The built-in ones are in `scenarios/`; they are the best
+introduction to the format. The JSON Schema comes from the types of this module
+(`tsfc simulate --schema`).
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ Name = Annotated[
 
 
 class Nat(StrEnum):
-    """What a node is behind. But for `public`, all let in only what answers to something sent."""
+    """The NAT of a node. All but `public` drop packets that are no response."""
 
     PUBLIC = "public"
-    "Nothing: it can be reached."
+    "No NAT: reachable from outside."
     EASY = "easy"
-    "The port that is seen outside is one for all destinations."
+    "One mapping for all destinations."
     HARD = "hard"
-    "It is another for each destination."
+    "A different mapping for each destination."
     NOUDP = "noudp"
-    "UDP does not pass."
+    "UDP is blocked."
     CGNAT = "cgnat"
-    "As easy, and the address changes now and then."
+    "Like `easy`, and the public address changes now and then."
 
 
 class Node(Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,11 +48,11 @@ class Node(Struct, frozen=True, forbid_unknown_fields=True):
 
     nat: Nat = Nat.EASY
     keepalive: Span = default(10)
-    "From one round of keepalive to the next; 0: there is none."
+    "From one round of keepalive to the next; 0: no keepalive."
     settled: bool = True
-    "It was up and kept its paths alive before it begins; else it was just started."
+    "Paths were found before the beginning. If false, tailscaled was just started."
     start: Span = default(0.1)
-    "From the stop of tailscaled to `Running`, where the control server answers."
+    "From the stop of tailscaled to `Running`, if the control server responds."
 
 
 class Watchdog(Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,26 +60,26 @@ class Watchdog(Struct, frozen=True, forbid_unknown_fields=True):
 
     interval: Span = default(60)
     jitter: Span = default(0.1)
-    "By as much at most a run is late (`AccuracySec`)."
+    "Maximum delay of a run (`AccuracySec`)."
 
 
 class Phone(Struct, frozen=True, forbid_unknown_fields=True):
-    """A peer that comes and goes."""
+    """Times of a peer that goes online and offline."""
 
     online: Range
     offline: Range
 
 
 class Traffic(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is sent to a peer, beside keepalive."""
+    """Traffic to a peer, in addition to keepalive."""
 
     every: Range
-    "From the end of one exchange to the beginning of the next."
+    "From the end of one exchange to the start of the next."
     lasts: Range
 
 
 class Peer(Struct, frozen=True, forbid_unknown_fields=True):
-    """A peer, or `count` of them, which are `name-1` and so on."""
+    """A peer, or `count` peers with the names `name-1` and so on."""
 
     name: Name
     count: Annotated[int, Meta(ge=1, le=10_000)] = 1
@@ -87,34 +88,34 @@ class Peer(Struct, frozen=True, forbid_unknown_fields=True):
     relay: str = "fra"
     "Its home DERP region."
     serves_relay: bool = False
-    "It is a peer relay: whoever cannot be direct, and has UDP, goes through it."
+    "It is a peer relay for all peers that have UDP and cannot be direct."
     mapping: Span = default(120)
-    "How long the NATs in between remember a flow of packets."
+    "Time until the NATs forget a flow of packets."
     readdress: Range = span_range(6 * HOUR, 24 * HOUR)
-    "Of `cgnat`: from one change of the address to the next."
+    "From one change of the address to the next (`cgnat` only)."
     phone: Phone | None = None
     traffic: Traffic | None = None
     watchdog: bool = False
-    "It runs keepalive and a watchdog with the documented policy itself."
+    "It runs keepalive, and a watchdog with the documented policy."
 
 
 class _Event(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     at: Span
     lasts: Length | None = None
-    "None: for ever."
+    "None: until the end of the simulation."
     repeat: Range | None = None
-    "From its end to its next beginning."
+    "From its end to its next start."
 
 
 class Stuck(_Event, frozen=True, tag_field="kind", tag="stuck"):
-    """A direct path does not come about, and nobody knows why."""
+    """No direct path is found, for an unknown reason."""
 
     peers: tuple[Name, ...] | None = None
     "None: all."
     restart: Literal["cures", "cures-for", "nothing"] = "cures"
-    "What a restart of tailscaled does about it, at the side where it is."
+    "Effect of a restart of tailscaled at the side of the fault."
     cured: Range = span_range(HOUR / 2, 2 * HOUR)
-    "For how long, of `cures-for`."
+    "Time until it is stuck again (`cures-for` only)."
     side: Literal["near", "far"] = "near"
 
 
@@ -122,23 +123,26 @@ class UdpBlocked(_Event, frozen=True, tag_field="kind", tag="udp-blocked"):
     """A router drops UDP."""
 
     peers: tuple[Name, ...] | None = None
-    "At theirs; None: at this node's."
+    "Peers whose router drops UDP. None: the router of this node."
 
 
 class DerpOutage(_Event, frozen=True, tag_field="kind", tag="derp-outage"):
-    """No relay can be reached: no new path comes about, and who is on relay does not answer."""
+    """No relay is reachable: no new path is found, and relayed peers do not respond."""
 
 
 class ControlOutage(_Event, frozen=True, tag_field="kind", tag="control-outage"):
-    """The control server cannot be reached: nobody learns who is online, and a tailscaled that is started has no peers."""
+    """The control server is unreachable.
+
+    Peers keep the online status that they had, and a started tailscaled has no peers.
+    """
 
 
 class DaemonDead(_Event, frozen=True, tag_field="kind", tag="daemon-dead"):
-    """tailscaled is not there, and a restart of it does not help."""
+    """tailscaled is down, and a restart does not help."""
 
 
 class Offline(_Event, frozen=True, tag_field="kind", tag="offline"):
-    """Peers are off. With a `lasts` of minutes it is a reboot."""
+    """Peers are offline. A reboot is an event of some minutes."""
 
     peers: tuple[Name, ...] | None = None
 
@@ -148,14 +152,14 @@ class Suspend(_Event, frozen=True, tag_field="kind", tag="suspend"):
 
 
 class ClockStep(_Event, frozen=True, tag_field="kind", tag="clock-step"):
-    """The wall clock of this node is set."""
+    """The wall clock of this node changes."""
 
     by: Annotated[float, Meta(ge=-1e9, le=1e9)]
-    "Seconds."
+    "Seconds; negative: backwards."
 
 
 class Readdress(_Event, frozen=True, tag_field="kind", tag="readdress"):
-    """The address that peers have outside changes: the path is lost, and found again."""
+    """The public address of peers changes: the path is lost and found again."""
 
     peers: tuple[Name, ...] | None = None
 
@@ -174,21 +178,24 @@ Event = (
 
 
 class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
-    """An imagined tailnet."""
+    """A simulated tailnet."""
 
     summary: str
-    "The sentence that says what it shows."
+    "What the scenario shows, in one sentence."
     lasts: Span
     peers: Annotated[tuple[Peer, ...], Meta(min_length=1)]
     node: Node = Node()
     watchdog: Watchdog = Watchdog()
     events: tuple[Event, ...] = ()
     start: Annotated[int, Meta(ge=0, le=4102444800)] = 1767225600
-    "Unix time at which it begins (2026-01-01)."
+    "Unix time of the beginning (2026-01-01)."
 
 
 def read(raw: bytes, name: str) -> Result[Scenario, str]:
-    """Reads a scenario from TOML. Fails in one line that has the file, the key and what it has to be."""
+    """Read a scenario from TOML.
+
+    Fail with one line: the file, the key and what was expected.
+    """
     try:
         scenario = msgspec.convert(tomllib.loads(raw.decode()), Scenario, dec_hook=_decode)
     except (
@@ -198,31 +205,34 @@ def read(raw: bytes, name: str) -> Result[Scenario, str]:
         RecursionError,
     ) as error:
         return Failure(
-            f"reading the scenario {name}: {one_line(str(error)).replace('$.', '')}; see `tsfc simulate --schema`"
+            f"reading the scenario {name}: {one_line(str(error)).replace('$.', '')};"
+            " see `tsfc simulate --schema`"
         )
     names = {name for peer in scenario.peers for name in peer_names(peer)}
     if len(names) < sum(peer.count for peer in scenario.peers):
-        return Failure(f"reading the scenario {name}: two peers have one name; give each its own")
+        return Failure(f"reading the scenario {name}: two peers have one name; rename one")
     groups = names | {peer.name for peer in scenario.peers}
     for number, event in enumerate(scenario.events):
         unknown = sorted(set(getattr(event, "peers", None) or ()) - groups)
         if unknown:
             return Failure(
-                f"reading the scenario {name}: events[{number}].peers: there is no peer {unknown[0]}; name one of [[peers]]"
+                f"reading the scenario {name}: events[{number}].peers: there is no peer"
+                f" {unknown[0]}; use a name of [[peers]]"
             )
         if event.repeat is not None and event.lasts is None:
             return Failure(
-                f"reading the scenario {name}: events[{number}]: what repeats has to end; give lasts"
+                f"reading the scenario {name}: events[{number}]: an event that repeats has to end;"
+                " add lasts"
             )
         if isinstance(event, Suspend) and event.lasts is None:
             return Failure(
-                f"reading the scenario {name}: events[{number}]: a suspend has to end; give lasts"
+                f"reading the scenario {name}: events[{number}]: a suspend has to end; add lasts"
             )
     return Success(scenario)
 
 
 def find(name: str) -> Result[Scenario, str]:
-    """Returns a scenario: a built-in one by its name, else what the file of that name holds."""
+    """Return a built-in scenario by its name, or read one from a file."""
     if name in builtin():
         return Success(builtin()[name])
     try:
@@ -230,19 +240,20 @@ def find(name: str) -> Result[Scenario, str]:
             raw = file.read()
     except OSError as error:
         return Failure(
-            f"reading the scenario {name}: {error.strerror}; give a TOML file, or one of {', '.join(builtin())}"
+            f"reading the scenario {name}: {error.strerror};"
+            f" give a TOML file, or one of {', '.join(builtin())}"
         )
     return read(raw, name)
 
 
 def schema() -> dict[str, Any]:
-    """Returns the JSON Schema of scenarios."""
+    """Return the JSON Schema of scenarios."""
     return msgspec.json.schema(Scenario, schema_hook=_schema_of)
 
 
 @functools.cache
 def builtin() -> Mapping[str, Scenario]:
-    """Returns the built-in scenarios by their names. An error in one is a bug."""
+    """Return the built-in scenarios by name. An error in one of them is a bug."""
     directory = os.path.join(os.path.dirname(__file__), "scenarios")
     found: dict[str, Scenario] = {}
     for name in sorted(os.listdir(directory)):
@@ -253,7 +264,7 @@ def builtin() -> Mapping[str, Scenario]:
 
 
 def peer_names(peer: Peer) -> tuple[str, ...]:
-    """Returns the names of the peers that a `[[peers]]` stands for."""
+    """Return the names of the peers of one `[[peers]]` table."""
     return (
         (peer.name,)
         if peer.count == 1
@@ -262,12 +273,12 @@ def peer_names(peer: Peer) -> tuple[str, ...]:
 
 
 def duration_seconds(scenario: Scenario) -> float:
-    """Returns how long a scenario is."""
+    """Return the length of a scenario, in seconds."""
     return scenario.lasts
 
 
 def _decode(kind: type, value: object) -> Span | Length:
-    """Decode what msgspec does not know."""
+    """Decode a type that msgspec does not know."""
     if kind is Span:
         return spans.parse(value)
     if isinstance(value, dict):
@@ -277,7 +288,7 @@ def _decode(kind: type, value: object) -> Span | Length:
 
 
 def _schema_of(kind: type) -> dict[str, Any]:
-    """Return the JSON Schema of what msgspec does not know."""
+    """Return the JSON Schema of a type that msgspec does not know."""
     if kind is Span:
         return spans.json_schema()
     return {"anyOf": [*spans.json_schema()["anyOf"], {"$ref": "#/$defs/Range"}]}

@@ -62,7 +62,7 @@ def parse(value: object) -> Span:
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a span, as a new object: msgspec adds defaults to it."""
+    """Return a new JSON Schema of a span: msgspec adds defaults to it."""
     number = {"type": "number", "minimum": 0, "maximum": LIMIT_SECONDS}
     text = {
         "description": "a time span such as 90s, 2h 30min, 1d",

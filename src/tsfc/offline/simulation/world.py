@@ -255,7 +255,7 @@ class World:
     def curable(self, name: str) -> bool:
         """Whether a restart now would make this peer direct.
 
-        That is: only faults that a restart of this node cures keep it from being direct.
+        True if it is only kept on relay by faults that the restart cures.
         """
         link = self._links.get(name)
         if (
@@ -278,7 +278,7 @@ class World:
         return sum(end - begin for begin, end in self._resumes)
 
     def _time(self, at: float) -> str:
-        """Return an instant as in the status. The last one is cached: most peers have it."""
+        """Format an instant. The last one is cached: most peers share it."""
         if at == -NEVER:
             return ZERO_TIME
         wall = int(self._wall(at))
