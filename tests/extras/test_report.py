@@ -132,7 +132,7 @@ def _tables(browser: Browser) -> list[list[str]]:
 
 
 def _said(browser: Browser) -> str:
-    return str(browser.find_element(By.ID, "said").text)
+    return str(browser.find_element(By.ID, "selection").text)
 
 
 def _press(browser: Browser, *keys: str) -> str:
@@ -381,7 +381,7 @@ def test_without_jinja_one_line_says_what_to_install(box: Path) -> None:
         assert (ran.returncode, ran.stdout) == (1, "")
         assert (
             ran.stderr
-            == f"tsfc {tool[0]}: --report takes Jinja, which is not installed; install tsfc[report]\n"
+            == f"tsfc {tool[0]}: --report needs Jinja, which is not installed; install tsfc[report]\n"
         )
 
 

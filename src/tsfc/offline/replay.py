@@ -276,7 +276,7 @@ def _write_metrics(path: str, task: Task, folded: Folded) -> int:
 
 
 def _write_report(path: str, task: Task, folded: Folded, timeline: Timeline) -> int:
-    comparison = report.Table(*_compared(task, folded.tallies)) if task.is_comparison else None
+    comparison = pages.Table(*_compared(task, folded.tallies)) if task.is_comparison else None
     said = [*notes(folded.tallies[0]), *folded.complaints]
     document = pages.of_one(
         f"Replay of {task.source}",

@@ -257,7 +257,7 @@ def _many(options: Options, policies: Sequence[Policy], wanted: Scenario, second
     if options.runs == 1:
         columns, rows = _compared(policies, counted)
         return report.write(
-            TOOL, options.report, replace(first, comparison=report.Table(columns, rows))
+            TOOL, options.report, replace(first, comparison=pages.Table(columns, rows))
         )
     return report.write(
         TOOL,
@@ -330,7 +330,7 @@ def _compared(
 
 def _document(
     options: Options, task: Task, simulated: Simulated, timeline: Timeline
-) -> report.Document:
+) -> pages.Document:
     title = f"Simulation of {options.scenario}"
     return pages.of_one(
         title,

@@ -1,16 +1,63 @@
-"""What the reports of `replay` and `simulate` say; how it looks is `report`'s."""
+"""The contents of the reports of `replay` and `simulate`; `report` renders them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from tsfc.core.evaluation import summary
 from tsfc.core.evaluation.statistics import Statistics, peers_at_end
 from tsfc.core.evaluation.timeline import Timeline
 from tsfc.core.watchdog.policy import Policy
-from tsfc.offline.report.report import Distribution, Document, Drawing, Spread, Table
+
+
+class Table(Struct, frozen=True):
+    """A table; the first cell of a row is its name, the others are numbers."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+class Distribution(Struct, frozen=True):
+    """The distribution of one count over many runs."""
+
+    name: str
+    median: int
+    p5: int
+    p95: int
+    worst: int
+    maximum: int
+    "Largest value under any policy: the end of the scale."
+
+
+class PolicyDistributions(Struct, frozen=True):
+    """The distributions of all counts under one policy."""
+
+    policy: str
+    rows: Sequence[Distribution]
+
+
+class Drawing(Struct, frozen=True):
+    """A timeline with what the page needs to draw it."""
+
+    timeline: Timeline
+    caption: str
+    peers: Sequence[str]
+    "Names in the order of the lanes."
+
+
+class Document(Struct, frozen=True):
+    """The contents of a report."""
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    notes: Sequence[str] = ()
+    drawing: Drawing | None = None
+    peers: Table | None = None
+    comparison: Table | None = None
+    distributions: Sequence[PolicyDistributions] = ()
 
 
 def of_one(
@@ -23,8 +70,12 @@ def of_one(
     notes: Sequence[str],
     comparison: Table | None = None,
 ) -> Document:
-    """Returns the report of one fold; `extra` are counts that only a simulation has, `comparison` is the same under other policies."""
-    others = "; of the other policies there is the table" if comparison else ""
+    """Return the report of one replay or one simulated run.
+
+    `extra` has the counts that only a simulation knows.
+    `comparison` has the results under each policy.
+    """
+    others = "; the table compares the policies" if comparison else ""
     return Document(
         title,
         _facts(policy, statistics, extra),
@@ -32,7 +83,7 @@ def of_one(
         Drawing(
             timeline,
             f"Under {summary.policy_text(policy)}{others}.",
-            _in_order(statistics, timeline),
+            _lane_order(statistics, timeline),
         ),
         Table(*summary.peer_table(statistics)),
         comparison,
@@ -43,39 +94,47 @@ def of_many(
     one: Document,
     runs: int,
     policies: Sequence[Policy],
-    spreads: Sequence[Mapping[str, Mapping[str, int]]],
+    results: Sequence[Mapping[str, Mapping[str, int]]],
 ) -> Document:
-    """Returns the report of many runs: how they are spread under each policy, and the timeline of `one` of them."""
-    names = list(spreads[0])
-    most = {name: max(max(spread[name].values()) for spread in spreads) for name in names}
+    """Return the report of many simulated runs.
+
+    `one` is the report of the first run, which gives the numbers and the timeline.
+    `results` has, for each policy, the median and percentiles of each count.
+    """
+    names = list(results[0])
+    # One scale for a count under all policies, so that the bars can be compared.
+    maximum = {name: max(max(result[name].values()) for result in results) for name in names}
     distributions = [
-        Distribution(
+        PolicyDistributions(
             summary.policy_text(policy),
-            [Spread(name.replace("_", " "), **spread[name], most=most[name]) for name in names],
+            [
+                Distribution(name.replace("_", " "), **result[name], maximum=maximum[name])
+                for name in names
+            ],
         )
-        for policy, spread in zip(policies, spreads, strict=True)
+        for policy, result in zip(policies, results, strict=True)
     ]
-    notes = [
-        *one.notes,
-        f"Of the first of {runs} runs are the numbers above and the timeline; of all of them are the distributions.",
-    ]
-    return replace(one, notes=notes, distributions=distributions)
+    note = (
+        f"The numbers above and the timeline show the first of {runs} runs; "
+        "the distributions cover all of them."
+    )
+    return replace(one, notes=[*one.notes, note], distributions=distributions)
 
 
 def _facts(
     policy: Policy, statistics: Statistics, extra: Mapping[str, int]
 ) -> list[tuple[str, str]]:
-    when = f"{summary.utc(statistics.first or 0)} to {summary.utc(statistics.last or 0)}"
-    numbers = {**summary.counts(statistics), **extra}
+    time = f"{summary.utc(statistics.first or 0)} to {summary.utc(statistics.last or 0)}"
+    counts = {**summary.counts(statistics), **extra}
     return [
-        ("time", when),
+        ("time", time),
         ("policy", summary.policy_text(policy)),
-        *((name.replace("_", " "), str(number)) for name, number in numbers.items()),
+        *((name.replace("_", " "), str(count)) for name, count in counts.items()),
     ]
 
 
-def _in_order(statistics: Statistics, timeline: Timeline) -> list[str]:
-    """Returns the names of all peers that were seen, trouble on top: longest on relay first."""
+def _lane_order(statistics: Statistics, timeline: Timeline) -> list[str]:
+    """Return the names of all peers, the longest on relay first."""
     counted = peers_at_end(statistics)
     return sorted(
         timeline.peers,

@@ -1,15 +1,15 @@
-"""The report of `replay` and `simulate`: one HTML file to look at.
+"""Render and write the report of `replay` and `simulate`: one HTML file.
 
-It holds all that it needs and asks no network for anything, which its Content-Security-Policy enforces: the one style sheet and
-the one script that it names by their digests are those beside this file in `page/`. Names come from other people's machines;
-they are escaped, in the markup by Jinja and in the data by `_data`.
+The page contains everything it needs and makes no requests. Its Content-Security-Policy
+enforces that: it allows only the style sheet and the script in `page/`, by their digests.
+Names come from other people's machines: Jinja escapes them in the markup, `_data` in the
+JSON.
 """
 
 from __future__ import annotations
 
 import os
 from base64 import b64encode
-from collections.abc import Sequence
 from hashlib import sha256
 from importlib import import_module
 from importlib.resources import files
@@ -17,73 +17,32 @@ from itertools import pairwise
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
-from tsfc.core.evaluation.timeline import PATHS, REASONS, SHIFT, SIGHTS, Lane, Timeline
+from tsfc.core.evaluation.timeline import PATHS, REASONS, SHIFT, SIGHTS, Lane
+from tsfc.offline.report.document import Document, Drawing
 from tsfc.shell.atomic import atomic_write, write_all
 from tsfc.shell.console import print_error
 
 _PAGE = files("tsfc.offline.report") / "page"
 
 
-class Table(Struct, frozen=True):
-    """A table; the first cell of a row is its name, the others are numbers."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-class Spread(Struct, frozen=True):
-    """How a number is spread over many runs."""
-
-    name: str
-    median: int
-    p5: int
-    p95: int
-    worst: int
-    most: int
-    "Of this number under all policies: the end of the scale."
-
-
-class Distribution(Struct, frozen=True):
-    """What many runs under one policy came to."""
-
-    policy: str
-    rows: Sequence[Spread]
-
-
-class Drawing(Struct, frozen=True):
-    """A timeline, and of what it is."""
-
-    timeline: Timeline
-    of: str
-    peers: Sequence[str]
-    "In the order of the lanes."
-
-
-class Document(Struct, frozen=True):
-    """All that a report says."""
-
-    title: str
-    facts: Sequence[tuple[str, str]]
-    notes: Sequence[str] = ()
-    drawing: Drawing | None = None
-    peers: Table | None = None
-    comparison: Table | None = None
-    distributions: Sequence[Distribution] = ()
-
-
 def missing() -> str | None:
-    """Returns, in one line, what is not installed of what a report takes; None for nothing. To be asked before the work is done."""
+    """Return one line about what a report needs and is not installed, or None.
+
+    Call it before the work, so that hours of simulation are not lost.
+    """
     try:
         import_module("jinja2")
     except ImportError:
-        return "--report takes Jinja, which is not installed; install tsfc[report]"
+        return "--report needs Jinja, which is not installed; install tsfc[report]"
     return None
 
 
 def write(tool: str, path: str, document: Document) -> int:
-    """Puts the report at `path`, as a whole or not at all; returns the exit status, having said in `tool`'s name what went wrong."""
+    """Write the report to `path` atomically and return the exit status.
+
+    Errors are printed in the name of `tool`.
+    """
     directory, name = os.path.split(os.path.abspath(path))
     try:
         with atomic_write(
@@ -93,15 +52,16 @@ def write(tool: str, path: str, document: Document) -> int:
     except OSError as error:
         print_error(
             tool,
-            f"writing {path}: {error.strerror}; give a --report that can be written, on a disk with room",
+            f"writing {path}: {error.strerror}; "
+            "set --report to a writable path on a disk with free space",
         )
         return 1
     return 0
 
 
 def page(document: Document) -> str:
-    """Returns the HTML. Jinja has to be installed."""
-    jinja2: Any = import_module("jinja2")  # it is optional
+    """Return the HTML. Jinja must be installed."""
+    jinja2: Any = import_module("jinja2")  # optional, so not imported above
     style, script = ((_PAGE / name).read_text("utf-8") for name in ("report.css", "report.js"))
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -119,7 +79,7 @@ def page(document: Document) -> str:
 
 
 def _data(drawing: Drawing) -> str:
-    """Returns the timeline as JSON that may stand in a `script` element: nothing in it can end one."""
+    """Return the timeline as JSON that is safe inside a `script` element."""
     timeline = drawing.timeline
     first = min(
         [lane.starts[0] for lane in (timeline.node, *timeline.peers.values()) if lane.starts],
@@ -146,7 +106,11 @@ def _data(drawing: Drawing) -> str:
 
 
 def _lane(lane: Lane, first: int) -> dict[str, list[int]]:
-    """Returns a lane with each start as seconds after the one before, the first after `first`: small numbers are short."""
+    """Return a lane for the page.
+
+    Each start is in seconds after the previous one, and the first after `first`:
+    small numbers keep the page small.
+    """
     return {
         "starts": [later - earlier for earlier, later in pairwise([first, *lane.starts])],
         "values": lane.values,

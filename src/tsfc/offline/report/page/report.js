@@ -28,7 +28,7 @@
 
   const data = JSON.parse(document.getElementById("data").textContent);
   const element = (id) => document.getElementById(id);
-  const chart = element("chart"), box = element("lanes"), room = element("room"), tip = element("tip"), said = element("said"), counters = element("counters"), paper = element("paper");
+  const chart = element("chart"), box = element("lanes"), room = element("room"), tip = element("tip"), said = element("selection"), counters = element("counters"), paper = element("paper");
   const node = unpacked(data.node, "this node");
   const peers = data.peers.map((lane) => unpacked(lane, lane.name));
   const restarts = peers.flatMap((lane) => lane.starts.filter((_, at) => data.reasons[lane.values[at] % data.shift] === "restart")).sort((a, b) => a - b);
