@@ -24,6 +24,7 @@ from tsfc.shell.atomic import atomic_write, write_all
 from tsfc.shell.console import print_error
 
 _PAGE = files("tsfc.offline.report") / "page"
+_SCRIPTS = ("data.js", "view.js", "draw.js", "input.js", "print.js")
 
 
 def missing() -> str | None:
@@ -62,11 +63,11 @@ def write(tool: str, path: str, document: Document) -> int:
 def page(document: Document) -> str:
     """Return the HTML. Jinja must be installed."""
     jinja2: Any = import_module("jinja2")  # optional, so not imported above
-    style, script = ((_PAGE / name).read_text("utf-8") for name in ("report.css", "report.js"))
+    style, script = _read("report.css"), _script()
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = environment.from_string((_PAGE / "report.html.j2").read_text("utf-8"))
+    template = environment.from_string(_read("report.html.j2"))
     rendered: str = template.render(
         document=document,
         data=None if document.drawing is None else _data(document.drawing),
@@ -76,6 +77,15 @@ def page(document: Document) -> str:
         script_digest=_digest(script),
     )
     return rendered
+
+
+def _script() -> str:
+    """Return the scripts as one, inside a function so that no name is global."""
+    return f'"use strict";\n(() => {{\n{"".join(map(_read, _SCRIPTS))}}})();\n'
+
+
+def _read(name: str) -> str:
+    return (_PAGE / name).read_text("utf-8")
 
 
 def _data(drawing: Drawing) -> str:

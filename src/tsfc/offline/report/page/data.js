@@ -1,0 +1,112 @@
+// The timeline as data, and its texts. Pure: nothing here touches the page.
+
+const PATHS = {
+  direct: { height: 0.45, text: "direct" },
+  idle: { height: 0.25, text: "idle: nothing was sent to it" },
+  offline: { height: 0.12, text: "offline" },
+  peer_relay: { height: 0.7, text: "peer relay", pattern: "bars" },
+  derp: { height: 1, text: "relay (DERP)", pattern: "hatch" },
+  unseen: { height: 0, text: "not seen" },
+};
+const REASONS = {
+  direct: "direct",
+  waiting: "on relay, waiting for the threshold",
+  excluded: "on relay for too long, excluded from restarts",
+  cooldown: "on relay for too long, in the cooldown of a restart",
+  detected: "on relay from here on",
+  restored: "direct again, by a restart",
+  recovered: "direct again",
+  restart: "on relay for too long: restart of tailscaled",
+};
+const SIGHTS = {
+  seen: "observed",
+  gap: "gap: no observation for much longer than usual",
+  fault: "fault",
+};
+const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+
+// The page's JSON, with absolute times. `limits` is the time that it covers.
+function decoded(json) {
+  const raw = JSON.parse(json);
+  const limits = { from: raw.from, to: Math.max(raw.to, raw.from + 1) };
+  const node = decodedLane(raw, raw.node, "this node", limits);
+  const peers = raw.peers.map((lane) => decodedLane(raw, lane, lane.name, limits));
+  return { ...raw, limits, node, peers, restarts: restartTimes(raw, peers) };
+}
+
+// Starts are sent as differences. A value holds a kind and a detail.
+// A peer's kind is its path, its detail a reason; the node's kind is a sight, its detail
+// the text of a fault.
+function decodedLane(raw, lane, name, limits) {
+  let start = raw.from;
+  return {
+    name,
+    starts: lane.starts.map((difference) => (start += difference)),
+    kinds: lane.values.map((value) => Math.floor(value / raw.shift)),
+    details: lane.values.map((value) => value % raw.shift),
+    end: limits.to,
+  };
+}
+
+function restartTimes(raw, peers) {
+  const restart = raw.reasons.indexOf("restart");
+  const times = peers.flatMap((lane) => lane.starts.filter((_, at) => lane.details[at] === restart));
+  return times.sort((a, b) => a - b);
+}
+
+// Index of the last segment that starts at or before a time; -1 for none.
+function segmentAt(lane, unix) {
+  let low = 0;
+  let high = lane.starts.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (lane.starts[middle] <= unix) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
+}
+
+function segmentEnd(lane, at) {
+  return at + 1 < lane.starts.length ? lane.starts[at + 1] : lane.end;
+}
+
+// 2027-01-15 08:00:00Z
+function timeText(unix) {
+  return new Date(unix * 1000).toISOString().slice(0, 19).replace("T", " ") + "Z";
+}
+
+// A duration in its two largest units, such as "1 h 5 min".
+function durationText(seconds) {
+  const first = UNITS.findIndex(([, size]) => seconds >= size);
+  if (first < 0) return "0 s";
+  const [unit, size] = UNITS[first];
+  const text = `${Math.floor(seconds / size)} ${unit}`;
+  if (first + 1 === UNITS.length) return text;
+  const [smallerUnit, smallerSize] = UNITS[first + 1];
+  const rest = Math.floor((seconds % size) / smallerSize);
+  return rest ? `${text} ${rest} ${smallerUnit}` : text;
+}
+
+// The lines about one segment: what it shows, why, and when.
+function segmentText(data, lane, at) {
+  const start = lane.starts[at];
+  const end = segmentEnd(lane, at);
+  const lines = [
+    ...(lane === data.node ? nodeLines(data, at) : peerLines(data, lane, at)),
+    `${timeText(start)} to ${timeText(end)}, ${durationText(end - start)}`,
+  ];
+  if (data.resolution > 1) lines.push(`the worst of each ${durationText(data.resolution)}`);
+  return lines.join("\n");
+}
+
+function nodeLines(data, at) {
+  const { name, kinds, details } = data.node;
+  const fault = details[at] ? `: ${data.texts[details[at]]}` : "";
+  return [`${name}: ${SIGHTS[data.sights[kinds[at]]]}${fault}`];
+}
+
+function peerLines(data, lane, at) {
+  const path = PATHS[data.paths[lane.kinds[at]]].text;
+  const reason = data.reasons[lane.details[at]];
+  return [`${lane.name}: ${path}`, ...(reason ? [`watchdog: ${REASONS[reason]}`] : [])];
+}

@@ -1,0 +1,95 @@
+// The view: { from, to, lanes, cursor }. Pure: each function returns a new view.
+// `from` and `to` are Unix times, `lanes` the peers shown, `cursor` the selected segment
+// { lane, at } or null. `limits` is the time that the data covers.
+
+const GUTTER = 190; // left of the time axis: the names
+const RIGHT = 12; // right of the time axis
+const SHORTEST = 60; // seconds in view at the deepest zoom
+
+function zoomed(view, limits, from, to) {
+  const length = Math.min(limits.to - limits.from, Math.max(SHORTEST, to - from));
+  const start = Math.max(limits.from, Math.min(from, limits.to - length));
+  return { ...view, from: start, to: start + length };
+}
+
+// Zoom by a factor, around the cursor or the middle.
+function scaled(view, limits, factor) {
+  const { from, to, cursor } = view;
+  const start = cursor ? cursor.lane.starts[cursor.at] : (from + to) / 2;
+  const center = Math.min(to, Math.max(from, start));
+  return zoomed(view, limits, center - (center - from) * factor, center + (to - center) * factor);
+}
+
+// Select a segment, and bring its start into view.
+function selected(view, limits, lane, at) {
+  const next = { ...view, cursor: { lane, at } };
+  const start = lane.starts[at];
+  if (start >= view.from && start <= view.to) return next;
+  const half = (view.to - view.from) / 2;
+  return zoomed(next, limits, start - half, start + half);
+}
+
+// Move the cursor by a number of lanes and segments. Without a cursor in sight, select the
+// first lane.
+function moved(view, limits, lanes, segments) {
+  if (!view.lanes.length) return view;
+  const { cursor } = view;
+  const row = cursor ? view.lanes.indexOf(cursor.lane) : -1;
+  if (row < 0) {
+    const first = view.lanes[0];
+    return selected(view, limits, first, Math.max(0, segmentAt(first, view.from)));
+  }
+  const lane = view.lanes[clamped(row + lanes, view.lanes.length)];
+  const same = lane === cursor.lane ? cursor.at : segmentAt(lane, cursor.lane.starts[cursor.at]);
+  return selected(view, limits, lane, clamped(same + segments, lane.starts.length));
+}
+
+function clamped(index, length) {
+  return Math.min(length - 1, Math.max(0, index));
+}
+
+function filtered(view, peers, text) {
+  const part = text.trim().toLowerCase();
+  return { ...view, lanes: peers.filter((lane) => lane.name.toLowerCase().includes(part)) };
+}
+
+function xAt(view, width, unix) {
+  return GUTTER + ((unix - view.from) / (view.to - view.from)) * (width - GUTTER - RIGHT);
+}
+
+function timeAt(view, width, x) {
+  return view.from + ((x - GUTTER) / (width - GUTTER - RIGHT)) * (view.to - view.from);
+}
+
+// The segments of a lane that overlap the view, as indexes [first, end).
+function visibleSegments(view, lane) {
+  const first = Math.max(0, segmentAt(lane, view.from));
+  let end = first;
+  while (end < lane.starts.length && lane.starts[end] < view.to) end += 1;
+  return [first, end];
+}
+
+// The bars of a lane: { x, width, kind }. Segments narrower than a pixel are merged into one
+// bar per pixel, of the worst kind.
+function bars(view, lane, width) {
+  const found = [];
+  let merged = null;
+  const [first, end] = visibleSegments(view, lane);
+  for (let at = first; at < end; at += 1) {
+    const left = xAt(view, width, Math.max(lane.starts[at], view.from));
+    const right = xAt(view, width, Math.min(segmentEnd(lane, at), view.to));
+    const kind = lane.kinds[at];
+    const column = Math.floor(left);
+    if (right <= GUTTER) continue;
+    if (right - left >= 1) {
+      found.push({ x: left, width: right - left, kind });
+      merged = null;
+    } else if (merged && merged.x === column) {
+      merged.kind = Math.max(merged.kind, kind);
+    } else {
+      merged = { x: column, width: 1, kind };
+      found.push(merged);
+    }
+  }
+  return found;
+}
