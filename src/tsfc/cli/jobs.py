@@ -24,8 +24,8 @@ def _add_exporter(parser: ArgumentParser) -> None:
 
 def _exporter(options: Namespace) -> int:
     from tsfc.shell import oneshot, textfile
-    from tsfc.shell.host import System
     from tsfc.shell.jobs import exporter
+    from tsfc.shell.system import System
 
     system = System("exporter", run_options(options))
 
@@ -47,8 +47,8 @@ def _add_native_metrics(parser: ArgumentParser) -> None:
 
 def _native_metrics(options: Namespace) -> int:
     from tsfc.shell import oneshot
-    from tsfc.shell.host import System
     from tsfc.shell.jobs import native_metrics
+    from tsfc.shell.system import System
 
     return oneshot.run(System("native-metrics", run_options(options)), native_metrics.run)
 
@@ -68,8 +68,8 @@ def _add_keepalive(parser: ArgumentParser) -> None:
 
 def _keepalive(options: Namespace) -> int:
     from tsfc.shell import oneshot
-    from tsfc.shell.host import System
     from tsfc.shell.jobs import keepalive
+    from tsfc.shell.system import System
 
     return oneshot.run(
         System("keepalive", run_options(options)),
@@ -112,7 +112,7 @@ def _watchdog(options: Namespace) -> int:
     from msgspec.structs import replace
 
     from tsfc.shell import oneshot
-    from tsfc.shell.host import DryRun, System
+    from tsfc.shell.system import DryRun, System
 
     host_type, settings = System, run_options(options)
     if options.dry_run:

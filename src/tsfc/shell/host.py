@@ -1,4 +1,4 @@
-"""What a job may ask of its surroundings, and the real surroundings.
+"""What a job may ask of its surroundings.
 
 A job is a function of a host. The real host, a dry run, a replay and a simulation are
 hosts, so they all run the same job.
@@ -6,19 +6,13 @@ hosts, so they all run the same job.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, assert_never
+from typing import TYPE_CHECKING, Protocol
 
-from msgspec import Struct
 from returns.result import Result
 
 from tsfc.core.clock import Instant
 from tsfc.core.faults import Fault
 from tsfc.core.tailscale.status import Status
-from tsfc.shell import clocks, textfile
-from tsfc.shell.console import STDERR, STDOUT, print_error, say
-from tsfc.shell.tailscaled import observe
-from tsfc.shell.tailscaled.observe import RunOptions
-from tsfc.shell.tailscaled.source import Cli, LocalAPI
 
 if TYPE_CHECKING:  # a start is most of a run's cost: a job imports only what it needs
     from tsfc.core.tailscale.ping import Ping
@@ -60,77 +54,3 @@ class Host(Protocol):
     def warn(self, line: str) -> None:
         """Write that something is wrong with the run itself."""
         ...
-
-
-class System(Struct, frozen=True):
-    """The real surroundings."""
-
-    job: str
-    options: RunOptions
-    unit: str = ""
-    "The systemd unit of tailscaled."
-    restart_socket: str | None = None
-    "Socket of the privileged helper that restarts the unit; None to run systemctl."
-
-    def unix_time(self) -> float:
-        """See `Host`."""
-        return clocks.unix_time(self.options.now)
-
-    def now(self) -> Instant:
-        """See `Host`."""
-        return clocks.instant(self.options.now)
-
-    def status(self) -> Result[Status, Fault]:
-        """See `Host`."""
-        return observe.observe(self.options)
-
-    def usermetrics(self) -> Result[bytes, Fault]:
-        """See `Host`."""
-        return observe.raw_usermetrics(self.options)
-
-    def ping(self, pings: tuple[Ping, ...], *, count: int, timeout: float) -> Round:
-        """See `Host`. The pings go the way of all requests to tailscaled."""
-        match observe.source(self.options):
-            case LocalAPI() as source:
-                from tsfc.shell.tailscaled import localapi_pings  # noqa: PLC0415
-
-                return localapi_pings.ping_all(source, pings, count=count, timeout=timeout)
-            case Cli() as source:
-                from tsfc.shell.tailscaled import cli_pings  # noqa: PLC0415
-
-                return cli_pings.ping_all(source, pings, count=count, timeout=timeout)
-            case _ as never:
-                assert_never(never)
-
-    def apply(self, attempt: Attempt) -> Outcome | Withheld:
-        """See `Host`."""
-        from tsfc.core.watchdog.remedy import Remedy  # noqa: PLC0415
-        from tsfc.shell import systemd  # noqa: PLC0415 - most runs apply nothing
-
-        match attempt.remedy:
-            case Remedy.RESTART if self.restart_socket is not None:
-                return systemd.ask_for_restart(self.unit, self.restart_socket)
-            case Remedy.RESTART:
-                return systemd.restart(self.unit)
-            case _ as never:
-                assert_never(never)
-
-    def log(self, line: str) -> None:
-        """See `Host`. Standard output is the journal, unless it has the metrics."""
-        has_metrics = self.options.metrics_path == textfile.STANDARD_OUTPUT
-        say(STDERR if has_metrics else STDOUT, line)
-
-    def warn(self, line: str) -> None:
-        """See `Host`."""
-        print_error(self.job, line)
-
-
-class DryRun(System, frozen=True):
-    """The real surroundings, in which no remedy is applied."""
-
-    def apply(self, attempt: Attempt) -> Outcome | Withheld:  # noqa: ARG002
-        """See `Host`."""
-        from tsfc.core.watchdog.remedy import Withheld  # noqa: PLC0415
-
-        self.warn(f"dry run: {self.unit} is not restarted")
-        return Withheld()

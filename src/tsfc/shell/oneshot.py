@@ -11,7 +11,8 @@ from returns.result import Failure
 from tsfc.core.metrics.families import duration
 from tsfc.core.report import Report
 from tsfc.shell import textfile
-from tsfc.shell.host import DryRun, Host, System
+from tsfc.shell.host import Host
+from tsfc.shell.system import DryRun, System
 
 if TYPE_CHECKING:  # for the watchdog only
     from tsfc.core.watchdog.policy import Policy

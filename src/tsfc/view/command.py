@@ -17,7 +17,7 @@ from tsfc.core.watchdog.snapshot import Snapshot, decode
 from tsfc.shell import textfile
 from tsfc.shell.clocks import unix_time
 from tsfc.shell.console import STDOUT, print_error, write_out
-from tsfc.shell.host import System
+from tsfc.shell.system import System
 from tsfc.shell.tailscaled.observe import RunOptions, observe
 from tsfc.view import document, sentences, table
 from tsfc.view.model import View, make_view

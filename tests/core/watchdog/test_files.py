@@ -314,3 +314,20 @@ def test_an_empty_peer_file_causes_no_immediate_restart_after_a_clock_step() -> 
 )
 def test_only_the_exported_files_are_script_files(name: str, expected: bool) -> None:  # noqa: FBT001 - a row of the table
     assert is_script_file(name) is expected
+
+
+def test_the_error_about_a_damaged_state_json_is_short() -> None:
+    raw = b'{"version":1,"state":{"' + 200 * b"x" + b'":1}}'
+    _, (warning,) = from_directory(raw, {}, now=NOW)
+    problem = f"is damaged (Object contains unknown field `{49 * 'x'}…)"
+    assert warning.startswith(f"state.json in the state directory {problem}: ")
+
+
+def test_the_document_does_not_depend_on_the_order_of_the_peers() -> None:
+    one, other = State({"a": 1, "b": 2}), State({"b": 2, "a": 1})
+    assert encode(one) == encode(other)
+
+
+def test_a_damaged_file_at_the_epoch_begins_then() -> None:
+    state, _ = from_files({"peer_a": b""}, now=Instant(0))
+    assert state.relay_since == {"a": 0}

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -211,6 +212,30 @@ def test_each_what_if_has_the_nearest_value_that_changes_the_verdict() -> None:
         policy=replace(POLICY, excluded=frozenset({"a"})),
     )
     assert WhatIf("without --exclude-peer a", Reason.RESTART) in excluded
+
+
+@pytest.mark.parametrize(
+    ("relay_seconds", "last_restart", "option"),
+    [
+        pytest.param(0, None, None, id="no threshold is below 0 seconds"),
+        pytest.param(1, None, WhatIf("--max-relay-seconds 0", Reason.RESTART), id="1 second"),
+        pytest.param(
+            600, None, WhatIf("--max-relay-seconds 599", Reason.RESTART), id="at the threshold"
+        ),
+        pytest.param(
+            700, T0 - 600, WhatIf("--cooldown-seconds 601", Reason.COOLDOWN), id="cooldown over"
+        ),
+        pytest.param(
+            700, T0, WhatIf("--cooldown-seconds 0", Reason.RESTART), id="restart this second"
+        ),
+    ],
+)
+def test_the_limits_of_what_ifs(
+    relay_seconds: int, last_restart: int | None, option: WhatIf | None
+) -> None:
+    state = make_state(relay_since={"a": T0 - relay_seconds}, last_restart=last_restart)
+    found = what_ifs(state, _status(derp_peer("a")), "a", now=NOW, policy=POLICY)
+    assert found == () if option is None else option in found
 
 
 def test_an_unknown_peer_has_no_what_ifs() -> None:

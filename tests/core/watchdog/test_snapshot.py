@@ -32,6 +32,21 @@ def test_a_snapshot_is_read_back_as_it_was(state: State, policy: ThresholdPolicy
     assert decode(encode(snapshot).encode()) == Success(snapshot)
 
 
+def test_a_snapshot_is_the_same_in_every_run() -> None:
+    """A set has another order in each process."""
+    names = frozenset("abcdefgh")
+    text = encode(Snapshot(NOW, ThresholdPolicy(excluded=names), State()))
+    assert '"excluded":["a","b","c","d","e","f","g","h"]' in text
+
+
+def test_the_error_about_an_invalid_snapshot_is_short() -> None:
+    problem = decode(b'{"' + 200 * b"x" + b'":1}').failure()
+    assert problem == ("not a snapshot of this release: Object missing required field `at`")
+    long = decode(b'{"at":{"' + 200 * b"x" + b'":1}}').failure()
+    prefix = "not a snapshot of this release: Object contains unknown field `"
+    assert long == f"{prefix}{49 * 'x'}…"
+
+
 def test_the_snapshot_of_a_run_that_observed_peers_says_so() -> None:
     before = make_state({"a": T0 - 400}, last_restart=T0 - 100, last_success=T0 - 60)
     after = step(before, observation(derp_peer("a"), peer("d")), now=NOW, policy=POLICY).state

@@ -18,7 +18,7 @@ from tsfc.core.watchdog.policy import ThresholdPolicy, is_excluded
 from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Done, Failed, Remedy, Stage
 from tsfc.core.watchdog.state import State, pending
 from tsfc.core.watchdog.step import step
-from tsfc.core.watchdog.threshold import line
+from tsfc.core.watchdog.threshold import Due, line
 from tsfc.core.watchdog.track import Reason, Verdict
 
 from .worlds import (
@@ -793,6 +793,33 @@ def test_a_result_does_not_change_later() -> None:
     assert later.state.attempts == (helped,)
 
 
+def test_only_the_result_that_is_due_is_determined() -> None:
+    """The earlier one stays as it was determined."""
+    earlier = Attempt(Remedy.RESTART, "rpi3", T0 - 900, T0 - 300, Stage.DONE, AttemptResult.HELPED)
+    state = State({"rpi3": T0 - 601}, (earlier, replace(ATTEMPT, stage=Stage.DONE)), last_run=NOW)
+    policy = ThresholdPolicy(max_relay_seconds=10**6)
+    later = step(state, observation(derp_peer("rpi3")), now=Instant(T0 + 600), policy=policy)
+    assert later.state.attempts[0] == earlier
+    assert later.state.attempts[1].result is AttemptResult.FUTILE
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        pytest.param(on_relay(rpi3=300), Due(T0 + 301, Remedy.RESTART, "rpi3"), id="threshold"),
+        pytest.param(
+            on_relay(rpi3=700, last_restart=400),
+            Due(T0 + 200, Remedy.RESTART, "rpi3"),
+            id="cooldown",
+        ),
+        pytest.param(on_relay(rpi3=601), Due(T0, Remedy.RESTART, "rpi3"), id="now"),
+    ],
+)
+def test_a_transition_says_when_the_next_attempt_is_due(state: State, expected: Due) -> None:
+    transition = step(state, observation(derp_peer("rpi3")), now=NOW, policy=ThresholdPolicy())
+    assert transition.due == expected
+
+
 def test_the_times_of_an_attempt_move_with_the_clock() -> None:
     state = State(attempts=(ATTEMPT,), last_run=reading(T0, 1000))
     moved = step(state, DOWN, now=reading(T0 + 3660, 1060), policy=ThresholdPolicy()).state
@@ -800,7 +827,7 @@ def test_the_times_of_an_attempt_move_with_the_clock() -> None:
     assert (attempt.at, attempt.judge_at) == (T0 + 3600, T0 + 4200)
 
 
-def test_the_20_newest_attempts_are_kept() -> None:
+def test_the_newest_attempts_are_kept() -> None:
     state, policy = State({"rpi3": 0}), ThresholdPolicy(0, 0)
     for at in range(1, 31):
         transition = step(state, observation(derp_peer("rpi3")), now=Instant(at), policy=policy)
@@ -808,7 +835,7 @@ def test_the_20_newest_attempts_are_kept() -> None:
         performed = Performed(effect.attempt, Done())
         state = step(transition.state, performed, now=Instant(at), policy=policy).state
         assert pending(state) is None
-    assert [attempt.at for attempt in state.attempts] == list(range(11, 31))
+    assert [attempt.at for attempt in state.attempts] == list(range(26, 31))
     assert state.restarts == 30
 
 

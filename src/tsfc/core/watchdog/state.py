@@ -19,7 +19,7 @@ from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Remedy, Stage
 VERSION = 1
 "Version of the document. A change that an older tsfc would misread increments it."
 
-ATTEMPT_LIMIT = 20
+ATTEMPT_LIMIT = 5
 "Attempts to keep, newest first: the file is written every minute, so it stays small."
 
 

@@ -147,7 +147,7 @@ def _with_clock(state: State, now: Instant, clock_step: int) -> State:
         return min(now.unix, max(0, instant + clock_step))
 
     attempts = state.attempts
-    if any(moved(attempt.at) != attempt.at for attempt in attempts):
+    if attempts and moved(attempts[-1].at) != attempts[-1].at:
         attempts = tuple(
             replace(
                 attempt,

@@ -45,6 +45,8 @@ def decide(
 ) -> Decision:
     """Decide about each peer that `track` left WAITING, in the state that it left."""
     cooldown = cooldown_left(policy, state, now)
+    if not state.relay_since:
+        return Decision(tuple(verdicts), _lines(verdicts, cooldown, policy))
     decided = [
         verdict
         if verdict.reason is not Reason.WAITING
@@ -57,7 +59,7 @@ def decide(
         default=None,
     )
     if cause is None:
-        due = _due(state.relay_since, now.unix + cooldown if cooldown else None, policy)
+        due = _due(state.relay_since, now.unix + cooldown, policy)
         return Decision(tuple(decided), _lines(decided, cooldown, policy), due=due)
 
     # All other peers over the threshold wait for the cooldown that begins now.
@@ -119,14 +121,12 @@ def _reason(verdict: Verdict, cooldown: int, policy: ThresholdPolicy) -> Reason:
     return Reason.COOLDOWN if cooldown > 0 else Reason.RESTART
 
 
-def _due(
-    relay_since: Mapping[str, int], cooled_at: int | None, policy: ThresholdPolicy
-) -> Due | None:
+def _due(relay_since: Mapping[str, int], cooled_at: int, policy: ThresholdPolicy) -> Due | None:
     candidates = [
         (since, peer) for peer, since in relay_since.items() if not is_excluded(policy, peer)
     ]
     if not candidates:
         return None
     since, peer = min(candidates)
-    at = since + policy.max_relay_seconds + 1
-    return Due(at if cooled_at is None else max(at, cooled_at), Remedy.RESTART, peer)
+    at = max(since + policy.max_relay_seconds + 1, cooled_at)
+    return Due(at, Remedy.RESTART, peer)

@@ -63,22 +63,26 @@ def track(
     A peer that is not watched anymore (offline, gone, expired) is forgotten, so that it
     does not return with its old start.
     """
-    peers = [peer for peer in named(status) if is_watched(peer.status)]
-    cured_since = state.attempts[-1].at if is_cooling and state.attempts else None
-    verdicts = [_verdict(peer, state.relay_since, cured_since, now) for peer in peers]
-
     since = state.relay_since
-    reasons = [verdict.reason for verdict in verdicts]
+    cured_since = state.attempts[-1].at if is_cooling and state.attempts else None
+    verdicts: list[Verdict] = []
+    relay_since: dict[str, int] = {}
+    detections, recoveries = state.detections, state.recoveries
+    for peer in named(status):
+        if not is_watched(peer.status):
+            continue
+        verdict = _verdict(peer, since, cured_since, now)
+        verdicts.append(verdict)
+        if verdict.reason not in DIRECT:
+            relay_since[peer.name] = since.get(peer.name, now.unix)
+        detections += verdict.reason is Reason.DETECTED
+        recoveries += verdict.reason is Reason.RECOVERED
     return replace(
         state,
-        relay_since={
-            verdict.peer: since.get(verdict.peer, now.unix)
-            for verdict in verdicts
-            if verdict.reason not in DIRECT
-        },
+        relay_since=relay_since,
         attempts=_judged(state.attempts, verdicts, now),
-        detections=state.detections + reasons.count(Reason.DETECTED),
-        recoveries=state.recoveries + reasons.count(Reason.RECOVERED),
+        detections=detections,
+        recoveries=recoveries,
         last_success=now.unix,
     ), verdicts
 
