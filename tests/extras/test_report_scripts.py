@@ -1,0 +1,157 @@
+"""Tests of the report's pure scripts, `data.js` and `view.js`. They run in node."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from importlib.resources import files
+from typing import Any
+
+import pytest
+
+from support.required import program
+from tsfc.core.evaluation.timeline import PATHS, REASONS, SHIFT, SIGHTS
+
+PAGE = files("tsfc.offline.report") / "page"
+DIRECT, DERP = PATHS.index("direct"), PATHS.index("derp")
+WAITING, RESTART = REASONS.index("waiting"), REASONS.index("restart")
+TIMELINE = {
+    "from": 1000,
+    "to": 2000,
+    "resolution": 1,
+    "shift": SHIFT,
+    "paths": PATHS,
+    "reasons": REASONS,
+    "sights": SIGHTS,
+    "texts": ["", "Connection refused"],
+    "node": {"starts": [0, 500], "values": [0, SIGHTS.index("fault") * SHIFT + 1]},
+    "peers": [
+        # nas: on relay at 1300, restart at 1600
+        {"name": "nas", "starts": [0, 300, 300], "values": [0, DERP * SHIFT + WAITING, RESTART]},
+        {"name": "rpi3", "starts": [0, 700], "values": [DIRECT * SHIFT, DERP * SHIFT]},
+    ],
+    "counters": [],
+}
+SETUP = f"""
+const data = decoded({json.dumps(json.dumps(TIMELINE))});
+const {{ limits, node, peers }} = data;
+const [nas, rpi3] = peers;
+const all = {{ ...limits, lanes: peers, cursor: null }};
+const range = (view) => [view.from, view.to];
+const cursor = (view) => view.cursor && [view.cursor.lane.name, view.cursor.at];
+"""
+
+
+def _evaluated(expression: str) -> Any:
+    """Return the value of a JavaScript expression that uses the scripts."""
+    scripts = [(PAGE / name).read_text("utf-8") for name in ("data.js", "view.js")]
+    result = f"process.stdout.write(JSON.stringify({expression}));"
+    node = subprocess.run(
+        [program("node", "nodejs"), "--use_strict", "-"],
+        input="\n".join([*scripts, SETUP, result]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (node.returncode, node.stderr) == (0, "")
+    return json.loads(node.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        pytest.param("1200, 1400", [1200, 1400], id="inside"),
+        pytest.param("900, 1100", [1000, 1200], id="before-the-start"),
+        pytest.param("1900, 2100", [1800, 2000], id="after-the-end"),
+        pytest.param("0, 9000", [1000, 2000], id="everything"),
+        pytest.param("1500, 1501", [1500, 1560], id="a-minute-at-least"),
+    ],
+)
+def test_zoom_stays_within_the_limits(arguments: str, expected: list[int]) -> None:
+    assert _evaluated(f"range(zoomed(all, limits, {arguments}))") == expected
+
+
+@pytest.mark.parametrize(
+    ("view", "expected"),
+    [
+        pytest.param("all", [1250, 1750], id="middle"),
+        pytest.param("selected(all, limits, nas, 1)", [1150, 1650], id="cursor"),
+    ],
+)
+def test_scaling_keeps_the_center_in_place(view: str, expected: list[int]) -> None:
+    assert _evaluated(f"range(scaled({view}, limits, 0.5))") == expected
+
+
+@pytest.mark.parametrize(
+    ("view", "move", "expected"),
+    [
+        pytest.param("all", "1, 0", ["nas", 0], id="the-first-move-selects-the-first-lane"),
+        pytest.param("selected(all, limits, nas, 0)", "0, 1", ["nas", 1], id="next-segment"),
+        pytest.param("selected(all, limits, nas, 2)", "0, 1", ["nas", 2], id="last-segment"),
+        pytest.param("selected(all, limits, nas, 0)", "0, -1", ["nas", 0], id="first-segment"),
+        pytest.param("selected(all, limits, nas, 1)", "1, 0", ["rpi3", 0], id="next-lane"),
+        pytest.param("selected(all, limits, nas, 1)", "-1, 0", ["nas", 1], id="first-lane"),
+        pytest.param("selected(all, limits, rpi3, 1)", "1, 0", ["rpi3", 1], id="last-lane"),
+        pytest.param(
+            "filtered(selected(all, limits, nas, 1), peers, 'rpi')",
+            "1, 0",
+            ["rpi3", 0],
+            id="a-cursor-on-a-hidden-lane-is-dropped",
+        ),
+        pytest.param("filtered(all, peers, 'x')", "1, 0", None, id="no-lanes"),
+    ],
+)
+def test_moves_end_at_the_edges(view: str, move: str, expected: list[object] | None) -> None:
+    assert _evaluated(f"cursor(moved({view}, limits, {move}))") == expected
+
+
+def test_a_move_out_of_view_brings_the_segment_into_view() -> None:
+    view = "selected(zoomed(all, limits, 1000, 1200), limits, nas, 0)"
+    assert _evaluated(f"range(moved({view}, limits, 0, 1))") == [1200, 1400]
+
+
+def test_a_view_is_never_changed_in_place() -> None:
+    changes = (
+        "zoomed(frozen, limits, 1200, 1400), scaled(frozen, limits, 0.5),"
+        "moved(frozen, limits, 0, 1), filtered(frozen, peers, 'n')"
+    )
+    view = _evaluated(f"((frozen) => ({changes}, range(frozen)))(Object.freeze(all))")
+    assert view == [1000, 2000]
+
+
+def test_time_and_position_are_inverse() -> None:
+    assert _evaluated("timeAt(all, 1202, xAt(all, 1202, 1300))") == pytest.approx(1300)
+
+
+def test_segments_below_a_pixel_become_one_bar_of_the_worst_kind() -> None:
+    width = 190 + 12 + 1  # one pixel for all 1000 seconds
+    bars = _evaluated(f"bars(all, rpi3, {width})")
+    assert bars == [{"x": 190, "width": 1, "kind": DERP}]
+
+
+@pytest.mark.parametrize(
+    ("lane", "at", "expected"),
+    [
+        pytest.param(
+            "nas",
+            1,
+            "nas: relay (DERP)\n"
+            "watchdog: on relay, waiting for the threshold\n"
+            "1970-01-01 00:21:40Z to 1970-01-01 00:26:40Z, 5 min",
+            id="peer",
+        ),
+        pytest.param(
+            "node",
+            1,
+            "this node: fault: Connection refused\n"
+            "1970-01-01 00:25:00Z to 1970-01-01 00:33:20Z, 8 min 20 s",
+            id="node",
+        ),
+    ],
+)
+def test_a_segment_says_what_why_and_when(lane: str, at: int, expected: str) -> None:
+    assert _evaluated(f"segmentText(data, {lane}, {at})") == expected
+
+
+def test_restarts_are_found_among_the_reasons() -> None:
+    assert _evaluated("data.restarts") == [1600]
