@@ -1,4 +1,7 @@
-"""The report is a page that Chromium opens, draws and answers on, without a word in its console and without a network."""
+"""The report of `replay` and `simulate`, opened in Chromium.
+
+Each page must draw and react without a message in the console and without a request.
+"""
 
 from __future__ import annotations
 
@@ -33,29 +36,35 @@ from tsfc.offline.report import report
 Browser = Any
 "Selenium's `Chrome`; half of its methods have no types."
 
-HELL = '</script x><script>document.title = "broken"</script><img src=x onerror="document.title=1">'
-MEGABYTES = 5
-SECONDS_TO_DRAW = 1.0
+HOSTILE_NAME = (
+    '</script x><script>document.title = "broken"</script><img src=x onerror="document.title=1">'
+)
+MAX_BYTES = 5_000_000
+MAX_DRAW_SECONDS = 1.0
 
 PIXELS = """
-function coloured(canvas) {
-    const copy = document.createElement("canvas"), seen = {};
-    copy.width = canvas.width; copy.height = canvas.height;
+function pixels(canvas) {
+    const copy = document.createElement("canvas"), counts = {};
+    copy.width = canvas.width;
+    copy.height = canvas.height;
     const context = copy.getContext("2d", { willReadFrequently: true });
     context.drawImage(canvas, 0, 0);
     const data = context.getImageData(0, 0, copy.width, copy.height).data;
-    for (let at = 0; at < data.length; at += 4) { const key = [data[at], data[at + 1], data[at + 2]].join(","); seen[key] = (seen[key] || 0) + 1; }
-    return seen;
+    for (let at = 0; at < data.length; at += 4) {
+        const color = [data[at], data[at + 1], data[at + 2]].join(",");
+        counts[color] = (counts[color] || 0) + 1;
+    }
+    return counts;
 }
 """
-"Counts the pixels of each colour, in a copy: a browser has something to say about a canvas that is read again and again."
-COLOURS = f'{PIXELS} return coloured(document.getElementById("chart"));'
+"Counts pixels by color, in a copy: Chromium warns about a canvas that is read often."
+COLORS = f'{PIXELS} return pixels(document.getElementById("chart"));'
 DIRECT, DERP, RESTART = "0,158,115", "213,94,0", "179,0,94"
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Generator[Browser]:
-    """A headless Chromium that resolves no name, so asks nobody for anything."""
+    """Headless Chromium without name resolution."""
     options = ChromeOptions()
     options.binary_location = program("chromium", "chromium")
     quiet = (
@@ -83,8 +92,8 @@ def chromium() -> Generator[Browser]:
         browser.quit()
 
 
-def _opened(browser: Browser, path: Path, theme: str = "light") -> None:
-    """Opens a report and holds it to what every report has to do: no word in the console, no request but the one for itself."""
+def _open(browser: Browser, path: Path, theme: str = "light") -> None:
+    """Open a report; check that it logs nothing and requests nothing else."""
     browser.get_log("performance")
     browser.execute_cdp_cmd(
         "Emulation.setEmulatedMedia",
@@ -99,18 +108,18 @@ def _opened(browser: Browser, path: Path, theme: str = "light") -> None:
     )
     assert browser.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [
+    requested = [
         event["params"]["request"]["url"]
         for event in events
         if event["method"] == "Network.requestWillBeSent"
     ]
-    assert asked == [path.as_uri()]
+    assert requested == [path.as_uri()]
 
 
 def _report(box: Path, *arguments: str) -> Path:
     path = box / "report.html"
-    ran = run(*arguments, "--report", str(path))
-    assert (ran.status, ran.stderr) == (0, "")
+    result = run(*arguments, "--report", str(path))
+    assert (result.status, result.stderr) == (0, "")
     return path
 
 
@@ -131,20 +140,20 @@ def _tables(browser: Browser) -> list[list[str]]:
     ]
 
 
-def _said(browser: Browser) -> str:
+def _selection(browser: Browser) -> str:
     return str(browser.find_element(By.ID, "selection").text)
 
 
 def _press(browser: Browser, *keys: str) -> str:
-    """Presses keys on the timeline; returns what it then says."""
+    """Press keys on the timeline; return the text about the selection."""
     browser.find_element(By.ID, "lanes").send_keys(*keys)
-    return _said(browser)
+    return _selection(browser)
 
 
 def test_a_replay_is_drawn(box: Path, chromium: Browser) -> None:
-    _opened(chromium, _report(box, "replay", _stuck(box)))
-    colours = chromium.execute_script(COLOURS)
-    assert all(colours.get(colour, 0) > 20 for colour in (DIRECT, DERP, RESTART)), colours
+    _open(chromium, _report(box, "replay", _stuck(box)))
+    colors = chromium.execute_script(COLORS)
+    assert all(colors.get(color, 0) > 20 for color in (DIRECT, DERP, RESTART)), colors
     screenshot = base64.b64decode(chromium.get_screenshot_as_base64())
     assert screenshot.startswith(b"\x89PNG")
     assert len(screenshot) > 20_000
@@ -154,10 +163,11 @@ def test_a_replay_is_drawn(box: Path, chromium: Browser) -> None:
     assert _tables(chromium)[-1][1].startswith("nas ")
 
 
-def test_it_is_read_by_keyboard(box: Path, chromium: Browser) -> None:
-    _opened(chromium, _report(box, "replay", _stuck(box)))
+def test_the_keyboard_selects_peers_and_changes(box: Path, chromium: Browser) -> None:
+    _open(chromium, _report(box, "replay", _stuck(box)))
     assert _press(chromium, Keys.ARROW_DOWN).startswith(
-        "nas: relay (DERP) · watchdog: on relay from here on · 2027-01-15 08:00:00Z to 2027-01-15 08:01:00Z, 1 min"
+        "nas: relay (DERP) · watchdog: on relay from here on · "
+        "2027-01-15 08:00:00Z to 2027-01-15 08:01:00Z, 1 min"
     )
     assert "waiting for the threshold" in _press(chromium, Keys.ARROW_RIGHT)
     assert "restart of tailscaled" in _press(chromium, Keys.ARROW_RIGHT)
@@ -168,9 +178,10 @@ def test_it_is_read_by_keyboard(box: Path, chromium: Browser) -> None:
 
 
 def _hover(browser: Browser, x: float, y: float) -> str:
-    """Puts the pointer on the chart; returns what is shown there."""
+    """Move the pointer to a point of the chart; return the text of the tip."""
     area = browser.execute_script(
-        "const a = document.getElementById('chart').getBoundingClientRect(); return [a.left, a.top, a.width]"
+        "const area = document.getElementById('chart').getBoundingClientRect();"
+        "return [area.left, area.top, area.width]"
     )
     browser.execute_cdp_cmd(
         "Input.dispatchMouseEvent",
@@ -181,11 +192,12 @@ def _hover(browser: Browser, x: float, y: float) -> str:
 
 
 def test_hovering_shows_time_path_and_reason(box: Path, chromium: Browser) -> None:
-    _opened(chromium, _report(box, "replay", _stuck(box)))
-    shown = _hover(chromium, 0.3, 58)
+    _open(chromium, _report(box, "replay", _stuck(box)))
+    tip = _hover(chromium, 0.3, 58)
     assert re.fullmatch(
-        r"nas: relay \(DERP\)\nwatchdog: on relay .*\n2027-01-15 08:\d\d:00Z to 2027-01-15 08:\d\d:00Z, .*",
-        shown,
+        r"nas: relay \(DERP\)\nwatchdog: on relay .*\n"
+        r"2027-01-15 08:\d\d:00Z to 2027-01-15 08:\d\d:00Z, .*",
+        tip,
     )
     assert _hover(chromium, 0.3, 78).startswith("rpi3: direct")
     assert any("Connection refused" in _hover(chromium, x / 400, 34) for x in range(200, 260))
@@ -193,24 +205,24 @@ def test_hovering_shows_time_path_and_reason(box: Path, chromium: Browser) -> No
     assert _hover(chromium, 0.02, 58) == ""
 
 
-def test_the_filter_leaves_the_peers_of_that_name(box: Path, chromium: Browser) -> None:
-    _opened(chromium, _report(box, "replay", _stuck(box)))
+def test_the_filter_keeps_only_peers_with_that_name(box: Path, chromium: Browser) -> None:
+    _open(chromium, _report(box, "replay", _stuck(box)))
     chromium.find_element(By.ID, "filter").send_keys("RPI")
-    wait_until(lambda: not chromium.execute_script(COLOURS).get(DERP), "the lane of nas is gone")
+    wait_until(lambda: not chromium.execute_script(COLORS).get(DERP), "the lane of nas is gone")
     assert _press(chromium, Keys.ARROW_DOWN).startswith("rpi3")
 
 
-def test_a_dark_page_is_dark(box: Path, chromium: Browser) -> None:
+def test_the_page_follows_the_dark_theme(box: Path, chromium: Browser) -> None:
     path = _report(box, "replay", _stuck(box))
-    _opened(chromium, path, "dark")
-    most = max(chromium.execute_script(COLOURS).items(), key=lambda item: item[1])
+    _open(chromium, path, "dark")
+    most = max(chromium.execute_script(COLORS).items(), key=lambda item: item[1])
     assert most[0] == "22,24,28"
-    _opened(chromium, path)
-    most = max(chromium.execute_script(COLOURS).items(), key=lambda item: item[1])
+    _open(chromium, path)
+    most = max(chromium.execute_script(COLORS).items(), key=lambda item: item[1])
     assert most[0] == "255,255,255"
 
 
-def test_it_is_printed_with_all_lanes(box: Path, chromium: Browser) -> None:
+def test_all_lanes_are_printed(box: Path, chromium: Browser) -> None:
     capture = box / "many.ndjson"
     capture.write_text(
         text(
@@ -218,11 +230,15 @@ def test_it_is_printed_with_all_lanes(box: Path, chromium: Browser) -> None:
             for number in range(3)
         )
     )
-    _opened(chromium, _report(box, "replay", str(capture)))
-    one_screen = chromium.execute_script(COLOURS)[DIRECT]
+    _open(chromium, _report(box, "replay", str(capture)))
+    one_screen = chromium.execute_script(COLORS)[DIRECT]
     chromium.execute_script(
         PIXELS
-        + 'addEventListener("beforeprint", () => { window.strips = [...document.querySelectorAll("#paper canvas")].map(coloured); });'
+        + """
+        addEventListener("beforeprint", () => {
+            window.strips = [...document.querySelectorAll("#paper canvas")].map(pixels);
+        });
+        """
     )
     assert base64.b64decode(chromium.print_page()).startswith(b"%PDF")
     strips = chromium.execute_script("return window.strips")
@@ -231,29 +247,27 @@ def test_it_is_printed_with_all_lanes(box: Path, chromium: Browser) -> None:
     assert chromium.get_log("browser") == []
 
 
-def test_names_from_hell_stay_text(box: Path, chromium: Browser) -> None:
-    capture = box / f"{HELL.replace('/', '')}.ndjson"
+def test_markup_in_names_stays_text(box: Path, chromium: Browser) -> None:
+    capture = box / f"{HOSTILE_NAME.replace('/', '')}.ndjson"
     capture.write_text(
         text(
-            seen(START + 60 * number, peer("x", "derp", DNSName="", HostName=HELL))
+            seen(START + 60 * number, peer("x", "derp", DNSName="", HostName=HOSTILE_NAME))
             for number in range(20)
         )
     )
-    _opened(chromium, _report(box, "replay", str(capture)))
+    _open(chromium, _report(box, "replay", str(capture)))
     assert chromium.title.startswith("Replay of ")
     assert chromium.find_elements(By.TAG_NAME, "img") == []
     assert "<img" in _press(chromium, Keys.ARROW_DOWN)
 
 
-def test_a_comparison_and_distributions_are_there(box: Path, chromium: Browser) -> None:
-    _opened(
-        chromium, _report(box, "replay", str(TIMELINE), "--compare", "max-relay-seconds=30,600")
-    )
+def test_comparison_and_distributions_are_shown(box: Path, chromium: Browser) -> None:
+    _open(chromium, _report(box, "replay", str(TIMELINE), "--compare", "max-relay-seconds=30,600"))
     assert [row.split()[0] for row in _tables(chromium)[0][1:]] == [
         "max-relay-seconds=30",
         "max-relay-seconds=600",
     ]
-    _opened(
+    _open(
         chromium,
         _report(
             box,
@@ -272,7 +286,7 @@ def test_a_comparison_and_distributions_are_there(box: Path, chromium: Browser) 
         "max-relay-seconds=600 cooldown-seconds=600",
         "max-relay-seconds=600 cooldown-seconds=3600",
     ]
-    said = run(
+    output = run(
         "simulate",
         "restart-cures",
         "--days",
@@ -282,7 +296,7 @@ def test_a_comparison_and_distributions_are_there(box: Path, chromium: Browser) 
         "--compare",
         "cooldown-seconds=600,3600",
     ).stdout
-    rows = [line.split() for line in said.splitlines() if line.startswith("restarts")]
+    rows = [line.split() for line in output.splitlines() if line.startswith("restarts")]
     assert [
         row.split() for table in _tables(chromium) for row in table if row.startswith("restarts")
     ] == rows
@@ -291,7 +305,7 @@ def test_a_comparison_and_distributions_are_there(box: Path, chromium: Browser) 
         == len(chromium.find_elements(By.CSS_SELECTOR, "tbody svg"))
         > 20
     )
-    _opened(
+    _open(
         chromium,
         _report(
             box,
@@ -309,12 +323,12 @@ def test_a_comparison_and_distributions_are_there(box: Path, chromium: Browser) 
     ]
 
 
-def test_the_report_of_a_simulation_is_the_same_each_time(box: Path) -> None:
+def test_the_report_of_a_simulation_is_reproducible(box: Path) -> None:
     once = _report(box, "simulate", "flapping", "--days", "1").read_bytes()
     assert _report(box, "simulate", "flapping", "--days", "1").read_bytes() == once
 
 
-def test_what_is_printed_is_the_same_with_a_report(box: Path) -> None:
+def test_a_report_leaves_the_output_unchanged(box: Path) -> None:
     assert (
         run("replay", str(TIMELINE), "--report", str(box / "r.html")).stdout
         == run("replay", str(TIMELINE)).stdout
@@ -322,7 +336,10 @@ def test_what_is_printed_is_the_same_with_a_report(box: Path) -> None:
 
 
 def test_five_hundred_peers_over_a_month_stay_usable(box: Path, chromium: Browser) -> None:
-    """As many changes as a month of 500 peers may have, on fewer observations: what is held is bounded, and so is the page."""
+    """The changes of a month of 500 peers, in fewer observations.
+
+    The timeline is bounded, so the page is as well.
+    """
     chance = random.Random("month")  # noqa: S311 - no secret
     names = [f"peer-{number}" for number in range(500)]
     timeline, statistics, policy = Timeline(), Statistics(), ThresholdPolicy()
@@ -350,8 +367,8 @@ def test_five_hundred_peers_over_a_month_stay_usable(box: Path, chromium: Browse
         )
         == 0
     )
-    assert path.stat().st_size < MEGABYTES * 10**6
-    _opened(chromium, path)
+    assert path.stat().st_size < MAX_BYTES
+    _open(chromium, path)
     slowest = chromium.execute_async_script("""
         const done = arguments[0], box = document.getElementById("lanes"), times = [];
         const draw = (left) => {
@@ -359,54 +376,58 @@ def test_five_hundred_peers_over_a_month_stay_usable(box: Path, chromium: Browse
             const start = performance.now();
             box.scrollTop = left * 900;
             box.dispatchEvent(new KeyboardEvent("keydown", { key: left % 2 ? "-" : "+" }));
-            requestAnimationFrame(() => requestAnimationFrame(() => { times.push(performance.now() - start); draw(left - 1); }));
+            requestAnimationFrame(() => requestAnimationFrame(() => {
+                times.push(performance.now() - start);
+                draw(left - 1);
+            }));
         };
         draw(8);
     """)
-    assert slowest / 1000 < SECONDS_TO_DRAW
+    assert slowest / 1000 < MAX_DRAW_SECONDS
     assert _press(chromium, Keys.ARROW_DOWN) != ""
 
 
-# What goes wrong
+# Errors
 
 
 def test_without_jinja_one_line_says_what_to_install(box: Path) -> None:
-    """Before the work, not after it."""
+    """The line comes before the work, not after it."""
     (box / "jinja2.py").write_text("raise ImportError('not here')\n")
     for tool in (("replay", str(TIMELINE)), ("simulate", "healthy")):
         argv = [sys.executable, "-m", "tsfc", *tool, "--report", str(box / "r.html")]
-        ran = subprocess.run(
+        process = subprocess.run(
             argv, capture_output=True, text=True, env={"PYTHONPATH": str(box)}, check=False
         )
-        assert (ran.returncode, ran.stdout) == (1, "")
-        assert (
-            ran.stderr
-            == f"tsfc {tool[0]}: --report needs Jinja, which is not installed; install tsfc[report]\n"
+        assert (process.returncode, process.stdout) == (1, "")
+        assert process.stderr == (
+            f"tsfc {tool[0]}: --report needs Jinja, which is not installed; install tsfc[report]\n"
         )
 
 
 @pytest.mark.parametrize(
-    ("where", "why"), [("none/r.html", "No such file"), ("taken", "Is a directory")]
+    ("path", "why"),
+    [
+        pytest.param("none/r.html", "No such file", id="no-directory"),
+        pytest.param("taken", "Is a directory", id="directory"),
+    ],
 )
-def test_a_report_that_cannot_be_written_is_one_line_after_the_output(
-    box: Path, where: str, why: str
-) -> None:
+def test_a_failed_write_prints_one_line_after_the_output(box: Path, path: str, why: str) -> None:
     (box / "taken").mkdir()
-    ran = run("replay", str(TIMELINE), "--report", str(box / where))
-    assert ran.status == 1
-    assert ran.stdout == run("replay", str(TIMELINE)).stdout
-    assert [why in complaint for complaint in complaints("replay", ran)] == [True]
+    result = run("replay", str(TIMELINE), "--report", str(box / path))
+    assert result.status == 1
+    assert result.stdout == run("replay", str(TIMELINE)).stdout
+    assert [why in complaint for complaint in complaints("replay", result)] == [True]
     assert list(box.iterdir()) == [box / "taken"]
 
 
-def test_several_captures_have_no_report(box: Path) -> None:
-    ran = run("replay", str(TIMELINE), str(TIMELINE), "--report", str(box / "r.html"))
-    assert (ran.status, ran.stdout) == (2, "")
-    assert len(complaints("replay", ran)) == 1
+def test_several_captures_are_rejected(box: Path) -> None:
+    result = run("replay", str(TIMELINE), str(TIMELINE), "--report", str(box / "r.html"))
+    assert (result.status, result.stdout) == (2, "")
+    assert len(complaints("replay", result)) == 1
 
 
 class _Links(HTMLParser):
-    """Collects what a page refers to."""
+    """Collect the references of a page."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
 """Render and write the report of `replay` and `simulate`: one HTML file.
 
 The page contains everything it needs and makes no requests. Its Content-Security-Policy
-enforces that: it allows only the style sheet and the script in `page/`, by their digests.
-Names come from other people's machines: Jinja escapes them in the markup, `_data` in the
-JSON.
+enforces that: it allows only the style and the script from `page/`, by their digests.
+Names come from other people's machines: Jinja escapes them in the markup, `_data` in
+the JSON.
 """
 
 from __future__ import annotations
