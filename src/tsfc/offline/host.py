@@ -20,7 +20,7 @@ from tsfc.shell.tailscaled.pings import Round
 
 
 def done(_: Attempt) -> Outcome:
-    """Apply nothing, and succeed: a capture does not show what a remedy would have done."""
+    """Apply nothing, and succeed: a capture cannot show the effect of a remedy."""
     return Done()
 
 

@@ -1,7 +1,8 @@
-"""`tsfc replay`: what the watchdog would have said and done, had it made each observation of a capture.
+"""`tsfc replay`: what the watchdog would have logged and done on a capture.
 
-A capture is folded observation by observation: what is held is the watchdog's state and what is counted, so memory does not
-grow with the capture's length. Several captures are several nodes, each folded for itself.
+Observations are evaluated one by one. Memory holds the state and the statistics, so it
+does not grow with the length of the capture. Several captures are several nodes,
+evaluated separately.
 """
 
 from __future__ import annotations
@@ -32,51 +33,54 @@ from tsfc.shell.console import print_error, write_out
 
 TOOL = "replay"
 COMPLAINTS_LIMIT = 20
-"Lines about one capture; how many more there were is said."
-NOT_IN_IT = "the first restart that it would have made was at {at}: what that would have changed, a recording cannot show; see `tsfc simulate`"
+"Maximum number of errors to print per capture; the rest is counted."
+COUNTERFACTUAL_NOTE = (
+    "the first restart that it would have made was at {at}: what that would have changed, "
+    "a recording cannot show; see `tsfc simulate`"
+)
 
 Write = Callable[[str], None]
-"Takes a piece of the output."
+"Write a piece of the output."
 
 
 class Task(Struct, frozen=True):
-    """One capture to replay; all that a process needs to know."""
+    """One capture to replay, with all that a worker process needs."""
 
     source: str
     policies: tuple[Policy, ...]
-    "One, or those to compare."
+    "The policy, or all policies to compare."
     since: float
     until: float
-    "Unix time: observations from `since` on and before `until`."
+    "Unix time. Observations from `since` on and before `until` are replayed."
     is_json: bool
     is_comparison: bool
     has_header: bool
-    "Text says which capture it is of: there are several."
+    "Whether to print the name of the capture, because there are several."
 
 
 class Troubles(Struct):
-    """What could not be read of a capture; it is added to in place."""
+    """Errors of reading one capture, updated in place."""
 
     lines: list[str] = field(default_factory=list[str])
     number: int = 0
     is_whole: bool = True
-    "It was read to its end."
+    "Whether the capture was read to its end."
 
 
 class Folded(Struct, frozen=True):
-    """What became of one capture."""
+    """Result of one capture."""
 
     tallies: tuple[Statistics, ...]
     "One for each policy."
     verdicts: tuple[Verdict, ...] | None
-    "Of the last run, under the first policy."
+    "Verdicts of the last run, under the first policy."
     complaints: tuple[str, ...]
     is_whole: bool
-    "It was read to its end, and there was something in it."
+    "Whether the capture was read to its end and had an observation."
 
 
 class Options(Struct, frozen=True):
-    """What replay is told on the command line."""
+    """Options of `tsfc replay`."""
 
     sources: tuple[str, ...]
     policy: Policy
@@ -87,11 +91,11 @@ class Options(Struct, frozen=True):
     metrics_path: str | None
     report: str | None
     cluster: str | None
-    "The address of a Dask scheduler, where others are to do it."
+    "Address of a Dask scheduler; None to use this machine."
 
 
 def run(options: Options) -> int:
-    """Replays, and returns the exit status."""
+    """Replay, and return the exit status."""
     policies = compare.policies(options.policy, options.comparisons)
     if isinstance(policies, Failure):
         print_error(TOOL, policies.failure())
@@ -100,7 +104,8 @@ def run(options: Options) -> int:
     if (several or options.cluster is not None) and (options.metrics_path or options.report):
         print_error(
             TOOL,
-            "--metrics-path and --report are of one capture on this machine; give one, and no --cluster",
+            "--metrics-path and --report need a single capture on this machine; "
+            "give one capture, and no --cluster",
         )
         return 2
     if options.report is not None and (missing := report.missing()) is not None:
@@ -131,7 +136,10 @@ def run(options: Options) -> int:
 
 
 def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Folded:
-    """Replays one capture and writes what is to be said of it; adds to a `timeline` what it saw, under the first policy."""
+    """Replay one capture and write the output.
+
+    Add each run under the first policy to `timeline`, if there is one.
+    """
     tallies = tuple(Statistics() for _ in task.policies)
     hosts = tuple(OfflineHost() for _ in task.policies)
     troubles = Troubles()
@@ -162,16 +170,16 @@ def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Folded
 
 
 def notes(statistics: Statistics) -> tuple[str, ...]:
-    """Returns what has to be known to read the numbers rightly."""
+    """Notes on how to read the numbers."""
     return (
         ()
         if statistics.first_restart is None
-        else (NOT_IN_IT.format(at=summary.utc(statistics.first_restart)),)
+        else (COUNTERFACTUAL_NOTE.format(at=summary.utc(statistics.first_restart)),)
     )
 
 
 def comparison(task: Task, tallies: Sequence[Statistics]) -> str:
-    """Returns the policies side by side, as a table or as an object of JSON."""
+    """Return the policies side by side, as a table or as a JSON object."""
     first = min(
         (
             statistics.first_restart
@@ -180,7 +188,7 @@ def comparison(task: Task, tallies: Sequence[Statistics]) -> str:
         ),
         default=None,
     )
-    note = None if first is None else NOT_IN_IT.format(at=summary.utc(first))
+    note = None if first is None else COUNTERFACTUAL_NOTE.format(at=summary.utc(first))
     if task.is_json:
         rows = [
             {"policy": summary.policy_object(policy), **summary.counts(statistics)}
@@ -201,7 +209,7 @@ def _compared(
 
 
 def _observed(task: Task, troubles: Troubles) -> Iterator[Observation]:
-    """Returns the observations that are asked for, and notes what could not be read."""
+    """Yield the observations within the time range, and record what cannot be read."""
     for read in observations(task.source):
         if not isinstance(read, Observation):
             troubles.number += 1
@@ -215,7 +223,10 @@ def _observed(task: Task, troubles: Troubles) -> Iterator[Observation]:
 def _complaints(task: Task, troubles: Troubles, statistics: Statistics) -> tuple[str, ...]:
     unsaid = troubles.number - len(troubles.lines)
     more = (f"reading {task.source}: and {unsaid} more such lines",) if unsaid else ()
-    nothing = f"replaying {task.source}: there is no observation in it; give a capture, and a --from and a --to that it reaches into"
+    nothing = (
+        f"replaying {task.source}: there is no observation in it; "
+        "give a capture, and a --from and --to within its times"
+    )
     return (
         *troubles.lines,
         *more,
@@ -224,7 +235,7 @@ def _complaints(task: Task, troubles: Troubles, statistics: Statistics) -> tuple
 
 
 def _run_all(tasks: Sequence[Task], cluster: str | None) -> int:
-    """Replays many captures at once; what they say comes out in their order."""
+    """Replay several captures in parallel; their output keeps their order."""
     try:
         return max(
             _unpacked(packed, folded)
@@ -238,7 +249,10 @@ def _run_all(tasks: Sequence[Task], cluster: str | None) -> int:
 
 
 def _packed(task: Task) -> tuple[bytes, Folded]:
-    """Replays in another process: what is to be written comes back compressed, for log lines shrink to a twentieth."""
+    """Replay in a worker process.
+
+    The output is compressed, because log lines shrink to a twentieth.
+    """
     packer = zlib.compressobj(1)
     pieces: list[bytes] = []
     folded = replay(task, lambda text: pieces.append(packer.compress(text.encode())))

@@ -1,7 +1,8 @@
-"""`tsfc simulate`: what the watchdog would do in an imagined tailnet.
+"""`tsfc simulate`: what the watchdog would do in a simulated tailnet.
 
-The tailnet is a `World`; what it shows goes through the very decoder and the very decision that run on a node, and a restart
-that is decided is done to the world. Same scenario, same seed, same policy: the same output, to the byte.
+The tailnet is a `World`. Its status goes through the same decoder and the same job as
+on a node, and a restart is applied to the world. The same scenario, seed and policy
+give the same output, to the byte.
 """
 
 from __future__ import annotations
@@ -38,11 +39,12 @@ from tsfc.shell.console import print_error, write_out
 TOOL = "simulate"
 DAY_SECONDS = 86400
 BETTER_MORE = frozenset({"direct_seconds", "recoveries"})
-"Numbers whose worst is the least."
+"Numbers that are worst when they are small."
 BLOCK = 16
-"Seeds at most that a worker is given at once: it learns the scenario with each block, and each takes it a second or so."
+"""Maximum number of seeds per task. Each task carries the scenario; a seed takes about
+a second."""
 ENOUGH_BLOCKS = 64
-"Where there are fewer than so many, a block is a single seed."
+"Number of tasks below which each task has a single seed."
 SPREAD_COLUMNS = (
     "restarts",
     "needless_restarts",
@@ -50,11 +52,11 @@ SPREAD_COLUMNS = (
     "unserved_relay_seconds",
     "daemon_down_seconds",
 )
-"Of what is counted, what a comparison over many seeds shows."
+"Columns of a comparison over many seeds."
 
 
 class Task(Struct, frozen=True):
-    """One simulation; all that a process needs to know."""
+    """One simulation, with all that a worker process needs."""
 
     scenario: Scenario
     policy: Policy
@@ -63,19 +65,19 @@ class Task(Struct, frozen=True):
 
 
 class Simulated(Struct, frozen=True):
-    """What became of it."""
+    """Result of one simulation."""
 
     statistics: Statistics
     extra: dict[str, int]
-    "What only a simulation knows."
+    "Numbers that only a simulation knows."
 
     def numbers(self) -> dict[str, int]:
-        """Returns all that was counted."""
+        """Return all numbers."""
         return summary.counts(self.statistics) | self.extra
 
 
 class Options(Struct, frozen=True):
-    """What simulate is told on the command line."""
+    """Options of `tsfc simulate`."""
 
     scenario: str | None
     policy: Policy
@@ -87,11 +89,11 @@ class Options(Struct, frozen=True):
     capture: str | None
     report: str | None
     cluster: str | None
-    "The address of a Dask scheduler, where others are to do it."
+    "Address of a Dask scheduler; None to use this machine."
 
 
 def run(options: Options) -> int:
-    """Simulates, and returns the exit status."""
+    """Simulate, and return the exit status."""
     if options.scenario is None:
         print_error(
             TOOL,
@@ -118,14 +120,15 @@ def run(options: Options) -> int:
     if options.capture is not None:
         print_error(
             TOOL,
-            "--capture is of one run under one policy on this machine; leave --runs, --compare and --cluster out",
+            "--capture needs a single run under one policy on this machine; "
+            "remove --runs, --compare and --cluster",
         )
         return 2
     return _many(options, policies.unwrap(), wanted, seconds)
 
 
 def print_list() -> int:
-    """Names the built-in scenarios."""
+    """Print the names and summaries of the built-in scenarios."""
     builtin = scenario.builtin()
     width = max(map(len, builtin))
     write_out("".join(f"{name:{width}}  {found.summary}\n" for name, found in builtin.items()))
@@ -133,7 +136,7 @@ def print_list() -> int:
 
 
 def print_schema() -> int:
-    """Prints the JSON Schema of scenarios."""
+    """Print the JSON Schema of scenarios."""
     write_out(msgspec.json.format(msgspec.json.encode(scenario.schema()), indent=2) + b"\n")
     return 0
 
@@ -145,7 +148,11 @@ def simulate(
     keep: Callable[[Observation], None] | None = None,
     timeline: Timeline | None = None,
 ) -> Simulated:
-    """Simulates one tailnet. `write` is given the lines of each run with its time, `keep` what each run saw; a `timeline` is added to."""
+    """Simulate one tailnet.
+
+    `write` gets the time and the lines of each run, `keep` its observation. Each run is
+    added to `timeline`, if there is one.
+    """
     world = World(task.scenario, task.seed)
     statistics = Statistics()
     needless = curable = 0
@@ -190,7 +197,7 @@ def simulate(
 
 
 def _one(options: Options, task: Task) -> int:
-    """Simulates once, and writes what was said as it comes."""
+    """Simulate once, and print the lines as they come."""
     is_first = True
 
     def write(unix: int, lines: tuple[str, ...]) -> None:
@@ -211,7 +218,8 @@ def _one(options: Options, task: Task) -> int:
         except OSError as error:
             print_error(
                 TOOL,
-                f"writing {options.capture}: {error.strerror}; give a --capture that can be written, on a disk with room",
+                f"writing {options.capture}: {error.strerror}; "
+                "check permissions and disk space, or set another --capture",
             )
             return 1
     write_out(output.closing(simulated.statistics, simulated.extra, (), is_json=options.is_json))
@@ -223,7 +231,7 @@ def _one(options: Options, task: Task) -> int:
 
 
 def _many(options: Options, policies: Sequence[Policy], wanted: Scenario, seconds: float) -> int:
-    """Simulates under each policy with each seed, on all processors, and writes how the results are spread."""
+    """Simulate each policy with each seed, and print the distributions."""
     seeds = range(options.seed, options.seed + options.runs)
     tasks = [Task(wanted, policy, seed, seconds) for policy in policies for seed in seeds]
     blocks = _blocks(tasks)
@@ -267,7 +275,7 @@ def _many(options: Options, policies: Sequence[Policy], wanted: Scenario, second
 
 
 def spread_of(values: Sequence[int], *, is_better_more: bool) -> dict[str, int]:
-    """Returns how numbers are spread: median, 5th and 95th percentile (nearest rank), and the worst."""
+    """Median, 5th and 95th percentile (nearest rank), and the worst value."""
     ordered = sorted(values)
 
     def rank(percent: int) -> int:
@@ -320,7 +328,7 @@ def _text(policies: Sequence[Policy], counted: Sequence[Sequence[Mapping[str, in
 def _compared(
     policies: Sequence[Policy], counted: Sequence[Sequence[Mapping[str, int]]]
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Returns the columns and the rows of a comparison of one run under each policy."""
+    """Columns and rows of a comparison with one run per policy."""
     rows = [
         (summary.policy_text(policy), *(str(runs[0][name]) for name in SPREAD_COLUMNS))
         for policy, runs in zip(policies, counted, strict=True)
@@ -343,7 +351,7 @@ def _document(
 
 
 def _blocks(tasks: Sequence[Task]) -> list[Sequence[Task]]:
-    """Returns the tasks in blocks that are done by one worker each: enough of them for all, and each worth the way."""
+    """Split the tasks into blocks, one for each worker at a time."""
     size = min(BLOCK, max(1, len(tasks) // ENOUGH_BLOCKS))
     return [tasks[first : first + size] for first in range(0, len(tasks), size)]
 
@@ -354,7 +362,10 @@ def _numbers(block: Sequence[Task]) -> list[dict[str, int]]:
 
 @contextmanager
 def _capture(path: str) -> Generator[Callable[[Observation], None]]:
-    """Gives a function that writes an observation into a new capture; the file is there when all is in it."""
+    """Yield a function that writes an observation to a new capture.
+
+    The capture appears when it is complete.
+    """
     with (
         atomic_write(path, f"{path}.tmp", 0o644) as descriptor,
         open(descriptor, "wb", closefd=False) as file,

@@ -1,4 +1,4 @@
-"""An observation: one look at tailscaled. A capture is NDJSON, one observation a line."""
+"""Observations of tailscaled. A capture is NDJSON with one observation per line."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from tsfc.core.tailscale.status import Status, decode
 from tsfc.core.text import one_line
 
 UnixTime = Annotated[float, Meta(ge=0, le=253402300799)]
-"Unix time in seconds; the bound is the end of the year 9999."
+"Unix time in seconds, up to the end of the year 9999."
 
 
 class Observation(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One look at tailscaled: its status, or why there was none."""
+    """The status at one time, or why it could not be read."""
 
     captured_at: UnixTime
     boot: Boot | None = None
-    "The clock that nobody sets, at the same moment; absent where it is not known. With it, a step of the wall clock is seen as one."
+    """Boot clock at that time, if known. With it, replay recognizes a step of the wall
+    clock."""
     status: Raw = Raw()
-    "The document as it was, for `core.status` to read; empty where there is none."
+    "Status document, unchanged; empty if there is a fault."
     fault: str | None = None
 
 
@@ -33,7 +34,10 @@ _ENCODER = msgspec.json.Encoder()
 
 
 def parse(line: bytes) -> Result[Observation, str]:
-    """Reads a line of a capture. The status in it is not looked into: whether it can be used is for `core.status` to say."""
+    """Read one line of a capture.
+
+    The status in it is not decoded: `status_of` does that.
+    """
     try:
         observation = _DECODER.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -44,7 +48,7 @@ def parse(line: bytes) -> Result[Observation, str]:
 
 
 def line(observation: Observation) -> bytes:
-    """Returns the observation as a line of a capture, whatever white space its status has."""
+    """Encode an observation as one line of a capture, with a compact status."""
     if observation.fault is not None:
         return _ENCODER.encode(observation) + b"\n"
     return (
@@ -58,12 +62,12 @@ def line(observation: Observation) -> bytes:
 
 
 def status_of(observation: Observation) -> Result[Status, Fault]:
-    """The status that was observed, or why there is none that can be used."""
+    """Decode the status, or return why there is none."""
     if observation.fault is not None:
         return Failure(Down(observation.fault))
     return decode(observation.status)
 
 
 def instant(observation: Observation) -> Instant:
-    """Returns when it was made, in whole seconds."""
+    """Time of the observation, in whole seconds."""
     return Instant(int(observation.captured_at), observation.boot)

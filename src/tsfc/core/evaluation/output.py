@@ -1,6 +1,7 @@
-"""What the offline tools write: log lines with their times, and what was counted behind them; as text, or as one object of JSON.
+"""Output of replay and simulate: log lines with their times, then the statistics.
 
-The lines go out as they come, so that neither form holds them all.
+The output is text or one JSON object. Lines are written as they come, so neither form
+is held in memory.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from tsfc.core.evaluation.statistics import Statistics, peers_at_end
 
 
 def opening(what: str, name: str, *, is_json: bool, has_header: bool) -> str:
-    """Returns what comes before the lines; `what` it is that has the name, a capture or a scenario."""
+    """Return the text before the first line. `what` is `capture` or `scenario`."""
     if is_json:
         return f'{{"{what}":{_json(name)},"lines":['
     return f"== {name}\n" if has_header else ""
 
 
 def said(unix: int, lines: Sequence[str], *, is_json: bool, is_first: bool) -> str:
-    """Returns the lines of one run; `is_first`: none came before."""
+    """Return the lines of one run. `is_first` is true for the first run with lines."""
     if not lines:
         return ""
     if is_json:
@@ -36,7 +37,10 @@ def said(unix: int, lines: Sequence[str], *, is_json: bool, is_first: bool) -> s
 def closing(
     statistics: Statistics, extra: Mapping[str, int], notes: Sequence[str], *, is_json: bool
 ) -> str:
-    """Returns what comes behind the lines: what was counted, and what has to be known to read it; `extra` are counts that only a simulation has."""
+    """Return the text after the last line: statistics and notes.
+
+    `extra` has the numbers that only a simulation knows.
+    """
     if is_json:
         numbers = {
             **summary.counts(statistics),

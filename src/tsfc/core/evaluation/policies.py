@@ -1,4 +1,4 @@
-"""Policies side by side: `--compare max-relay-seconds=300,600,1200`."""
+"""Comparison of policies: `--compare max-relay-seconds=300,600,1200`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from tsfc.core.watchdog.policy import Policy, ThresholdPolicy
 MAX_RELAY, COOLDOWN, EXCLUDE = "max-relay-seconds", "cooldown-seconds", "exclude-peer"
 _FORM = f"such as {MAX_RELAY}=300,600 or {COOLDOWN}=600,3600 or {EXCLUDE}=,nas"
 LIMIT = 1000
-"Policies at most: each is folded for itself."
+"Maximum number of policies. Each one is evaluated separately."
 
 
 def policies(base: Policy, wanted: Sequence[str]) -> Result[tuple[Policy, ...], str]:
-    """Returns the product of all that is wanted, each `option=value,…`, over `base`; fails, in one line, where one is not of that form.
+    """Return the product of all values, each item of the form `option=value,…`.
 
-    Of `exclude-peer` each value is one more peer that is excluded, and an empty one is none.
+    Other options are as in `base`. Each value of `exclude-peer` excludes one more peer;
+    an empty value excludes none. Fails with one line if an item has another form.
     """
     choices: list[list[dict[str, object]]] = []
     for text in wanted:
@@ -58,7 +59,7 @@ def _changed(base: ThresholdPolicy, option: str, value: str) -> dict[str, object
 def table(
     policies: Sequence[Policy], counted: Sequence[Mapping[str, int]]
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Returns the columns and the rows of a comparison: what each policy counted."""
+    """Columns and rows of a comparison: the statistics under each policy."""
     rows = [
         (policy_text(policy), *(str(numbers[name]) for name in COLUMNS))
         for policy, numbers in zip(policies, counted, strict=True)

@@ -1,7 +1,8 @@
-"""What is counted over many runs of the watchdog.
+"""Statistics over many runs of the watchdog.
 
-A peer's episode on relay lasts from the run that detected it to the first that saw its end (direct again, offline, gone), or
-to the last run of all. That is how the watchdog itself counts, so runs that could see nothing are part of an episode.
+An episode of a peer lasts from the run that detected the relay to the run that saw its
+end (direct again, offline, gone), or to the last run. The watchdog counts in the same
+way, so runs that observed no peers are part of an episode.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.track import DIRECT, Reason
 
 GAP_FACTOR = 3
-"A gap is an interval between observations that is more than so many times the usual one."
+"An interval between observations is a gap if it is longer than this many usual ones."
 _USUAL_OF = 9
-"The usual interval is the median of so many before."
+"Number of earlier intervals whose median is the usual interval."
 
 
 class PeerStatistics(Struct):
-    """What is counted of one peer."""
+    """Statistics of one peer."""
 
     relay_seconds: int = 0
     episodes: int = 0
@@ -32,32 +33,33 @@ class PeerStatistics(Struct):
 
 
 class Statistics(Struct):
-    """What is counted; it is counted up in place, for there may be millions of runs."""
+    """Statistics of all runs so far, updated in place for millions of runs."""
 
     observations: int = 0
     faults: int = 0
-    "Observations in which no peer could be judged: nobody answered, the answer was unusable, or tailscaled was not `Running`."
+    """Observations without verdicts: no response, an unusable one, or a tailscaled that
+    was not `Running`."""
     gaps: int = 0
     cooldowns: int = 0
-    "COOLDOWN lines: a peer, a run."
+    "Number of COOLDOWN lines."
     direct_seconds: int = 0
-    "Peer-seconds: from each run that saw a peer direct to the next run."
+    "Peer-seconds, each from a run that saw a peer direct to the next run."
     peers: dict[str, PeerStatistics] = field(default_factory=dict[str, PeerStatistics])
     first: int | None = None
     last: int | None = None
-    "Unix time of the first and of the last run."
+    "Unix time of the last run; `first` is that of the first run."
     first_restart: int | None = None
     state: State = State()
-    "After the last run."
+    "State after the last run."
     intervals: deque[int] = field(default_factory=lambda: deque(maxlen=_USUAL_OF))
     direct_peers: int = 0
-    "In the last run."
+    "Number of direct peers in the last run."
     is_gap: bool = False
-    "There was a gap before the last run."
+    "Whether there was a gap before the last run."
 
 
 def update(statistics: Statistics, run: Run) -> None:
-    """Counts one run."""
+    """Count one run."""
     before = statistics.state
     elapsed = 0
     if before.last_run is not None:
@@ -84,7 +86,10 @@ def update(statistics: Statistics, run: Run) -> None:
 
 
 def peers_at_end(statistics: Statistics) -> dict[str, PeerStatistics]:
-    """Returns what was counted by peer, in the order of the names, the episodes that still last counted to the last run."""
+    """Statistics by peer, in the order of the names.
+
+    Episodes that still last are counted up to the last run.
+    """
     counted = {
         name: PeerStatistics(
             peer.relay_seconds, peer.episodes, peer.longest_seconds, peer.restarts_caused

@@ -1,4 +1,4 @@
-"""What was counted, for people and for programs."""
+"""The statistics as text and as JSON."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from tsfc.core.evaluation.statistics import Statistics, peers_at_end
 from tsfc.core.watchdog.policy import Policy
 
 COLUMNS = ("restarts", "detections", "recoveries", "cooldowns", "relay_seconds", "longest_seconds")
-"Of what is counted, what a comparison shows."
+"Columns of a comparison."
 
 
 def utc(unix: int) -> str:
-    """Returns a Unix time as ISO 8601 in UTC."""
+    """Format a Unix time as ISO 8601 in UTC."""
     return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def counts(statistics: Statistics) -> dict[str, int]:
-    """Returns the numbers. Seconds on relay are those of all peers together, `longest_seconds` is the longest episode."""
+    """Return the numbers.
+
+    `relay_seconds` is the sum over all peers, `longest_seconds` the longest episode.
+    """
     peers = peers_at_end(statistics).values()
     return {
         "observations": statistics.observations,
@@ -35,13 +38,14 @@ def counts(statistics: Statistics) -> dict[str, int]:
 
 
 def policy_text(policy: Policy) -> str:
-    """Returns a policy as its options."""
+    """Format a policy as its options."""
     excluded = "".join(f" exclude-peer={name}" for name in sorted(policy.excluded))
-    return f"max-relay-seconds={policy.max_relay_seconds} cooldown-seconds={policy.cooldown_seconds}{excluded}"
+    threshold = f"max-relay-seconds={policy.max_relay_seconds}"
+    return f"{threshold} cooldown-seconds={policy.cooldown_seconds}{excluded}"
 
 
 def policy_object(policy: Policy) -> dict[str, object]:
-    """Returns a policy for JSON."""
+    """Return a policy as a JSON object."""
     return {
         "max_relay_seconds": policy.max_relay_seconds,
         "cooldown_seconds": policy.cooldown_seconds,
@@ -50,22 +54,25 @@ def policy_object(policy: Policy) -> dict[str, object]:
 
 
 def text(statistics: Statistics, more: str = "") -> str:
-    """Returns the summary of one fold, as lines; `more` are lines that only a simulation has."""
+    """Return the summary as lines; `more` has the lines of a simulation."""
     number = counts(statistics)
     seconds = (statistics.last or 0) - (statistics.first or 0)
     when = f"{utc(statistics.first or 0)} to {utc(statistics.last or 0)}, {seconds} s"
     columns, rows = peer_table(statistics)
     return (
-        f"{number['observations']} observations ({when}), {number['faults']} faults, {number['gaps']} gaps\n"
-        f"{number['restarts']} restarts, {number['detections']} detections, {number['recoveries']} recoveries, {number['cooldowns']} cooldowns\n"
-        f"{number['relay_seconds']} s on relay, {number['direct_seconds']} s direct, of all peers together; longest episode {number['longest_seconds']} s\n"
+        f"{number['observations']} observations ({when}), "
+        f"{number['faults']} faults, {number['gaps']} gaps\n"
+        f"{number['restarts']} restarts, {number['detections']} detections, "
+        f"{number['recoveries']} recoveries, {number['cooldowns']} cooldowns\n"
+        f"{number['relay_seconds']} s on relay, {number['direct_seconds']} s direct, "
+        f"of all peers together; longest episode {number['longest_seconds']} s\n"
         + more
         + (table(columns, rows) if rows else "")
     )
 
 
 def peer_table(statistics: Statistics) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Returns the columns and the rows of what was counted by peer, the longest on relay first."""
+    """Columns and rows of the statistics by peer, most relay seconds first."""
     rows: list[tuple[str, ...]] = [
         (
             name,
@@ -82,7 +89,7 @@ def peer_table(statistics: Statistics) -> tuple[tuple[str, ...], list[tuple[str,
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table as lines, the first column to the left, the others to the right."""
+    """Format a table. The first column is left-aligned, the others right-aligned."""
     widths = [max(len(row[number]) for row in (columns, *rows)) for number in range(len(columns))]
 
     def row_text(row: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
-"""What a report draws: each peer's path and verdict over time, what could not be seen, and the counters.
+"""Data of the report: each peer's path and verdict over time, faults, and counters.
 
-Only changes are kept, and where there are too many of them, only one in so many seconds, the worst that was there: a month of
-hundreds of peers stays a page that a browser opens.
+Only changes are kept. If there are too many, the resolution becomes coarser and the
+most severe value of each interval is kept. So a browser can open a month of hundreds of
+peers.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.track import Reason
 
 UNSEEN = "unseen"
-"What is drawn where nobody could see a peer, or it is not in the status."
+"Path of a peer that could not be observed, or is not in the status."
 PATHS = (UNSEEN, Path.DIRECT, Path.IDLE, Path.OFFLINE, Path.PEER_RELAY, Path.DERP)
-"From the one that hides behind all others to the worst."
+"By severity, least severe first."
 REASONS = (
     None,
     Reason.DIRECT,
@@ -35,22 +36,23 @@ REASONS = (
     Reason.RECOVERED,
     Reason.RESTART,
 )
-"Likewise; None of a peer that is not watched."
+"By severity, least severe first; None for a peer that is not watched."
 SIGHTS = ("seen", "gap", "fault")
-"What the node itself showed: an observation, none for much longer than usual, or one in which no peer could be judged."
+"What the node itself showed: an observation, a gap between observations, or a fault."
 
 SHIFT = 16
-"A lane's value is the number of its path times this, and the number of its reason; of the node's, that of its sight, and that of its text."
+"""Factor of the number of a path, or of an observation status, in the value of a lane.
+The number of the reason, or of the fault's text, is added."""
 TEXTS = 16
-"Texts of faults that are told apart, from 1 on; the last stands for all others."
+"Maximum number of texts of faults. The last one stands for all others."
 OTHER_FAULTS = "other faults"
 
 SEGMENTS = 150_000
-"Of all lanes together; a million bytes of a page."
+"Maximum number of segments in all lanes. They make about 1 MB of HTML."
 POINTS = 3_000
-"Of the counters: more than a screen has pixels."
+"Maximum number of points of the counters: more than a screen has pixels."
 COARSE_SECONDS = 60
-"The first resolution when the exact one is too fine; it doubles from there."
+"First coarse resolution, in seconds; it doubles from there."
 COARSEST_SECONDS = 2**30
 
 _PATH_NUMBERS = {path: number * SHIFT for number, path in enumerate(PATHS)}
@@ -60,26 +62,26 @@ _FAULT = 2 * SHIFT
 
 
 class Lane(Struct):
-    """Values over time: each holds from its start to the start of the next."""
+    """Values over time. Each value holds until the start of the next."""
 
     starts: list[int] = field(default_factory=list[int])
-    "Unix time, rising."
+    "Unix time, ascending."
     values: list[int] = field(default_factory=list[int])
 
 
 class Timeline(Struct):
-    """All that is drawn; it is added to in place, for there may be millions of runs."""
+    """All data to draw, updated in place: there may be millions of runs."""
 
     node: Lane = field(default_factory=Lane)
     peers: dict[str, Lane] = field(default_factory=dict[str, Lane])
     texts: list[str] = field(default_factory=lambda: [""])
-    "Of faults; a value of the node's lane has the number of its text."
+    "Texts of faults. A value of the node's lane has the number of its text."
     counters: list[tuple[int, int, int, int, int]] = field(
         default_factory=list[tuple[int, int, int, int, int]]
     )
-    "Unix time, and restarts, detections, recoveries and cooldowns up to then."
+    "Unix time, and the numbers of restarts, detections, recoveries and cooldowns."
     resolution: int = 1
-    "Seconds: what changes within them is shown as the worst of it."
+    "Seconds. The most severe value within this interval is kept."
     counter_resolution: int = 1
     segments: int = 0
     last: int | None = None
@@ -93,7 +95,7 @@ def record(
     lines: tuple[str, ...],
     statistics: Statistics,
 ) -> None:
-    """Adds one run, which `statistics` has counted already."""
+    """Add one run, after `statistics` has counted it."""
     now = run.now.unix
     if statistics.is_gap and timeline.last is not None:
         _hide(timeline, timeline.last + int(median(statistics.intervals)), _GAP)
@@ -109,7 +111,7 @@ def record(
 
 
 def worse(one: int, other: int) -> int:
-    """Returns the value of a moment that had both: the worse path, and the reason that says more."""
+    """Return the more severe path with the more severe reason."""
     return max(one // SHIFT, other // SHIFT) * SHIFT + max(one % SHIFT, other % SHIFT)
 
 
@@ -134,7 +136,10 @@ def _show(timeline: Timeline, run: Run, status: Status) -> None:
 
 
 def _hide(timeline: Timeline, at: int, node: int) -> None:
-    """Notes that from then on no peer is seen, and why: `node`, a value of the node's lane."""
+    """Record that no peer is observed from then on.
+
+    `node` is the value of the node's lane.
+    """
     _append(timeline, timeline.node, at, node, max)
     for lane in timeline.peers.values():
         _append(timeline, lane, at, 0, worse)
@@ -154,7 +159,7 @@ def _append(
 
 
 def _coarsen(timeline: Timeline) -> None:
-    """Merges what is short until half of the room is free."""
+    """Merge short segments until half of the limit is free."""
     while timeline.segments > SEGMENTS // 2 and timeline.resolution < COARSEST_SECONDS:
         timeline.resolution = max(COARSE_SECONDS, 2 * timeline.resolution)
         timeline.segments = 0

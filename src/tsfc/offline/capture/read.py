@@ -1,7 +1,7 @@
-"""Where observations come from: captures, plain or compressed, here or elsewhere, directories of statuses, standard input.
+"""Reading captures: plain or compressed files, URLs, directories, standard input.
 
-All is read as a stream: what is held is one line. What cannot be read is said and skipped, for a capture ends where its host
-crashed, and goes on behind that.
+Everything is read as a stream; memory holds one line. Damaged records are skipped with
+a warning: a crash can leave one in the middle of a capture.
 """
 
 from __future__ import annotations
@@ -26,25 +26,27 @@ from tsfc.shell.console import STDIN
 from tsfc.shell.tailscaled.observe import STANDARD_INPUT
 
 LINE_LIMIT = 256 * 2**20
-"Bytes of one line: as much as tailscaled may answer."
+"Maximum size of a line in bytes: that of a response of tailscaled."
 _PIECE = 2**18
 _URL = re.compile(r"[a-z][a-z0-9+.-]*(::[^/]*)?://")
-"Also a chain of them, such as `zip://a.ndjson::s3://bucket/captures.zip`."
+"A URL, or a chain such as `zip://a.ndjson::s3://bucket/captures.zip`."
 GZIP, ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
-"With what each member of a gzip file begins (RFC 1952), and each frame of a zstd file (RFC 8878)."
+"""First bytes of a member of a gzip file (RFC 1952) and a frame of a zstd file (RFC
+8878)."""
 
 
 class Skipped(Struct, frozen=True):
-    """Something that is no observation, or cannot be read; what comes behind it can."""
+    """A damaged record; reading continues after it."""
 
     detail: str
     "One line."
     is_torn: bool = False
-    "A crash left it so: the end of a capture, or of what was written before one."
+    """Whether a crash can have left it: at the end of a capture, or before a later
+    start."""
 
 
 class Broken(Struct, frozen=True):
-    """The reading ended before the end."""
+    """Reading stopped before the end."""
 
     detail: str
     "One line."
@@ -53,11 +55,11 @@ class Broken(Struct, frozen=True):
 T = TypeVar("T")
 Read = Observation | Skipped | Broken
 Take = Callable[[int], bytes]
-"Gives the next bytes, so many at most; none at the end."
+"Return up to this many bytes; none at the end."
 
 
 class _Decompressor(Protocol):
-    """What zlib's and zstandard's decompressors have in common."""
+    """Interface that the decompressors of zlib and zstandard share."""
 
     @property
     def eof(self) -> bool: ...
@@ -69,7 +71,11 @@ class _Decompressor(Protocol):
 
 
 def observations(source: str) -> Iterator[Read]:
-    """Returns what a file, a URL, a directory of `*.json`, or standard input (`-`) holds, in the order of the lines; of a directory in that of the times."""
+    """Yield the observations of a source, in the order of its lines.
+
+    A source is a file, a URL, standard input (`-`), or a directory of `*.json`, which
+    is read in the order of its times.
+    """
     name = "standard input" if source == STANDARD_INPUT else source
     try:
         if _URL.match(source):
@@ -90,9 +96,10 @@ def observations(source: str) -> Iterator[Read]:
 
 
 def in_order(source: str, warn: Callable[[str], None]) -> Result[tuple[Observation, ...], str]:
-    """Reads a whole capture, in the order of its times, equal ones in that of the lines.
+    """Read a whole capture, in the order of its times, then of its lines.
 
-    What is torn is skipped, and `warn` is told. Fails, in one line, where anything else is unusable, or there is nothing.
+    Torn records are skipped, with a call of `warn`. Fails with one line if something
+    else is unusable, or if there is no observation.
     """
     seen: list[Observation] = []
     for read in observations(source):
@@ -108,7 +115,8 @@ def in_order(source: str, warn: Callable[[str], None]) -> Result[tuple[Observati
         status = Success(None) if read.fault is not None else decode(bytes(read.status))
         if isinstance(status, Failure):
             return Failure(
-                f"reading {source}: the observation at {read.captured_at:.3f}: {status.failure().detail}"
+                f"reading {source}: the observation at {read.captured_at:.3f}: "
+                f"{status.failure().detail}"
             )
         seen.append(read)
     if not seen:
@@ -119,7 +127,7 @@ def in_order(source: str, warn: Callable[[str], None]) -> Result[tuple[Observati
 
 
 def _remote(url: str) -> Iterator[Read]:
-    """Reads what fsspec knows how to reach. What goes wrong there is an `OSError` here, whatever its own library calls it."""
+    """Open what fsspec can reach; every error of its libraries becomes an `OSError`."""
     try:
         fsspec: Any = import_module("fsspec")  # it is optional, and has no types
     except ImportError:
@@ -146,7 +154,8 @@ def _capture(take: Take, name: str) -> Iterator[Read]:
     for piece in _plain(take):
         if piece is None:
             yield Skipped(
-                f"reading {name}: after line {number}: what is compressed there is torn or damaged; skipped",
+                f"reading {name}: after line {number}: "
+                "the compressed data are torn or damaged; skipped",
                 is_torn=True,
             )
             rest, size = [], 0
@@ -157,7 +166,8 @@ def _capture(take: Take, name: str) -> Iterator[Read]:
             whole = b"".join((*rest, line)) if rest else line
             if size + len(line) > LINE_LIMIT:
                 yield Skipped(
-                    f"reading {name}: line {number}: it is longer than {LINE_LIMIT // 2**20} MiB; skipped"
+                    f"reading {name}: line {number}: "
+                    f"it is longer than {LINE_LIMIT // 2**20} MiB; skipped"
                 )
             elif whole.strip():
                 yield _observation(whole, f"reading {name}: line {number}: ")
@@ -171,7 +181,8 @@ def _capture(take: Take, name: str) -> Iterator[Read]:
     if last.strip():
         whole_last = _observation(last, f"reading {name}: line {number + 1}: ")
         torn = Skipped(
-            f"reading {name}: line {number + 1}: it is torn, as a crash leaves the last one; skipped",
+            f"reading {name}: line {number + 1}: "
+            "it is torn, as a crash leaves the last one; skipped",
             is_torn=True,
         )
         yield torn if isinstance(whole_last, Skipped) else whole_last
@@ -187,7 +198,10 @@ def _observation(line: bytes, prefix: str) -> Observation | Skipped:
 
 
 def _plain(take: Take) -> Iterator[bytes | None]:
-    """Returns the content piece by piece, decompressed where it begins like something compressed; None stands for what could not be."""
+    """Yield the content in pieces, decompressed if it begins like compressed data.
+
+    None stands for data that could not be decompressed.
+    """
     first = b""
     while len(first) < len(ZSTD) and (more := take(_PIECE)):
         first += more
@@ -210,7 +224,10 @@ def _pieces(first: bytes, take: Take) -> Iterator[bytes]:
 def _members(
     first: bytes, take: Take, magic: bytes, new: Callable[[], _Decompressor]
 ) -> Iterator[bytes | None]:
-    """Decompresses one member after the other. Behind one that is torn it goes on at the next that begins in what was read."""
+    """Decompress one member after the other.
+
+    After a damaged member, continue at the next one within the data read so far.
+    """
     data = first
     member, is_open = new(), False
     while data:
@@ -238,7 +255,7 @@ def _members(
 
 
 def _from_next(data: bytes, take: Take, magic: bytes) -> bytes:
-    """Returns what begins with the next member after the beginning of `data`; nothing where there is none."""
+    """Return the data from the next member on; empty if there is none."""
     at = data.find(magic, 1)
     while at < 0:
         more = take(_PIECE)
@@ -253,7 +270,7 @@ def _from_next(data: bytes, take: Take, magic: bytes) -> bytes:
 
 
 class _Head(Struct):
-    """What a document in a directory says of itself: an observation, or a bare status."""
+    """A document in a directory: an observation, or a bare status."""
 
     captured_at: float | None = None
     status: Raw = Raw()
@@ -263,12 +280,16 @@ class _Head(Struct):
 _HEAD = msgspec.json.Decoder(_Head)
 _UNIX = re.compile(r"(?:^|[^0-9])([0-9]{9,11}(?:\.[0-9]+)?)$")
 _ISO = re.compile(
-    r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})[T_ ]([0-9]{2})[:-]?([0-9]{2})[:-]?([0-9]{2})(?:\.[0-9]+)?(Z|[+-][0-9]{2}:?[0-9]{2})?$"
+    r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})[T_ ]"
+    r"([0-9]{2})[:-]?([0-9]{2})[:-]?([0-9]{2})(?:\.[0-9]+)?(Z|[+-][0-9]{2}:?[0-9]{2})?$"
 )
 
 
 def _directory(directory: str) -> Iterator[Read]:
-    """Twice through: the times, then the documents, of which one is held."""
+    """Yield the documents of a directory, sorted by time.
+
+    Each is read twice: first for its time, then for its content. Memory holds one.
+    """
     timed: list[tuple[float, str]] = []
     for name in sorted(os.listdir(directory)):
         if name.endswith(".json"):
@@ -303,7 +324,7 @@ def _bytes(path: str) -> bytes:
 
 
 def _time(path: str, head: _Head) -> float:
-    """Returns when a document was made: it says so, or its name does, or the file system."""
+    """Time of a document: its own, else that in its name, else that of the file."""
     if head.captured_at is not None and head.captured_at >= 0:
         return head.captured_at
     stem = os.path.basename(path).removesuffix(".json")

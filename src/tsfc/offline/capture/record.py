@@ -1,7 +1,8 @@
-"""`tsfc capture`: appends what is seen of tailscaled to a capture.
+"""`tsfc capture`: append observations to a capture.
 
-A record is one write, to the end of the file, so a crash leaves at most one torn record, and two captures into one file do not
-mix. Compressed, a record is a member of its own (gzip) or a frame (zstd): then that holds for them, too.
+A record is one write to the end of the file. So a crash leaves at most one torn record,
+and two processes can write to one file. In a compressed capture, a record is a gzip
+member or a zstd frame of its own, with the same result.
 """
 
 from __future__ import annotations
@@ -31,27 +32,27 @@ from tsfc.shell.tailscaled.observe import RunOptions, raw_status
 
 TOOL = "capture"
 MODE = 0o600
-"A status names people and places."
+"Permissions of a capture: a status has the names of people and places."
 
 
 class Options(Struct, frozen=True):
-    """What capture is told on the command line, beside what every job is told."""
+    """Options of `tsfc capture`, in addition to those of all jobs."""
 
     output: str
     interval: float | None
-    "Seconds from one observation to the next; None for a single one."
+    "Seconds between observations; None for a single one."
     duration: float | None
-    "Seconds after which there is no other; None for as long as nobody ends it."
+    "Seconds until the last observation; None to continue until terminated."
     redact: bool
     redact_key: str | None
     max_size: int | None
-    "Bytes past which the file is put aside, and a new one begun."
+    "Size in bytes at which a new file is started; None for no limit."
     keep: int
-    "How many files that were put aside are kept."
+    "Number of full files to keep."
 
 
 def run(common: RunOptions, options: Options) -> int:
-    """Captures once, or again and again; returns the exit status of the worst."""
+    """Capture once or at an interval; return the worst exit status."""
     key = _key(options)
     if isinstance(key, Failure):
         print_error(TOOL, key.failure())
@@ -76,7 +77,7 @@ def run(common: RunOptions, options: Options) -> int:
 
 
 def observe(common: RunOptions) -> tuple[Observation, Fault | None]:
-    """Looks once."""
+    """Observe tailscaled once."""
     raw = raw_status(common)
     at = round(unix_time(common.now), 3)
     boot = instant(common.now).boot
@@ -88,7 +89,7 @@ def observe(common: RunOptions) -> tuple[Observation, Fault | None]:
 
 
 def record(path: str, observation: Observation) -> Result[bytes, str]:
-    """Returns an observation as it is appended to the file of that name, which tells how it is compressed."""
+    """Encode an observation for a file; its name determines the compression."""
     plain = line(observation)
     if path.endswith(".gz"):
         return Success(gzip.compress(plain, mtime=0))
@@ -100,7 +101,10 @@ def record(path: str, observation: Observation) -> Result[bytes, str]:
 
 
 def append(path: str, data: bytes, *, max_size: int | None, keep: int) -> Result[None, str]:
-    """Appends a record; all of it or nothing. What is torn at the end of a plain file stays a line of its own."""
+    """Append all of a record, or nothing.
+
+    A torn record at the end of a plain file keeps a line of its own.
+    """
     if path == textfile.STANDARD_OUTPUT:
         return _written(1, data, path)
     try:
@@ -114,7 +118,8 @@ def append(path: str, data: bytes, *, max_size: int | None, keep: int) -> Result
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return Failure(
-                f"writing {path}: it is not a regular file; give a file for --output, or - for standard output"
+                f"writing {path}: it is not a regular file; "
+                "set --output to a file, or to - for standard output"
             )
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         size = os.fstat(descriptor).st_size
@@ -130,7 +135,7 @@ def append(path: str, data: bytes, *, max_size: int | None, keep: int) -> Result
 
 
 def size(text: str) -> int | None:
-    """Returns how many bytes `100M` is; None where it is no such thing."""
+    """Return the number of bytes that `100M` stands for; None for an invalid size."""
     found = re.fullmatch(r"([0-9]{1,12})([kMG]?)", text)
     return (
         None
@@ -142,7 +147,7 @@ def size(text: str) -> int | None:
 def _capture(
     common: RunOptions, options: Options, redacted: Callable[[Observation], Observation]
 ) -> int:
-    """Captures once. Returns 2 where it could not be written, so that there is no sense in another."""
+    """Capture once, and return the exit status; 2 if the capture cannot be written."""
     observation, fault = observe(common)
     if fault is not None:
         print_error(TOOL, fault.detail)
@@ -169,7 +174,10 @@ def _written(descriptor: int, data: bytes, path: str) -> Result[None, str]:
 
 
 def _rotate(path: str, more: int, max_size: int, keep: int) -> None:
-    """Puts the file aside where `more` bytes would make it larger than `max_size`: it becomes `.1`, that `.2`, and the last goes."""
+    """Rotate the file if `more` bytes would exceed `max_size`.
+
+    It becomes `.1`, that becomes `.2`, and the last one is removed.
+    """
     try:
         if os.stat(path).st_size + more <= max_size:
             return
@@ -183,7 +191,7 @@ def _rotate(path: str, more: int, max_size: int, keep: int) -> None:
 
 
 def _key(options: Options) -> Result[Callable[[Observation], Observation], str]:
-    """Returns what makes an observation one that may be shown to others; without --redact that is nothing."""
+    """Return the function that redacts; without --redact, the identity."""
     if not options.redact:
         return Success(lambda observation: observation)
     from tsfc.offline.capture.redact import redacted  # noqa: PLC0415 - most captures are not
@@ -199,7 +207,10 @@ def _key(options: Options) -> Result[Callable[[Observation], Observation], str]:
 
 
 def _kept_key(output: str) -> Result[bytes, str]:
-    """Returns the key beside the capture, so that whoever appends to it goes on with the same pseudonyms; made where there is none."""
+    """Return the key beside the capture, and create it if it is missing.
+
+    So later runs that append to the capture use the same pseudonyms.
+    """
     if output == textfile.STANDARD_OUTPUT:
         return Success(secrets.token_bytes(32))
     path = f"{output}.key"
@@ -213,7 +224,8 @@ def _kept_key(output: str) -> Result[bytes, str]:
                 Success(key)
                 if key
                 else Failure(
-                    f"reading {path}: it is empty; remove it, and a new key is made, with other pseudonyms"
+                    f"reading {path}: it is empty; "
+                    "remove it to create a new key, with other pseudonyms"
                 )
             )
         try:

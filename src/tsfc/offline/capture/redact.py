@@ -1,9 +1,11 @@
-"""Pseudonyms, so that a capture can be shown to others.
+"""Pseudonyms, so that a capture can be shared.
 
-What is carried over is what one table names, each field with what is done to its value; everything else is dropped, for a
-status holds more than anybody has looked into, and a new release may add to it. A pseudonym is made of a key and the original:
-same key, same pseudonym, so what is equal stays equal, over captures too. IP addresses are permuted within their kind, so
-what is different stays different, and a private address is still one.
+One table names the fields to keep and how to redact each. All other fields are dropped:
+a new release of Tailscale may add some. A pseudonym depends on a key and the original,
+so equal values stay equal, in several captures, too. IP addresses are permuted within
+their kind by format-preserving encryption with cycle walking: different addresses stay
+different, and a private address stays private. This hides names; it is no cryptographic
+anonymization.
 """
 
 from __future__ import annotations
@@ -24,9 +26,9 @@ from tsfc.core.clock import Boot
 from tsfc.core.evaluation.observation import Observation
 
 KNOWN_SUFFIXES = (".mullvad.ts.net", ".ts.net", ".beta.tailscale.net")
-"Domains of Tailscale's, which tell nobody's name."
+"Tailscale's own domains, which identify no user."
 _PLAIN = re.compile(r"[A-Za-z0-9_.+-]{0,60}")
-"What a version, an operating system, a state and a DERP region's code look like."
+"Form of versions, operating systems, states and codes of DERP regions."
 _V4 = tuple(
     map(
         ipaddress.IPv4Network,
@@ -44,11 +46,14 @@ _V6 = tuple(map(ipaddress.IPv6Network, ("fd7a:115c:a1e0::/48", "fe80::/10")))
 _ROUNDS = 4
 
 Redact = Callable[[Any, bytes], Any]
-"Takes a value and the key."
+"Function of a value and the key."
 
 
 def redacted(observation: Observation, key: bytes) -> Observation:
-    """Returns the observation with pseudonyms for names, keys, addresses, users, tags and domains. Total: what has not the shape of a status is a fault."""
+    """Replace names, keys, addresses, users, tags and domains by pseudonyms.
+
+    Total: a document that is not a status becomes a fault.
+    """
     boot = (
         None
         if observation.boot is None
@@ -71,7 +76,7 @@ def redacted(observation: Observation, key: bytes) -> Observation:
 
 
 def fault(text: str, key: bytes) -> str:
-    """Returns a fault's line with its words, but for those that may name somebody's file, host or address."""
+    """Return a fault's line without words that may name a file, host or address."""
     words = re.split(r"(\s+)", text)
     return "".join(
         word if word.isspace() or _is_ordinary(word) else f"[{_hash(key, 'word', word)[:12]}]"
@@ -81,11 +86,14 @@ def fault(text: str, key: bytes) -> str:
 
 _ORDINARY = frozenset(
     """
-    a after and answer asking be by bytes can cannot cli closed connection could daemon denied directory does done exit failed file for from get give got hang
-    help http in installed is it its journalctl json large larger localapi mib no not nobody of on or out output over permission program reading refused reset
-    right run running s see such should socket start started status systemctl tailscale tailscaled than that the there to too tried
-    usable user valid version was what
-    whole with within without you --json --socket --source --tailscale --timeout
+    a after and answer asking be by bytes can cannot check cli closed complete
+    connection could daemon denied directory disk does done exit failed file for from
+    get give got hang help http in installed is it its journalctl json large larger
+    localapi mib no nobody not of on opening or out output over permission program raise
+    reading refused reports reset response right run running s see set should socket
+    space start started status such systemctl tailscale tailscaled than that the there
+    timed to too tried usable user valid version was what whole with within without you
+    --json --socket --source --tailscale --timeout
     """.split()  # noqa: SIM905 - a hundred words are read as a text
 )
 _KEPT = frozenset(
@@ -142,7 +150,7 @@ def _health(text: str, key: bytes) -> str:
 
 
 def _plain(text: str, key: bytes) -> str:
-    """Keeps what looks like a version, a state or a code; of anything else only whether it is equal."""
+    """Keep a version, a state or a code; replace anything else by a pseudonym."""
     return text if _PLAIN.fullmatch(text) else _name(text, key)
 
 
@@ -175,7 +183,7 @@ def _ip(text: str, key: bytes) -> str | None:
 
 @lru_cache(maxsize=2**16)
 def _permuted(address: ipaddress.IPv4Address | ipaddress.IPv6Address, key: bytes) -> str:
-    """Returns another address of the same kind. It is a permutation: no two become one."""
+    """Return another address of the same kind. No two addresses become the same."""
     kinds = _V4 if isinstance(address, ipaddress.IPv4Address) else _V6
     number = int(address)
     kind = next(
@@ -186,7 +194,8 @@ def _permuted(address: ipaddress.IPv4Address | ipaddress.IPv6Address, key: bytes
         bits = kind.max_prefixlen - kind.prefixlen
         host = number & ((1 << bits) - 1)
         return str(type(address)(int(kind.network_address) | _feistel(host, bits, key, str(kind))))
-    # The first four bits stay, so that an address that could be routed still could; what falls into a kind of its own goes round again.
+    # Keep the first four bits, so that a routable address stays routable. An address of
+    # another kind is encrypted again: cycle walking.
     bits = address.max_prefixlen - 4
     while True:
         number = number >> bits << bits | _feistel(
@@ -198,7 +207,11 @@ def _permuted(address: ipaddress.IPv4Address | ipaddress.IPv6Address, key: bytes
 
 
 def _feistel(number: int, bits: int, key: bytes, kind: str) -> int:
-    """Permutes the numbers of so many bits, an even number of them: a Feistel network, HMAC its round function."""
+    """Permute the numbers with this many bits, an even number.
+
+    The permutation is a Feistel network with HMAC as its round function: hashes alone
+    would collide within 22 bits.
+    """
     half = bits // 2
     mask = (1 << half) - 1
     left, right = number >> half, number & mask
@@ -208,7 +221,7 @@ def _feistel(number: int, bits: int, key: bytes, kind: str) -> int:
 
 
 def _endpoint(text: str, key: bytes) -> str:
-    """Redacts `ip:port`, `[v6]:port` and `ip:port:vni:N`. One that is not empty stays so, for that means something."""
+    """Redact `ip:port`, `[v6]:port` and `ip:port:vni:N`. An empty value stays empty."""
     found = re.fullmatch(
         r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([0-9.]+)):([0-9]{1,5})(:vni:[0-9]{1,10})?", text
     )
@@ -219,7 +232,7 @@ def _endpoint(text: str, key: bytes) -> str:
 
 
 def _prefix(text: str, key: bytes) -> str | None:
-    """Redacts `ip/bits`: another network of the same size."""
+    """Redact `ip/bits` as another network of the same size."""
     address, _, bits = text.partition("/")
     other = _ip(address, key)
     if other is None or not bits.isdigit() or int(bits) > ipaddress.ip_address(other).max_prefixlen:
@@ -231,7 +244,7 @@ def _prefix(text: str, key: bytes) -> str | None:
 
 
 def _of(kind: type, redact: Redact) -> Redact:
-    """Redacts a value of the type that it should have; any other is none."""
+    """Redact a value if it has the expected type; drop any other."""
     return lambda value, key: redact(value, key) if type(value) is kind else None
 
 
@@ -331,4 +344,5 @@ _STATUS: Mapping[str, Redact] = {
         ),
     ),
 }
-"What is carried over of a status (`ipnstate.Status` of Tailscale v1.102.3), and what is done to it."
+"""Fields of a status to keep (`ipnstate.Status` of Tailscale v1.102.3), and how to
+redact them."""
