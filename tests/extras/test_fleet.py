@@ -164,7 +164,7 @@ def test_a_url_that_cannot_be_read_is_one_line(url: str, why: str) -> None:
     (complaint,) = complaints("replay", ran)
     assert complaint.startswith(f"reading {url}: ")
     assert why in complaint
-    assert complaint.endswith("; give a capture that can be read")
+    assert complaint.endswith("; give a readable capture")
 
 
 def test_without_fsspec_one_line_says_what_to_install(box: Path) -> None:
@@ -176,5 +176,5 @@ def test_without_fsspec_one_line_says_what_to_install(box: Path) -> None:
     assert (ran.returncode, ran.stdout) == (1, "")
     assert (
         ran.stderr
-        == "tsfc replay: reading s3://bucket/c: fsspec is not installed, which reads URLs; install tsfc[fleet]\n"
+        == "tsfc replay: reading s3://bucket/c: URLs need fsspec, which is not installed; install tsfc[fleet]\n"
     )

@@ -1,4 +1,4 @@
-"""Captures are read as a stream, whatever they are packed in, and whatever is torn of them."""
+"""Captures are read as a stream, with any compression, and past damaged records."""
 
 from __future__ import annotations
 
@@ -48,10 +48,8 @@ def _times(path: Path) -> list[float]:
 
 @pytest.mark.parametrize("packed", PACKINGS)
 @pytest.mark.parametrize("name", ["c.ndjson", "c.ndjson.gz", "c"])
-def test_a_capture_tells_by_its_content_how_it_is_packed(
-    box: Path, packed: Packing, name: str
-) -> None:
-    """Each record for itself, as `tsfc capture` writes it, or all at once, as gzip and zstd do."""
+def test_the_compression_is_detected_by_the_content(box: Path, packed: Packing, name: str) -> None:
+    """Each record is compressed separately, as by `tsfc capture`, or all together."""
     (box / name).write_bytes(b"".join(map(packed, LINES)))
     assert list(observations(str(box / name))) == list(
         observations(str(_written(box / "all", packed(b"".join(LINES)))))
@@ -65,8 +63,8 @@ def _written(path: Path, data: bytes) -> Path:
 
 
 @pytest.mark.parametrize("packed", PACKINGS)
-def test_a_last_record_that_is_torn_anywhere_costs_itself_alone(box: Path, packed: Packing) -> None:
-    """At every byte."""
+def test_a_torn_last_record_is_the_only_one_lost(box: Path, packed: Packing) -> None:
+    """The record ends after any of its bytes."""
     whole, last = b"".join(map(packed, LINES[:3])), packed(LINES[3])
     for end in range(1, len(last) - (1 if packed is _plain else 0)):
         path = _written(box / "c", whole + last[:end])
@@ -74,15 +72,14 @@ def test_a_last_record_that_is_torn_anywhere_costs_itself_alone(box: Path, packe
         assert [read.captured_at - START for read in before if isinstance(read, Observation)][
             :3
         ] == [0, 1, 2], end
-        assert isinstance(torn, Skipped), (
-            end
-        )  # of gzip the content may be whole, and its checksum torn
+        # With gzip, the content may be whole and only the checksum torn.
+        assert isinstance(torn, Skipped), end
         assert torn.is_torn
 
 
 @pytest.mark.parametrize("packed", PACKINGS)
-def test_what_is_appended_behind_a_torn_record_is_read(box: Path, packed: Packing) -> None:
-    """A plain one is ended by a line end by who appends; of what is packed the next member is found."""
+def test_records_after_a_torn_one_are_read(box: Path, packed: Packing) -> None:
+    """`tsfc capture` ends a plain torn record; otherwise the next member is found."""
     second = packed(LINES[1])
     for end in range(4, len(second) - 1):
         torn = second[:end] + (b"\n" if packed is _plain else b"")
@@ -90,7 +87,7 @@ def test_what_is_appended_behind_a_torn_record_is_read(box: Path, packed: Packin
         assert _times(path) == [0, 2, 3], end
 
 
-def test_lines_that_are_no_observation_are_skipped_and_named(box: Path) -> None:
+def test_invalid_lines_are_skipped_with_their_number(box: Path) -> None:
     bad = [
         "[]",
         "{",
@@ -114,38 +111,36 @@ def test_lines_that_are_no_observation_are_skipped_and_named(box: Path) -> None:
     ]
 
 
-def test_the_order_is_that_of_the_lines(box: Path) -> None:
-    """A clock may have been set back, and a run knows no better."""
+def test_observations_keep_the_order_of_the_lines(box: Path) -> None:
+    """The clock may have been set back; the watchdog sees that order, too."""
     assert _times(_written(box / "c", LINES[2] + LINES[0] + LINES[2])) == [2, 0, 2]
 
 
-def test_nothing_is_nothing(box: Path) -> None:
+def test_an_empty_capture_has_no_observations(box: Path) -> None:
     assert list(observations(str(_written(box / "c", b"")))) == []
     assert list(observations(str(_written(box / "c", b"\n\n")))) == []
 
 
-def test_what_cannot_be_opened_is_one_line(box: Path) -> None:
+def test_an_unreadable_capture_is_one_error(box: Path) -> None:
     (broken,) = observations(str(box / "c"))
-    assert broken == Broken(
-        f"reading {box}/c: No such file or directory; give a capture that can be read"
-    )
+    assert broken == Broken(f"reading {box}/c: No such file or directory; give a readable capture")
 
 
-def test_a_line_without_end_is_not_held(box: Path) -> None:
-    """A file of 300 MB without a line end, and a line behind it."""
+def test_a_line_that_is_too_long_is_skipped(box: Path) -> None:
+    """300 MiB without a line feed, and a valid line after it."""
     with (box / "c").open("wb") as file:
         file.seek(300 * 2**20)
         file.write(b"\n" + LINES[0])
-    skipped, seen_after = observations(str(box / "c"))
+    skipped, observation = observations(str(box / "c"))
     assert isinstance(skipped, Skipped)
     assert "longer than 256 MiB" in skipped.detail
-    assert isinstance(seen_after, Observation)
+    assert isinstance(observation, Observation)
 
 
 # Directories
 
 
-def test_a_directory_has_times_in_its_documents_its_names_or_its_file_system(box: Path) -> None:
+def test_times_of_a_directory_are_from_documents_names_or_mtimes(box: Path) -> None:
     document = json.dumps(status(peer("a")))
     names = {
         "1800000005.json": 5.0,
@@ -163,18 +158,16 @@ def test_a_directory_has_times_in_its_documents_its_names_or_its_file_system(box
     (box / "1.json").write_text(json.dumps(seen(START + 9, peer("a"))))
     (box / "2.json").write_text(json.dumps(fault(START + 10)))
     (box / "3.json").write_text(json.dumps({"captured_at": START + 11} | status(peer("a"))))
-    (box / "notes.txt").write_text("not looked at")
+    (box / "notes.txt").write_text("ignored")
     (box / "torn.json").write_text(document[:50])
     assert _times(box) == [1, 2, 3, 4.5, 5, 6, 7, 8, 9, 10, 11]
     assert sum(isinstance(read, Skipped) for read in observations(str(box))) == 1
 
 
-# A whole capture at once, for the stand-in
+# Whole captures, for the stand-in
 
 
-def test_in_order_is_in_the_order_of_the_times_and_equal_times_in_that_of_the_lines(
-    box: Path,
-) -> None:
+def test_in_order_sorts_by_time_and_then_by_line(box: Path) -> None:
     path = _written(box / "c", text([fault(5, "a"), fault(1.5, "b"), fault(5, "c")]).encode())
     assert [(one.captured_at, one.fault) for one in in_order(str(path), print).unwrap()] == [
         (1.5, "b"),
@@ -184,13 +177,13 @@ def test_in_order_is_in_the_order_of_the_times_and_equal_times_in_that_of_the_li
     assert len(in_order(str(TIMELINE), print).unwrap()) == 30
 
 
-def test_in_order_skips_what_is_torn_and_warns(box: Path) -> None:
-    warned: list[str] = []
+def test_in_order_skips_torn_records_with_a_warning(box: Path) -> None:
+    warnings: list[str] = []
     assert (
-        len(in_order(str(_written(box / "c", LINES[0] + LINES[1][:30])), warned.append).unwrap())
+        len(in_order(str(_written(box / "c", LINES[0] + LINES[1][:30])), warnings.append).unwrap())
         == 1
     )
-    assert len(warned) == 1
+    assert len(warnings) == 1
 
 
 @pytest.mark.parametrize(
@@ -202,7 +195,7 @@ def test_in_order_skips_what_is_torn_and_warns(box: Path) -> None:
         (text([{"captured_at": 1, "status": None}]), "status"),
     ],
 )
-def test_in_order_refuses_what_cannot_be_played(box: Path, line: str, problem: str) -> None:
+def test_in_order_rejects_unusable_records(box: Path, line: str, problem: str) -> None:
     read = in_order(str(_written(box / "c", LINES[0] + line.encode() + b"\n")), print)
     assert isinstance(read, Failure)
     assert read.failure().startswith(f"reading {box}/c: ")
@@ -210,7 +203,7 @@ def test_in_order_refuses_what_cannot_be_played(box: Path, line: str, problem: s
     assert read.failure().isprintable()
 
 
-def test_in_order_of_nothing_is_refused(box: Path) -> None:
+def test_in_order_rejects_an_empty_capture(box: Path) -> None:
     assert (
         in_order(str(_written(box / "c", b"")), print).failure()
         == f"reading {box}/c: it is empty; give a capture with at least one observation"

@@ -1,4 +1,4 @@
-"""`tsfc capture`: whole records, whatever happens."""
+"""`tsfc capture` appends whole records, even with signals, kills and full disks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tsfc.offline.capture.read import observations
 
 @pytest.fixture
 def file(box: Path) -> str:
-    """A status to be seen."""
+    """Path of a file with a status."""
     (box / "status.json").write_bytes(encoded(peer("rpi3", "derp")))
     return str(box / "status.json")
 
@@ -30,7 +30,7 @@ def _read(path: Path) -> list[Observation]:
 
 
 @pytest.mark.parametrize("name", ["c.ndjson", "c.ndjson.gz", "c.ndjson.zst"])
-def test_each_run_appends_what_it_saw(box: Path, file: str, name: str) -> None:
+def test_each_run_appends_its_observation(box: Path, file: str, name: str) -> None:
     for number in range(3):
         ran = run(
             "capture",
@@ -42,29 +42,29 @@ def test_each_run_appends_what_it_saw(box: Path, file: str, name: str) -> None:
             f"{START + number}.25",
         )
         assert ran == (0, "", "")
-    seen = _read(box / name)
-    assert [one.captured_at for one in seen] == [START + 0.25, START + 1.25, START + 2.25]
-    assert json.loads(bytes(seen[0].status)) == json.loads(Path(file).read_bytes())
+    found = _read(box / name)
+    assert [one.captured_at for one in found] == [START + 0.25, START + 1.25, START + 2.25]
+    assert json.loads(bytes(found[0].status)) == json.loads(Path(file).read_bytes())
     assert (box / name).stat().st_mode & 0o777 == 0o600
 
 
-def test_a_tailscaled_that_is_down_is_a_fault_and_no_error(box: Path) -> None:
+def test_a_stopped_tailscaled_is_recorded_without_an_error_status(box: Path) -> None:
     ran = run("capture", "--output", f"{box}/c", "--socket", f"{box}/nobody")
     assert ran.status == 0
-    (said,) = complaints("capture", ran)
-    (seen,) = _read(box / "c")
-    assert seen.fault == said
-    assert seen.boot is not None
+    (error,) = complaints("capture", ran)
+    (observation,) = _read(box / "c")
+    assert observation.fault == error
+    assert observation.boot is not None
 
 
-def test_an_answer_that_cannot_be_used_is_a_fault_and_an_error(box: Path) -> None:
+def test_an_unusable_response_is_recorded_with_an_error_status(box: Path) -> None:
     ran = run("capture", "--output", f"{box}/c", "--status-file", "-", stdin=b"{}")
     assert ran.status == 1
     assert _read(box / "c")[0].fault is not None
 
 
-def test_what_is_captured_is_replayed(box: Path, file: str) -> None:
-    """With what is said of a fault in the very words of the watchdog's journal."""
+def test_a_capture_can_be_replayed(box: Path, file: str) -> None:
+    """The replay reports a fault in the words of the watchdog's journal."""
     run("capture", "--output", f"{box}/c", "--status-file", file, "--now", str(START))
     run("capture", "--output", f"{box}/c", "--socket", f"{box}/nobody", "--now", str(START + 60))
     watchdog = run(
@@ -81,7 +81,7 @@ def test_what_is_captured_is_replayed(box: Path, file: str) -> None:
     assert lines[1].endswith("Z " + watchdog.stderr.rstrip())
 
 
-def test_again_and_again_for_so_long(box: Path, file: str) -> None:
+def test_capturing_repeats_at_the_interval_until_the_duration_ends(box: Path, file: str) -> None:
     ran = run(
         "capture",
         "--output",
@@ -101,7 +101,7 @@ def test_again_and_again_for_so_long(box: Path, file: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_and_all_is_kept(box: Path, file: str, number: signal.Signals) -> None:
+def test_a_signal_ends_capturing_without_loss(box: Path, file: str, number: signal.Signals) -> None:
     with started(
         "capture", "--output", f"{box}/c", "--status-file", file, "--interval", "600s"
     ) as process:
@@ -113,7 +113,7 @@ def test_a_signal_ends_it_and_all_is_kept(box: Path, file: str, number: signal.S
     assert len(_read(box / "c")) == 1
 
 
-def test_a_torn_line_stays_a_line_of_its_own(box: Path, file: str) -> None:
+def test_a_record_after_a_torn_line_begins_on_a_new_line(box: Path, file: str) -> None:
     first = TIMELINE.read_bytes().splitlines(keepends=True)[0]
     (box / "c").write_bytes(first + first[:1000])
     run("capture", "--output", f"{box}/c", "--status-file", file)
@@ -125,7 +125,7 @@ def test_a_torn_line_stays_a_line_of_its_own(box: Path, file: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["c", "c.gz", "c.zst"])
-def test_where_there_is_no_room_the_capture_is_as_it_was(box: Path, file: str, name: str) -> None:
+def test_a_full_disk_leaves_the_capture_unchanged(box: Path, file: str, name: str) -> None:
     run("capture", "--output", f"{box}/{name}", "--status-file", file)
     before = (box / name).read_bytes()
     limit = len(before) * 3 // 2
@@ -138,12 +138,12 @@ def test_where_there_is_no_room_the_capture_is_as_it_was(box: Path, file: str, n
         around=f'exec /usr/bin/prlimit --fsize={limit} "$@"',
     )
     assert ran.status == 1
-    (said,) = complaints("capture", ran)
-    assert said.startswith(f"writing {box}/{name}: File too large; ")
+    (error,) = complaints("capture", ran)
+    assert error.startswith(f"writing {box}/{name}: File too large; ")
     assert (box / name).read_bytes() == before
 
 
-def test_two_at_once_do_not_mix(box: Path, file: str) -> None:
+def test_two_processes_can_append_to_one_capture(box: Path, file: str) -> None:
     options = (
         "capture",
         "--output",
@@ -161,7 +161,7 @@ def test_two_at_once_do_not_mix(box: Path, file: str) -> None:
 
 
 def test_a_kill_leaves_whole_records(box: Path, file: str) -> None:
-    """And at most one torn one each time."""
+    """Each kill leaves at most one torn record."""
     for _ in range(5):
         with started(
             "capture", "--output", f"{box}/c", "--status-file", file, "--interval", "0.001s"
@@ -179,7 +179,7 @@ def test_a_kill_leaves_whole_records(box: Path, file: str) -> None:
 
 
 @pytest.mark.parametrize(("keep", "files"), [(2, {"c", "c.1", "c.2"}), (0, {"c"})])
-def test_a_full_file_is_put_aside(box: Path, file: str, keep: int, files: set[str]) -> None:
+def test_a_full_file_is_rotated(box: Path, file: str, keep: int, files: set[str]) -> None:
     for number in range(9):
         run(
             "capture",
@@ -203,20 +203,18 @@ def test_a_full_file_is_put_aside(box: Path, file: str, keep: int, files: set[st
 
 
 @pytest.mark.parametrize(
-    ("output", "said"),
+    ("output", "error"),
     [
         ("no/such/c", "No such file or directory; create the directory"),
         (".", "Is a directory; "),
-        ("closed/c", "Permission denied; run as a user who may write there"),
+        ("closed/c", "Permission denied; run as a user with write permission"),
     ],
 )
-def test_where_nothing_can_be_written_that_is_said_in_one_line(
-    box: Path, file: str, output: str, said: str
-) -> None:
+def test_a_failed_write_is_one_error_line(box: Path, file: str, output: str, error: str) -> None:
     (box / "closed").mkdir(mode=0o500)
     ran = run("capture", "--output", f"{box}/{output}", "--status-file", file, around=UNPRIVILEGED)
     assert ran.status == 1
-    assert said in complaints("capture", ran)[0]
+    assert error in complaints("capture", ran)[0]
 
 
 @pytest.mark.parametrize(
@@ -228,7 +226,7 @@ def test_where_nothing_can_be_written_that_is_said_in_one_line(
         ("--output", "c", "--max-size", "0"),
     ],
 )
-def test_what_is_no_command_line_is_usage(options: tuple[str, ...]) -> None:
+def test_an_invalid_command_line_is_a_usage_error(options: tuple[str, ...]) -> None:
     ran = run("capture", *options)
     assert (ran.status, ran.stdout) == (2, "")
     assert ran.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""A redacted capture names nobody, and the watchdog decides on it as on the original."""
+"""A redacted capture has no names, and the watchdog decides on it the same."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ LISTED = {
     "sshHostKeys",
 }
 PUBLIC = {"0.0.0.0/0", "::/0", "mullvad", "tag:", "User"}
-"Prefixes of everything, Tailscale's own domain, and what is a word of every status, too."
+"Default routes, Tailscale's own domain, and names that are also words of a status."
 
 
 def _redacted(document: bytes, key: bytes = KEY) -> bytes:
@@ -65,7 +65,7 @@ def _redacted(document: bytes, key: bytes = KEY) -> bytes:
 
 
 def _originals(value: Any, name: str = "") -> Iterator[str]:
-    """Returns every string that names somebody or something, whole and, of a DNS name, by its labels."""
+    """Return all names, and the labels of each DNS name."""
     if isinstance(value, dict):
         fields = cast("dict[str, Any]", value)
         for key, one in fields.items():
@@ -81,16 +81,16 @@ def _originals(value: Any, name: str = "") -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.name)
-def test_no_original_is_left(path: Path) -> None:
-    """Whoever and whatever the fixtures name is not in the output, the shortest names aside, which are in any text."""
+def test_no_name_of_the_original_is_left(path: Path) -> None:
+    """The shortest names are not looked for: any text contains them."""
     document = path.read_bytes()
     out = _redacted(document).decode()
     originals = {text for text in _originals(json.loads(document)) if len(text) > 3} - PUBLIC
     assert [text for text in originals if json.dumps(text)[1:-1] in out or text in out] == []
 
 
-def test_the_fixtures_have_what_is_looked_for() -> None:
-    """Else the test above would find nothing for want of anything."""
+def test_the_fixtures_contain_names_of_each_kind() -> None:
+    """Otherwise the test above would prove nothing."""
     originals = [set(_originals(json.loads(path.read_bytes()))) for path in FIXTURES]
     assert sum(map(len, originals)) > 200
     assert any(text.startswith("nodekey:") for texts in originals for text in texts)
@@ -122,7 +122,7 @@ def test_the_watchdog_decides_the_same(path: Path) -> None:
 
 
 def test_equal_stays_equal_and_different_stays_different() -> None:
-    """A host name and the first label of its DNS name, the suffix of all, a key in both of its places, a user in both of his."""
+    """A name, suffix, key or user has the same pseudonym in all places."""
     document = status(
         peer("rpi3", PublicKey="nodekey:0", UserID=7),
         peer("nas"),
@@ -150,7 +150,7 @@ def test_equal_stays_equal_and_different_stays_different() -> None:
 
 
 def test_pseudonyms_are_stable() -> None:
-    """They are pinned: captures that were made by different releases are to fit."""
+    """Captures of different releases have the same pseudonyms."""
     document = status(peer("rpi3", Tags=["tag:server"]))
     out = json.loads(_redacted(json.dumps(document).encode()))
     (only,) = out["Peer"].values()
@@ -220,7 +220,10 @@ def test_an_endpoint_keeps_its_form_and_is_never_empty(text: str) -> None:
 
 
 def test_a_fault_keeps_its_words_and_loses_its_names() -> None:
-    text = "asking tailscaled for status over /home/alice/ts.sock: Permission denied; see `id bob` on nas.example.com or 192.0.2.7:80"
+    text = (
+        "asking tailscaled for status over /home/alice/ts.sock: Permission denied; see `id bob` "
+        "on nas.example.com or 192.0.2.7:80"
+    )
     out = fault(text, KEY)
     assert out.startswith("asking tailscaled for status over [")
     assert "Permission denied" in out
@@ -231,7 +234,7 @@ def test_a_fault_keeps_its_words_and_loses_its_names() -> None:
     assert fault(known, KEY) == known
 
 
-def test_a_boot_is_nobody_s() -> None:
+def test_the_boot_id_is_redacted() -> None:
     boot = redacted(
         Observation(START, Boot("11111111-2222-3333-4444-555555555555", 5), fault="x"), KEY
     ).boot
@@ -246,7 +249,7 @@ def test_a_boot_is_nobody_s() -> None:
 @pytest.mark.parametrize(
     "document", [b"[]", b"null", b"5", b'"secret"', b'{"Peer": ' + b"[" * 5000 + b"]" * 5000 + b"}"]
 )
-def test_what_is_no_status_is_a_fault(document: bytes) -> None:
+def test_an_invalid_status_becomes_a_fault(document: bytes) -> None:
     out = redacted(Observation(START, status=Raw(document)), KEY)
     assert out.fault == f"reading a status, {len(document)} bytes: it is none"
 
@@ -281,7 +284,7 @@ FIELDS = sorted(
 
 
 @given(st.sampled_from(FIELDS), JSON)
-def test_nothing_in_any_place_gets_through_or_raises(name: str, value: Any) -> None:
+def test_unexpected_values_neither_pass_nor_raise(name: str, value: Any) -> None:
     for document in (status(**{name: value}), status(peer("a", **{name: value}))):
         out = redacted(Observation(START, status=Raw(json.dumps(document).encode())), KEY)
         if name not in {"BackendState", "Version", "OS", "Relay"}:
@@ -289,7 +292,7 @@ def test_nothing_in_any_place_gets_through_or_raises(name: str, value: Any) -> N
 
 
 def test_a_redacted_capture_is_made_and_replayed(box: Path) -> None:
-    """A key of its own is kept beside it; with the key given, other captures have the same pseudonyms."""
+    """Its key is stored next to it and can be used for other captures."""
     (box / "s.json").write_bytes(encoded(peer("rpi3", "derp")))
     for output, options in (
         ("a", ("--redact",)),
@@ -317,7 +320,7 @@ def test_a_redacted_capture_is_made_and_replayed(box: Path) -> None:
 
 
 def test_the_recording_replays_alike() -> None:
-    """Its lines differ in names only."""
+    """The lines differ only in names."""
     lines = TIMELINE.read_bytes().splitlines(keepends=True)
     hidden = b"".join(
         msgspec.json.encode(redacted(msgspec.json.decode(line, type=Observation), KEY)) + b"\n"

@@ -1,7 +1,8 @@
-"""Reading captures: plain or compressed files, URLs, directories, standard input.
+"""Read observations: from a capture, a URL, a directory of statuses, or standard input.
 
-Everything is read as a stream; memory holds one line. Damaged records are skipped with
-a warning: a crash can leave one in the middle of a capture.
+A capture is plain or compressed. It is read as a stream, one line in memory at a time.
+Unreadable parts are reported and skipped: a crash of the host may damage a record in
+the middle of a capture, because later runs append to it.
 """
 
 from __future__ import annotations
@@ -26,40 +27,38 @@ from tsfc.shell.console import STDIN
 from tsfc.shell.tailscaled.observe import STANDARD_INPUT
 
 LINE_LIMIT = 256 * 2**20
-"Maximum size of a line in bytes: that of a response of tailscaled."
+"Maximum length of a line, in bytes: the limit on a response of tailscaled."
 _PIECE = 2**18
 _URL = re.compile(r"[a-z][a-z0-9+.-]*(::[^/]*)?://")
-"A URL, or a chain such as `zip://a.ndjson::s3://bucket/captures.zip`."
+"Matches chained URLs too, such as `zip://a.ndjson::s3://bucket/captures.zip`."
 GZIP, ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
-"""First bytes of a member of a gzip file (RFC 1952) and a frame of a zstd file (RFC
-8878)."""
+"First bytes of each gzip member (RFC 1952) and of each zstd frame (RFC 8878)."
 
 
 class Skipped(Struct, frozen=True):
-    """A damaged record; reading continues after it."""
+    """A part of a capture that was skipped; reading continues after it."""
 
     detail: str
-    "One line."
+    "Error message of one line."
     is_torn: bool = False
-    """Whether a crash can have left it: at the end of a capture, or before a later
-    start."""
+    "Whether it is a torn record, as a crash leaves it."
 
 
 class Broken(Struct, frozen=True):
-    """Reading stopped before the end."""
+    """An error that ended the reading early."""
 
     detail: str
-    "One line."
+    "Error message of one line."
 
 
 T = TypeVar("T")
 Read = Observation | Skipped | Broken
 Take = Callable[[int], bytes]
-"Return up to this many bytes; none at the end."
+"Returns the next bytes, up to the given number; none at the end."
 
 
 class _Decompressor(Protocol):
-    """Interface that the decompressors of zlib and zstandard share."""
+    """Common interface of the decompressors of zlib and zstandard."""
 
     @property
     def eof(self) -> bool: ...
@@ -71,10 +70,11 @@ class _Decompressor(Protocol):
 
 
 def observations(source: str) -> Iterator[Read]:
-    """Yield the observations of a source, in the order of its lines.
+    """Yield the observations of a source, and what was skipped.
 
-    A source is a file, a URL, standard input (`-`), or a directory of `*.json`, which
-    is read in the order of its times.
+    The source is a file, a URL, a directory of `*.json` files, or `-` for standard
+    input. Observations of a directory come in the order of their times, others in the
+    order of their lines.
     """
     name = "standard input" if source == STANDARD_INPUT else source
     try:
@@ -92,17 +92,18 @@ def observations(source: str) -> Iterator[Read]:
         ) as file:
             yield from _capture(file.read, name)
     except OSError as error:
-        yield Broken(f"reading {name}: {error.strerror or error}; give a capture that can be read")
+        yield Broken(f"reading {name}: {error.strerror or error}; give a readable capture")
 
 
 def in_order(source: str, warn: Callable[[str], None]) -> Result[tuple[Observation, ...], str]:
-    """Read a whole capture, in the order of its times, then of its lines.
+    """Return a whole capture, sorted by time; equal times keep the order of the lines.
 
-    Torn records are skipped, with a call of `warn`. Fails with one line if something
-    else is unusable, or if there is no observation.
+    Torn records are skipped with a call of `warn`. Any other unusable record is a
+    failure, and so is an empty capture.
     """
-    seen: list[Observation] = []
+    found: list[Observation] = []
     for read in observations(source):
+        # Only a torn record may be skipped.
         if isinstance(read, Skipped) and read.is_torn:
             warn(read.detail)
             continue
@@ -112,27 +113,26 @@ def in_order(source: str, warn: Callable[[str], None]) -> Result[tuple[Observati
                 if isinstance(read, Skipped)
                 else read.detail
             )
+        # The status must be usable.
         status = Success(None) if read.fault is not None else decode(bytes(read.status))
         if isinstance(status, Failure):
-            return Failure(
-                f"reading {source}: the observation at {read.captured_at:.3f}: "
-                f"{status.failure().detail}"
-            )
-        seen.append(read)
-    if not seen:
+            at = f"the observation at {read.captured_at:.3f}"
+            return Failure(f"reading {source}: {at}: {status.failure().detail}")
+        found.append(read)
+    if not found:
         return Failure(
             f"reading {source}: it is empty; give a capture with at least one observation"
         )
-    return Success(tuple(sorted(seen, key=lambda observation: observation.captured_at)))
+    return Success(tuple(sorted(found, key=lambda observation: observation.captured_at)))
 
 
 def _remote(url: str) -> Iterator[Read]:
-    """Open what fsspec can reach; every error of its libraries becomes an `OSError`."""
+    """Read a URL with fsspec. Any exception of its libraries becomes an `OSError`."""
     try:
-        fsspec: Any = import_module("fsspec")  # it is optional, and has no types
+        fsspec: Any = import_module("fsspec")  # an optional dependency, without types
     except ImportError:
         yield Broken(
-            f"reading {url}: fsspec is not installed, which reads URLs; install tsfc[fleet]"
+            f"reading {url}: URLs need fsspec, which is not installed; install tsfc[fleet]"
         )
         return
     with ExitStack() as opened:
@@ -152,37 +152,40 @@ def _capture(take: Take, name: str) -> Iterator[Read]:
     rest: list[bytes] = []
     size = 0
     for piece in _plain(take):
+        # A damaged part: drop the beginning of a line before it.
         if piece is None:
             yield Skipped(
-                f"reading {name}: after line {number}: "
-                "the compressed data are torn or damaged; skipped",
+                f"reading {name}: after line {number}: compressed data torn or damaged; skipped",
                 is_torn=True,
             )
             rest, size = [], 0
             continue
+
+        # The lines that end in this piece; the first may have begun in an earlier one.
         *lines, tail = piece.split(b"\n")
         for line in lines:
             number += 1
             whole = b"".join((*rest, line)) if rest else line
             if size + len(line) > LINE_LIMIT:
-                yield Skipped(
-                    f"reading {name}: line {number}: "
-                    f"it is longer than {LINE_LIMIT // 2**20} MiB; skipped"
-                )
+                limit = f"{LINE_LIMIT // 2**20} MiB"
+                yield Skipped(f"reading {name}: line {number}: longer than {limit}; skipped")
             elif whole.strip():
                 yield _observation(whole, f"reading {name}: line {number}: ")
             rest, size = [], 0
+
+        # The beginning of the next line; of a line that is too long, only its size.
         size += len(tail)
         if size <= LINE_LIMIT:
             rest.append(tail)
         else:
             rest = []
+
+    # A last line without line feed: whole, or torn by a crash.
     last = b"".join(rest)
     if last.strip():
         whole_last = _observation(last, f"reading {name}: line {number + 1}: ")
         torn = Skipped(
-            f"reading {name}: line {number + 1}: "
-            "it is torn, as a crash leaves the last one; skipped",
+            f"reading {name}: line {number + 1}: torn, as after a crash; skipped",
             is_torn=True,
         )
         yield torn if isinstance(whole_last, Skipped) else whole_last
@@ -198,7 +201,7 @@ def _observation(line: bytes, prefix: str) -> Observation | Skipped:
 
 
 def _plain(take: Take) -> Iterator[bytes | None]:
-    """Yield the content in pieces, decompressed if it begins like compressed data.
+    """Yield the content in pieces, decompressed if its first bytes say so.
 
     None stands for data that could not be decompressed.
     """
@@ -208,7 +211,7 @@ def _plain(take: Take) -> Iterator[bytes | None]:
     if first.startswith(GZIP):
         return _members(first, take, GZIP, lambda: zlib.decompressobj(wbits=31))
     if first.startswith(ZSTD):
-        import zstandard  # noqa: PLC0415 - most captures are not
+        import zstandard  # noqa: PLC0415 - only for zstd
 
         return _members(first, take, ZSTD, lambda: zstandard.ZstdDecompressor().decompressobj())
     return _pieces(first, take)
@@ -224,9 +227,9 @@ def _pieces(first: bytes, take: Take) -> Iterator[bytes]:
 def _members(
     first: bytes, take: Take, magic: bytes, new: Callable[[], _Decompressor]
 ) -> Iterator[bytes | None]:
-    """Decompress one member after the other.
+    """Yield the decompressed members; None for a damaged one.
 
-    After a damaged member, continue at the next one within the data read so far.
+    After a damaged member, continue at the next magic number.
     """
     data = first
     member, is_open = new(), False
@@ -234,10 +237,8 @@ def _members(
         try:
             plain = member.decompress(data)
         except Exception as error:
-            if type(error).__name__ not in {
-                "error",
-                "ZstdError",
-            }:  # zlib's and zstandard's, of which the latter is not imported here
+            # `zlib.error`, or `zstandard.ZstdError`, which is not imported here.
+            if type(error).__name__ not in {"error", "ZstdError"}:
                 raise
             yield None
             data = _from_next(data, take, magic)
@@ -245,6 +246,8 @@ def _members(
             continue
         if plain:
             yield plain
+
+        # A member may end anywhere in the data; the next one begins right after it.
         is_open = not member.eof
         if is_open:
             data = take(_PIECE)
@@ -255,7 +258,10 @@ def _members(
 
 
 def _from_next(data: bytes, take: Take, magic: bytes) -> bytes:
-    """Return the data from the next member on; empty if there is none."""
+    """Return the data from the next magic number on, or nothing if there is none.
+
+    The search skips the first byte, where the damaged member begins.
+    """
     at = data.find(magic, 1)
     while at < 0:
         more = take(_PIECE)
@@ -270,7 +276,7 @@ def _from_next(data: bytes, take: Take, magic: bytes) -> bytes:
 
 
 class _Head(Struct):
-    """A document in a directory: an observation, or a bare status."""
+    """Fields that tell an observation from a bare status."""
 
     captured_at: float | None = None
     status: Raw = Raw()
@@ -280,16 +286,13 @@ class _Head(Struct):
 _HEAD = msgspec.json.Decoder(_Head)
 _UNIX = re.compile(r"(?:^|[^0-9])([0-9]{9,11}(?:\.[0-9]+)?)$")
 _ISO = re.compile(
-    r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})[T_ ]"
-    r"([0-9]{2})[:-]?([0-9]{2})[:-]?([0-9]{2})(?:\.[0-9]+)?(Z|[+-][0-9]{2}:?[0-9]{2})?$"
+    r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})[T_ ]([0-9]{2})[:-]?([0-9]{2})[:-]?([0-9]{2})"
+    r"(?:\.[0-9]+)?(Z|[+-][0-9]{2}:?[0-9]{2})?$"
 )
 
 
 def _directory(directory: str) -> Iterator[Read]:
-    """Yield the documents of a directory, sorted by time.
-
-    Each is read twice: first for its time, then for its content. Memory holds one.
-    """
+    """Read the times of all files, then the files in that order, one at a time."""
     timed: list[tuple[float, str]] = []
     for name in sorted(os.listdir(directory)):
         if name.endswith(".json"):
@@ -324,7 +327,7 @@ def _bytes(path: str) -> bytes:
 
 
 def _time(path: str, head: _Head) -> float:
-    """Time of a document: its own, else that in its name, else that of the file."""
+    """Return the Unix time of a document: its own, its name's, or the file's mtime."""
     if head.captured_at is not None and head.captured_at >= 0:
         return head.captured_at
     stem = os.path.basename(path).removesuffix(".json")

@@ -1,8 +1,8 @@
-"""`tsfc capture`: append observations to a capture.
+"""`tsfc capture`: append observations of tailscaled to a capture.
 
-A record is one write to the end of the file. So a crash leaves at most one torn record,
-and two processes can write to one file. In a compressed capture, a record is a gzip
-member or a zstd frame of its own, with the same result.
+Each record is one write to the end of the file. So a crash leaves at most one torn
+record, and two processes can append to the same file. Each record is compressed
+separately, as a gzip member or a zstd frame, so this holds for compressed files too.
 """
 
 from __future__ import annotations
@@ -32,52 +32,54 @@ from tsfc.shell.tailscaled.observe import RunOptions, raw_status
 
 TOOL = "capture"
 MODE = 0o600
-"Permissions of a capture: a status has the names of people and places."
+"Permissions of new files: a status contains names of users and machines."
 
 
 class Options(Struct, frozen=True):
-    """Options of `tsfc capture`, in addition to those of all jobs."""
+    """Options of `tsfc capture`, besides those of every job."""
 
     output: str
     interval: float | None
-    "Seconds between observations; None for a single one."
+    "Seconds between observations; None to make only one."
     duration: float | None
-    "Seconds until the last observation; None to continue until terminated."
+    "Seconds after which capturing stops; None for no limit."
     redact: bool
     redact_key: str | None
     max_size: int | None
-    "Size in bytes at which a new file is started; None for no limit."
+    "Size in bytes at which the file is rotated; None for no limit."
     keep: int
-    "Number of full files to keep."
+    "Number of rotated files to keep."
 
 
 def run(common: RunOptions, options: Options) -> int:
     """Capture once or at an interval; return the worst exit status."""
-    key = _key(options)
-    if isinstance(key, Failure):
-        print_error(TOOL, key.failure())
+    redact = _redaction(options)
+    if isinstance(redact, Failure):
+        print_error(TOOL, redact.failure())
         return 1
     begun = time.monotonic()
     worst = 0
     number = 0
     while True:
-        status = _capture(common, options, key.unwrap())
+        status = _capture(common, options, redact.unwrap())
         worst = max(worst, status)
         if options.interval is None or status > 1:
             return min(worst, 1)
-        passed = time.monotonic() - begun
-        number = max(
-            number + 1, int(passed / options.interval)
-        )  # what was missed is not made up for
+
+        # The next observation is due at a multiple of the interval; skip missed ones.
+        elapsed = time.monotonic() - begun
+        number = max(number + 1, int(elapsed / options.interval))
         due = number * options.interval
         if options.duration is not None and due >= options.duration:
             return worst
+
+        # One call of sleep takes a limited time.
         while (left := begun + due - time.monotonic()) > 0:
             time.sleep(min(left, LONGEST_WAIT_SECONDS))
 
 
 def observe(common: RunOptions) -> tuple[Observation, Fault | None]:
-    """Observe tailscaled once."""
+    """Observe tailscaled once; return the observation and its fault, if any."""
     raw = raw_status(common)
     at = round(unix_time(common.now), 3)
     boot = instant(common.now).boot
@@ -89,24 +91,26 @@ def observe(common: RunOptions) -> tuple[Observation, Fault | None]:
 
 
 def record(path: str, observation: Observation) -> Result[bytes, str]:
-    """Encode an observation for a file; its name determines the compression."""
+    """Return the record of an observation, compressed as the suffix of `path` says."""
     plain = line(observation)
     if path.endswith(".gz"):
         return Success(gzip.compress(plain, mtime=0))
     if path.endswith(".zst"):
-        import zstandard  # noqa: PLC0415 - most captures are not
+        import zstandard  # noqa: PLC0415 - only for zstd
 
         return Success(zstandard.ZstdCompressor().compress(plain))
     return Success(plain)
 
 
 def append(path: str, data: bytes, *, max_size: int | None, keep: int) -> Result[None, str]:
-    """Append all of a record, or nothing.
+    """Append a whole record, or nothing.
 
-    A torn record at the end of a plain file keeps a line of its own.
+    If a plain file ends with a torn line, the record begins on a new line.
     """
     if path == textfile.STANDARD_OUTPUT:
-        return _written(1, data, path)
+        return _write(1, data, path)
+
+    # Rotate and open the file. O_NONBLOCK: opening a FIFO must not block.
     try:
         if max_size is not None:
             _rotate(path, len(data), max_size, keep)
@@ -114,18 +118,20 @@ def append(path: str, data: bytes, *, max_size: int | None, keep: int) -> Result
             path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, MODE
         )
     except OSError as error:
-        return Failure(_complaint(path, error))
+        return Failure(_error(path, error))
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return Failure(
-                f"writing {path}: it is not a regular file; "
-                "set --output to a file, or to - for standard output"
+                f"writing {path}: not a regular file; set --output to a file, or to - for "
+                "standard output"
             )
+
+        # Append under a lock, and undo a partial write.
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         size = os.fstat(descriptor).st_size
         is_plain = not path.endswith((".gz", ".zst"))
         torn = is_plain and size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        written = _written(descriptor, b"\n" + data if torn else data, path)
+        written = _write(descriptor, b"\n" + data if torn else data, path)
         if isinstance(written, Failure):
             with suppress(OSError):
                 os.ftruncate(descriptor, size)
@@ -135,7 +141,7 @@ def append(path: str, data: bytes, *, max_size: int | None, keep: int) -> Result
 
 
 def size(text: str) -> int | None:
-    """Return the number of bytes that `100M` stands for; None for an invalid size."""
+    """Return the number of bytes of a size such as `100M`, or None if it is invalid."""
     found = re.fullmatch(r"([0-9]{1,12})([kMG]?)", text)
     return (
         None
@@ -145,13 +151,13 @@ def size(text: str) -> int | None:
 
 
 def _capture(
-    common: RunOptions, options: Options, redacted: Callable[[Observation], Observation]
+    common: RunOptions, options: Options, redact: Callable[[Observation], Observation]
 ) -> int:
-    """Capture once, and return the exit status; 2 if the capture cannot be written."""
+    """Capture once; return the exit status, or 2 if writing failed: stop then."""
     observation, fault = observe(common)
     if fault is not None:
         print_error(TOOL, fault.detail)
-    data = record(options.output, redacted(observation))
+    data = record(options.output, redact(observation))
     written = (
         data
         if isinstance(data, Failure)
@@ -163,20 +169,20 @@ def _capture(
     return exit_status(fault)
 
 
-def _written(descriptor: int, data: bytes, path: str) -> Result[None, str]:
+def _write(descriptor: int, data: bytes, path: str) -> Result[None, str]:
     try:
         written = os.write(descriptor, data)
         if written < len(data):
-            write_all(descriptor, data[written:])  # and so learn why
+            write_all(descriptor, data[written:])  # retry, to get the reason
     except OSError as error:
-        return Failure(_complaint(path, error))
+        return Failure(_error(path, error))
     return Success(None)
 
 
 def _rotate(path: str, more: int, max_size: int, keep: int) -> None:
-    """Rotate the file if `more` bytes would exceed `max_size`.
+    """Rotate the file if `more` bytes would make it larger than `max_size`.
 
-    It becomes `.1`, that becomes `.2`, and the last one is removed.
+    It becomes `.1`, the former `.1` becomes `.2`, and the oldest is deleted.
     """
     try:
         if os.stat(path).st_size + more <= max_size:
@@ -190,26 +196,27 @@ def _rotate(path: str, more: int, max_size: int, keep: int) -> None:
         os.unlink(path)
 
 
-def _key(options: Options) -> Result[Callable[[Observation], Observation], str]:
-    """Return the function that redacts; without --redact, the identity."""
+def _redaction(options: Options) -> Result[Callable[[Observation], Observation], str]:
+    """Return the function that redacts observations; the identity without --redact."""
     if not options.redact:
         return Success(lambda observation: observation)
-    from tsfc.offline.capture.redact import redacted  # noqa: PLC0415 - most captures are not
+    from tsfc.offline.capture.redact import redacted  # noqa: PLC0415 - only for --redact
 
     if options.redact_key is not None:
-        given = options.redact_key.encode(errors="surrogateescape")
-        return Success(lambda observation: redacted(observation, given))
-    kept = _kept_key(options.output)
-    if isinstance(kept, Failure):
-        return kept
-    key = kept.unwrap()
+        option = options.redact_key.encode(errors="surrogateescape")
+        return Success(lambda observation: redacted(observation, option))
+    stored = _stored_key(options.output)
+    if isinstance(stored, Failure):
+        return stored
+    key = stored.unwrap()
     return Success(lambda observation: redacted(observation, key))
 
 
-def _kept_key(output: str) -> Result[bytes, str]:
-    """Return the key beside the capture, and create it if it is missing.
+def _stored_key(output: str) -> Result[bytes, str]:
+    """Return the key in the file `OUTPUT.key`; create the file if it is missing.
 
-    So later runs that append to the capture use the same pseudonyms.
+    So all runs that append to one capture use the same pseudonyms. For standard output,
+    the key is random and not stored.
     """
     if output == textfile.STANDARD_OUTPUT:
         return Success(secrets.token_bytes(32))
@@ -224,8 +231,7 @@ def _kept_key(output: str) -> Result[bytes, str]:
                 Success(key)
                 if key
                 else Failure(
-                    f"reading {path}: it is empty; "
-                    "remove it to create a new key, with other pseudonyms"
+                    f"reading {path}: empty; delete it to get a new key, with other pseudonyms"
                 )
             )
         try:
@@ -234,18 +240,17 @@ def _kept_key(output: str) -> Result[bytes, str]:
         finally:
             os.close(descriptor)
     except OSError as error:
-        return Failure(_complaint(path, error))
+        return Failure(_error(path, error))
     return Success(key)
 
 
-def _complaint(path: str, error: OSError) -> str:
+def _error(path: str, error: OSError) -> str:
     match error:
         case FileNotFoundError():
-            advice = (
-                f"create the directory {os.path.dirname(path) or '.'}, or give another --output"
-            )
+            directory = os.path.dirname(path) or "."
+            advice = f"create the directory {directory}, or set --output to another file"
         case PermissionError():
-            advice = "run as a user who may write there, or give another --output"
+            advice = "run as a user with write permission, or set --output to another file"
         case _:
-            advice = "see to the disk, or give another --output; the capture is as it was"
+            advice = "check the disk, or set --output to another file; the capture is unchanged"
     return f"writing {path}: {error.strerror}; {advice}"

@@ -1,11 +1,15 @@
-"""Pseudonyms, so that a capture can be shared.
+"""Redaction: replace the names in an observation by pseudonyms.
 
-One table names the fields to keep and how to redact each. All other fields are dropped:
-a new release of Tailscale may add some. A pseudonym depends on a key and the original,
-so equal values stay equal, in several captures, too. IP addresses are permuted within
-their kind by format-preserving encryption with cycle walking: different addresses stay
-different, and a private address stays private. This hides names; it is no cryptographic
-anonymization.
+One table lists the fields of a status to copy, each with its redaction. All other
+fields are dropped, because a new release of Tailscale may add some.
+
+A pseudonym is an HMAC of the original: the same key gives the same pseudonym, in other
+captures too. IP addresses go through a format-preserving encryption, a Feistel network
+with cycle walking: the result is an address of the same range, and no two addresses
+become the same.
+
+Redaction hides names. It is not cryptographic anonymization: times, traffic and the
+shape of the tailnet remain, and whoever has the key can test guesses.
 """
 
 from __future__ import annotations
@@ -26,9 +30,9 @@ from tsfc.core.clock import Boot
 from tsfc.core.evaluation.observation import Observation
 
 KNOWN_SUFFIXES = (".mullvad.ts.net", ".ts.net", ".beta.tailscale.net")
-"Tailscale's own domains, which identify no user."
+"Suffixes of DNS names that belong to Tailscale; they stay as they are."
 _PLAIN = re.compile(r"[A-Za-z0-9_.+-]{0,60}")
-"Form of versions, operating systems, states and codes of DERP regions."
+"Form of a version, an operating system, a state and the code of a DERP region."
 _V4 = tuple(
     map(
         ipaddress.IPv4Network,
@@ -46,13 +50,14 @@ _V6 = tuple(map(ipaddress.IPv6Network, ("fd7a:115c:a1e0::/48", "fe80::/10")))
 _ROUNDS = 4
 
 Redact = Callable[[Any, bytes], Any]
-"Function of a value and the key."
+"Redacts a value with a key."
 
 
 def redacted(observation: Observation, key: bytes) -> Observation:
-    """Replace names, keys, addresses, users, tags and domains by pseudonyms.
+    """Return the observation with pseudonyms.
 
-    Total: a document that is not a status becomes a fault.
+    Names, keys, addresses, users, tags and domains are replaced. Never raises: a status
+    that cannot be decoded becomes a fault.
     """
     boot = (
         None
@@ -76,7 +81,10 @@ def redacted(observation: Observation, key: bytes) -> Observation:
 
 
 def fault(text: str, key: bytes) -> str:
-    """Return a fault's line without words that may name a file, host or address."""
+    """Return the text of a fault with all words replaced that may be a name.
+
+    Only the words in `_ORDINARY` and `_KEPT`, and small numbers, stay.
+    """
     words = re.split(r"(\s+)", text)
     return "".join(
         word if word.isspace() or _is_ordinary(word) else f"[{_hash(key, 'word', word)[:12]}]"
@@ -86,15 +94,14 @@ def fault(text: str, key: bytes) -> str:
 
 _ORDINARY = frozenset(
     """
-    a after and answer asking be by bytes can cannot check cli closed complete
-    connection could daemon denied directory disk does done exit failed file for from
-    get give got hang help http in installed is it its journalctl json large larger
-    localapi mib no nobody not of on opening or out output over permission program raise
-    reading refused reports reset response right run running s see set should socket
-    space start started status such systemctl tailscale tailscaled than that the there
-    timed to too tried usable user valid version was what whole with within without you
-    --json --socket --source --tailscale --timeout
-    """.split()  # noqa: SIM905 - a hundred words are read as a text
+    a after and answer asking be by bytes can cannot cli closed connection could daemon denied
+    directory does done exit failed file for from get give got hang help http in installed is
+    it its journalctl json large larger localapi mib no not nobody of on or out output over
+    permission program reading refused reset right run running s see such should socket start
+    started status systemctl tailscale tailscaled than that the there to too tried usable user
+    valid version was what whole with within without you --json --socket --source --tailscale
+    --timeout
+    """.split()  # noqa: SIM905 - more readable than a hundred strings
 )
 _KEPT = frozenset(
     {"/var/run/tailscale/tailscaled.sock", "/run/tailscale/tailscaled.sock", "tailscaled.service"}
@@ -103,7 +110,9 @@ _KEPT = frozenset(
 
 def _is_ordinary(word: str) -> bool:
     bare = word.strip("`'\"();:,.?!").lower()
-    return bare in _ORDINARY or bare in _KEPT or (bare.isdigit() and len(bare) < 6)  # noqa: PLR2004 - a count, an exit status, an HTTP status
+    # A small number is a count, an exit status, or an HTTP status.
+    is_small = bare.isdigit() and len(bare) < 6  # noqa: PLR2004
+    return bare in _ORDINARY or bare in _KEPT or is_small
 
 
 # Texts
@@ -150,7 +159,7 @@ def _health(text: str, key: bytes) -> str:
 
 
 def _plain(text: str, key: bytes) -> str:
-    """Keep a version, a state or a code; replace anything else by a pseudonym."""
+    """Keep a version, a state or a code; replace anything else."""
     return text if _PLAIN.fullmatch(text) else _name(text, key)
 
 
@@ -183,8 +192,10 @@ def _ip(text: str, key: bytes) -> str | None:
 
 @lru_cache(maxsize=2**16)
 def _permuted(address: ipaddress.IPv4Address | ipaddress.IPv6Address, key: bytes) -> str:
-    """Return another address of the same kind. No two addresses become the same."""
+    """Return a pseudonymous address of the same range; no two become the same."""
     kinds = _V4 if isinstance(address, ipaddress.IPv4Address) else _V6
+
+    # A private or link-local range: permute the host part.
     number = int(address)
     kind = next(
         (network for network in kinds if network.version == address.version and address in network),
@@ -194,8 +205,9 @@ def _permuted(address: ipaddress.IPv4Address | ipaddress.IPv6Address, key: bytes
         bits = kind.max_prefixlen - kind.prefixlen
         host = number & ((1 << bits) - 1)
         return str(type(address)(int(kind.network_address) | _feistel(host, bits, key, str(kind))))
-    # Keep the first four bits, so that a routable address stays routable. An address of
-    # another kind is encrypted again: cycle walking.
+
+    # A public address: keep the first four bits, so that a routable one stays routable.
+    # Cycle walking: repeat until the result is outside of the ranges above.
     bits = address.max_prefixlen - 4
     while True:
         number = number >> bits << bits | _feistel(
@@ -207,10 +219,9 @@ def _permuted(address: ipaddress.IPv4Address | ipaddress.IPv6Address, key: bytes
 
 
 def _feistel(number: int, bits: int, key: bytes, kind: str) -> int:
-    """Permute the numbers with this many bits, an even number.
+    """Permute the numbers of `bits` bits, which must be even.
 
-    The permutation is a Feistel network with HMAC as its round function: hashes alone
-    would collide within 22 bits.
+    It is a Feistel network; its round function is HMAC-SHA-256.
     """
     half = bits // 2
     mask = (1 << half) - 1
@@ -221,7 +232,10 @@ def _feistel(number: int, bits: int, key: bytes, kind: str) -> int:
 
 
 def _endpoint(text: str, key: bytes) -> str:
-    """Redact `ip:port`, `[v6]:port` and `ip:port:vni:N`. An empty value stays empty."""
+    """Redact `ip:port`, `[v6]:port` or `ip:port:vni:N`.
+
+    Only an empty text becomes empty: an empty `CurAddr` means that no path is direct.
+    """
     found = re.fullmatch(
         r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([0-9.]+)):([0-9]{1,5})(:vni:[0-9]{1,10})?", text
     )
@@ -232,7 +246,7 @@ def _endpoint(text: str, key: bytes) -> str:
 
 
 def _prefix(text: str, key: bytes) -> str | None:
-    """Redact `ip/bits` as another network of the same size."""
+    """Redact `ip/bits` to a network of the same size, or None if it is invalid."""
     address, _, bits = text.partition("/")
     other = _ip(address, key)
     if other is None or not bits.isdigit() or int(bits) > ipaddress.ip_address(other).max_prefixlen:
@@ -244,7 +258,7 @@ def _prefix(text: str, key: bytes) -> str | None:
 
 
 def _of(kind: type, redact: Redact) -> Redact:
-    """Redact a value if it has the expected type; drop any other."""
+    """Return a redaction for values of one type; other values become None."""
     return lambda value, key: redact(value, key) if type(value) is kind else None
 
 
@@ -344,5 +358,4 @@ _STATUS: Mapping[str, Redact] = {
         ),
     ),
 }
-"""Fields of a status to keep (`ipnstate.Status` of Tailscale v1.102.3), and how to
-redact them."""
+"Fields of a status to copy (`ipnstate.Status` of Tailscale v1.102.3), and how."
