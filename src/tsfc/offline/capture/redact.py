@@ -94,13 +94,14 @@ def fault(text: str, key: bytes) -> str:
 
 _ORDINARY = frozenset(
     """
-    a after and answer asking be by bytes can cannot cli closed connection could daemon denied
-    directory does done exit failed file for from get give got hang help http in installed is
-    it its journalctl json large larger localapi mib no not nobody of on or out output over
-    permission program reading refused reset right run running s see such should socket start
-    started status systemctl tailscale tailscaled than that the there to too tried usable user
-    valid version was what whole with within without you --json --socket --source --tailscale
-    --timeout
+    a after and answer asking be by bytes can cannot check cli closed complete
+    connection could daemon denied directory disk does done exit failed file for from
+    get give got hang help http in installed is it its journalctl json large larger
+    localapi mib no nobody not of on opening or out output over permission program raise
+    reading refused reports reset response right run running s see set should socket
+    space start started status such systemctl tailscale tailscaled than that the there
+    timed to too tried usable user valid version was what whole with within without you
+    --json --socket --source --tailscale --timeout
     """.split()  # noqa: SIM905 - more readable than a hundred strings
 )
 _KEPT = frozenset(
