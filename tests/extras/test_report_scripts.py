@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from support.required import program
-from tsfc.core.evaluation.timeline import PATHS, REASONS, SHIFT, SIGHTS
+from tsfc.core.evaluation.timeline import OBSERVATION_STATUSES, PATHS, REASONS
+from tsfc.offline.report.report import SHIFT
 
 PAGE = files("tsfc.offline.report") / "page"
 DIRECT, DERP = PATHS.index("direct"), PATHS.index("derp")
@@ -22,9 +23,9 @@ TIMELINE = {
     "shift": SHIFT,
     "paths": PATHS,
     "reasons": REASONS,
-    "sights": SIGHTS,
+    "observation_statuses": OBSERVATION_STATUSES,
     "texts": ["", "Connection refused"],
-    "node": {"starts": [0, 500], "values": [0, SIGHTS.index("fault") * SHIFT + 1]},
+    "node": {"starts": [0, 500], "values": [0, OBSERVATION_STATUSES.index("fault") * SHIFT + 1]},
     "peers": [
         # nas: on relay at 1300, restart at 1600
         {"name": "nas", "starts": [0, 300, 300], "values": [0, DERP * SHIFT + WAITING, RESTART]},

@@ -20,7 +20,7 @@ from tsfc.shell.tailscaled.pings import Round
 
 
 def done(_: Attempt) -> Outcome:
-    """Apply nothing, and succeed: a capture cannot show the effect of a remedy."""
+    """Succeed without doing anything: a capture does not show the effect of a remedy."""
     return Done()
 
 

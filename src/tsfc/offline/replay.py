@@ -159,7 +159,7 @@ def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Folded
             record(timeline, run, observed, lines, tallies[0])
         verdicts = run.verdicts
         if lines and not task.is_comparison:
-            write(output.said(now.unix, lines, is_json=task.is_json, is_first=is_first))
+            write(output.log_lines(now.unix, lines, is_json=task.is_json, is_first=is_first))
             is_first = False
     complaints = _complaints(task, troubles, tallies[0])
     if task.is_comparison:

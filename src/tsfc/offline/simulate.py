@@ -202,7 +202,7 @@ def _one(options: Options, task: Task) -> int:
 
     def write(unix: int, lines: tuple[str, ...]) -> None:
         nonlocal is_first
-        write_out(output.said(unix, lines, is_json=options.is_json, is_first=is_first))
+        write_out(output.log_lines(unix, lines, is_json=options.is_json, is_first=is_first))
         is_first = False
 
     write_out(

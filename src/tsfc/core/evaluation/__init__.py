@@ -1,1 +1,1 @@
-"""The watchdog's decision over many observations: run it, count, compare, summarize."""
+"""Evaluation of the watchdog over many observations: statistics, timeline, policies."""

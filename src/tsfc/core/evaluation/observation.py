@@ -1,4 +1,7 @@
-"""Observations of tailscaled. A capture is NDJSON with one observation per line."""
+"""Observations: what tailscaled reported at one moment.
+
+A capture is NDJSON, one observation per line.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,15 @@ UnixTime = Annotated[float, Meta(ge=0, le=253402300799)]
 
 
 class Observation(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The status at one time, or why it could not be read."""
+    """A status or a fault, and its time. Exactly one of the two is set."""
 
     captured_at: UnixTime
     boot: Boot | None = None
-    """Boot clock at that time, if known. With it, replay recognizes a step of the wall
-    clock."""
+    "Boot clock at the same moment, if known. It reveals steps of the wall clock."
     status: Raw = Raw()
-    "Status document, unchanged; empty if there is a fault."
+    "JSON of tailscaled's status, unchanged; empty if there is a fault."
     fault: str | None = None
+    "Why no status could be read."
 
 
 _DECODER = msgspec.json.Decoder(Observation)
@@ -34,40 +37,31 @@ _ENCODER = msgspec.json.Encoder()
 
 
 def parse(line: bytes) -> Result[Observation, str]:
-    """Read one line of a capture.
-
-    The status in it is not decoded: `status_of` does that.
-    """
+    """Parse a line of a capture. The status in it is not validated: see `status_of`."""
     try:
         observation = _DECODER.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return Failure(one_line(str(error)))
     if bool(bytes(observation.status)) == (observation.fault is not None):
-        return Failure("it has not one of status and fault")
+        return Failure("an observation has either a status or a fault")
     return Success(observation)
 
 
 def line(observation: Observation) -> bytes:
-    """Encode an observation as one line of a capture, with a compact status."""
-    if observation.fault is not None:
-        return _ENCODER.encode(observation) + b"\n"
-    return (
-        _ENCODER.encode(
-            msgspec.structs.replace(
-                observation, status=Raw(msgspec.json.format(bytes(observation.status), indent=-1))
-            )
-        )
-        + b"\n"
-    )
+    """Encode an observation as a line of a capture. Compacts the JSON of the status."""
+    if observation.fault is None:
+        status = msgspec.json.format(bytes(observation.status), indent=-1)
+        observation = msgspec.structs.replace(observation, status=Raw(status))
+    return _ENCODER.encode(observation) + b"\n"
 
 
 def status_of(observation: Observation) -> Result[Status, Fault]:
-    """Decode the status, or return why there is none."""
+    """Decode the status of an observation. Fails with the fault if there is none."""
     if observation.fault is not None:
         return Failure(Down(observation.fault))
     return decode(observation.status)
 
 
 def instant(observation: Observation) -> Instant:
-    """Time of the observation, in whole seconds."""
+    """Time of an observation, in whole seconds."""
     return Instant(int(observation.captured_at), observation.boot)

@@ -1,7 +1,7 @@
-"""Output of replay and simulate: log lines with their times, then the statistics.
+"""Output of `replay` and `simulate`: log lines with their times, then the statistics.
 
-The output is text or one JSON object. Lines are written as they come, so neither form
-is held in memory.
+The output is text, or one JSON object. Both are written piece by piece, so that memory
+does not grow with the number of lines.
 """
 
 from __future__ import annotations
@@ -15,21 +15,20 @@ from tsfc.core.evaluation import summary
 from tsfc.core.evaluation.statistics import Statistics, peers_at_end
 
 
-def opening(what: str, name: str, *, is_json: bool, has_header: bool) -> str:
-    """Return the text before the first line. `what` is `capture` or `scenario`."""
+def opening(kind: str, name: str, *, is_json: bool, has_header: bool) -> str:
+    """Return what goes before the lines. `kind` is "capture" or "scenario"."""
     if is_json:
-        return f'{{"{what}":{_json(name)},"lines":['
+        return f'{{"{kind}":{_json(name)},"lines":['
     return f"== {name}\n" if has_header else ""
 
 
-def said(unix: int, lines: Sequence[str], *, is_json: bool, is_first: bool) -> str:
-    """Return the lines of one run. `is_first` is true for the first run with lines."""
+def log_lines(unix: int, lines: Sequence[str], *, is_json: bool, is_first: bool) -> str:
+    """Return the lines of one run. `is_first` is true if no run before had any."""
     if not lines:
         return ""
     if is_json:
-        return ("" if is_first else ",") + ",".join(
-            [_json({"at": unix, "line": line}) for line in lines]
-        )
+        objects = ",".join([_json({"at": unix, "line": line}) for line in lines])
+        return objects if is_first else f",{objects}"
     at = summary.utc(unix)
     return "".join([f"{at} {line}\n" for line in lines])
 
@@ -37,9 +36,9 @@ def said(unix: int, lines: Sequence[str], *, is_json: bool, is_first: bool) -> s
 def closing(
     statistics: Statistics, extra: Mapping[str, int], notes: Sequence[str], *, is_json: bool
 ) -> str:
-    """Return the text after the last line: statistics and notes.
+    """Return what goes after the lines: the statistics and the notes.
 
-    `extra` has the numbers that only a simulation knows.
+    `extra` has the counts that only a simulation can know.
     """
     if is_json:
         numbers = {
@@ -49,8 +48,9 @@ def closing(
             "notes": list(notes),
         }
         return f"],{_json(numbers)[1:]}\n"
-    more = f"{', '.join(f'{name} {value}' for name, value in extra.items())}\n" if extra else ""
-    return f"\n{summary.text(statistics, more)}" + "".join(f"note: {note}\n" for note in notes)
+    extra_text = ", ".join(f"{name} {value}" for name, value in extra.items())
+    text = summary.text(statistics, f"{extra_text}\n" if extra else "")
+    return f"\n{text}" + "".join(f"note: {note}\n" for note in notes)
 
 
 def _json(value: object) -> str:

@@ -13,55 +13,58 @@ from tsfc.core.evaluation.summary import COLUMNS, policy_text
 from tsfc.core.watchdog.policy import Policy, ThresholdPolicy
 
 MAX_RELAY, COOLDOWN, EXCLUDE = "max-relay-seconds", "cooldown-seconds", "exclude-peer"
-_FORM = f"such as {MAX_RELAY}=300,600 or {COOLDOWN}=600,3600 or {EXCLUDE}=,nas"
+_EXAMPLES = f"such as {MAX_RELAY}=300,600 or {COOLDOWN}=600,3600 or {EXCLUDE}=,nas"
 LIMIT = 1000
-"Maximum number of policies. Each one is evaluated separately."
+"Maximum number of policies. The watchdog runs once per policy and observation."
+
+Change = dict[str, object]
+"Fields of a policy and their new values."
 
 
-def policies(base: Policy, wanted: Sequence[str]) -> Result[tuple[Policy, ...], str]:
-    """Return the product of all values, each item of the form `option=value,…`.
+def policies(base: Policy, comparisons: Sequence[str]) -> Result[tuple[Policy, ...], str]:
+    """Return every combination of the values to compare, applied to `base`.
 
-    Other options are as in `base`. Each value of `exclude-peer` excludes one more peer;
-    an empty value excludes none. Fails with one line if an item has another form.
+    Each comparison is `option=value,…`. A value of `exclude-peer` adds one excluded
+    peer; an empty one adds none. Fails with one line if a comparison is malformed or
+    there are more than `LIMIT` combinations.
     """
-    choices: list[list[dict[str, object]]] = []
-    for text in wanted:
+    choices: list[list[Change]] = []
+    for text in comparisons:
         option, equals, values = text.partition("=")
-        read = (
-            [_changed(base, option, value.strip()) for value in values.split(",")]
-            if equals
-            else [None]
-        )
-        changes = [change for change in read if change is not None]
-        if len(changes) < len(read):
-            return Failure(f"{text!r} is no comparison, {_FORM}")
+        parsed = [_change(base, option, value.strip()) for value in values.split(",")]
+        changes = [change for change in parsed if change is not None]
+        if not equals or len(changes) < len(parsed):
+            return Failure(f"--compare {text!r} cannot be parsed; give OPTION=VALUE,… {_EXAMPLES}")
         choices.append(changes)
-    made = [_merged(combination) for combination in product(*choices)]
-    if len(made) > LIMIT:
-        return Failure(f"{len(made)} policies are more than {LIMIT}; compare fewer values")
-    return Success(tuple(dict.fromkeys(replace(base, **change) for change in made)))
+    combinations = [_combined(changes) for changes in product(*choices)]
+    if len(combinations) > LIMIT:
+        return Failure(
+            f"--compare gives {len(combinations)} policies, more than {LIMIT}; compare fewer values"
+        )
+    return Success(tuple(dict.fromkeys(replace(base, **change) for change in combinations)))
 
 
-def _merged(combination: Sequence[dict[str, object]]) -> dict[str, object]:
-    return {name: value for change in combination for name, value in change.items()}
+def _combined(changes: Sequence[Change]) -> Change:
+    return {name: value for change in changes for name, value in change.items()}
 
 
-def _changed(base: ThresholdPolicy, option: str, value: str) -> dict[str, object] | None:
+def _change(base: ThresholdPolicy, option: str, value: str) -> Change | None:
     if option == EXCLUDE:
         return {"excluded": base.excluded | ({value} if value else set())}
-    if option not in {MAX_RELAY, COOLDOWN} or not (
-        value.isascii() and value.isdigit() and len(value) < len(str(MAX_NUMBER))
-    ):
+    is_number = value.isascii() and value.isdigit() and len(value) < len(str(MAX_NUMBER))
+    if option not in {MAX_RELAY, COOLDOWN} or not is_number:
         return None
     return {option.replace("-", "_"): int(value)}
 
 
 def table(
-    policies: Sequence[Policy], counted: Sequence[Mapping[str, int]]
+    policies: Sequence[Policy],
+    counts: Sequence[Mapping[str, int]],
+    columns: Sequence[str] = COLUMNS,
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Columns and rows of a comparison: the statistics under each policy."""
+    """Return the header and the rows of a comparison: one row of counts per policy."""
     rows = [
-        (policy_text(policy), *(str(numbers[name]) for name in COLUMNS))
-        for policy, numbers in zip(policies, counted, strict=True)
+        (policy_text(policy), *(str(numbers[name]) for name in columns))
+        for policy, numbers in zip(policies, counts, strict=True)
     ]
-    return ("policy", *(name.replace("_", " ") for name in COLUMNS)), rows
+    return ("policy", *(name.replace("_", " ") for name in columns)), rows

@@ -1,8 +1,8 @@
-"""Statistics over many runs of the watchdog.
+"""Statistics of many runs of the watchdog.
 
-An episode of a peer lasts from the run that detected the relay to the run that saw its
+An episode of a peer lasts from the run that detected a relay to the run that saw its
 end (direct again, offline, gone), or to the last run. The watchdog counts in the same
-way, so runs that observed no peers are part of an episode.
+way: an episode includes runs that could not observe peers.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.track import DIRECT, Reason
 
 GAP_FACTOR = 3
-"An interval between observations is a gap if it is longer than this many usual ones."
+"An interval longer than this many usual intervals is a gap."
 _USUAL_OF = 9
-"Number of earlier intervals whose median is the usual interval."
+"The usual interval is the median of this many preceding intervals."
 
 
 class PeerStatistics(Struct):
@@ -29,41 +29,48 @@ class PeerStatistics(Struct):
     relay_seconds: int = 0
     episodes: int = 0
     longest_seconds: int = 0
+    "Seconds of the longest episode."
     restarts_caused: int = 0
 
 
 class Statistics(Struct):
-    """Statistics of all runs so far, updated in place for millions of runs."""
+    """Statistics of all runs so far. Updated in place, as there can be millions."""
 
     observations: int = 0
     faults: int = 0
-    """Observations without verdicts: no response, an unusable one, or a tailscaled that
-    was not `Running`."""
+    "Runs without verdicts: no usable status, or a state other than `Running`."
     gaps: int = 0
     cooldowns: int = 0
-    "Number of COOLDOWN lines."
+    "COOLDOWN lines: one per peer and run."
     direct_seconds: int = 0
-    "Peer-seconds, each from a run that saw a peer direct to the next run."
+    "Peer-seconds from each run that saw a peer direct to the next run."
     peers: dict[str, PeerStatistics] = field(default_factory=dict[str, PeerStatistics])
+    "By name, without episodes in progress: see `peers_at_end`."
     first: int | None = None
+    "Unix time of the first run."
     last: int | None = None
-    "Unix time of the last run; `first` is that of the first run."
+    "Unix time of the last run."
     first_restart: int | None = None
+    "Unix time of the first restart."
     state: State = State()
-    "State after the last run."
+    "The watchdog's state after the last run."
     intervals: deque[int] = field(default_factory=lambda: deque(maxlen=_USUAL_OF))
+    "Seconds between the latest runs."
     direct_peers: int = 0
     "Number of direct peers in the last run."
     is_gap: bool = False
-    "Whether there was a gap before the last run."
+    "True if there was a gap before the last run."
 
 
 def update(statistics: Statistics, run: Run) -> None:
     """Count one run."""
+    # Steps of the wall clock are no time that passed.
     before = statistics.state
     elapsed = 0
     if before.last_run is not None:
         elapsed = run.now.unix - before.last_run.unix - step_between(before.last_run, run.now)
+
+    # Observations, gaps and the time since the run before.
     statistics.observations += 1
     statistics.first = run.now.unix if statistics.first is None else statistics.first
     statistics.is_gap = _is_gap(statistics.intervals, elapsed)
@@ -71,6 +78,8 @@ def update(statistics: Statistics, run: Run) -> None:
     if elapsed > 0:
         statistics.intervals.append(elapsed)
         statistics.direct_seconds += elapsed * statistics.direct_peers
+
+    # What the watchdog decided.
     if run.verdicts is None:
         statistics.faults += 1
         statistics.direct_peers = 0
@@ -78,36 +87,37 @@ def update(statistics: Statistics, run: Run) -> None:
         _count_verdicts(statistics, run, before, max(0, elapsed))
     if run.attempt is not None:
         statistics.peers[run.attempt.peer].restarts_caused += 1
-        statistics.first_restart = (
-            run.now.unix if statistics.first_restart is None else statistics.first_restart
-        )
+        if statistics.first_restart is None:
+            statistics.first_restart = run.now.unix
     statistics.last = run.now.unix
     statistics.state = run.state
 
 
 def peers_at_end(statistics: Statistics) -> dict[str, PeerStatistics]:
-    """Statistics by peer, in the order of the names.
+    """Return the statistics of each peer, sorted by name.
 
-    Episodes that still last are counted up to the last run.
+    Episodes in progress are included up to the last run.
     """
-    counted = {
+    peers = {
         name: PeerStatistics(
             peer.relay_seconds, peer.episodes, peer.longest_seconds, peer.restarts_caused
         )
         for name, peer in sorted(statistics.peers.items())
     }
     for name, since in statistics.state.relay_since.items():
-        _end(counted.setdefault(name, PeerStatistics()), (statistics.last or 0) - since)
-    return counted
+        _end_episode(peers.setdefault(name, PeerStatistics()), (statistics.last or 0) - since)
+    return peers
 
 
 def _count_verdicts(statistics: Statistics, run: Run, before: State, elapsed: int) -> None:
-    verdicts = run.verdicts or ()
+    # Episodes that ended in this run.
     for name in before.relay_since.keys() - run.state.relay_since.keys():
-        _end(statistics.peers[name], (statistics.last or 0) - before.relay_since[name] + elapsed)
+        seconds = (statistics.last or 0) - before.relay_since[name] + elapsed
+        _end_episode(statistics.peers[name], seconds)
+
     direct = 0
     peers = statistics.peers
-    for verdict in verdicts:
+    for verdict in run.verdicts or ():
         reason = verdict.reason
         if verdict.peer not in peers:
             peers[verdict.peer] = PeerStatistics()
@@ -120,7 +130,7 @@ def _count_verdicts(statistics: Statistics, run: Run, before: State, elapsed: in
     statistics.direct_peers = direct
 
 
-def _end(peer: PeerStatistics, seconds: int) -> None:
+def _end_episode(peer: PeerStatistics, seconds: int) -> None:
     peer.relay_seconds += seconds
     peer.longest_seconds = max(peer.longest_seconds, seconds)
 

@@ -1,4 +1,4 @@
-"""The statistics as text and as JSON."""
+"""Summary of the statistics, as text and as numbers for JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tsfc.core.evaluation.statistics import Statistics, peers_at_end
 from tsfc.core.watchdog.policy import Policy
 
 COLUMNS = ("restarts", "detections", "recoveries", "cooldowns", "relay_seconds", "longest_seconds")
-"Columns of a comparison."
+"Counts that a comparison of policies shows."
 
 
 def utc(unix: int) -> str:
@@ -18,9 +18,10 @@ def utc(unix: int) -> str:
 
 
 def counts(statistics: Statistics) -> dict[str, int]:
-    """Return the numbers.
+    """Return the counts by their JSON keys.
 
-    `relay_seconds` is the sum over all peers, `longest_seconds` the longest episode.
+    `relay_seconds` and `direct_seconds` are sums over all peers; `longest_seconds` is
+    the longest episode.
     """
     peers = peers_at_end(statistics).values()
     return {
@@ -40,12 +41,14 @@ def counts(statistics: Statistics) -> dict[str, int]:
 def policy_text(policy: Policy) -> str:
     """Format a policy as its options."""
     excluded = "".join(f" exclude-peer={name}" for name in sorted(policy.excluded))
-    threshold = f"max-relay-seconds={policy.max_relay_seconds}"
-    return f"{threshold} cooldown-seconds={policy.cooldown_seconds}{excluded}"
+    return (
+        f"max-relay-seconds={policy.max_relay_seconds}"
+        f" cooldown-seconds={policy.cooldown_seconds}{excluded}"
+    )
 
 
 def policy_object(policy: Policy) -> dict[str, object]:
-    """Return a policy as a JSON object."""
+    """Return a policy as an object for JSON."""
     return {
         "max_relay_seconds": policy.max_relay_seconds,
         "cooldown_seconds": policy.cooldown_seconds,
@@ -53,26 +56,29 @@ def policy_object(policy: Policy) -> dict[str, object]:
     }
 
 
-def text(statistics: Statistics, more: str = "") -> str:
-    """Return the summary as lines; `more` has the lines of a simulation."""
+def text(statistics: Statistics, extra: str = "") -> str:
+    """Return the summary as lines. `extra` goes before the table of peers."""
     number = counts(statistics)
-    seconds = (statistics.last or 0) - (statistics.first or 0)
-    when = f"{utc(statistics.first or 0)} to {utc(statistics.last or 0)}, {seconds} s"
+    first, last = statistics.first or 0, statistics.last or 0
     columns, rows = peer_table(statistics)
     return (
-        f"{number['observations']} observations ({when}), "
-        f"{number['faults']} faults, {number['gaps']} gaps\n"
-        f"{number['restarts']} restarts, {number['detections']} detections, "
-        f"{number['recoveries']} recoveries, {number['cooldowns']} cooldowns\n"
-        f"{number['relay_seconds']} s on relay, {number['direct_seconds']} s direct, "
-        f"of all peers together; longest episode {number['longest_seconds']} s\n"
-        + more
+        f"{number['observations']} observations"
+        f" ({utc(first)} to {utc(last)}, {last - first} s),"
+        f" {number['faults']} faults, {number['gaps']} gaps\n"
+        f"{number['restarts']} restarts, {number['detections']} detections,"
+        f" {number['recoveries']} recoveries, {number['cooldowns']} cooldowns\n"
+        f"{number['relay_seconds']} s on relay, {number['direct_seconds']} s direct,"
+        f" of all peers together; longest episode {number['longest_seconds']} s\n"
+        + extra
         + (table(columns, rows) if rows else "")
     )
 
 
 def peer_table(statistics: Statistics) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Columns and rows of the statistics by peer, most relay seconds first."""
+    """Return the header and one row per peer, the longest on relay first."""
+    by_relay = sorted(
+        peers_at_end(statistics).items(), key=lambda item: (-item[1].relay_seconds, item[0])
+    )
     rows: list[tuple[str, ...]] = [
         (
             name,
@@ -81,9 +87,7 @@ def peer_table(statistics: Statistics) -> tuple[tuple[str, ...], list[tuple[str,
             f"{peer.longest_seconds} s",
             str(peer.restarts_caused),
         )
-        for name, peer in sorted(
-            peers_at_end(statistics).items(), key=lambda item: (-item[1].relay_seconds, item[0])
-        )
+        for name, peer in by_relay
     ]
     return ("peer", "on relay", "episodes", "longest", "restarts caused"), rows
 

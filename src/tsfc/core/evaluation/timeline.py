@@ -1,13 +1,13 @@
-"""Data of the report: each peer's path and verdict over time, faults, and counters.
+"""Timeline of a report: paths and verdicts of peers, gaps, faults and counters.
 
-Only changes are kept. If there are too many, the resolution becomes coarser and the
-most severe value of each interval is kept. So a browser can open a month of hundreds of
-peers.
+A lane keeps only changes. If there are too many, each interval of `resolution` seconds
+keeps the worst of them, so that a browser can open a month of hundreds of peers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from statistics import median
 
 from msgspec import Struct, field
@@ -22,9 +22,9 @@ from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.track import Reason
 
 UNSEEN = "unseen"
-"Path of a peer that could not be observed, or is not in the status."
+"Path of a peer that is not in the status, or if no status could be read."
 PATHS = (UNSEEN, Path.DIRECT, Path.IDLE, Path.OFFLINE, Path.PEER_RELAY, Path.DERP)
-"By severity, least severe first."
+"By severity, least first. Merging keeps the more severe."
 REASONS = (
     None,
     Reason.DIRECT,
@@ -36,54 +36,61 @@ REASONS = (
     Reason.RECOVERED,
     Reason.RESTART,
 )
-"By severity, least severe first; None for a peer that is not watched."
-SIGHTS = ("seen", "gap", "fault")
-"What the node itself showed: an observation, a gap between observations, or a fault."
+"By importance, least first. None if the peer is not watched."
+SEEN, GAP, FAULT = "seen", "gap", "fault"
+OBSERVATION_STATUSES = (SEEN, GAP, FAULT)
+"By severity: observed; no observation for much longer than usual; no verdicts."
 
-SHIFT = 16
-"""Factor of the number of a path, or of an observation status, in the value of a lane.
-The number of the reason, or of the fault's text, is added."""
-TEXTS = 16
-"Maximum number of texts of faults. The last one stands for all others."
+TEXTS_LIMIT = 16
+"Maximum number of fault texts, with the empty one. The last stands for all others."
 OTHER_FAULTS = "other faults"
 
-SEGMENTS = 150_000
-"Maximum number of segments in all lanes. They make about 1 MB of HTML."
-POINTS = 3_000
-"Maximum number of points of the counters: more than a screen has pixels."
+SEGMENTS_LIMIT = 150_000
+"Maximum number of segments of all lanes: about 1 MB of a page."
+POINTS_LIMIT = 3_000
+"Maximum number of points of the counters: more than the pixels of a screen."
 COARSE_SECONDS = 60
-"First coarse resolution, in seconds; it doubles from there."
+"First resolution if changes have to be merged. It doubles from there."
 COARSEST_SECONDS = 2**30
 
-_PATH_NUMBERS = {path: number * SHIFT for number, path in enumerate(PATHS)}
-_REASON_NUMBERS = {reason: number for number, reason in enumerate(REASONS)}
-_GAP = 1 * SHIFT
-_FAULT = 2 * SHIFT
+Value = tuple[str, str | None]
+"Path and reason of a peer, or observation status and fault text of the node."
+Worse = Callable[[Value, Value], Value]
+"Merges two values into the worse."
+
+_PEER_VALUES: dict[Value, Value] = {pair: pair for pair in product(PATHS, REASONS)}
+"One tuple per value, which all lanes share: there can be 150,000 segments."
+_UNSEEN: Value = _PEER_VALUES[UNSEEN, None]
+_SEEN: Value = (SEEN, "")
+_GAP: Value = (GAP, "")
+_PATH_RANK: dict[str, int] = {path: rank for rank, path in enumerate(PATHS)}
+_REASON_RANK: dict[str | None, int] = {reason: rank for rank, reason in enumerate(REASONS)}
 
 
 class Lane(Struct):
-    """Values over time. Each value holds until the start of the next."""
+    """Values over time. Each holds from its start to the next start."""
 
     starts: list[int] = field(default_factory=list[int])
-    "Unix time, ascending."
-    values: list[int] = field(default_factory=list[int])
+    "Unix times, ascending."
+    values: list[Value] = field(default_factory=list[Value])
 
 
 class Timeline(Struct):
-    """All data to draw, updated in place: there may be millions of runs."""
+    """All lanes and counters. Updated in place: there can be millions of runs."""
 
     node: Lane = field(default_factory=Lane)
     peers: dict[str, Lane] = field(default_factory=dict[str, Lane])
     texts: list[str] = field(default_factory=lambda: [""])
-    "Texts of faults. A value of the node's lane has the number of its text."
+    "Fault texts on the node's lane, in the order of their first occurrence."
     counters: list[tuple[int, int, int, int, int]] = field(
         default_factory=list[tuple[int, int, int, int, int]]
     )
-    "Unix time, and the numbers of restarts, detections, recoveries and cooldowns."
+    "Unix time; total restarts, detections, recoveries and cooldowns."
     resolution: int = 1
-    "Seconds. The most severe value within this interval is kept."
+    "Seconds. Shorter changes are merged into the worst."
     counter_resolution: int = 1
     segments: int = 0
+    "Number of segments of all lanes."
     last: int | None = None
     "Unix time of the last run."
 
@@ -95,29 +102,39 @@ def record(
     lines: tuple[str, ...],
     statistics: Statistics,
 ) -> None:
-    """Add one run, after `statistics` has counted it."""
+    """Add one run. `statistics` must have counted it already."""
     now = run.now.unix
     if statistics.is_gap and timeline.last is not None:
-        _hide(timeline, timeline.last + int(median(statistics.intervals)), _GAP)
+        _hide_peers(timeline, timeline.last + int(median(statistics.intervals)), _GAP)
     if run.verdicts is None or isinstance(observed, Failure):
-        _hide(timeline, now, _FAULT + _text_number(timeline, lines[-1] if lines else ""))
+        text = _known_text(timeline, lines[-1] if lines else "")
+        _hide_peers(timeline, now, (FAULT, text))
     else:
-        _append(timeline, timeline.node, now, 0, max)
-        _show(timeline, run, observed.unwrap())
+        _append(timeline, timeline.node, now, _SEEN, _worse_of_node(timeline))
+        _show_peers(timeline, run, observed.unwrap())
     timeline.last = now
-    _count(timeline, now, statistics)
-    if timeline.segments > SEGMENTS:
+    _record_counters(timeline, now, statistics)
+    if timeline.segments > SEGMENTS_LIMIT:
         _coarsen(timeline)
 
 
-def worse(one: int, other: int) -> int:
-    """Return the more severe path with the more severe reason."""
-    return max(one // SHIFT, other // SHIFT) * SHIFT + max(one % SHIFT, other % SHIFT)
+def worse(one: Value, other: Value) -> Value:
+    """Merge two values of a peer: the worse path, and the more important reason."""
+    path = max(one[0], other[0], key=_PATH_RANK.__getitem__)
+    reason = max(one[1], other[1], key=_REASON_RANK.__getitem__)
+    return _PEER_VALUES[path, reason]
 
 
-def _show(timeline: Timeline, run: Run, status: Status) -> None:
+def _worse_of_node(timeline: Timeline) -> Worse:
+    def rank(value: Value) -> tuple[int, int]:
+        return OBSERVATION_STATUSES.index(value[0]), timeline.texts.index(value[1] or "")
+
+    return lambda one, other: max(one, other, key=rank)
+
+
+def _show_peers(timeline: Timeline, run: Run, status: Status) -> None:
     now = run.now.unix
-    reasons = {verdict.peer: _REASON_NUMBERS[verdict.reason] for verdict in run.verdicts or ()}
+    reasons = {verdict.peer: verdict.reason for verdict in run.verdicts or ()}
     lanes = timeline.peers
     peers = named(status)
     for peer in peers:
@@ -125,33 +142,30 @@ def _show(timeline: Timeline, run: Run, status: Status) -> None:
         lane = lanes.get(name)
         if lane is None:
             lane = lanes[name] = Lane()
-        value = _PATH_NUMBERS[classify(peer.status)] + reasons.get(name, 0)
+        value = (classify(peer.status), reasons.get(name))
         if not lane.values or lane.values[-1] != value:
-            _append(timeline, lane, now, value, worse)
+            _append(timeline, lane, now, _PEER_VALUES[value], worse)
+
+    # Peers that have left the status.
     if len(peers) < len(lanes):
-        there = {peer.name for peer in peers}
+        present = {peer.name for peer in peers}
         for name, lane in lanes.items():
-            if name not in there:
-                _append(timeline, lane, now, 0, worse)
+            if name not in present:
+                _append(timeline, lane, now, _UNSEEN, worse)
 
 
-def _hide(timeline: Timeline, at: int, node: int) -> None:
-    """Record that no peer is observed from then on.
-
-    `node` is the value of the node's lane.
-    """
-    _append(timeline, timeline.node, at, node, max)
+def _hide_peers(timeline: Timeline, at: int, node: Value) -> None:
+    """Hide all peers from a time on. `node` is the value of the node's lane."""
+    _append(timeline, timeline.node, at, node, _worse_of_node(timeline))
     for lane in timeline.peers.values():
-        _append(timeline, lane, at, 0, worse)
+        _append(timeline, lane, at, _UNSEEN, worse)
 
 
-def _append(
-    timeline: Timeline, lane: Lane, at: int, value: int, worst: Callable[[int, int], int]
-) -> None:
+def _append(timeline: Timeline, lane: Lane, at: int, value: Value, worse: Worse) -> None:
     if lane.values and lane.values[-1] == value:
         return
     if lane.starts and at - lane.starts[-1] < timeline.resolution:
-        lane.values[-1] = worst(lane.values[-1], value)
+        lane.values[-1] = worse(lane.values[-1], value)
         return
     lane.starts.append(at)
     lane.values.append(value)
@@ -159,50 +173,58 @@ def _append(
 
 
 def _coarsen(timeline: Timeline) -> None:
-    """Merge short segments until half of the limit is free."""
-    while timeline.segments > SEGMENTS // 2 and timeline.resolution < COARSEST_SECONDS:
+    """Merge short segments until at most half of the limit is used."""
+    while timeline.segments > SEGMENTS_LIMIT // 2 and timeline.resolution < COARSEST_SECONDS:
         timeline.resolution = max(COARSE_SECONDS, 2 * timeline.resolution)
         timeline.segments = 0
         end = timeline.last or 0
-        timeline.node = _merged(timeline, timeline.node, end, max)
+        timeline.node = _merged(timeline, timeline.node, end, _worse_of_node(timeline))
         timeline.peers = {
             name: _merged(timeline, lane, end, worse) for name, lane in timeline.peers.items()
         }
 
 
-def _merged(timeline: Timeline, lane: Lane, end: int, worst: Callable[[int, int], int]) -> Lane:
+def _merged(timeline: Timeline, lane: Lane, end: int, worse: Worse) -> Lane:
     merged = Lane()
     for start, until, value in zip(lane.starts, [*lane.starts[1:], end], lane.values, strict=True):
-        _append(timeline, merged, start, value, worst)
+        _append(timeline, merged, start, value, worse)
+        # A value that outlasts the segment it was merged into gets one of its own.
         again = merged.starts[-1] + timeline.resolution
-        if again < until:  # it outlasts what it was merged into
-            _append(timeline, merged, max(start, again), value, worst)
+        if again < until:
+            _append(timeline, merged, max(start, again), value, worse)
     return merged
 
 
-def _text_number(timeline: Timeline, text: str) -> int:
+def _known_text(timeline: Timeline, text: str) -> str:
+    """Return a fault's text, or `OTHER_FAULTS` if there are too many different ones."""
     if text in timeline.texts:
-        return timeline.texts.index(text)
-    if len(timeline.texts) < TEXTS:
-        timeline.texts.append(text if len(timeline.texts) < TEXTS - 1 else OTHER_FAULTS)
-    return len(timeline.texts) - 1
+        return text
+    if len(timeline.texts) < TEXTS_LIMIT:
+        timeline.texts.append(text if len(timeline.texts) < TEXTS_LIMIT - 1 else OTHER_FAULTS)
+    return timeline.texts[-1]
 
 
-def _count(timeline: Timeline, now: int, statistics: Statistics) -> None:
+def _record_counters(timeline: Timeline, now: int, statistics: Statistics) -> None:
     state, points = statistics.state, timeline.counters
-    point = (now, state.restarts, state.detections, state.recoveries, statistics.cooldowns)
-    if points and points[-1][1:] == point[1:]:
+    totals = (state.restarts, state.detections, state.recoveries, statistics.cooldowns)
+    if points and points[-1][1:] == totals:
         return
-    if points and now - points[-1][0] < timeline.counter_resolution:
-        points[-1] = (points[-1][0], *point[1:])
-        return
-    points.append(point)
-    if len(points) > POINTS:
+    _append_point(points, (now, *totals), timeline.counter_resolution)
+
+    # Too many points: keep the last one of each interval.
+    if len(points) > POINTS_LIMIT:
         timeline.counter_resolution = max(COARSE_SECONDS, 2 * timeline.counter_resolution)
-        thinned = [points[0]]
-        for later in points[1:]:
-            if later[0] - thinned[-1][0] < timeline.counter_resolution:
-                thinned[-1] = (thinned[-1][0], *later[1:])
-            else:
-                thinned.append(later)
-        timeline.counters = thinned
+        timeline.counters = []
+        for point in points:
+            _append_point(timeline.counters, point, timeline.counter_resolution)
+
+
+def _append_point(
+    points: list[tuple[int, int, int, int, int]],
+    point: tuple[int, int, int, int, int],
+    resolution: int,
+) -> None:
+    if points and point[0] - points[-1][0] < resolution:
+        points[-1] = (points[-1][0], *point[1:])
+    else:
+        points.append(point)

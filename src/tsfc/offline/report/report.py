@@ -18,13 +18,15 @@ from typing import Any
 
 import msgspec
 
-from tsfc.core.evaluation.timeline import PATHS, REASONS, SHIFT, SIGHTS, Lane
+from tsfc.core.evaluation.timeline import OBSERVATION_STATUSES, PATHS, REASONS, Lane, Timeline
 from tsfc.offline.report.document import Document, Drawing
 from tsfc.shell.atomic import atomic_write, write_all
 from tsfc.shell.console import print_error
 
 _PAGE = files("tsfc.offline.report") / "page"
 _SCRIPTS = ("data.js", "view.js", "draw.js", "input.js", "print.js")
+SHIFT = 16
+"A value of a lane is `kind * SHIFT + detail` in the page: numbers keep it small."
 
 
 def missing() -> str | None:
@@ -102,11 +104,11 @@ def _data(drawing: Drawing) -> str:
         "shift": SHIFT,
         "paths": PATHS,
         "reasons": REASONS,
-        "sights": SIGHTS,
+        "observation_statuses": OBSERVATION_STATUSES,
         "texts": timeline.texts,
-        "node": _lane(timeline.node, first),
+        "node": _lane(timeline.node, first, _node_numbers(timeline)),
         "peers": [
-            {"name": name, **_lane(timeline.peers.get(name, Lane()), first)}
+            {"name": name, **_lane(timeline.peers.get(name, Lane()), first, _PEER_NUMBERS)}
             for name in drawing.peers
         ],
         "counters": timeline.counters,
@@ -115,7 +117,25 @@ def _data(drawing: Drawing) -> str:
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def _lane(lane: Lane, first: int) -> dict[str, list[int]]:
+Numbers = dict[tuple[str, str | None], int]
+"The number in the page of each value of a lane."
+
+_PEER_NUMBERS: Numbers = {
+    (path, reason): kind * SHIFT + detail
+    for kind, path in enumerate(PATHS)
+    for detail, reason in enumerate(REASONS)
+}
+
+
+def _node_numbers(timeline: Timeline) -> Numbers:
+    return {
+        (status, text): kind * SHIFT + detail
+        for kind, status in enumerate(OBSERVATION_STATUSES)
+        for detail, text in enumerate(timeline.texts)
+    }
+
+
+def _lane(lane: Lane, first: int, numbers: Numbers) -> dict[str, list[int]]:
     """Return a lane for the page.
 
     Each start is in seconds after the previous one, and the first after `first`:
@@ -123,7 +143,7 @@ def _lane(lane: Lane, first: int) -> dict[str, list[int]]:
     """
     return {
         "starts": [later - earlier for earlier, later in pairwise([first, *lane.starts])],
-        "values": lane.values,
+        "values": [numbers[value] for value in lane.values],
     }
 
 

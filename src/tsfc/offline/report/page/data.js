@@ -18,7 +18,7 @@ const REASONS = {
   recovered: "direct again",
   restart: "on relay for too long: restart of tailscaled",
 };
-const SIGHTS = {
+const OBSERVATION_STATUSES = {
   seen: "observed",
   gap: "gap: no observation for much longer than usual",
   fault: "fault",
@@ -35,8 +35,8 @@ function decoded(json) {
 }
 
 // Starts are sent as differences. A value holds a kind and a detail.
-// A peer's kind is its path, its detail a reason; the node's kind is a sight, its detail
-// the text of a fault.
+// A peer's kind is its path, its detail a reason. The node's kind is the status of an
+// observation, its detail the text of a fault.
 function decodedLane(raw, lane, name, limits) {
   let start = raw.from;
   return {
@@ -102,7 +102,7 @@ function segmentText(data, lane, at) {
 function nodeLines(data, at) {
   const { name, kinds, details } = data.node;
   const fault = details[at] ? `: ${data.texts[details[at]]}` : "";
-  return [`${name}: ${SIGHTS[data.sights[kinds[at]]]}${fault}`];
+  return [`${name}: ${OBSERVATION_STATUSES[data.observation_statuses[kinds[at]]]}${fault}`];
 }
 
 function peerLines(data, lane, at) {

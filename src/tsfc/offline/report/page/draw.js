@@ -14,7 +14,7 @@ const MARKERS = {
   recovered: { text: "RECOVERED", draw: (c, x, y) => drawTriangle(c, x, y, -1) },
   restart: { text: "RESTART", draw: (c, x, y) => fillCircle(c, x, y, 4) },
 };
-const SIGHT_BARS = {
+const STATUS_BARS = {
   seen: { color: "--line", y: 32, height: 4 },
   gap: { color: "--idle", y: 32, height: 4 },
   fault: { color: "--fault", y: 27, height: 14 },
@@ -147,9 +147,9 @@ function drawNode(c, view, width) {
   c.fillStyle = color("--faint");
   c.fillText("this node", 8, 34);
   for (const bar of bars(view, data.node, width)) {
-    const sight = SIGHT_BARS[data.sights[bar.kind]];
-    c.fillStyle = color(sight.color);
-    c.fillRect(bar.x, sight.y, bar.width, sight.height);
+    const status = STATUS_BARS[data.observation_statuses[bar.kind]];
+    c.fillStyle = color(status.color);
+    c.fillRect(bar.x, status.y, bar.width, status.height);
   }
   c.fillStyle = color("--restart");
   for (const unix of data.restarts) {

@@ -1,0 +1,83 @@
+"""`--compare` gives every combination of the values."""
+
+from __future__ import annotations
+
+import pytest
+from returns.result import Failure, Success
+
+from tsfc.core.evaluation.policies import LIMIT, policies, table
+from tsfc.core.watchdog.policy import ThresholdPolicy
+
+BASE = ThresholdPolicy(600, 700, frozenset({"phone"}))
+
+
+def test_without_a_comparison_there_is_only_the_base() -> None:
+    assert policies(BASE, ()) == Success((BASE,))
+
+
+@pytest.mark.parametrize(
+    ("comparisons", "expected"),
+    [
+        pytest.param(
+            ["max-relay-seconds=1, 2"],
+            [ThresholdPolicy(1, 700, BASE.excluded), ThresholdPolicy(2, 700, BASE.excluded)],
+            id="values",
+        ),
+        pytest.param(
+            ["max-relay-seconds=1,2", "cooldown-seconds=3,4"],
+            [
+                ThresholdPolicy(threshold, cooldown, BASE.excluded)
+                for threshold in (1, 2)
+                for cooldown in (3, 4)
+            ],
+            id="combinations",
+        ),
+        pytest.param(
+            ["exclude-peer=,nas"],
+            [BASE, ThresholdPolicy(600, 700, frozenset({"phone", "nas"}))],
+            id="excluded-peers-are-added",
+        ),
+        pytest.param(["max-relay-seconds=600,600"], [BASE], id="equal-policies-are-one"),
+    ],
+)
+def test_each_combination_is_a_policy(
+    comparisons: list[str], expected: list[ThresholdPolicy]
+) -> None:
+    assert policies(BASE, comparisons) == Success(tuple(expected))
+
+
+@pytest.mark.parametrize(
+    "comparison",
+    [
+        pytest.param("max-relay-seconds", id="no-value"),
+        pytest.param("max-relay-seconds=", id="empty-value"),
+        pytest.param("max-relay-seconds=1,x", id="not-a-number"),
+        pytest.param("max-relay-seconds=-1", id="negative"),
+        pytest.param("max-relay-seconds=²", id="not-ascii"),
+        pytest.param("cooldown-seconds=99999999999999999999", id="too-large"),
+        pytest.param("unit=a", id="not-a-policy-option"),
+    ],
+)
+def test_a_malformed_comparison_is_an_error(comparison: str) -> None:
+    result = policies(BASE, [comparison])
+    assert isinstance(result, Failure)
+    assert result.failure().startswith(f"--compare {comparison!r} ")
+    assert "\n" not in result.failure()
+
+
+def test_too_many_policies_are_an_error() -> None:
+    values = ",".join(map(str, range(LIMIT)))
+    assert len(policies(BASE, [f"max-relay-seconds={values}"]).unwrap()) == LIMIT
+    result = policies(BASE, [f"max-relay-seconds={values},{LIMIT}"])
+    assert isinstance(result, Failure)
+    assert f"{LIMIT + 1} policies" in result.failure()
+
+
+def test_the_table_has_one_row_of_counts_per_policy() -> None:
+    counts = [{"restarts": 3, "relay_seconds": 40}, {"restarts": 0, "relay_seconds": 50}]
+    header, rows = table([BASE, ThresholdPolicy()], counts, ["relay_seconds", "restarts"])
+    assert header == ("policy", "relay seconds", "restarts")
+    assert rows == [
+        ("max-relay-seconds=600 cooldown-seconds=700 exclude-peer=phone", "40", "3"),
+        ("max-relay-seconds=600 cooldown-seconds=600", "50", "0"),
+    ]
