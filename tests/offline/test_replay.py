@@ -1,4 +1,4 @@
-"""Replay says and counts what the oneshots say and count, to the byte."""
+"""A replay prints and counts what oneshot runs print and count, to the byte."""
 
 from __future__ import annotations
 
@@ -66,16 +66,19 @@ def _stuck(name: str = "nas", *, runs: int = 25, every: int = 60) -> list[dict[s
 def _oneshots(
     forks: Forked, box: Path, observations: list[dict[str, Any]]
 ) -> tuple[list[str], list[str], str]:
-    """Returns what oneshot runs, one for each observation, say on both outputs, and the metrics of the last."""
+    """Run the watchdog once per observation.
+
+    Return all lines on both outputs, with their times, and the metrics of the last run.
+    """
     programs = box / "bin"
     programs.mkdir()
     program(programs, "systemctl")
-    said: list[str] = []
-    warned: list[str] = []
+    lines: list[str] = []
+    warnings: list[str] = []
     for observation in observations:
         at = observation["captured_at"]
         (box / "status.json").write_text(json.dumps(observation["status"]))
-        where = (
+        paths = (
             "--status-file",
             f"{box}/status.json",
             "--state-dir",
@@ -83,36 +86,36 @@ def _oneshots(
             "--metrics-path",
             f"{box}/oneshot.prom",
         )
-        ran = forks.run("watchdog", "--now", str(at), *where, *POLICY, programs=programs)
-        said += [f"{int(at)} {line}" for line in ran.stdout.splitlines()]
-        warned += [f"{int(at)} {line}" for line in ran.stderr.splitlines()]
-    assert len(calls(programs, "systemctl")) == sum(" RESTART: " in line for line in said)
-    return said, warned, (box / "oneshot.prom").read_text()
+        ran = forks.run("watchdog", "--now", str(at), *paths, *POLICY, programs=programs)
+        lines += [f"{int(at)} {line}" for line in ran.stdout.splitlines()]
+        warnings += [f"{int(at)} {line}" for line in ran.stderr.splitlines()]
+    assert len(calls(programs, "systemctl")) == sum(" RESTART: " in line for line in lines)
+    return lines, warnings, (box / "oneshot.prom").read_text()
 
 
 @pytest.mark.parametrize("which", ["recorded", *range(6)])
-def test_a_replay_is_one_oneshot_for_each_observation(
+def test_a_replay_equals_one_oneshot_run_per_observation(
     forks: Forked, box: Path, which: str | int
 ) -> None:
-    """Lines, complaints and metrics, of the real recording and of captures in which everything happens."""
+    """Lines, warnings and metrics are equal, for a real capture and for hectic ones."""
     observations = (
         [json.loads(line) for line in TIMELINE.read_text().splitlines()]
         if isinstance(which, str)
         else hectic(which)
     )
-    said, warned, metrics = _oneshots(forks, box, observations)
+    oneshot_lines, oneshot_warnings, metrics = _oneshots(forks, box, observations)
     replayed = _json(_capture(box, observations), *POLICY, "--metrics-path", f"{box}/replay.prom")
-    lines = [f"{said['at']} {said['line']}" for said in replayed["lines"]]
-    assert [line for line in lines if WARNING not in line] == said
-    assert [line for line in lines if WARNING in line] == warned
+    lines = [f"{entry['at']} {entry['line']}" for entry in replayed["lines"]]
+    assert [line for line in lines if WARNING not in line] == oneshot_lines
+    assert [line for line in lines if WARNING in line] == oneshot_warnings
     assert (box / "replay.prom").read_text() == metrics
-    assert replayed["restarts"] == sum(" RESTART: " in line for line in said)
-    assert replayed["cooldowns"] == sum(" COOLDOWN: " in line for line in said)
-    assert replayed["detections"] == sum(" DETECTED: " in line for line in said)
+    assert replayed["restarts"] == sum(" RESTART: " in line for line in oneshot_lines)
+    assert replayed["cooldowns"] == sum(" COOLDOWN: " in line for line in oneshot_lines)
+    assert replayed["detections"] == sum(" DETECTED: " in line for line in oneshot_lines)
 
 
-def test_the_captures_of_the_test_above_have_all_that_can_happen() -> None:
-    """Else it would show less than it says."""
+def test_the_hectic_captures_cause_every_kind_of_line() -> None:
+    """Otherwise the test above would prove less than its name claims."""
     lines = ""
     for seed in range(6):
         ran = run("replay", "-", *POLICY, stdin=text(hectic(seed)).encode())
@@ -131,7 +134,7 @@ def test_the_captures_of_the_test_above_have_all_that_can_happen() -> None:
     )
 
 
-# What is counted
+# Counts
 
 
 def test_the_json_has_the_documented_keys(box: Path) -> None:
@@ -145,8 +148,8 @@ def test_the_json_has_the_documented_keys(box: Path) -> None:
     }
 
 
-def test_a_peer_that_is_stuck_is_counted_as_the_policy_has_it(box: Path) -> None:
-    """25 runs a minute apart: detected at 0, over 600 s at 660, again when the cooldown ends at 1260."""
+def test_a_stuck_peer_causes_a_restart_at_the_threshold_and_after_each_cooldown(box: Path) -> None:
+    """25 runs, one a minute: detected at 0 s, restarts at 660 s and 1260 s."""
     replayed = _json(_capture(box, _stuck()))
     assert {
         key: replayed[key]
@@ -185,7 +188,7 @@ def test_a_peer_that_is_stuck_is_counted_as_the_policy_has_it(box: Path) -> None
 
 
 def test_an_episode_ends_with_the_run_that_sees_its_end(box: Path) -> None:
-    """Direct again, offline, gone: each ends one; a fault in between does not."""
+    """Direct again, offline and gone end an episode; a fault does not."""
     observations = [
         seen(START, peer("a", "derp"), peer("b", "derp"), peer("c", "derp")),
         fault(START + 60),
@@ -209,13 +212,13 @@ def test_an_episode_ends_with_the_run_that_sees_its_end(box: Path) -> None:
     )
 
 
-def test_gaps_are_intervals_far_longer_than_the_usual(box: Path) -> None:
+def test_intervals_far_longer_than_the_usual_are_gaps(box: Path) -> None:
     times = [0, 60, 120, 180, 400, 460, 5000, 5060, 5120]
     assert _json(_capture(box, [seen(START + at, peer("a")) for at in times]))["gaps"] == 2
 
 
-def test_a_step_of_the_clock_is_seen_where_the_capture_has_the_boot_clock(box: Path) -> None:
-    """A Raspberry Pi learns the time a year late: nothing is restarted for it, and no year was spent on relay."""
+def test_a_clock_step_causes_no_restart_if_the_capture_has_the_boot_clock(box: Path) -> None:
+    """A Raspberry Pi sets its clock four months forward: that is no time on relay."""
     boot = {"id": "b", "seconds": 100}
     observations = [
         seen(START + at, peer("a", "derp")) | {"boot": boot | {"seconds": 100 + at % 10**6}}
@@ -242,16 +245,14 @@ def test_a_step_of_the_clock_is_seen_where_the_capture_has_the_boot_clock(box: P
     ("since", "until"),
     [(str(START + 120), str(START + 600)), ("2027-01-15T08:02:00Z", "2027-01-15T09:10:00+01:00")],
 )
-def test_a_window_is_from_the_first_on_and_before_the_second(
-    box: Path, since: str, until: str
-) -> None:
+def test_from_is_inclusive_and_to_is_exclusive(box: Path, since: str, until: str) -> None:
     replayed = _json(_capture(box, _stuck()), "--from", since, "--to", until)
     assert replayed["observations"] == 8
     assert [line["at"] - START for line in replayed["lines"]] == list(range(120, 600, 60))
     assert "DETECTED" in replayed["lines"][0]["line"]
 
 
-def test_text_has_the_lines_with_their_times_and_then_the_summary(box: Path) -> None:
+def test_text_has_lines_with_their_times_then_the_summary(box: Path) -> None:
     ran = run("replay", _capture(box, _stuck(runs=13)))
     assert (ran.status, ran.stderr) == (0, "")
     lines = ran.stdout.splitlines()
@@ -268,17 +269,17 @@ def test_text_has_the_lines_with_their_times_and_then_the_summary(box: Path) -> 
     )
 
 
-def test_several_captures_come_out_in_the_order_given_and_each_is_folded_for_itself(
+def test_several_captures_are_replayed_separately_and_printed_in_order(
     box: Path,
 ) -> None:
-    """In every order; what several processes say is what one would."""
+    """Several processes print what one process would print."""
     captures = [_capture(box, hectic(seed), f"{seed}.ndjson") for seed in range(5)]
     for order in (captures, captures[::-1]):
         together = run("replay", *order, *POLICY)
         alone = [run("replay", capture, *POLICY).stdout for capture in order]
         assert together.status == 0
         assert together.stdout == "".join(
-            f"== {capture}\n{said}" for capture, said in zip(order, alone, strict=True)
+            f"== {capture}\n{output}" for capture, output in zip(order, alone, strict=True)
         )
     objects = [
         json.loads(line)
@@ -292,25 +293,25 @@ def test_standard_input_is_a_capture(box: Path) -> None:
     assert ran.stdout == run("replay", _capture(box, _stuck())).stdout
 
 
-def test_what_cannot_be_read_is_skipped_and_said(box: Path) -> None:
-    """Torn lines and garbage; the runs around them are those of a capture without them."""
+def test_damaged_lines_are_skipped_with_a_warning(box: Path) -> None:
+    """The other lines are replayed as if the damaged ones were not there."""
     path = Path(_capture(box, _stuck()))
     whole = run("replay", str(path))
     lines = path.read_text().splitlines(keepends=True)
     (box / "torn").write_text(lines[0] + "garbage\n" + "".join(lines[1:]) + lines[0][:200])
     torn = run("replay", f"{box}/torn")
     assert (torn.status, torn.stdout) == (0, whole.stdout)
-    said = complaints("replay", torn)
-    assert len(said) == 2
-    assert "line 2" in said[0]
-    assert "torn" in said[1]
+    errors = complaints("replay", torn)
+    assert len(errors) == 2
+    assert "line 2" in errors[0]
+    assert "torn" in errors[1]
 
 
-def test_of_very_many_such_lines_not_each_is_said(box: Path) -> None:
+def test_very_many_damaged_lines_are_summed_up(box: Path) -> None:
     (box / "c").write_text("garbage\n" * 1000 + text(_stuck()))
-    said = complaints("replay", run("replay", f"{box}/c"))
-    assert len(said) == 21
-    assert said[-1] == f"reading {box}/c: and 980 more such lines"
+    errors = complaints("replay", run("replay", f"{box}/c"))
+    assert len(errors) == 21
+    assert errors[-1] == f"reading {box}/c: 980 more errors like these"
 
 
 @pytest.mark.parametrize("content", [None, "", "\n", "garbage\n"])
@@ -320,15 +321,15 @@ def test_a_capture_without_an_observation_is_an_error(box: Path, content: str | 
     ran = run("replay", f"{box}/c")
     assert ran.status == 1
     assert ran.stdout == ""
-    said = complaints("replay", ran)
-    assert said[-1].startswith(
+    errors = complaints("replay", ran)
+    assert errors[-1].startswith(
         f"reading {box}/c: No such file or directory; "
         if content is None
-        else f"replaying {box}/c: there is no observation in it; "
+        else f"replaying {box}/c: no observations; "
     )
 
 
-def test_where_the_output_has_no_room_that_is_said(box: Path) -> None:
+def test_a_full_disk_behind_standard_output_is_an_error(box: Path) -> None:
     ran = run("replay", _capture(box, _stuck()), around='exec "$@" > /dev/full')
     assert (ran.status, ran.stderr) == (
         1,
@@ -339,7 +340,7 @@ def test_where_the_output_has_no_room_that_is_said(box: Path) -> None:
 # Comparisons
 
 
-def test_policies_are_compared_in_one_table_and_the_reader_is_warned(box: Path) -> None:
+def test_every_combination_of_policies_is_one_row_and_a_note_names_the_limits(box: Path) -> None:
     capture = _capture(box, _stuck(runs=61))
     ran = run(
         "replay",
@@ -372,7 +373,7 @@ def test_policies_are_compared_in_one_table_and_the_reader_is_warned(box: Path) 
         )
 
 
-def test_a_comparison_as_json_has_the_policies(box: Path) -> None:
+def test_a_comparison_as_json_has_one_object_per_policy(box: Path) -> None:
     compared = _json(_capture(box, _stuck()), "--compare", "exclude-peer=,nas")
     assert [(row["policy"]["exclude_peers"], row["restarts"]) for row in compared["compare"]] == [
         ([], 2),
@@ -381,7 +382,7 @@ def test_a_comparison_as_json_has_the_policies(box: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "comparison",
     [
         "max-relay-seconds",
         "max-relay-seconds=",
@@ -391,13 +392,13 @@ def test_a_comparison_as_json_has_the_policies(box: Path) -> None:
         "unit=a",
     ],
 )
-def test_what_is_no_comparison_is_usage(box: Path, wanted: str) -> None:
-    ran = run("replay", _capture(box, _stuck()), "--compare", wanted)
+def test_a_malformed_comparison_is_a_usage_error(box: Path, comparison: str) -> None:
+    ran = run("replay", _capture(box, _stuck()), "--compare", comparison)
     assert (ran.status, ran.stdout) == (2, "")
     assert len(complaints("replay", ran)) == 1
 
 
-def test_metrics_are_of_one_capture(box: Path) -> None:
+def test_metrics_need_a_single_capture(box: Path) -> None:
     capture = _capture(box, _stuck())
     ran = run("replay", capture, capture, "--metrics-path", f"{box}/m.prom")
     assert (ran.status, ran.stdout) == (2, "")
@@ -411,11 +412,11 @@ def test_metrics_are_of_one_capture(box: Path) -> None:
     )
 
 
-# Cost, and the end of it
+# Memory, and ending early
 
 
 def test_memory_does_not_grow_with_the_length(box: Path) -> None:
-    """A capture of 1 GB, made on the fly: what is held is a line or two."""
+    """A capture of 1 GB needs less than 100 MiB."""
     line = text(
         [
             seen(
@@ -453,7 +454,7 @@ def test_memory_does_not_grow_with_the_length(box: Path) -> None:
     assert json.loads(out.read_text())["observations"] == number
 
 
-def test_a_reader_who_has_seen_enough_ends_it(box: Path) -> None:
+def test_a_closed_pipe_ends_a_replay_without_an_error(box: Path) -> None:
     """`tsfc replay … | head`."""
     capture = _capture(box, _stuck(runs=3000))
     ran: Ran = run("replay", capture, around='"$@" | /usr/bin/head -n 1')
@@ -462,13 +463,13 @@ def test_a_reader_who_has_seen_enough_ends_it(box: Path) -> None:
 
 
 @pytest.mark.parametrize("captures", [1, 2])
-def test_a_signal_ends_it_and_its_processes(box: Path, captures: int) -> None:
-    """Of a capture that never ends; with several there are processes, and they end, too."""
+def test_a_signal_ends_a_replay_and_its_processes(box: Path, captures: int) -> None:
+    """The captures never end. Two of them are replayed by two processes."""
     fifos = [box / f"f{number}" for number in range(captures)]
     for fifo in fifos:
         os.mkfifo(fifo)
     with started("replay", *map(str, fifos)) as process:
-        writers = [os.open(fifo, os.O_WRONLY) for fifo in fifos]  # each waits until it is read
+        writers = [os.open(fifo, os.O_WRONLY) for fifo in fifos]  # open() waits for the reader
         process.send_signal(signal.SIGTERM)
         ran = ended(process)
         for writer in writers:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import gc
 import math
 from argparse import ArgumentParser, Namespace, _ArgumentGroup
+from typing import TYPE_CHECKING
 
 from tsfc.cli import values
 from tsfc.cli.common import Command, add_format, add_policy, add_source, policy, run_options
+
+if TYPE_CHECKING:
+    from tsfc.offline.comparison import Comparison
 
 
 def _add_capture(parser: ArgumentParser) -> None:
@@ -115,14 +119,10 @@ def _replay(options: Namespace) -> int:
     return replay.run(
         replay.Options(
             sources=tuple(options.captures),
-            policy=policy(options),
-            comparisons=tuple(options.compare),
+            comparison=_comparison(options),
             since=options.since,
             until=options.until,
-            is_json=options.format == "json",
             metrics_path=options.metrics_path,
-            report=options.report,
-            cluster=options.cluster,
         )
     )
 
@@ -176,15 +176,11 @@ def _simulate(options: Namespace) -> int:
     return simulate.run(
         simulate.Options(
             scenario=options.scenario,
-            policy=policy(options),
-            comparisons=tuple(options.compare),
+            comparison=_comparison(options),
             days=options.days,
             seed=options.seed,
             runs=options.runs,
-            is_json=options.format == "json",
             capture=options.capture,
-            report=options.report,
-            cluster=options.cluster,
         )
     )
 
@@ -212,6 +208,18 @@ def _add_comparison(parser: ArgumentParser) -> _ArgumentGroup:
         help="write an HTML report; needs the extra tsfc[report]",
     )
     return output
+
+
+def _comparison(options: Namespace) -> Comparison:
+    from tsfc.offline.comparison import Comparison
+
+    return Comparison(
+        policy=policy(options),
+        comparisons=tuple(options.compare),
+        is_json=options.format == "json",
+        report=options.report,
+        cluster=options.cluster,
+    )
 
 
 def _add_stand_in(parser: ArgumentParser) -> None:

@@ -20,15 +20,15 @@ from tsfc.shell.tailscaled.pings import Round
 
 
 def done(_: Attempt) -> Outcome:
-    """Succeed without doing anything: a capture does not show the effect of a remedy."""
+    """Do nothing and succeed: a capture does not show the effect of a remedy."""
     return Done()
 
 
 class OfflineHost:
     """A host for the watchdog, and its store, in memory.
 
-    So a replay is one oneshot run for each observation, to the byte: it is the same
-    job.
+    A replay gives the same output as one oneshot run per observation, because it is the
+    same job.
     """
 
     def __init__(self, apply: Callable[[Attempt], Outcome] = done) -> None:

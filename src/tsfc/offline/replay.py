@@ -1,8 +1,7 @@
-"""`tsfc replay`: what the watchdog would have logged and done on a capture.
+"""`tsfc replay`: show what the watchdog would have done during a capture.
 
-Observations are evaluated one by one. Memory holds the state and the statistics, so it
-does not grow with the length of the capture. Several captures are several nodes,
-evaluated separately.
+Memory does not grow with the length of a capture: only the watchdog's state and the
+statistics are kept. Each of several captures is replayed separately, as one node.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ import msgspec
 from msgspec import Struct, field
 from returns.result import Failure
 
-from tsfc.core.evaluation import output, summary
-from tsfc.core.evaluation import policies as compare
+from tsfc.core.evaluation import output, policies, summary
 from tsfc.core.evaluation.observation import Observation, instant, status_of
 from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import Timeline, record
@@ -23,20 +21,20 @@ from tsfc.core.watchdog.metrics import metrics
 from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.track import Verdict
 from tsfc.offline.capture.read import Broken, Skipped, observations
+from tsfc.offline.comparison import Comparison, worst
 from tsfc.offline.host import OfflineHost
 from tsfc.offline.parallel import ParallelError, run_all
 from tsfc.offline.progress import shown
-from tsfc.offline.report import document as pages
-from tsfc.offline.report import report
+from tsfc.offline.report import document, report
 from tsfc.shell import textfile
 from tsfc.shell.console import print_error, write_out
 
 TOOL = "replay"
-COMPLAINTS_LIMIT = 20
-"Maximum number of errors to print per capture; the rest is counted."
+ERRORS_LIMIT = 20
+"Maximum number of lines that are printed about damaged records of one capture."
 COUNTERFACTUAL_NOTE = (
-    "the first restart that it would have made was at {at}: what that would have changed, "
-    "a recording cannot show; see `tsfc simulate`"
+    "the first restart that it would have made was at {at}: what that would have changed,"
+    " a recording cannot show; see `tsfc simulate`"
 )
 
 Write = Callable[[str], None]
@@ -44,261 +42,267 @@ Write = Callable[[str], None]
 
 
 class Task(Struct, frozen=True):
-    """One capture to replay, with all that a worker process needs."""
+    """One capture to replay: all that another process has to know."""
 
     source: str
     policies: tuple[Policy, ...]
-    "The policy, or all policies to compare."
+    "At least one."
     since: float
+    "Unix time. Earlier observations are skipped."
     until: float
-    "Unix time. Observations from `since` on and before `until` are replayed."
+    "Unix time. Observations at this time or later are skipped."
     is_json: bool
     is_comparison: bool
     has_header: bool
-    "Whether to print the name of the capture, because there are several."
+    "Print the name of the capture before its text."
 
 
-class Troubles(Struct):
-    """Errors of reading one capture, updated in place."""
+class ReadErrors(Struct):
+    """Errors while reading one capture. Updated in place."""
 
     lines: list[str] = field(default_factory=list[str])
+    "The first `ERRORS_LIMIT` of them, and the one that ended the reading."
     number: int = 0
-    is_whole: bool = True
-    "Whether the capture was read to its end."
+    is_complete: bool = True
+    "The capture was read to its end."
 
 
-class Folded(Struct, frozen=True):
-    """Result of one capture."""
+class Replay(Struct, frozen=True):
+    """Result of replaying one capture."""
 
-    tallies: tuple[Statistics, ...]
-    "One for each policy."
+    statistics: tuple[Statistics, ...]
+    "One per policy."
     verdicts: tuple[Verdict, ...] | None
-    "Verdicts of the last run, under the first policy."
-    complaints: tuple[str, ...]
-    is_whole: bool
-    "Whether the capture was read to its end and had an observation."
+    "Verdicts of the last run under the first policy."
+    errors: tuple[str, ...]
+    has_succeeded: bool
+    "The capture was read to its end and had observations."
 
 
 class Options(Struct, frozen=True):
     """Options of `tsfc replay`."""
 
     sources: tuple[str, ...]
-    policy: Policy
-    comparisons: tuple[str, ...]
+    comparison: Comparison
     since: float
     until: float
-    is_json: bool
     metrics_path: str | None
-    report: str | None
-    cluster: str | None
-    "Address of a Dask scheduler; None to use this machine."
 
 
 def run(options: Options) -> int:
-    """Replay, and return the exit status."""
-    policies = compare.policies(options.policy, options.comparisons)
-    if isinstance(policies, Failure):
-        print_error(TOOL, policies.failure())
+    """Run the command; return its exit status."""
+    if (error := usage_error(options)) is not None:
+        print_error(TOOL, error)
         return 2
-    several = len(options.sources) > 1
-    if (several or options.cluster is not None) and (options.metrics_path or options.report):
-        print_error(
-            TOOL,
-            "--metrics-path and --report need a single capture on this machine; "
-            "give one capture, and no --cluster",
-        )
-        return 2
-    if options.report is not None and (missing := report.missing()) is not None:
+    comparison = options.comparison
+    if comparison.report is not None and (missing := report.missing()) is not None:
         print_error(TOOL, missing)
         return 1
-    tasks = [
-        Task(
-            source,
-            policies.unwrap(),
-            options.since,
-            options.until,
-            options.is_json,
-            bool(options.comparisons),
-            several,
-        )
-        for source in options.sources
-    ]
-    if several or options.cluster is not None:
-        return _run_all(tasks, options.cluster)
-    timeline = None if options.report is None else Timeline()
-    folded = replay(tasks[0], write_out, timeline)
-    status = _told(folded)
-    if options.metrics_path is not None and folded.tallies[0].state.last_run is not None:
-        status = _write_metrics(options.metrics_path, tasks[0], folded) or status
-    if options.report is not None and timeline is not None and timeline.last is not None:
-        status = _write_report(options.report, tasks[0], folded, timeline) or status
-    return status
+    tasks = _tasks(options, comparison.policies().unwrap())
+    if len(tasks) > 1 or comparison.cluster is not None:
+        return _replay_all(tasks, comparison.cluster)
+    return _replay_one(options, tasks[0])
 
 
-def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Folded:
-    """Replay one capture and write the output.
+def usage_error(options: Options) -> str | None:
+    """Return one line if options are in conflict or cannot be parsed."""
+    policies = options.comparison.policies()
+    if isinstance(policies, Failure):
+        return str(policies.failure())
+    is_parallel = len(options.sources) > 1 or options.comparison.cluster is not None
+    if is_parallel and (options.metrics_path or options.comparison.report):
+        return "--metrics-path and --report need a single capture, and no --cluster"
+    return None
 
-    Add each run under the first policy to `timeline`, if there is one.
+
+def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Replay:
+    """Replay one capture and write the output; return the result.
+
+    The runs under the first policy are added to `timeline`.
     """
-    tallies = tuple(Statistics() for _ in task.policies)
+    statistics = tuple(Statistics() for _ in task.policies)
     hosts = tuple(OfflineHost() for _ in task.policies)
-    troubles = Troubles()
+    errors = ReadErrors()
     verdicts: tuple[Verdict, ...] | None = None
     is_first = True
     if not task.is_comparison:
         write(
             output.opening("capture", task.source, is_json=task.is_json, has_header=task.has_header)
         )
-    for observation in _observed(task, troubles):
+
+    for observation in _selected(task, errors):
         observed, now = status_of(observation), instant(observation)
-        for statistics, host, policy in zip(tallies[1:], hosts[1:], task.policies[1:], strict=True):
-            update(statistics, host.run(observed, now=now, policy=policy)[0])
+
+        # The other policies are only counted.
+        for other, host, policy in zip(statistics[1:], hosts[1:], task.policies[1:], strict=True):
+            update(other, host.run(observed, now=now, policy=policy)[0])
+
+        # The first policy is what the output and the timeline show.
         run, lines = hosts[0].run(observed, now=now, policy=task.policies[0])
-        update(tallies[0], run)
+        update(statistics[0], run)
         if timeline is not None:
-            record(timeline, run, observed, lines, tallies[0])
+            record(timeline, run, observed, lines, statistics[0])
         verdicts = run.verdicts
         if lines and not task.is_comparison:
             write(output.log_lines(now.unix, lines, is_json=task.is_json, is_first=is_first))
             is_first = False
-    complaints = _complaints(task, troubles, tallies[0])
+
+    # Text about a capture without observations would be only zeros.
     if task.is_comparison:
-        write(comparison(task, tallies))
-    elif task.is_json or tallies[0].observations:
-        write(output.closing(tallies[0], {}, notes(tallies[0]), is_json=task.is_json))
-    return Folded(tallies, verdicts, complaints, troubles.is_whole and tallies[0].observations > 0)
-
-
-def notes(statistics: Statistics) -> tuple[str, ...]:
-    """Notes on how to read the numbers."""
-    return (
-        ()
-        if statistics.first_restart is None
-        else (COUNTERFACTUAL_NOTE.format(at=summary.utc(statistics.first_restart)),)
+        write(_comparison(task, statistics))
+    elif task.is_json or statistics[0].observations:
+        write(output.closing(statistics[0], {}, notes(statistics[0]), is_json=task.is_json))
+    return Replay(
+        statistics,
+        verdicts,
+        _error_lines(task, errors, statistics[0]),
+        has_succeeded=errors.is_complete and statistics[0].observations > 0,
     )
 
 
-def comparison(task: Task, tallies: Sequence[Statistics]) -> str:
-    """Return the policies side by side, as a table or as a JSON object."""
-    first = min(
-        (
-            statistics.first_restart
-            for statistics in tallies
-            if statistics.first_restart is not None
-        ),
-        default=None,
-    )
-    note = None if first is None else COUNTERFACTUAL_NOTE.format(at=summary.utc(first))
+def notes(*statistics: Statistics) -> tuple[str, ...]:
+    """Return the notes for the reader: a restart would have changed what follows it."""
+    restarts = [one.first_restart for one in statistics if one.first_restart is not None]
+    if not restarts:
+        return ()
+    return (COUNTERFACTUAL_NOTE.format(at=summary.utc(min(restarts))),)
+
+
+def _comparison(task: Task, statistics: Sequence[Statistics]) -> str:
+    """Return the policies side by side, as a table or as JSON."""
+    note = next(iter(notes(*statistics)), None)
     if task.is_json:
         rows = [
-            {"policy": summary.policy_object(policy), **summary.counts(statistics)}
-            for policy, statistics in zip(task.policies, tallies, strict=True)
+            {"policy": summary.policy_object(policy), **summary.counts(one)}
+            for policy, one in zip(task.policies, statistics, strict=True)
         ]
-        return (
-            msgspec.json.encode({"capture": task.source, "compare": rows, "note": note}).decode()
-            + "\n"
-        )
+        comparison = {"capture": task.source, "compare": rows, "note": note}
+        return msgspec.json.encode(comparison).decode() + "\n"
     header = f"== {task.source}\n" if task.has_header else ""
-    return header + summary.table(*_compared(task, tallies)) + (f"note: {note}\n" if note else "")
+    table = summary.table(*_table(task, statistics))
+    return header + table + (f"note: {note}\n" if note else "")
 
 
-def _compared(
-    task: Task, tallies: Sequence[Statistics]
+def _table(
+    task: Task, statistics: Sequence[Statistics]
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    return compare.table(task.policies, [summary.counts(statistics) for statistics in tallies])
+    return policies.table(task.policies, [summary.counts(one) for one in statistics])
 
 
-def _observed(task: Task, troubles: Troubles) -> Iterator[Observation]:
-    """Yield the observations within the time range, and record what cannot be read."""
+def _selected(task: Task, errors: ReadErrors) -> Iterator[Observation]:
+    """Return the observations from `since` to `until`; add read errors to `errors`."""
     for read in observations(task.source):
         if not isinstance(read, Observation):
-            troubles.number += 1
-            troubles.is_whole = troubles.is_whole and isinstance(read, Skipped)
-            if len(troubles.lines) < COMPLAINTS_LIMIT or isinstance(read, Broken):
-                troubles.lines.append(read.detail)
+            errors.number += 1
+            errors.is_complete = errors.is_complete and isinstance(read, Skipped)
+            if len(errors.lines) < ERRORS_LIMIT or isinstance(read, Broken):
+                errors.lines.append(read.detail)
         elif task.since <= read.captured_at < task.until:
             yield read
 
 
-def _complaints(task: Task, troubles: Troubles, statistics: Statistics) -> tuple[str, ...]:
-    unsaid = troubles.number - len(troubles.lines)
-    more = (f"reading {task.source}: and {unsaid} more such lines",) if unsaid else ()
-    nothing = (
-        f"replaying {task.source}: there is no observation in it; "
-        "give a capture, and a --from and --to within its times"
-    )
-    return (
-        *troubles.lines,
-        *more,
-        *(() if statistics.observations or not troubles.is_whole else (nothing,)),
-    )
-
-
-def _run_all(tasks: Sequence[Task], cluster: str | None) -> int:
-    """Replay several captures in parallel; their output keeps their order."""
-    try:
-        return max(
-            _unpacked(packed, folded)
-            for packed, folded in shown(
-                run_all(_packed, tasks, cluster=cluster), len(tasks), "captures"
-            )
+def _error_lines(task: Task, errors: ReadErrors, statistics: Statistics) -> tuple[str, ...]:
+    lines = list(errors.lines)
+    if (omitted := errors.number - len(errors.lines)) > 0:
+        lines.append(f"reading {task.source}: {omitted} more errors like these")
+    if errors.is_complete and not statistics.observations:
+        lines.append(
+            f"replaying {task.source}: no observations;"
+            " give another capture, or change --from and --to"
         )
-    except ParallelError as problem:
-        print_error(TOOL, str(problem))
+    return tuple(lines)
+
+
+def _tasks(options: Options, policies: tuple[Policy, ...]) -> list[Task]:
+    return [
+        Task(
+            source,
+            policies,
+            options.since,
+            options.until,
+            is_json=options.comparison.is_json,
+            is_comparison=bool(options.comparison.comparisons),
+            has_header=len(options.sources) > 1,
+        )
+        for source in options.sources
+    ]
+
+
+def _replay_one(options: Options, task: Task) -> int:
+    """Replay in this process, and write the output as it comes."""
+    report_path = options.comparison.report
+    timeline = None if report_path is None else Timeline()
+    replayed = replay(task, write_out, timeline)
+    status = _print_errors(replayed)
+    if options.metrics_path is not None and replayed.statistics[0].observations:
+        status = worst(status, _write_metrics(options.metrics_path, task, replayed))
+    if report_path is not None and timeline is not None and timeline.last is not None:
+        status = worst(status, _write_report(report_path, task, replayed, timeline))
+    return status
+
+
+def _replay_all(tasks: Sequence[Task], cluster: str | None) -> int:
+    """Replay many captures in parallel; write the outputs in their order."""
+    results = run_all(_replay_packed, tasks, cluster=cluster)
+    try:
+        statuses = [
+            _write_packed(packed, replayed)
+            for packed, replayed in shown(results, len(tasks), "captures")
+        ]
+    except ParallelError as error:
+        print_error(TOOL, str(error))
         return 1
+    return worst(*statuses)
 
 
-def _packed(task: Task) -> tuple[bytes, Folded]:
-    """Replay in a worker process.
-
-    The output is compressed, because log lines shrink to a twentieth.
-    """
+def _replay_packed(task: Task) -> tuple[bytes, Replay]:
+    """Replay in another process. Return the output compressed, to about a twentieth."""
     packer = zlib.compressobj(1)
     pieces: list[bytes] = []
-    folded = replay(task, lambda text: pieces.append(packer.compress(text.encode())))
-    return b"".join((*pieces, packer.flush())), folded
+    replayed = replay(task, lambda text: pieces.append(packer.compress(text.encode())))
+    return b"".join((*pieces, packer.flush())), replayed
 
 
-def _unpacked(packed: bytes, folded: Folded) -> int:
+def _write_packed(packed: bytes, replayed: Replay) -> int:
     unpacker = zlib.decompressobj()
     while packed:
         write_out(unpacker.decompress(packed, 2**20))
         packed = unpacker.unconsumed_tail
     write_out(unpacker.flush())
-    return _told(folded)
+    return _print_errors(replayed)
 
 
-def _told(folded: Folded) -> int:
-    for complaint in folded.complaints:
-        print_error(TOOL, complaint)
-    return int(not folded.is_whole)
+def _print_errors(replayed: Replay) -> int:
+    for error in replayed.errors:
+        print_error(TOOL, error)
+    return int(not replayed.has_succeeded)
 
 
-def _write_metrics(path: str, task: Task, folded: Folded) -> int:
-    from tsfc.core.metrics.exposition import render  # noqa: PLC0415 - prometheus_client is most of a start
+def _write_metrics(path: str, task: Task, replayed: Replay) -> int:
+    """Write the watchdog's metrics after the last observation."""
+    from tsfc.core.metrics.exposition import render  # noqa: PLC0415 - slow to import
 
-    state = folded.tallies[0].state
+    state = replayed.statistics[0].state
     if state.last_run is None:
         return 1
-    written = textfile.write(
-        path, render(metrics(state, folded.verdicts, now=state.last_run, policy=task.policies[0]))
-    )
+    families = metrics(state, replayed.verdicts, now=state.last_run, policy=task.policies[0])
+    written = textfile.write(path, render(families))
     if isinstance(written, Failure):
         print_error(TOOL, written.failure())
         return 1
     return 0
 
 
-def _write_report(path: str, task: Task, folded: Folded, timeline: Timeline) -> int:
-    comparison = pages.Table(*_compared(task, folded.tallies)) if task.is_comparison else None
-    said = [*notes(folded.tallies[0]), *folded.complaints]
-    document = pages.of_one(
+def _write_report(path: str, task: Task, replayed: Replay, timeline: Timeline) -> int:
+    statistics = replayed.statistics
+    comparison = document.Table(*_table(task, statistics)) if task.is_comparison else None
+    content = document.of_one(
         f"Replay of {task.source}",
         task.policies[0],
-        folded.tallies[0],
+        statistics[0],
         timeline,
         extra={},
-        notes=said,
+        notes=[*notes(statistics[0]), *replayed.errors],
         comparison=comparison,
     )
-    return report.write(TOOL, path, document)
+    return report.write(TOOL, path, content)

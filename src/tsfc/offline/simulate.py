@@ -1,8 +1,8 @@
-"""`tsfc simulate`: what the watchdog would do in a simulated tailnet.
+"""`tsfc simulate`: show what the watchdog would do in a simulated tailnet.
 
-The tailnet is a `World`. Its status goes through the same decoder and the same job as
-on a node, and a restart is applied to the world. The same scenario, seed and policy
-give the same output, to the byte.
+A `World` simulates the tailnet. The watchdog decodes its status and decides as it does
+on a node. Restarts are applied to the world. The same scenario, seed and policy give
+the same output, to the byte.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 from returns.result import Failure
 
-from tsfc.core.evaluation import output, summary
-from tsfc.core.evaluation import policies as compare
+from tsfc.core.evaluation import output, policies, summary
 from tsfc.core.evaluation.observation import Observation, line, status_of
 from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import Timeline, record
 from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.remedy import Attempt, Done, Outcome
+from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.track import DIRECT
+from tsfc.offline.comparison import Comparison
 from tsfc.offline.host import OfflineHost
 from tsfc.offline.parallel import ParallelError, run_all
 from tsfc.offline.progress import shown
-from tsfc.offline.report import document as pages
-from tsfc.offline.report import report
+from tsfc.offline.report import document, report
 from tsfc.offline.simulation import scenario
 from tsfc.offline.simulation.scenario import Scenario
 from tsfc.offline.simulation.world import World
@@ -38,25 +38,24 @@ from tsfc.shell.console import print_error, write_out
 
 TOOL = "simulate"
 DAY_SECONDS = 86400
-BETTER_MORE = frozenset({"direct_seconds", "recoveries"})
-"Numbers that are worst when they are small."
-BLOCK = 16
-"""Maximum number of seeds per task. Each task carries the scenario; a seed takes about
-a second."""
+LESS_IS_WORSE = frozenset({"direct_seconds", "recoveries"})
+"Counts whose worst value is the smallest."
+BLOCK_LIMIT = 16
+"Maximum seeds per block. Each block carries the scenario; a seed takes about a second."
 ENOUGH_BLOCKS = 64
-"Number of tasks below which each task has a single seed."
-SPREAD_COLUMNS = (
+"Number of blocks below which a block is a single seed, so that no worker is idle."
+COMPARED_COLUMNS = (
     "restarts",
     "needless_restarts",
     "relay_seconds",
     "unserved_relay_seconds",
     "daemon_down_seconds",
 )
-"Columns of a comparison over many seeds."
+"Counts that a comparison of policies shows."
 
 
 class Task(Struct, frozen=True):
-    """One simulation, with all that a worker process needs."""
+    """One simulation: all that another process has to know."""
 
     scenario: Scenario
     policy: Policy
@@ -64,15 +63,15 @@ class Task(Struct, frozen=True):
     seconds: float
 
 
-class Simulated(Struct, frozen=True):
+class Simulation(Struct, frozen=True):
     """Result of one simulation."""
 
     statistics: Statistics
     extra: dict[str, int]
-    "Numbers that only a simulation knows."
+    "Counts that only a simulation can know, by their JSON keys."
 
-    def numbers(self) -> dict[str, int]:
-        """Return all numbers."""
+    def counts(self) -> dict[str, int]:
+        """Return all counts by their JSON keys."""
         return summary.counts(self.statistics) | self.extra
 
 
@@ -80,55 +79,53 @@ class Options(Struct, frozen=True):
     """Options of `tsfc simulate`."""
 
     scenario: str | None
-    policy: Policy
-    comparisons: tuple[str, ...]
+    comparison: Comparison
     days: float | None
+    "None for the duration of the scenario."
     seed: int
     runs: int
-    is_json: bool
     capture: str | None
-    report: str | None
-    cluster: str | None
-    "Address of a Dask scheduler; None to use this machine."
+    "Path of the capture to write."
+
+
+Write = Callable[[int, tuple[str, ...]], None]
+"Takes the Unix time and the lines of one run."
+Keep = Callable[[Observation], None]
+"Takes the observation of one run."
 
 
 def run(options: Options) -> int:
-    """Simulate, and return the exit status."""
-    if options.scenario is None:
-        print_error(
-            TOOL,
-            "there is no scenario: give a built-in one (`tsfc simulate --list`) or a TOML file",
-        )
+    """Run the command; return its exit status."""
+    if (error := usage_error(options)) is not None:
+        print_error(TOOL, error)
         return 2
-    found = scenario.find(options.scenario)
+    found = scenario.find(options.scenario or "")
     if isinstance(found, Failure):
         print_error(TOOL, found.failure())
         return 1
-    policies = compare.policies(options.policy, options.comparisons)
-    if isinstance(policies, Failure):
-        print_error(TOOL, policies.failure())
-        return 2
-    if options.report is not None and (missing := report.missing()) is not None:
+    comparison = options.comparison
+    if comparison.report is not None and (missing := report.missing()) is not None:
         print_error(TOOL, missing)
         return 1
-    wanted = found.unwrap()
-    seconds = (
-        scenario.duration_seconds(wanted) if options.days is None else options.days * DAY_SECONDS
-    )
-    if options.runs == 1 and not options.comparisons and options.cluster is None:
-        return _one(options, Task(wanted, options.policy, options.seed, seconds))
-    if options.capture is not None:
-        print_error(
-            TOOL,
-            "--capture needs a single run under one policy on this machine; "
-            "remove --runs, --compare and --cluster",
-        )
-        return 2
-    return _many(options, policies.unwrap(), wanted, seconds)
+    if _is_single(options):
+        return _simulate_one(options, _task(options, found.unwrap(), comparison.policy))
+    return _simulate_all(options, found.unwrap(), comparison.policies().unwrap())
+
+
+def usage_error(options: Options) -> str | None:
+    """Return one line if options are missing, in conflict, or cannot be parsed."""
+    if options.scenario is None:
+        return "no scenario: give a built-in one (see `tsfc simulate --list`) or a TOML file"
+    policies = options.comparison.policies()
+    if isinstance(policies, Failure):
+        return str(policies.failure())
+    if options.capture is not None and not _is_single(options):
+        return "--capture needs a single run; omit --runs, --compare and --cluster"
+    return None
 
 
 def print_list() -> int:
-    """Print the names and summaries of the built-in scenarios."""
+    """Print the built-in scenarios."""
     builtin = scenario.builtin()
     width = max(map(len, builtin))
     write_out("".join(f"{name:{width}}  {found.summary}\n" for name, found in builtin.items()))
@@ -142,166 +139,195 @@ def print_schema() -> int:
 
 
 def simulate(
-    task: Task,
-    write: Callable[[int, tuple[str, ...]], None],
-    *,
-    keep: Callable[[Observation], None] | None = None,
-    timeline: Timeline | None = None,
-) -> Simulated:
-    """Simulate one tailnet.
-
-    `write` gets the time and the lines of each run, `keep` its observation. Each run is
-    added to `timeline`, if there is one.
-    """
+    task: Task, write: Write, *, keep: Keep | None = None, timeline: Timeline | None = None
+) -> Simulation:
+    """Simulate one tailnet; return the result. Runs are added to `timeline`."""
     world = World(task.scenario, task.seed)
     statistics = Statistics()
-    needless = curable = 0
-    unserved = before = 0.0
+    unnecessary_restarts = fixable_peers = 0
+    avoidable_relay_seconds = before = 0.0
 
     def apply(_: Attempt) -> Outcome:
-        nonlocal needless
-        needless += not world.restart()
+        nonlocal unnecessary_restarts
+        unnecessary_restarts += not world.restart()
         return Done()
 
     host = OfflineHost(apply)
     while (at := world.next_watchdog_run()) < task.seconds:
+        # Let time pass. A restart at the last run would have saved this relay time.
         world.advance(at)
-        unserved += (at - before) * curable
-        shows, now = world.observe(), world.instant()
-        observation = (
-            Observation(now.unix, now.boot, fault=shows)
-            if isinstance(shows, str)
-            else Observation(now.unix, now.boot, status=Raw(shows))
-        )
+        avoidable_relay_seconds += (at - before) * fixable_peers
+        before = at
+
+        # Observe and run the watchdog, as on a node.
+        observation = _observation(world)
         if keep is not None:
             keep(observation)
         observed = status_of(observation)
-        run, lines = host.run(observed, now=now, policy=task.policy)
+        run, lines = host.run(observed, now=world.instant(), policy=task.policy)
         update(statistics, run)
         if timeline is not None:
             record(timeline, run, observed, lines, statistics)
         if lines:
-            write(now.unix, lines)
-        curable = sum(
-            world.curable(verdict.peer)
-            for verdict in run.verdicts or ()
-            if verdict.reason not in DIRECT
-        )
-        before = at
+            write(run.now.unix, lines)
+
+        fixable_peers = _fixable_by_restart(world, run)
     world.advance(task.seconds)
-    seconds = {"daemon_down_seconds": world.daemon_down_seconds, "unserved_relay_seconds": unserved}
-    return Simulated(
+    return Simulation(
         statistics,
-        {"needless_restarts": needless} | {name: round(value) for name, value in seconds.items()},
+        {
+            "needless_restarts": unnecessary_restarts,
+            "daemon_down_seconds": round(world.daemon_down_seconds),
+            "unserved_relay_seconds": round(avoidable_relay_seconds),
+        },
     )
 
 
-def _one(options: Options, task: Task) -> int:
-    """Simulate once, and print the lines as they come."""
+def _observation(world: World) -> Observation:
+    status, now = world.observe(), world.instant()
+    if isinstance(status, str):
+        return Observation(now.unix, now.boot, fault=status)
+    return Observation(now.unix, now.boot, status=Raw(status))
+
+
+def _fixable_by_restart(world: World, run: Run) -> int:
+    """Return the number of peers on relay that a restart would make direct."""
+    return sum(
+        world.curable(verdict.peer)
+        for verdict in run.verdicts or ()
+        if verdict.reason not in DIRECT
+    )
+
+
+def _is_single(options: Options) -> bool:
+    """Whether there is one run, under one policy, on this machine."""
+    comparison = options.comparison
+    return options.runs == 1 and not comparison.comparisons and comparison.cluster is None
+
+
+def _task(options: Options, chosen: Scenario, policy: Policy) -> Task:
+    seconds = (
+        scenario.duration_seconds(chosen) if options.days is None else options.days * DAY_SECONDS
+    )
+    return Task(chosen, policy, options.seed, seconds)
+
+
+def _simulate_one(options: Options, task: Task) -> int:
+    """Simulate once, and write the output as it comes."""
+    is_json = options.comparison.is_json
     is_first = True
 
     def write(unix: int, lines: tuple[str, ...]) -> None:
         nonlocal is_first
-        write_out(output.log_lines(unix, lines, is_json=options.is_json, is_first=is_first))
+        write_out(output.log_lines(unix, lines, is_json=is_json, is_first=is_first))
         is_first = False
 
-    write_out(
-        output.opening("scenario", str(options.scenario), is_json=options.is_json, has_header=False)
-    )
-    timeline = None if options.report is None else Timeline()
-    if options.capture is None:
-        simulated = simulate(task, write, timeline=timeline)
-    else:
-        try:
-            with _capture(options.capture) as keep:
-                simulated = simulate(task, write, keep=keep, timeline=timeline)
-        except OSError as error:
-            print_error(
-                TOOL,
-                f"writing {options.capture}: {error.strerror}; "
-                "check permissions and disk space, or set another --capture",
-            )
-            return 1
-    write_out(output.closing(simulated.statistics, simulated.extra, (), is_json=options.is_json))
-    return (
-        0
-        if options.report is None or timeline is None
-        else report.write(TOOL, options.report, _document(options, task, simulated, timeline))
-    )
-
-
-def _many(options: Options, policies: Sequence[Policy], wanted: Scenario, seconds: float) -> int:
-    """Simulate each policy with each seed, and print the distributions."""
-    seeds = range(options.seed, options.seed + options.runs)
-    tasks = [Task(wanted, policy, seed, seconds) for policy in policies for seed in seeds]
-    blocks = _blocks(tasks)
+    write_out(output.opening("scenario", str(options.scenario), is_json=is_json, has_header=False))
+    timeline = None if options.comparison.report is None else Timeline()
     try:
-        numbers = [
-            number
-            for block in shown(
-                run_all(_numbers, blocks, cluster=options.cluster), len(blocks), "blocks of seeds"
-            )
-            for number in block
-        ]
-    except ParallelError as problem:
-        print_error(TOOL, str(problem))
+        simulated = _simulate_captured(options.capture, task, write, timeline)
+    except OSError as error:
+        advice = "give a writable --capture, or check disk space"
+        print_error(TOOL, f"writing {options.capture}: {error.strerror}; {advice}")
         return 1
-    counted = [
-        numbers[first : first + options.runs] for first in range(0, len(numbers), options.runs)
-    ]
-    if options.is_json:
-        write_out(_json(options, policies, counted))
-    else:
-        write_out(_text(policies, counted))
-    if options.report is None:
+    write_out(output.closing(simulated.statistics, simulated.extra, (), is_json=is_json))
+    if options.comparison.report is None or timeline is None:
         return 0
-    timeline = Timeline()
-    first = _document(
-        options,
-        tasks[0],
-        simulate(tasks[0], lambda _unix, _lines: None, timeline=timeline),
-        timeline,
-    )
-    if options.runs == 1:
-        columns, rows = _compared(policies, counted)
-        return report.write(
-            TOOL, options.report, replace(first, comparison=pages.Table(columns, rows))
-        )
     return report.write(
-        TOOL,
-        options.report,
-        pages.of_many(first, options.runs, policies, [_spreads(runs) for runs in counted]),
+        TOOL, options.comparison.report, _document(options, task, simulated, timeline)
     )
 
 
-def spread_of(values: Sequence[int], *, is_better_more: bool) -> dict[str, int]:
-    """Median, 5th and 95th percentile (nearest rank), and the worst value."""
+def _simulate_captured(
+    path: str | None, task: Task, write: Write, timeline: Timeline | None
+) -> Simulation:
+    """Simulate, and write the observations to a capture if there is a path."""
+    if path is None:
+        return simulate(task, write, timeline=timeline)
+    with _capture(path) as keep:
+        return simulate(task, write, keep=keep, timeline=timeline)
+
+
+def _simulate_all(options: Options, chosen: Scenario, policies: Sequence[Policy]) -> int:
+    """Simulate each policy with each seed in parallel, and write the distributions."""
+    # Each policy runs with the same seeds.
+    seeds = range(options.seed, options.seed + options.runs)
+    tasks = [
+        replace(_task(options, chosen, policy), seed=seed) for policy in policies for seed in seeds
+    ]
+    blocks = _blocks(tasks)
+    results = run_all(_counts, blocks, cluster=options.comparison.cluster)
+    try:
+        counts = [one for block in shown(results, len(blocks), "blocks of seeds") for one in block]
+    except ParallelError as error:
+        print_error(TOOL, str(error))
+        return 1
+
+    # Group the counts by policy.
+    by_policy = [
+        counts[first : first + options.runs] for first in range(0, len(counts), options.runs)
+    ]
+    if options.comparison.is_json:
+        write_out(_json(options, policies, by_policy))
+    else:
+        write_out(_text(policies, by_policy))
+    if options.comparison.report is None:
+        return 0
+    return _write_report(options.comparison.report, options, tasks[0], policies, by_policy)
+
+
+def _write_report(
+    path: str,
+    options: Options,
+    first: Task,
+    policies: Sequence[Policy],
+    by_policy: Sequence[Sequence[Mapping[str, int]]],
+) -> int:
+    """Write the report of many simulations. Its timeline is that of the first task."""
+    timeline = Timeline()
+    simulated = simulate(first, _discard, timeline=timeline)
+    content = _document(options, first, simulated, timeline)
+    if options.runs == 1:
+        content = replace(content, comparison=document.Table(*_table(policies, by_policy)))
+    else:
+        distributions = [_distributions(runs) for runs in by_policy]
+        content = document.of_many(content, options.runs, policies, distributions)
+    return report.write(TOOL, path, content)
+
+
+def distribution(values: Sequence[int], *, is_less_worse: bool) -> dict[str, int]:
+    """Return the median, the 5th and 95th percentile (nearest rank) and the worst."""
     ordered = sorted(values)
 
-    def rank(percent: int) -> int:
-        return ordered[max(0, -(-percent * len(ordered) // 100) - 1)]
+    def percentile(percent: int) -> int:
+        rank = -(-percent * len(ordered) // 100)
+        return ordered[max(0, rank - 1)]
 
     return {
-        "median": rank(50),
-        "p5": rank(5),
-        "p95": rank(95),
-        "worst": ordered[0] if is_better_more else ordered[-1],
+        "median": percentile(50),
+        "p5": percentile(5),
+        "p95": percentile(95),
+        "worst": ordered[0] if is_less_worse else ordered[-1],
     }
 
 
-def _spreads(runs: Sequence[Mapping[str, int]]) -> dict[str, dict[str, int]]:
+def _distributions(runs: Sequence[Mapping[str, int]]) -> dict[str, dict[str, int]]:
     return {
-        name: spread_of([numbers[name] for numbers in runs], is_better_more=name in BETTER_MORE)
+        name: distribution([counts[name] for counts in runs], is_less_worse=name in LESS_IS_WORSE)
         for name in runs[0]
     }
 
 
 def _json(
-    options: Options, policies: Sequence[Policy], counted: Sequence[Sequence[Mapping[str, int]]]
+    options: Options, policies: Sequence[Policy], by_policy: Sequence[Sequence[Mapping[str, int]]]
 ) -> bytes:
     rows = [
-        {"policy": summary.policy_object(policy), "distributions": _spreads(runs), "runs": runs}
-        for policy, runs in zip(policies, counted, strict=True)
+        {
+            "policy": summary.policy_object(policy),
+            "distributions": _distributions(runs),
+            "runs": runs,
+        }
+        for policy, runs in zip(policies, by_policy, strict=True)
     ]
     return (
         msgspec.json.encode({"scenario": options.scenario, "seed": options.seed, "compare": rows})
@@ -309,39 +335,32 @@ def _json(
     )
 
 
-def _text(policies: Sequence[Policy], counted: Sequence[Sequence[Mapping[str, int]]]) -> str:
-    if len(counted[0]) == 1:
-        return summary.table(*_compared(policies, counted))
+def _text(policies: Sequence[Policy], by_policy: Sequence[Sequence[Mapping[str, int]]]) -> str:
+    if len(by_policy[0]) == 1:
+        return summary.table(*_table(policies, by_policy))
     tables: list[str] = []
-    for policy, runs in zip(policies, counted, strict=True):
+    for policy, runs in zip(policies, by_policy, strict=True):
         rows = [
-            (name.replace("_", " "), *(str(value) for value in spread.values()))
-            for name, spread in _spreads(runs).items()
+            (name.replace("_", " "), *(str(value) for value in numbers.values()))
+            for name, numbers in _distributions(runs).items()
         ]
-        tables.append(
-            f"{summary.policy_text(policy)}, {len(runs)} runs\n"
-            + summary.table(("", "median", "p5", "p95", "worst"), rows)
-        )
+        title = f"{summary.policy_text(policy)}, {len(runs)} runs\n"
+        tables.append(title + summary.table(("", "median", "p5", "p95", "worst"), rows))
     return "\n".join(tables)
 
 
-def _compared(
-    policies: Sequence[Policy], counted: Sequence[Sequence[Mapping[str, int]]]
+def _table(
+    compared: Sequence[Policy], by_policy: Sequence[Sequence[Mapping[str, int]]]
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Columns and rows of a comparison with one run per policy."""
-    rows = [
-        (summary.policy_text(policy), *(str(runs[0][name]) for name in SPREAD_COLUMNS))
-        for policy, runs in zip(policies, counted, strict=True)
-    ]
-    return ("policy", *(name.replace("_", " ") for name in SPREAD_COLUMNS)), rows
+    """Return the header and the rows of a comparison with one run per policy."""
+    return policies.table(compared, [runs[0] for runs in by_policy], COMPARED_COLUMNS)
 
 
 def _document(
-    options: Options, task: Task, simulated: Simulated, timeline: Timeline
-) -> pages.Document:
-    title = f"Simulation of {options.scenario}"
-    return pages.of_one(
-        title,
+    options: Options, task: Task, simulated: Simulation, timeline: Timeline
+) -> document.Document:
+    return document.of_one(
+        f"Simulation of {options.scenario}",
         task.policy,
         simulated.statistics,
         timeline,
@@ -351,34 +370,36 @@ def _document(
 
 
 def _blocks(tasks: Sequence[Task]) -> list[Sequence[Task]]:
-    """Split the tasks into blocks, one for each worker at a time."""
-    size = min(BLOCK, max(1, len(tasks) // ENOUGH_BLOCKS))
+    """Return the tasks in blocks: one worker simulates one block."""
+    size = min(BLOCK_LIMIT, max(1, len(tasks) // ENOUGH_BLOCKS))
     return [tasks[first : first + size] for first in range(0, len(tasks), size)]
 
 
-def _numbers(block: Sequence[Task]) -> list[dict[str, int]]:
-    return [simulate(task, lambda _unix, _lines: None).numbers() for task in block]
+def _counts(block: Sequence[Task]) -> list[dict[str, int]]:
+    return [simulate(task, _discard).counts() for task in block]
+
+
+def _discard(_unix: int, _lines: tuple[str, ...]) -> None:
+    """Ignore the lines of a run."""
 
 
 @contextmanager
-def _capture(path: str) -> Generator[Callable[[Observation], None]]:
-    """Yield a function that writes an observation to a new capture.
-
-    The capture appears when it is complete.
-    """
+def _capture(path: str) -> Generator[Keep]:
+    """Write a capture atomically. Yields a function that adds an observation."""
     with (
         atomic_write(path, f"{path}.tmp", 0o644) as descriptor,
         open(descriptor, "wb", closefd=False) as file,
-        _packed(path, file) as packed,
+        _compressed(path, file) as compressed,
     ):
 
         def keep(observation: Observation) -> None:
-            packed.write(line(observation))
+            compressed.write(line(observation))
 
         yield keep
 
 
-def _packed(path: str, file: BinaryIO) -> BinaryIO | gzip.GzipFile:
+def _compressed(path: str, file: BinaryIO) -> BinaryIO | gzip.GzipFile:
+    """Return a file that compresses, as the suffix of the path says."""
     if path.endswith(".gz"):
         return gzip.GzipFile("", "wb", fileobj=file, mtime=0)
     if path.endswith(".zst"):
