@@ -1,4 +1,4 @@
-"""A Dask cluster gives what one machine gives, to the byte, also when a worker dies."""
+"""A Dask cluster gives the same output as one machine, even if a worker dies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.processes import complaints, ended, run, started, wait_until
 
 
 class Fleet(NamedTuple):
-    """A scheduler and its workers, each a process."""
+    """Processes of a Dask scheduler and its workers."""
 
     address: str
     workers: list[subprocess.Popen[bytes]]
@@ -51,7 +51,7 @@ def _process(*argv: str, directory: Path) -> Generator[subprocess.Popen[bytes]]:
 
 @pytest.fixture
 def fleet(box: Path) -> Generator[Fleet]:
-    """Two workers of one thread each, on loopback, at ports that are free."""
+    """Start a scheduler and two single-threaded workers on free loopback ports."""
     with ExitStack() as stack:
         file = box / "scheduler.json"
         common = ("--host", "127.0.0.1", "--no-dashboard")
@@ -88,8 +88,8 @@ def fleet(box: Path) -> Generator[Fleet]:
         yield Fleet(address[1], workers)
 
 
-def test_captures_are_replayed_on_a_cluster_and_a_worker_dies(box: Path, fleet: Fleet) -> None:
-    """One of the two is killed as soon as the first capture is done; what comes out is what one machine says."""
+def test_a_replay_on_a_cluster_survives_the_death_of_a_worker(box: Path, fleet: Fleet) -> None:
+    """One of two workers is killed after the first capture; the output is the same."""
     captures = [str(box / f"{number}.ndjson") for number in range(12)]
     hectic_text = text(hectic(0, length=6000))
     for number, capture in enumerate(captures):
@@ -105,27 +105,27 @@ def test_captures_are_replayed_on_a_cluster_and_a_worker_dies(box: Path, fleet: 
     assert fleet.workers[0].wait() == -signal.SIGKILL
 
 
-def test_seeds_are_simulated_on_a_cluster(fleet: Fleet) -> None:
-    """Blocks of seeds, and the same distributions."""
+def test_a_cluster_gives_the_distributions_that_one_machine_gives(fleet: Fleet) -> None:
+    """There are so many seeds that a block has several."""
     command = ("simulate", "flapping", "--days", "0.2", "--runs", "130", "--format", "json")
     together = run(*command, "--cluster", fleet.address)
     assert (together.status, together.stderr) == (0, "")
     assert together.stdout == run(*command).stdout
 
 
-def test_a_cluster_that_is_not_there_is_one_line(box: Path) -> None:
+def test_an_unreachable_cluster_is_one_line(box: Path) -> None:
     (box / "c").write_text(text(hectic(0)))
     ran = run("replay", f"{box}/c", "--cluster", "tcp://127.0.0.1:1")
     assert (ran.status, ran.stdout) == (1, "")
     assert len(complaints("replay", ran)) == 1
 
 
-# Captures that are elsewhere
+# Captures at URLs
 
 
 @pytest.mark.parametrize("name", ["c.ndjson", "c.ndjson.gz", "c.ndjson.zst"])
-def test_a_capture_is_read_by_its_url(box: Path, name: str) -> None:
-    """As what it is by its first bytes, in pieces; also inside of an archive."""
+def test_a_capture_at_a_url_is_read_like_a_file(box: Path, name: str) -> None:
+    """Its compression is detected; it can be inside an archive."""
     plain = text(hectic(0, length=2000)).encode()
     packs: dict[str, Callable[[bytes], bytes]] = {
         "c.ndjson": bytes,
@@ -136,10 +136,10 @@ def test_a_capture_is_read_by_its_url(box: Path, name: str) -> None:
     (box / name).write_bytes(pack(plain))
     with zipfile.ZipFile(box / "all.zip", "w") as archive:
         archive.writestr(name, pack(plain))
-    here = run("replay", str(box / name))
-    assert here.status == 0
+    local = run("replay", str(box / name))
+    assert local.status == 0
     for url in (f"file://{box}/{name}", f"zip://{name}::file://{box}/all.zip"):
-        assert run("replay", url) == here
+        assert run("replay", url) == local
 
 
 def test_urls_are_replayed_on_a_cluster(box: Path, fleet: Fleet) -> None:
@@ -158,7 +158,7 @@ def test_urls_are_replayed_on_a_cluster(box: Path, fleet: Fleet) -> None:
         ("file:///", "IsADirectoryError"),
     ],
 )
-def test_a_url_that_cannot_be_read_is_one_line(url: str, why: str) -> None:
+def test_an_unreadable_url_is_one_line(url: str, why: str) -> None:
     ran = run("replay", url)
     assert ran.status == 1
     (complaint,) = complaints("replay", ran)

@@ -1,4 +1,4 @@
-"""`tsfc simulate`: what each built-in scenario comes to, and why; and that it is a replay of its own capture."""
+"""`tsfc simulate`: the results of the built-in scenarios, and their reasons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from support.processes import complaints, run
 from tsfc.offline.simulation import scenario
 
-OWN = {"daemon_down_seconds", "needless_restarts", "unserved_relay_seconds", "scenario"}
+SIMULATION_KEYS = {"daemon_down_seconds", "needless_restarts", "unserved_relay_seconds", "scenario"}
 
 
 def _simulated(*arguments: str) -> dict[str, Any]:
@@ -25,57 +25,57 @@ EXPECTED: dict[str, tuple[dict[str, int], str]] = {
     "healthy": ({"restarts": 0, "detections": 0, "relay_seconds": 0}, "nothing happens"),
     "permanent-relay": (
         {"restarts": 143, "needless_restarts": 143, "detections": 1},
-        "at 11 minutes, and then each 10: (1440 - 11) / 10",
+        "at 11 minutes, then every 10: (1440 - 11) / 10",
     ),
     "restart-cures": (
         {"restarts": 14, "needless_restarts": 0, "detections": 14, "recoveries": 0},
-        "each time is cured by one, and no peer recovers by itself",
+        "every relay ends with a restart, and no peer recovers by itself",
     ),
     "restart-cures-for-a-while": (
         {"restarts": 14, "needless_restarts": 0},
-        "in 21 hours, each 10 minutes of relay and a cure of 75 on average",
+        "21 hours of cycles: 10 minutes of relay, then 75 minutes direct on average",
     ),
     "restart-never-cures": (
         {"restarts": 71, "needless_restarts": 71, "recoveries": 1},
-        "12 hours are 720 minutes: one at 11, and then each 10; in the end it recovers",
+        "12 hours are 720 minutes: one at 11, then every 10; in the end it recovers",
     ),
     "far-side": (
         {"restarts": 35, "needless_restarts": 35, "recoveries": 1},
-        "6 hours are 360 minutes, likewise",
+        "6 hours are 360 minutes: one at 11, then every 10; in the end it recovers",
     ),
     "two-watchdogs": (
         {"restarts": 1, "needless_restarts": 1, "detections": 1},
-        "ours is for nothing, and then the other end's cures it",
+        "our restart fixes nothing; the restart of the other end does",
     ),
     "nat-mapping-expiry": (
         {"restarts": 0, "detections": 0},
-        "heartbeats each 3 s keep a mapping of 30 s",
+        "a heartbeat every 3 s keeps a mapping of 30 s open",
     ),
     "nat-mapping-expiry-without-keepalive": (
         {"restarts": 143, "needless_restarts": 143},
-        "rpi3 is never sent anything, and so never direct",
+        "nothing is sent to rpi3, so it is never direct",
     ),
     "flapping": ({"restarts": 0, "needless_restarts": 0}, "no cut is longer than 5 minutes"),
     "phone": (
         {"restarts": 0},
-        "it is forgotten when it goes, and direct a few seconds after it came",
+        "its relay timer ends when it leaves; it is direct seconds after it returns",
     ),
     "derp-outage": (
         {"restarts": 143, "needless_restarts": 143, "detections": 1},
-        "as permanent-relay; the direct peer is not even detected",
+        "as permanent-relay; the direct peer is not detected",
     ),
     "control-outage": (
         {"restarts": 2, "needless_restarts": 1},
-        "the second comes when the peers do, before the path is there again",
+        "the second restart is due when peers return, before they are direct again",
     ),
     "daemon-dead": (
         {"restarts": 0, "faults": 60, "daemon_down_seconds": 3600},
-        "an hour of a run each minute",
+        "one hour, one run a minute",
     ),
     "cgnat-change": ({"restarts": 0}, "a change takes seconds"),
     "suspend": (
         {"restarts": 1, "needless_restarts": 1, "gaps": 1},
-        "nas was on relay when it fell asleep, and eight hours count",
+        "nas was on relay before the suspend, and the eight hours count",
     ),
     "clock-step": (
         {"restarts": 0, "detections": 1, "recoveries": 1, "relay_seconds": 300},
@@ -83,31 +83,31 @@ EXPECTED: dict[str, tuple[dict[str, int], str]] = {
     ),
     "idle-fleet": (
         {"restarts": 143, "needless_restarts": 143, "detections": 20},
-        "all twenty look as if on relay, for ever",
+        "as permanent-relay: idle peers look like peers on relay, all twenty",
     ),
     "everything-relayed": (
         {"restarts": 143, "needless_restarts": 143, "detections": 10},
-        "likewise",
+        "as permanent-relay, but with ten peers on relay",
     ),
     "thousand-peers": (
         {"restarts": 143},
-        "the hard peers alone make as many as permanent-relay has",
+        "the hard peers cause as many restarts as in permanent-relay",
     ),
     "udp-blocked-then-open": (
         {"restarts": 0, "observations": 30, "recoveries": 3},
-        "bravo twice, carol once; ten minutes it is not",
+        "bravo twice, carol once; none is on relay for more than ten minutes",
     ),
 }
 
 
 @pytest.mark.parametrize("name", list(EXPECTED))
-def test_a_scenario_comes_to_what_its_sentence_says(name: str) -> None:
+def test_each_scenario_has_the_expected_counts(name: str) -> None:
     counts, why = EXPECTED[name]
     simulated = _simulated(name)
     assert {key: simulated[key] for key in counts} == counts, why
 
 
-def test_every_scenario_is_expected_to_come_to_something() -> None:
+def test_every_built_in_scenario_has_expected_counts() -> None:
     assert set(EXPECTED) == set(scenario.builtin())
 
 
@@ -124,7 +124,7 @@ def test_every_scenario_is_expected_to_come_to_something() -> None:
     ],
 )
 @pytest.mark.parametrize("form", ["ndjson", "ndjson.zst"])
-def test_the_capture_of_a_simulation_replays_to_its_own_result(
+def test_replaying_the_capture_of_a_simulation_gives_its_result(
     box: Path, name: str, form: str
 ) -> None:
     simulated = _simulated(
@@ -133,13 +133,13 @@ def test_the_capture_of_a_simulation_replays_to_its_own_result(
     replayed = json.loads(
         run("replay", f"{box}/c.{form}", "--format", "json", "--max-relay-seconds", "120").stdout
     )
-    left_out = OWN | {"notes", "capture"}
+    left_out = SIMULATION_KEYS | {"notes", "capture"}
     assert {key: value for key, value in simulated.items() if key not in left_out} == {
         key: value for key, value in replayed.items() if key not in left_out
     }
 
 
-def test_same_seed_same_output_and_another_seed_another() -> None:
+def test_the_output_depends_only_on_the_seed() -> None:
     first = run("simulate", "flapping", "--seed", "7").stdout
     assert first == run("simulate", "flapping", "--seed", "7").stdout
     assert first != run("simulate", "flapping", "--seed", "8").stdout
@@ -152,14 +152,14 @@ def test_the_text_ends_with_the_summary() -> None:
     assert "needless_restarts 143, " in ran.stdout
 
 
-def test_an_excluded_peer_makes_no_restart() -> None:
+def test_an_excluded_peer_causes_no_restart() -> None:
     assert _simulated("permanent-relay", "--exclude-peer", "hard")["restarts"] == 0
 
 
-def test_runs_are_spread_over_seeds_and_their_numbers_over_the_runs() -> None:
-    """Each run is the one with that seed; median, percentiles and worst are of those."""
-    spread = _simulated("restart-cures-for-a-while", "--runs", "5", "--seed", "3")
-    (only,) = spread["compare"]
+def test_distributions_are_those_of_runs_with_consecutive_seeds() -> None:
+    """Each run equals a single run with its seed."""
+    many = _simulated("restart-cures-for-a-while", "--runs", "5", "--seed", "3")
+    (only,) = many["compare"]
     alone = [_simulated("restart-cures-for-a-while", "--seed", str(seed)) for seed in range(3, 8)]
     assert [one["restarts"] for one in only["runs"]] == [one["restarts"] for one in alone]
     ordered = sorted(one["relay_seconds"] for one in alone)
@@ -174,7 +174,7 @@ def test_runs_are_spread_over_seeds_and_their_numbers_over_the_runs() -> None:
     )
 
 
-def test_policies_are_compared_over_the_same_seeds() -> None:
+def test_policies_are_compared_with_the_same_seeds() -> None:
     ran = run(
         "simulate",
         "permanent-relay",
@@ -188,18 +188,20 @@ def test_policies_are_compared_over_the_same_seeds() -> None:
     assert "median" in run("simulate", "permanent-relay", "--days", "0.1", "--runs", "2").stdout
 
 
-def test_a_file_is_a_scenario_and_a_bad_one_is_one_line(box: Path) -> None:
+def test_a_scenario_is_read_from_a_file_and_an_error_in_it_is_one_line(box: Path) -> None:
     (box / "s.toml").write_text('summary = "x"\nlasts = "10min"\n[[peers]]\nname = "a"\n')
     assert _simulated(f"{box}/s.toml")["observations"] == 10
     (box / "s.toml").write_text('summary = "x"\nlasts = "10min"\n[[peers]]\nname = "a"\nnat = 5\n')
     ran = run("simulate", f"{box}/s.toml")
     assert (ran.status, ran.stdout) == (1, "")
-    assert complaints("simulate", ran) == [
-        f"reading the scenario {box}/s.toml: Expected `str`, got `int` - at `peers[0].nat`; see `tsfc simulate --schema`"
-    ]
+    (error,) = complaints("simulate", ran)
+    assert error == (
+        f"reading the scenario {box}/s.toml: Expected `str`, got `int` - at `peers[0].nat`; "
+        "see `tsfc simulate --schema`"
+    )
 
 
-def test_what_cannot_be_done_is_said(box: Path) -> None:
+def test_an_error_is_one_line_and_an_exit_status(box: Path) -> None:
     assert run("simulate").status == 2
     missing = run("simulate", "no-such")
     assert missing.status == 1
@@ -221,8 +223,8 @@ def test_the_list_and_the_schema_are_printed() -> None:
     )
 
 
-def test_each_of_many_seeds_is_what_it_is_alone() -> None:
-    """So many that a worker is given several at once."""
+def test_many_seeds_give_the_results_that_each_gives_alone() -> None:
+    """There are so many that a block has several seeds."""
     many = _simulated("flapping", "--days", "0.1", "--runs", "130", "--seed", "5")["compare"][0][
         "runs"
     ]

@@ -13,7 +13,7 @@ POLICY = ThresholdPolicy(1, 2, frozenset({"nas", "b"}))
 
 
 def _statistics() -> Statistics:
-    """Two peers: `nas` is on relay for 60 s and then direct, `rpi3` is always on relay."""
+    """`nas` is on relay for 60 s and then direct; `rpi3` is always on relay."""
     observations = [
         seen(START, peer("nas", "derp"), peer("rpi3", "derp")),
         seen(START + 60, peer("nas"), peer("rpi3", "derp")),
