@@ -1,4 +1,4 @@
-"""A progress bar is there on a terminal, between what is printed, and nowhere else."""
+"""The progress bar: on a terminal only, and never in the middle of a line."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def _on_terminal(*arguments: str) -> str:
-    """Runs tsfc on a terminal of its own; returns all that was written there."""
+    """Run tsfc on a terminal; return everything that was written there."""
     ours, theirs = pty.openpty()
-    written = b""
+    output = b""
     with subprocess.Popen(
         [sys.executable, "-m", "tsfc", *arguments],
         stdin=theirs,
@@ -29,21 +29,21 @@ def _on_terminal(*arguments: str) -> str:
         os.close(theirs)
         try:
             while piece := os.read(ours, 65536):
-                written += piece
-        except OSError:  # Linux's word for the end
+                output += piece
+        except OSError:  # the end of a terminal on Linux
             pass
     os.close(ours)
-    return written.decode()
+    return output.decode()
 
 
-def test_the_bar_is_between_the_lines_and_gone_in_the_end(box: Path) -> None:
+def test_a_terminal_shows_the_bar_between_the_lines_and_no_bar_at_the_end(box: Path) -> None:
     captures = [str(box / f"{number}.ndjson") for number in range(3)]
     for number, capture in enumerate(captures):
         Path(capture).write_text(text(hectic(number, 30)))
     piped = run("replay", *captures)
     assert "captures" not in piped.stdout + piped.stderr
-    shown = _on_terminal("replay", *captures)
-    lines = [line for line in CONTROL.sub("", shown.replace("\r", "\n")).split("\n") if line]
+    output = _on_terminal("replay", *captures)
+    lines = [line for line in CONTROL.sub("", output.replace("\r", "\n")).split("\n") if line]
     bars = [line for line in lines if line.startswith("captures ")]
     assert any(re.search(r" [123]/3 ", bar) for bar in bars)
     assert [line for line in lines if line not in bars] == [

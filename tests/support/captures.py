@@ -1,4 +1,4 @@
-"""Captures, made up."""
+"""Made-up captures."""
 
 from __future__ import annotations
 
@@ -16,23 +16,27 @@ START = 1_800_000_000
 
 
 def seen(at: float, *peers: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    """Returns an observation of a status with these peers."""
+    """Return an observation of a status with these peers."""
     return {"captured_at": at, "status": status(*peers, **fields)}
 
 
 def fault(at: float, detail: str = "asking tailscaled: Connection refused") -> dict[str, Any]:
-    """Returns an observation of nothing."""
+    """Return an observation of a fault."""
     return {"captured_at": at, "fault": detail}
 
 
 def text(observations: Iterable[dict[str, Any]]) -> str:
-    """Returns a capture, as NDJSON."""
+    """Return a capture as NDJSON."""
     return "".join(json.dumps(observation) + "\n" for observation in observations)
 
 
 def hectic(seed: int, length: int = 60) -> list[dict[str, Any]]:
-    """Returns a capture in which all happens that can: every path, faults, other states, unreadable statuses, clocks that go back or stand still."""
-    chance = random.Random(f"hectic/{seed}")  # noqa: S311 - no secret
+    """Return a capture with everything that can happen.
+
+    That is every path, faults, other states of tailscaled, invalid statuses and a clock
+    that goes back or stands still.
+    """
+    chance = random.Random(f"hectic/{seed}")  # noqa: S311 - reproducible
     paths = dict.fromkeys(("nas", "rpi3", "phone", "laptop"), "direct")
     observations: list[dict[str, Any]] = []
     at = START

@@ -1,4 +1,7 @@
-"""A lab seen by other means than tsfc: what the `tailscale` program says in its own words, and tsfc run on a node."""
+"""Nodes of a lab: what `tailscale status` prints there, and tsfc run on them.
+
+Tests compare tsfc with what `tailscale status` prints.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,12 @@ ROW = re.compile(
 )
 TRAFFIC = re.compile(r"(?:, )?tx (?P<tx>\d+) rx (?P<rx>\d+)$")
 PATHS = {"direct": "direct", "relay": "derp", "peer-relay": "peer_relay"}
-"The metrics' words by those of `tailscale status`."
+"Values of the label `path` by the words of `tailscale status`."
 
 
 @dataclass(frozen=True)
 class Row:
-    """A peer by `tailscale status`, and no more than a person would read there."""
+    """A peer as `tailscale status` prints it."""
 
     ip: str
     owner: str
@@ -32,13 +35,13 @@ class Row:
     is_active: bool
     is_exit_node: bool
     path: str
-    "By the metrics' words."
+    "Value of the label `path`."
     tx: int
     rx: int
 
 
 def rows(text: str, own_address: str) -> dict[str, Row]:
-    """Returns the peers that `tailscale status` shows, by their names."""
+    """Return the peers that `tailscale status` prints, by name."""
     found: dict[str, Row] = {}
     for line in text.splitlines():
         match = ROW.match(line)
@@ -70,12 +73,12 @@ def _row(match: re.Match[str]) -> Row:
 
 
 def tsfc(node: Node, job: str, *arguments: str) -> Ran:
-    """Runs a job on a node, over its socket."""
+    """Run a job on the socket of a node."""
     return run(job, "--socket", str(node.socket), *arguments)
 
 
 def exported(node: Node, path: Path) -> dict[str, float]:
-    """Returns the series that the exporter writes on a node."""
+    """Run the exporter on a node; return the series that it writes."""
     ran = tsfc(node, "exporter", "--metrics-path", str(path))
     assert ran.status == 0, ran
     return series(path.read_text())
@@ -88,29 +91,29 @@ STATE_DIRECTORY = "/var/lib/tailscale"
 
 @dataclass(frozen=True)
 class Booted:
-    """A node of a lab that is a whole machine: its systemd runs its tailscaled, and tsfc's units beside."""
+    """A node that is a booted machine: systemd runs tailscaled and tsfc's units."""
 
     host: Host
     node: Node
 
     def tailscale(self, *arguments: str, check: bool = True) -> str:
-        """Runs `tailscale` on it, to its end, and returns what it printed; with `check` it has to succeed."""
+        """Run `tailscale`; return its output. With `check` it must succeed."""
         return self.host.machine.run(
             str(self.node.programs / "tailscale"), *arguments, check=check
         ).stdout
 
     def path_to(self, name: str) -> str:
-        """Returns the path to a peer, by `tailscale status`; nothing where there is no such peer."""
+        """Return the path to a peer by `tailscale status`; empty if there is none."""
         row = rows(self.tailscale("status", check=False), "").get(name)
         return row.path if row else ""
 
     def pinged(self, name: str) -> str:
-        """Pings a peer once, and returns the path to it after that."""
+        """Ping a peer once; return the path to it afterwards."""
         self.tailscale("ping", "-c", "1", "--until-direct=false", name, check=False)
         return self.path_to(name)
 
     def starts_with(self, environment: Mapping[str, str]) -> None:
-        """Sets the environment that its tailscaled has from its next start on."""
+        """Set the environment of tailscaled from its next start on."""
         self.host.machine.path(TAILSCALED_ENVIRONMENT).write_text(_assignments(environment))
 
 
@@ -118,7 +121,11 @@ class Booted:
 def booted_node(
     lab: Lab, name: str, nat: NAT, *install: str, environment: Mapping[str, str] | None = None
 ) -> Generator[Booted]:
-    """Adds a node to a lab that is a booted machine, with `tsfc units --install`, with these flags; its first start has more environment."""
+    """Add a booted machine to a lab as a node, and install tsfc's units on it.
+
+    `install` are the options of `tsfc units --install`. `environment` is for the first
+    start of tailscaled.
+    """
     require_bootable()
     node = lab.add(name, nat)
     settings = "".join(
@@ -151,5 +158,5 @@ Restart=on-failure
 
 
 def _assignments(environment: Mapping[str, str]) -> str:
-    """Returns the text of a file of environment variables, as systemd reads it."""
+    """Return environment variables in the format of systemd's `EnvironmentFile=`."""
     return "".join(f"{name}={value}\n" for name, value in environment.items())

@@ -1,19 +1,18 @@
-"""The imagined tailnet does what was measured of a real one (docs/tailscale.md)."""
+"""The simulated tailnet behaves as was measured on a real one (docs/tailscale.md)."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+import pathlib
 
 import pytest
 from returns.result import Failure
 
 from support.captures import TIMELINE
-from tsfc.core.tailscale.paths import Path as Way
-from tsfc.core.tailscale.paths import classify
+from tsfc.core.tailscale.paths import Path, classify
 from tsfc.core.tailscale.status import decode
 from tsfc.offline.simulation import scenario
+from tsfc.offline.simulation.spans import span_range
 from tsfc.offline.simulation.world import World
 
 TOML = """
@@ -46,33 +45,32 @@ def _world(
 
 
 def _ip(world: World) -> str:
-    shown = decode(bytes(_shown(world))).unwrap()
-    (peer,) = (shown.peer or {}).values()
+    (peer,) = (decode(_status(world)).unwrap().peer or {}).values()
     return (peer.tailscale_ips or ("",))[0]
 
 
-def _shown(world: World) -> bytes:
-    shown = world.observe()
-    assert isinstance(shown, bytes)
-    return shown
+def _status(world: World) -> bytes:
+    status = world.observe()
+    assert isinstance(status, bytes)
+    return status
 
 
-def _way(world: World, at: float, name: str = "nas") -> Way:
+def _path(world: World, at: float, name: str = "nas") -> Path:
     world.advance(at)
-    peers = decode(_shown(world)).unwrap().peer or {}
+    peers = decode(_status(world)).unwrap().peer or {}
     return next(classify(peer) for peer in peers.values() if peer.host_name == name)
 
 
-def _first(world: World, way: Way, begin: float, end: float) -> float | None:
-    """Returns when the path is first of that kind, to a tenth of a second."""
+def _first(world: World, path: Path, begin: float, end: float) -> float | None:
+    """Return when a peer first has a path, to a tenth of a second."""
     return next(
-        (at / 10 for at in range(int(begin * 10), int(end * 10)) if _way(world, at / 10) is way),
+        (at / 10 for at in range(int(begin * 10), int(end * 10)) if _path(world, at / 10) is path),
         None,
     )
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "takes"),
+    ("ours", "theirs", "seconds"),
     [
         ("easy", "easy", 9.0),
         ("easy", "cgnat", 9.0),
@@ -87,56 +85,54 @@ def _first(world: World, way: Way, begin: float, end: float) -> float | None:
         ("public", "noudp", None),
     ],
 )
-def test_a_first_ping_leads_to_a_direct_path_as_measured(
-    ours: str, theirs: str, takes: float | None
+def test_a_first_ping_leads_to_a_direct_path_in_the_measured_time(
+    ours: str, theirs: str, seconds: float | None
 ) -> None:
     world = _world(ours=ours, theirs=theirs, keepalive=0)
     world.advance(5)
     pong = world.ping(_ip(world))
     assert pong is not None
     assert pong.path == "derp"
-    assert _first(world, Way.DIRECT, 5, 40) == (
-        None if takes is None else pytest.approx(5 + takes, abs=0.11)
+    assert _first(world, Path.DIRECT, 5, 40) == (
+        None if seconds is None else pytest.approx(5 + seconds, abs=0.11)
     )
 
 
-def test_what_nothing_is_sent_to_is_idle_after_45_seconds_and_its_address_goes_a_little_later() -> (
-    None
-):
+def test_an_unused_peer_is_idle_after_45_seconds_and_loses_its_address_soon_after() -> None:
     world = _world(theirs="public", keepalive=0)
     world.ping(_ip(world))
-    assert _way(world, 1) is Way.DIRECT
-    assert _way(world, 44.9) is Way.DIRECT
-    assert _way(world, 45.1) is Way.IDLE
+    assert _path(world, 1) is Path.DIRECT
+    assert _path(world, 44.9) is Path.DIRECT
+    assert _path(world, 45.1) is Path.IDLE
     world.advance(50.7)
-    assert '"CurAddr":""' in _shown(world).decode().partition('"Peer"')[2]
+    assert '"CurAddr":""' in _status(world).decode().partition('"Peer"')[2]
 
 
-def test_udp_that_is_cut_is_relay_in_4_to_6_seconds_and_back_in_less_than_7() -> None:
-    cut = '[[events]]\nkind = "udp-blocked"\nat = 100\nlasts = 60\npeers = ["nas"]'
+def test_blocked_udp_means_relay_in_4_to_6_seconds_and_opened_udp_direct_in_7() -> None:
+    block = '[[events]]\nkind = "udp-blocked"\nat = 100\nlasts = 60\npeers = ["nas"]'
     for seed in range(20):
-        world = _world(cut, seed=seed)
-        lost = _first(world, Way.DERP, 99, 120)
+        world = _world(block, seed=seed)
+        lost = _first(world, Path.DERP, 99, 120)
         assert lost is not None
         assert 104.1 <= lost <= 106.5
-        found = _first(world, Way.DIRECT, 159, 180)
+        found = _first(world, Path.DIRECT, 159, 180)
         assert found is not None
         assert 160.2 <= found <= 166.2
 
 
-def test_keepalive_keeps_a_path_and_finds_one() -> None:
-    assert _first(_world(settled=False), Way.DIRECT, 0, 30) is not None
+def test_keepalive_gets_and_keeps_a_direct_path() -> None:
+    assert _first(_world(settled=False), Path.DIRECT, 0, 30) is not None
     world = _world()
-    assert all(_way(world, at) is Way.DIRECT for at in range(0, 3600, 7))
+    assert all(_path(world, at) is Path.DIRECT for at in range(0, 3600, 7))
 
 
-def test_a_restart_forgets_every_path_and_the_next_ping_finds_it() -> None:
+def test_a_restart_loses_every_path_and_keepalive_gets_it_back() -> None:
     world = _world()
     world.advance(100)
     assert not world.restart()
     assert isinstance(world.observe(), str)
-    assert _way(world, 100.2) is Way.IDLE
-    found = _first(world, Way.DIRECT, 100.2, 130)
+    assert _path(world, 100.2) is Path.IDLE
+    found = _first(world, Path.DIRECT, 100.2, 130)
     assert found is not None
     assert found < 110.5
     assert world.daemon_down_seconds == pytest.approx(0.1)
@@ -146,61 +142,87 @@ STUCK = '[[events]]\nkind = "stuck"\nat = 100\npeers = ["nas"]\n'
 
 
 @pytest.mark.parametrize(
-    ("how", "changes"),
+    ("fault", "is_cured"),
     [('restart = "cures"', True), ('restart = "nothing"', False), ('side = "far"', False)],
 )
-def test_a_restart_cures_what_it_can(how: str, changes: bool) -> None:  # noqa: FBT001 - a table
-    world = _world(STUCK + how)
-    assert _way(world, 200) is Way.DERP
-    assert world.curable("nas") is changes
-    assert world.restart() is changes
-    assert (_way(world, 260) is Way.DIRECT) is changes
-    assert not world.curable("nas") or not changes
+def test_a_restart_clears_only_the_faults_that_it_can(
+    fault: str,
+    is_cured: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    world = _world(STUCK + fault)
+    assert _path(world, 200) is Path.DERP
+    assert world.curable("nas") is is_cured
+    assert world.restart() is is_cured
+    assert (_path(world, 260) is Path.DIRECT) is is_cured
+    assert not world.curable("nas") or not is_cured
 
 
-def test_what_is_cured_for_a_while_comes_back() -> None:
+def test_a_fault_that_is_cured_for_a_while_returns() -> None:
     world = _world(STUCK + 'restart = "cures-for"\ncured = { min = 100, max = 100 }')
     world.advance(200)
     assert world.restart()
-    assert _way(world, 280) is Way.DIRECT
-    assert _way(world, 320) is Way.DERP
+    assert _path(world, 280) is Path.DIRECT
+    assert _path(world, 320) is Path.DERP
     assert world.restart()
 
 
-def test_without_the_control_server_a_restart_leaves_no_peers() -> None:
+def test_a_restart_without_the_coordination_server_leaves_no_peers() -> None:
     world = _world('[[events]]\nkind = "control-outage"\nat = 100\nlasts = 100')
-    assert _way(world, 150) is Way.DIRECT
+    assert _path(world, 150) is Path.DIRECT
     world.restart()
     world.advance(160)
-    shown = decode(_shown(world)).unwrap()
-    assert (shown.backend_state, shown.peer) == ("NoState", None)
-    assert _way(world, 230) is Way.DIRECT
+    status = decode(_status(world)).unwrap()
+    assert (status.backend_state, status.peer) == ("NoState", None)
+    assert _path(world, 230) is Path.DIRECT
     assert world.daemon_down_seconds == pytest.approx(50)
 
 
-def test_without_a_relay_direct_paths_stay_and_no_new_one_comes_about() -> None:
+def test_a_status_without_peers_counts_no_traffic() -> None:
+    """Bytes are counted when a status shows them, so an early look would round twice."""
+    more = """traffic = { every = { min = 1, max = 2 }, lasts = { min = 400, max = 500 } }
+[[events]]
+kind = "control-outage"
+at = 100
+lasts = 100
+"""
+    observed, unobserved = _world(more), _world(more)
+    for world in (observed, unobserved):
+        world.advance(150)
+        world.restart()
+    for tenth in range(1520, 1990, 7):
+        observed.advance(tenth / 10)
+        assert decode(_status(observed)).unwrap().peer is None
+    for world in (observed, unobserved):
+        world.advance(300)
+    assert _status(observed) == _status(unobserved)
+
+
+def test_without_derp_direct_paths_stay_and_hole_punching_fails() -> None:
     outage = '[[events]]\nkind = "derp-outage"\nat = 100\nlasts = 100'
     world = _world(outage)
-    assert _way(world, 190) is Way.DIRECT
+    assert _path(world, 190) is Path.DIRECT
     cold = _world(outage, keepalive=0)
     cold.advance(110)
     assert cold.ping(_ip(cold)) is None
-    assert _way(cold, 150) is Way.DERP
+    assert _path(cold, 150) is Path.DERP
     cold.ping(_ip(cold))
-    assert _way(cold, 194) is Way.DERP
+    assert _path(cold, 194) is Path.DERP
     cold.ping(_ip(cold))
-    assert _first(cold, Way.DIRECT, 200, 210) is not None
+    assert _first(cold, Path.DIRECT, 200, 210) is not None
 
 
-def test_offline_dead_and_asleep() -> None:
-    world = _world(
-        '[[events]]\nkind = "offline"\nat = 100\nlasts = 100\n[[events]]\nkind = "daemon-dead"\nat = 300\nlasts = 100'
-    )
-    assert _way(world, 150) is Way.OFFLINE
-    assert _way(world, 240) is Way.DIRECT
+def test_a_peer_is_direct_again_after_it_or_tailscaled_was_down() -> None:
+    offline = '[[events]]\nkind = "offline"\nat = 100\nlasts = 100\n'
+    dead = '[[events]]\nkind = "daemon-dead"\nat = 300\nlasts = 100\n'
+    world = _world(offline + dead)
+    assert _path(world, 150) is Path.OFFLINE
+    assert _path(world, 240) is Path.DIRECT
     world.advance(350)
     assert isinstance(world.observe(), str)
-    assert _way(world, 430) is Way.DIRECT
+    assert _path(world, 430) is Path.DIRECT
+
+
+def test_the_watchdog_does_not_run_while_the_node_sleeps() -> None:
     asleep = _world('[[events]]\nkind = "suspend"\nat = 100\nlasts = 1000')
     runs = [asleep.next_watchdog_run() for _ in range(5)]
     assert runs[1] < 100
@@ -208,47 +230,47 @@ def test_offline_dead_and_asleep() -> None:
     assert asleep.instant().boot is not None
 
 
-def test_a_peer_relay_carries_who_cannot_be_direct() -> None:
+def test_a_peer_that_cannot_be_direct_uses_the_peer_relay() -> None:
     world = _world('[[peers]]\nname = "server"\nnat = "public"\nserves_relay = true', theirs="hard")
-    assert _way(world, 60) is Way.PEER_RELAY
+    assert _path(world, 60) is Path.PEER_RELAY
 
 
-def test_same_seed_same_bytes_and_another_seed_others() -> None:
-    def shown(seed: int) -> list[Any]:
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_gives_others() -> None:
+    def statuses(seed: int) -> list[bytes | str]:
         world = World(scenario.builtin()["flapping"], seed)
-        all_shown: list[Any] = []
+        observed: list[bytes | str] = []
         for at in range(0, 40_000, 61):
             world.advance(at)
-            all_shown.append(world.observe())
-        return all_shown
+            observed.append(world.observe())
+        return observed
 
-    assert shown(1) == shown(1)
-    assert shown(1) != shown(2)
+    assert statuses(1) == statuses(1)
+    assert statuses(1) != statuses(2)
 
 
-def test_the_recorded_tailnet_is_the_models_but_for_a_sample_at_each_change() -> None:
-    """Of 30 samples of 4 peers, ten seconds apart: UDP to bravo was cut, and came back."""
+def test_the_simulation_differs_from_the_recording_only_around_changes() -> None:
+    """The recording has 30 statuses, ten seconds apart. UDP to bravo was blocked."""
 
-    def paths(document: bytes) -> dict[str, bool]:
+    def direct(document: bytes) -> dict[str, bool]:
         return {
             peer.host_name: peer.cur_addr != ""
             for peer in (decode(document).unwrap().peer or {}).values()
         }
 
     recorded = [
-        paths(json.dumps(json.loads(line)["status"]).encode())
+        direct(json.dumps(json.loads(line)["status"]).encode())
         for line in TIMELINE.read_text().splitlines()
     ]
     for seed in range(10):
         world = World(scenario.builtin()["udp-blocked-then-open"], seed)
-        imagined: list[dict[str, bool]] = []
-        while len(imagined) < len(recorded):
+        simulated: list[dict[str, bool]] = []
+        while len(simulated) < len(recorded):
             world.next_watchdog_run()
-            imagined.append(paths(_shown(world)))
+            simulated.append(direct(_status(world)))
         for name in ("bravo", "carol", "delta", "echo"):
             wrong = [
                 number
-                for number, (one, other) in enumerate(zip(recorded, imagined, strict=True))
+                for number, (one, other) in enumerate(zip(recorded, simulated, strict=True))
                 if one[name] != other[name]
             ]
             changes = [
@@ -268,63 +290,93 @@ def test_the_recorded_tailnet_is_the_models_but_for_a_sample_at_each_change() ->
 
 
 @pytest.mark.parametrize("name", list(scenario.builtin()))
-def test_a_built_in_scenario_shows_what_tailscaled_could(name: str) -> None:
-    """Every status decodes, and is in the state that it has to be."""
-    made = scenario.builtin()[name]
-    assert made.summary.endswith(".")
-    world = World(made, 0)
+def test_every_status_of_a_built_in_scenario_is_valid(name: str) -> None:
+    description = scenario.builtin()[name]
+    assert description.summary.endswith(".")
+    world = World(description, 0)
     for _ in range(60):
         world.next_watchdog_run()
-        shown = world.observe()
-        assert isinstance(shown, str) or decode(shown).unwrap().backend_state in {
+        status = world.observe()
+        assert isinstance(status, str) or decode(status).unwrap().backend_state in {
             "Running",
             "NoState",
         }
 
 
+VALID = 'summary = "x"\nlasts = "1d"\n[[peers]]\nname = "a"\n'
+
+
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "error"),
     [
-        ("summary = 5", "Expected `str`, got `int` - at `summary`"),
-        ('summary = "x"\nlasts = "1 week"\npeers = []', "lasts"),
-        ('summary = "x"\nlasts = "1d"\npeers = []', "peers"),
-        (
-            'summary = "x"\nlasts = "1d"\n[[peers]]\nname = "a"\nnatt = "easy"',
-            "unknown field `natt` - at `peers[0]`",
+        pytest.param("summary = 5", "Expected `str`, got `int` - at `summary`", id="type"),
+        pytest.param('summary = "x"\nlasts = "1 week"\npeers = []', "lasts", id="span"),
+        pytest.param('summary = "x"\nlasts = "1d"\npeers = []', "peers", id="no peers"),
+        pytest.param(
+            f'{VALID}natt = "easy"', "unknown field `natt` - at `peers[0]`", id="unknown field"
         ),
-        (
-            'summary = "x"\nlasts = "1d"\n[[peers]]\nname = "a"\nnat = "soft"',
-            "Invalid enum value 'soft' - at `peers[0].nat`",
+        pytest.param(
+            f'{VALID}nat = "soft"', "Invalid enum value 'soft' - at `peers[0].nat`", id="enum"
         ),
-        (
-            'summary = "x"\nlasts = "1d"\n[[peers]]\nname = "a"\n[[peers]]\nname = "a"',
-            "two peers have one name",
+        pytest.param(
+            f'{VALID}[[peers]]\nname = "a"',
+            "two peers have one name; rename one",
+            id="name twice",
         ),
-        (
-            'summary = "x"\nlasts = "1d"\n[[peers]]\nname = "a"\n[[events]]\nkind = "rain"\nat = 1',
-            "'rain'",
-        ),
-        (
-            'summary = "x"\nlasts = "1d"\n[[peers]]\nname = "a"\n[[events]]\nkind = "offline"\nat = 1\npeers = ["b"]',
+        pytest.param(f'{VALID}[[events]]\nkind = "rain"\nat = 1', "'rain'", id="unknown kind"),
+        pytest.param(
+            f'{VALID}[[events]]\nkind = "offline"\nat = 1\npeers = ["b"]',
             "there is no peer b",
+            id="unknown peer",
         ),
-        (
-            'summary = "x"\nlasts = "1d"\n[[peers]]\nname = "a"\n[[events]]\nkind = "suspend"\nat = 1',
+        pytest.param(
+            f'{VALID}[[events]]\nkind = "suspend"\nat = 1', "has to end", id="endless suspend"
+        ),
+        pytest.param(
+            f'{VALID}[[events]]\nkind = "derp-outage"\nat = 1\nrepeat = {{ min = 1, max = 2 }}',
             "has to end",
+            id="endless event that repeats",
         ),
-        ("summary =", "reading the scenario f.toml: "),
-        ("\xff", "reading the scenario f.toml: "),
+        pytest.param("summary =", "reading the scenario f.toml: ", id="TOML"),
+        pytest.param("\xff", "reading the scenario f.toml: ", id="UTF-8"),
     ],
 )
-def test_what_is_wrong_with_a_scenario_is_said_in_one_line(text: str, said: str) -> None:
-    read = scenario.read(text.encode("latin-1"), "f.toml")
-    assert isinstance(read, Failure)
-    assert read.failure().startswith("reading the scenario f.toml: ")
-    assert said in read.failure()
-    assert read.failure().isprintable()
+def test_an_error_in_a_scenario_is_reported_in_one_line(text: str, error: str) -> None:
+    result = scenario.read(text.encode("latin-1"), "f.toml")
+    assert isinstance(result, Failure)
+    assert result.failure().startswith("reading the scenario f.toml: ")
+    assert error in result.failure()
+    assert result.failure().isprintable()
 
 
-def test_the_schema_is_of_the_types() -> None:
+@pytest.mark.parametrize(
+    ("span", "seconds"),
+    [
+        ("90", 90),
+        ("0.5", 0.5),
+        ('"90s"', 90),
+        ('"2h 30min"', 9000),
+        ('"1d2h"', 93600),
+        ('" 1.5 min "', 90),
+    ],
+)
+def test_a_span_is_in_seconds_as_soon_as_the_scenario_is_read(span: str, seconds: float) -> None:
+    text = f"""{VALID}readdress = {{ min = {span}, max = "2d" }}
+[[events]]
+kind = "derp-outage"
+at = {span}
+lasts = {span}
+"""
+    description = scenario.read(text.encode(), "test").unwrap()
+    (event,) = description.events
+    assert event.at == seconds
+    assert event.lasts is not None
+    assert event.lasts.range == span_range(seconds, seconds)
+    assert description.peers[0].readdress == span_range(seconds, 172_800)
+    assert scenario.duration_seconds(description) == 86_400
+
+
+def test_the_schema_describes_all_tables_of_a_scenario() -> None:
     schema = scenario.schema()
     assert set(schema["$defs"]["Scenario"]["properties"]) >= {
         "summary",
@@ -338,6 +390,6 @@ def test_the_schema_is_of_the_types() -> None:
     assert schema["$defs"]["Nat"]["enum"] == ["cgnat", "easy", "hard", "noudp", "public"]
 
 
-def test_every_scenario_file_is_built_in() -> None:
-    directory = Path(scenario.__file__).parent / "scenarios"
+def test_every_file_of_the_directory_is_a_built_in_scenario() -> None:
+    directory = pathlib.Path(scenario.__file__).parent / "scenarios"
     assert {path.stem for path in directory.iterdir()} == set(scenario.builtin())

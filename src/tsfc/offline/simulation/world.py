@@ -220,7 +220,8 @@ class World:
             has_relay=not self._derp_outages,
             has_control=not self._control_outages,
         )
-        links = self._links.values()
+        # A tailscaled that is starting has no peers yet, and counts no traffic.
+        links = self._links.values() if node.is_running else ()
         return status_document(node, [(link.key, self._peer_fields(link)) for link in links])
 
     def ping(self, ip: str) -> Pong | None:
