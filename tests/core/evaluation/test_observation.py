@@ -38,6 +38,9 @@ def test_white_space_in_a_status_is_dropped() -> None:
     [
         pytest.param(b"garbage", "JSON is malformed", id="not-json"),
         pytest.param(b"\xff", "JSON is malformed", id="not-utf-8"),
+        pytest.param(
+            b'{"captured_at":1,"status":' + b"[" * 9999, "recursion", id="too-deeply-nested"
+        ),
         pytest.param(b'{"captured_at":1}', "either a status or a fault", id="neither"),
         pytest.param(
             b'{"captured_at":1,"status":{},"fault":"x"}', "either a status or a fault", id="both"

@@ -50,6 +50,7 @@ def test_each_combination_is_a_policy(
     "comparison",
     [
         pytest.param("max-relay-seconds", id="no-value"),
+        pytest.param("exclude-peer", id="no-value-of-a-name"),
         pytest.param("max-relay-seconds=", id="empty-value"),
         pytest.param("max-relay-seconds=1,x", id="not-a-number"),
         pytest.param("max-relay-seconds=-1", id="negative"),

@@ -94,6 +94,21 @@ def test_a_clock_that_goes_back_subtracts_nothing() -> None:
     assert counted(observations).direct_seconds == 0
 
 
+def test_an_episode_that_ends_after_the_clock_goes_back_is_not_negative() -> None:
+    observations = [seen(START, peer("nas", "derp")), seen(START - 500, peer("nas"))]
+    assert peers_at_end(counted(observations))["nas"] == PeerStatistics(0, 1, 0, 0)
+
+
+@pytest.mark.parametrize("step", [10**7, -(10**5)])
+def test_a_step_of_the_wall_clock_adds_no_direct_time(step: int) -> None:
+    observations = [
+        seen(START + at + (step if at else 0), peer("nas"))
+        | {"boot": {"id": "b", "seconds": 100 + at}}
+        for at in (0, 60)
+    ]
+    assert counted(observations).direct_seconds == 60
+
+
 def test_an_excluded_peer_causes_no_restart_but_is_counted() -> None:
     policy = type(POLICY)(100, 150, frozenset({"nas"}))
     statistics = counted(_stuck(0, 60, 120, 180), policy)

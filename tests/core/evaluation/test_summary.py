@@ -59,6 +59,7 @@ def test_without_peers_the_text_has_no_table() -> None:
         "0 observations (1970-01-01T00:00:00Z to 1970-01-01T00:00:00Z, 0 s), 0 faults, 0 gaps"
     )
     assert "peer " not in summary.text(Statistics())
+    assert summary.counts(Statistics())["longest_seconds"] == 0
 
 
 def test_a_policy_is_shown_as_its_options() -> None:
