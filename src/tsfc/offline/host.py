@@ -74,7 +74,7 @@ class OfflineHost:
         self._lines.append(line)
 
     def warn(self, line: str) -> None:
-        """See `Host`. The journal has the name of the job before such a line."""
+        """See `Host`. In the journal, such a line begins with the name of the job."""
         self._lines.append(f"tsfc watchdog: {line}")
 
     def load(self, now: Instant) -> Result[tuple[State, tuple[str, ...]], str]:  # noqa: ARG002

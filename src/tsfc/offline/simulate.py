@@ -17,6 +17,7 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 from returns.result import Failure
 
+from tsfc.core.clock import Instant
 from tsfc.core.evaluation import output, policies, summary
 from tsfc.core.evaluation.observation import Observation, line, status_of
 from tsfc.core.evaluation.statistics import Statistics, update
@@ -154,17 +155,17 @@ def simulate(
 
     host = OfflineHost(apply)
     while (at := world.next_watchdog_run()) < task.seconds:
-        # Let time pass. A restart at the last run would have saved this relay time.
-        world.advance(at)
+        # A restart at the last run would have saved this relay time.
         avoidable_relay_seconds += (at - before) * fixable_peers
         before = at
 
         # Observe and run the watchdog, as on a node.
-        observation = _observation(world)
+        now = world.instant()
+        observation = _observation(world, now)
         if keep is not None:
             keep(observation)
         observed = status_of(observation)
-        run, lines = host.run(observed, now=world.instant(), policy=task.policy)
+        run, lines = host.run(observed, now=now, policy=task.policy)
         update(statistics, run)
         if timeline is not None:
             record(timeline, run, observed, lines, statistics)
@@ -183,8 +184,8 @@ def simulate(
     )
 
 
-def _observation(world: World) -> Observation:
-    status, now = world.observe(), world.instant()
+def _observation(world: World, now: Instant) -> Observation:
+    status = world.observe()
     if isinstance(status, str):
         return Observation(now.unix, now.boot, fault=status)
     return Observation(now.unix, now.boot, status=Raw(status))
@@ -193,7 +194,7 @@ def _observation(world: World) -> Observation:
 def _fixable_by_restart(world: World, run: Run) -> int:
     """Return the number of peers on relay that a restart would make direct."""
     return sum(
-        world.curable(verdict.peer)
+        world.fixable_by_restart(verdict.peer)
         for verdict in run.verdicts or ()
         if verdict.reason not in DIRECT
     )

@@ -16,8 +16,10 @@ from tsfc.core.watchdog.state import State, encode
 from tsfc.shell.atomic import atomic_write, write_all
 
 LOCK, TEMPORARY = ".lock", ".tmp"
-_READ_LIMIT = 2**24
-"Bytes. The state of 10,000 peers on relay has 0.5 MB."
+_STATE_LIMIT = 2**24
+"Bytes of `state.json`. That of 10,000 peers on relay has 0.5 MB."
+_NUMBER_LIMIT = 2**16
+"Bytes of an exported file. It has 20."
 
 
 class Locked(Struct, frozen=True):
@@ -103,7 +105,7 @@ def read(directory: str, name: str) -> bytes | None:
         os.lstat(os.path.join(directory, name))
     except OSError:
         return None
-    return _read(os.path.join(directory, name)) or b""
+    return _read(os.path.join(directory, name), _STATE_LIMIT) or b""
 
 
 def read_all(
@@ -119,7 +121,7 @@ def read_all(
         return Success({})
     except OSError as error:
         return Failure(_problem("reading", directory, error))
-    return Success({name: _read(os.path.join(directory, name)) for name in names})
+    return Success({name: _read(os.path.join(directory, name), _NUMBER_LIMIT) for name in names})
 
 
 def commit(directory: str, name: str, data: bytes) -> Result[None, CommitError]:
@@ -154,18 +156,18 @@ def export(
             os.unlink(os.path.join(directory, name))
     except OSError as error:
         name = os.path.basename(error.filename2 or error.filename or "")
-        return Failure(f"exporting {name} to {directory}: {error.strerror}; remove it")
+        return Failure(_problem(f"exporting {name} from", directory, error))
     return Success(None)
 
 
-def _read(path: str) -> bytes | None:
+def _read(path: str, limit: int) -> bytes | None:
     try:
         # Without O_NONBLOCK a named pipe would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return None
-            return file.read(_READ_LIMIT)
+            return file.read(limit)
     except OSError:
         return None
 

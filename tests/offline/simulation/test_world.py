@@ -151,10 +151,10 @@ def test_a_restart_clears_only_the_faults_that_it_can(
 ) -> None:
     world = _world(STUCK + fault)
     assert _path(world, 200) is Path.DERP
-    assert world.curable("nas") is is_cured
+    assert world.fixable_by_restart("nas") is is_cured
     assert world.restart() is is_cured
     assert (_path(world, 260) is Path.DIRECT) is is_cured
-    assert not world.curable("nas") or not is_cured
+    assert not world.fixable_by_restart("nas") or not is_cured
 
 
 def test_a_fault_that_is_cured_for_a_while_returns() -> None:

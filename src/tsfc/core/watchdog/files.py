@@ -115,7 +115,8 @@ def from_files(files: Mapping[str, bytes | None], *, now: Instant) -> tuple[Stat
     restarted = number(LAST_RESTART, begins_now, "the cooldown begins now")
     attempts = () if restarted is None else (restart_at(restarted),)
     if known.restart_pending:
-        attempts = (replace(restart_at(restarted or begins_now), stage=Stage.ASKED),)
+        at = begins_now if restarted is None else restarted
+        attempts = (replace(restart_at(at), stage=Stage.ASKED),)
     state = State(
         relay_since={
             unquote(name.removeprefix(PEER_PREFIX)): at

@@ -1,7 +1,7 @@
 """What the watchdog keeps from run to run, and its file `state.json`.
 
-`state.json` is the only truth. `script_files` exports parts of it under the names that
-the shell scripts use.
+`state.json` is the only truth. `files` exports parts of it under the names that the
+shell scripts use.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ VERSION = 1
 "Version of the document. A change that an older tsfc would misread increments it."
 
 ATTEMPT_LIMIT = 5
-"Attempts to keep, newest first: the file is written every minute, so it stays small."
+"Number of newest attempts to keep. The file is written every minute, so it is small."
 
 
 class State(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -110,9 +110,9 @@ def _observed(state: State, status: Status, *, now: Instant, policy: Policy) -> 
         detail = f"tailscaled is {backend}, not Running: no peer can be judged, the state is kept"
         return Transition(settled, (*warnings, Warn(detail)))
 
-    is_cooling = cooldown_left(policy, settled, now) > 0
-    tracked, verdicts = track(settled, status, now=now, is_cooling=is_cooling)
-    decision = _decide(verdicts, tracked, now=now, policy=policy)
+    cooldown = cooldown_left(policy, settled, now)
+    tracked, verdicts = track(settled, status, now=now, is_cooling=cooldown > 0)
+    decision = _decide(verdicts, tracked, cooldown, now=now, policy=policy)
 
     effects: list[Effect] = [*warnings, *map(Log, decision.lines)]
     if decision.attempt is not None:
@@ -122,10 +122,12 @@ def _observed(state: State, status: Status, *, now: Instant, policy: Policy) -> 
     return Transition(tracked, tuple(effects), decision.verdicts, decision.due)
 
 
-def _decide(verdicts: list[Verdict], state: State, *, now: Instant, policy: Policy) -> Decision:
+def _decide(
+    verdicts: list[Verdict], state: State, cooldown: int, *, now: Instant, policy: Policy
+) -> Decision:
     match policy:
         case ThresholdPolicy():
-            return threshold.decide(verdicts, state, now=now, policy=policy)
+            return threshold.decide(verdicts, state, cooldown, now=now, policy=policy)
         case _ as never:
             assert_never(never)
 

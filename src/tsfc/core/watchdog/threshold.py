@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tsfc.core.clock import Instant
-from tsfc.core.watchdog.policy import ThresholdPolicy, cooldown_left, is_excluded
+from tsfc.core.watchdog.policy import ThresholdPolicy, is_excluded
 from tsfc.core.watchdog.remedy import Attempt, Remedy
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.track import Reason, Verdict
@@ -41,10 +41,12 @@ class Decision(Struct, frozen=True):
 
 
 def decide(
-    verdicts: list[Verdict], state: State, *, now: Instant, policy: ThresholdPolicy
+    verdicts: list[Verdict], state: State, cooldown: int, *, now: Instant, policy: ThresholdPolicy
 ) -> Decision:
-    """Decide about each peer that `track` left WAITING, in the state that it left."""
-    cooldown = cooldown_left(policy, state, now)
+    """Decide about each peer that `track` left WAITING, in the state that it left.
+
+    `cooldown` is the number of seconds for which the cooldown still holds.
+    """
     if not state.relay_since:
         return Decision(tuple(verdicts), _lines(verdicts, cooldown, policy))
     decided = [
@@ -80,12 +82,10 @@ def decide(
 def _lines(
     verdicts: list[Verdict], cooldown_seconds: int, policy: ThresholdPolicy
 ) -> tuple[str, ...]:
-    lines = [
-        line(verdict, cooldown_seconds=cooldown_seconds, policy=policy)
-        for verdict in verdicts
-        if verdict.reason is not Reason.DIRECT
-    ]
-    return tuple(line for line in lines if line is not None)
+    lines = (
+        line(verdict, cooldown_seconds=cooldown_seconds, policy=policy) for verdict in verdicts
+    )
+    return tuple([text for text in lines if text is not None])
 
 
 def line(verdict: Verdict, *, cooldown_seconds: int, policy: ThresholdPolicy) -> str | None:

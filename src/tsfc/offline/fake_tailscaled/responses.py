@@ -7,6 +7,7 @@ and refuses `debug` as tailscaled does for an unprivileged user.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -134,22 +135,25 @@ def usermetrics(frame: Frame, status: Status) -> str:
 def _ping(frame: Frame, status: Status, ip: str, kind: str) -> Reaction:
     peer = frame.peers.get(ip, PeerStatus())
     is_local = ip in (status.self_.tailscale_ips or ())
-    table: tuple[tuple[bool, Reaction], ...] = (
-        (not ip, _error(400, "missing 'ip' parameter")),
-        (not kind, _error(400, "missing 'type' parameter")),
-        (not is_running(status), _ping_error(ip, "local tailscaled stopped")),
-        (is_local, _ping_error(ip, f"{ip} is local Tailscale IP", IsLocalIP=True)),
-        (ip not in frame.peers, _ping_error(ip, "no matching peer")),
-        (peer.expired, _ping_error(ip, "peer's node key has expired")),
-        (not peer.online, NoResponse()),
-        (bool(peer.cur_addr), _pong(ip, peer, DIRECT_SECONDS, Endpoint=peer.cur_addr)),
-        (bool(peer.peer_relay), _pong(ip, peer, PEER_RELAY_SECONDS, PeerRelay=peer.peer_relay)),
+    table: tuple[tuple[bool, Callable[[], Reaction]], ...] = (
+        (not ip, lambda: _error(400, "missing 'ip' parameter")),
+        (not kind, lambda: _error(400, "missing 'type' parameter")),
+        (not is_running(status), lambda: _ping_error(ip, "local tailscaled stopped")),
+        (is_local, lambda: _ping_error(ip, f"{ip} is local Tailscale IP", IsLocalIP=True)),
+        (ip not in frame.peers, lambda: _ping_error(ip, "no matching peer")),
+        (peer.expired, lambda: _ping_error(ip, "peer's node key has expired")),
+        (not peer.online, NoResponse),
+        (bool(peer.cur_addr), lambda: _pong(ip, peer, DIRECT_SECONDS, Endpoint=peer.cur_addr)),
+        (
+            bool(peer.peer_relay),
+            lambda: _pong(ip, peer, PEER_RELAY_SECONDS, PeerRelay=peer.peer_relay),
+        ),
         (
             bool(peer.relay),
-            _pong(ip, peer, DERP_SECONDS, DERPRegionID=1, DERPRegionCode=peer.relay),
+            lambda: _pong(ip, peer, DERP_SECONDS, DERPRegionID=1, DERPRegionCode=peer.relay),
         ),
     )
-    return next((reaction for applies, reaction in table if applies), NoResponse())
+    return next((reaction() for applies, reaction in table if applies), NoResponse())
 
 
 def _pong(ip: str, peer: PeerStatus, seconds: float, **path: object) -> Response:

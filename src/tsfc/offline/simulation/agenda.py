@@ -51,12 +51,14 @@ class Agenda:
             self.after(seconds, partial(self.start, process))
             return
 
+    def advance(self, to: float) -> None:
+        """Call everything up to and including an instant, and set the clock to it."""
+        while self._queue and self._queue[0][0] <= to:
+            at, _, callback = heapq.heappop(self._queue)
+            self.now = max(self.now, at)
+            callback()
+        self.now = max(self.now, to)
+
     def next_at(self) -> float:
         """Return the time of the next callback; `NEVER` if there is none."""
         return self._queue[0][0] if self._queue else NEVER
-
-    def run_next(self) -> None:
-        """Set the clock to the next callback, and call it."""
-        at, _, callback = heapq.heappop(self._queue)
-        self.now = max(self.now, at)
-        callback()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -46,8 +45,8 @@ class Link(Struct):
     "Position in the scenario; the addresses follow from it."
     key: str
     ip: str
-    fields: Mapping[str, Any]
-    "Its fields in the status that never change."
+    fields: dict[str, Any]
+    "Its fields in the status. Each status replaces those that change."
     address_number: int = 0
     "Number of changes of its public address."
     is_online: bool = True

@@ -168,17 +168,10 @@ class World:
 
     def advance(self, to: float) -> None:
         """Run everything up to and including an instant."""
-        agenda = self._agenda
-        while True:
-            due = agenda.next_at()
-            if self._next_round < due and self._next_round <= to:
-                agenda.now = self._next_round
-                self._run_keepalive()
-            elif due <= to:
-                agenda.run_next()
-            else:
-                break
-        agenda.now = max(agenda.now, to)
+        while self._next_round <= to:
+            self._agenda.advance(self._next_round)
+            self._run_keepalive()
+        self._agenda.advance(to)
 
     def next_watchdog_run(self) -> float:
         """Advance to the next run of the watchdog, and return its time.
@@ -253,7 +246,7 @@ class World:
             self._agenda.after(self.scenario.node.start, self._start)
         return bool(cured)
 
-    def curable(self, name: str) -> bool:
+    def fixable_by_restart(self, name: str) -> bool:
         """Whether a restart now would make this peer direct.
 
         True if it is only kept on relay by faults that the restart cures.
@@ -400,7 +393,7 @@ class World:
                         link.mapping_until = self.now + ACTIVE_SECONDS + link.peer.mapping
             return
 
-        # Others need a ping only once: then they are warm, and `_last_round` is theirs.
+        # One ping makes a peer warm. From then on `_last_round` is its last packet.
         for link in [link for link in self._cold.values() if link.is_online_in_map]:
             self._send(link)
             link.is_warm = True
@@ -661,7 +654,7 @@ class World:
         now, sent = self._agenda.now, self._last_sent(link)
         is_direct_now = is_direct(link, sent, now)
         count_traffic(link, now)
-        fields = dict(link.fields)
+        fields = link.fields
         fields["CurAddr"] = endpoint(link) if is_direct_now else ""
         fields["PeerRelay"] = "" if is_direct_now else self._peer_relay(link)
         fields["RxBytes"], fields["TxBytes"] = link.rx, link.tx
