@@ -803,6 +803,21 @@ def test_only_the_result_that_is_due_is_determined() -> None:
     assert later.state.attempts[1].result is AttemptResult.FUTILE
 
 
+def test_only_a_peer_that_stays_on_relay_can_be_over_the_threshold() -> None:
+    """Even over a threshold that no command line accepts."""
+    transition = step(
+        on_relay(nas=10),
+        observation(peer("bravo"), derp_peer("carol"), derp_peer("nas")),
+        now=NOW,
+        policy=ThresholdPolicy(max_relay_seconds=-1),
+    )
+    assert transition.verdicts == (
+        Verdict("bravo", DIRECT),
+        Verdict("carol", DETECTED),
+        Verdict("nas", RESTART, 10),
+    )
+
+
 @pytest.mark.parametrize(
     ("state", "expected"),
     [

@@ -50,9 +50,9 @@ def decide(
     if not state.relay_since:
         return Decision(tuple(verdicts), _lines(verdicts, cooldown, policy))
     decided = [
-        verdict
-        if verdict.reason is not Reason.WAITING
-        else replace(verdict, reason=_reason(verdict, cooldown, policy))
+        replace(verdict, reason=_overdue(verdict.peer, cooldown, policy))
+        if verdict.reason is Reason.WAITING and verdict.relay_seconds > policy.max_relay_seconds
+        else verdict
         for verdict in verdicts
     ]
     cause = max(
@@ -82,10 +82,15 @@ def decide(
 def _lines(
     verdicts: list[Verdict], cooldown_seconds: int, policy: ThresholdPolicy
 ) -> tuple[str, ...]:
-    lines = (
-        line(verdict, cooldown_seconds=cooldown_seconds, policy=policy) for verdict in verdicts
+    return tuple(
+        [
+            text
+            for verdict in verdicts
+            if verdict.reason is not Reason.DIRECT  # nearly all of them, so not worth a call
+            and (text := line(verdict, cooldown_seconds=cooldown_seconds, policy=policy))
+            is not None
+        ]
     )
-    return tuple([text for text in lines if text is not None])
 
 
 def line(verdict: Verdict, *, cooldown_seconds: int, policy: ThresholdPolicy) -> str | None:
@@ -113,10 +118,9 @@ def line(verdict: Verdict, *, cooldown_seconds: int, policy: ThresholdPolicy) ->
             assert_never(never)
 
 
-def _reason(verdict: Verdict, cooldown: int, policy: ThresholdPolicy) -> Reason:
-    if verdict.relay_seconds <= policy.max_relay_seconds:
-        return Reason.WAITING
-    if is_excluded(policy, verdict.peer):
+def _overdue(peer: str, cooldown: int, policy: ThresholdPolicy) -> Reason:
+    """The reason of a peer that is on relay for longer than the threshold."""
+    if is_excluded(policy, peer):
         return Reason.EXCLUDED
     return Reason.COOLDOWN if cooldown > 0 else Reason.RESTART
 

@@ -6,7 +6,6 @@ is done about a peer that stays on relay is the policy's business.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 
 from msgspec import Struct
@@ -14,7 +13,7 @@ from msgspec.structs import replace
 
 from tsfc.core.clock import Instant
 from tsfc.core.tailscale.paths import has_direct_address
-from tsfc.core.tailscale.peers import Peer, is_watched, named
+from tsfc.core.tailscale.peers import is_watched, named
 from tsfc.core.tailscale.status import Status
 from tsfc.core.watchdog.remedy import Attempt, AttemptResult
 from tsfc.core.watchdog.state import State
@@ -71,12 +70,23 @@ def track(
     for peer in named(status):
         if not is_watched(peer.status):
             continue
-        verdict = _verdict(peer, since, cured_since, now)
-        verdicts.append(verdict)
-        if verdict.reason not in DIRECT:
-            relay_since[peer.name] = since.get(peer.name, now.unix)
-        detections += verdict.reason is Reason.DETECTED
-        recoveries += verdict.reason is Reason.RECOVERED
+        name, began = peer.name, since.get(peer.name)
+        if has_direct_address(peer.status):
+            if began is None:
+                reason = Reason.DIRECT
+            elif cured_since is not None and began <= cured_since:
+                reason = Reason.RESTORED
+            else:
+                reason = Reason.RECOVERED
+                recoveries += 1
+            verdicts.append(Verdict(name, reason))
+        elif began is None:
+            detections += 1
+            relay_since[name] = now.unix
+            verdicts.append(Verdict(name, Reason.DETECTED))
+        else:
+            relay_since[name] = began
+            verdicts.append(Verdict(name, Reason.WAITING, now.unix - began))
     return replace(
         state,
         relay_since=relay_since,
@@ -85,20 +95,6 @@ def track(
         recoveries=recoveries,
         last_success=now.unix,
     ), verdicts
-
-
-def _verdict(
-    peer: Peer, relay_since: Mapping[str, int], cured_since: int | None, now: Instant
-) -> Verdict:
-    since = relay_since.get(peer.name)
-    if has_direct_address(peer.status):
-        if since is None:
-            return Verdict(peer.name, Reason.DIRECT)
-        is_cured = cured_since is not None and since <= cured_since
-        return Verdict(peer.name, Reason.RESTORED if is_cured else Reason.RECOVERED)
-    if since is None:
-        return Verdict(peer.name, Reason.DETECTED)
-    return Verdict(peer.name, Reason.WAITING, now.unix - since)
 
 
 def _judged(
