@@ -113,7 +113,7 @@ def _peer_families(peers: tuple[Peer, ...], status: Status, now: float) -> tuple
             "tailscale_peer_online",
             Kind.GAUGE,
             "Whether the control server says that the peer is online.",
-            lambda peer: peer.online,
+            lambda peer: bool(peer.online),
         ),
         per_peer(
             "tailscale_peer_direct",

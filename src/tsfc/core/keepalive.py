@@ -31,7 +31,7 @@ def pings(status: Status) -> tuple[Ping, ...]:
     return tuple(
         Ping(peer.name, ip)
         for peer in named(status)
-        if is_watched(peer.status) and (ip := address(peer.status)) is not None and ip not in own
+        if is_watched(peer.status, own) and (ip := address(peer.status)) is not None
     )
 
 

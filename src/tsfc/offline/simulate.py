@@ -165,7 +165,12 @@ def simulate(
         if keep is not None:
             keep(observation)
         observed = status_of(observation)
-        run, lines = host.run(observed, now=now, policy=task.policy)
+        run, lines = host.run(
+            observed,
+            now=now,
+            policy=task.policy,
+            tailscaled_start=observation.tailscaled_start,
+        )
         update(statistics, run)
         if timeline is not None:
             record(timeline, run, observed, lines, statistics)
@@ -188,7 +193,7 @@ def _observation(world: World, now: Instant) -> Observation:
     status = world.observe()
     if isinstance(status, str):
         return Observation(now.unix, now.boot, fault=status)
-    return Observation(now.unix, now.boot, status=Raw(status))
+    return Observation(now.unix, now.boot, world.tailscaled_start, Raw(status))
 
 
 def _fixable_by_restart(world: World, run: Run) -> int:

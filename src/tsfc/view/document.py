@@ -34,12 +34,13 @@ def _watchdog(snapshot: Snapshot, forecast: Forecast | None) -> dict[str, object
     state, policy = snapshot.state, snapshot.policy
     return {
         "last_run": state.last_run.unix if state.last_run else None,
-        "last_success": state.last_success,
+        "last_success": None if state.last_success is None else state.last_success.unix,
         "last_restart": last_restart(state),
         "restarts": state.restarts,
         "max_relay_seconds": policy.max_relay_seconds,
         "cooldown_seconds": policy.cooldown_seconds,
         "cooldown_remaining_seconds": None if forecast is None else forecast.cooldown_seconds,
+        "held": None if forecast is None or forecast.hold is None else forecast.hold.value,
         "next_restart": None
         if forecast is None or forecast.restart_seconds is None
         else {"in_seconds": forecast.restart_seconds, "peer": forecast.restart_peer},

@@ -23,6 +23,7 @@ from tsfc.core.watchdog.track import DIRECT, Reason, Verdict
 
 SEVERITY_ORDER = (
     Reason.RESTART,
+    Reason.HELD,
     Reason.COOLDOWN,
     Reason.WAITING,
     Reason.DETECTED,
@@ -94,8 +95,9 @@ def make_view(
 
     # One row per peer; a peer that is not watched has no verdict.
     rows: list[Row] = []
+    own_ips = status.self_.tailscale_ips or ()
     for peer in named(status) if statuses.is_running(status) else ():
-        row = _observed(peer, now=now, ping=pings.get(peer.name))
+        row = _observed(peer, own_ips, now=now, ping=pings.get(peer.name))
         verdict = verdicts.get(peer.name)
         if snapshot is not None and forecast is not None and verdict is not None:
             row = _judged(row, verdict, snapshot, forecast)
@@ -153,7 +155,9 @@ def byte_size(number: int) -> str:
     return f"{size:.1f} PiB"
 
 
-def _observed(peer: Peer, *, now: Instant, ping: PingResult | None) -> Row:
+def _observed(
+    peer: Peer, own_ips: tuple[str, ...], *, now: Instant, ping: PingResult | None
+) -> Row:
     """Row of a peer without a verdict."""
     status = peer.status
     path = classify(status)
@@ -171,7 +175,7 @@ def _observed(peer: Peer, *, now: Instant, ping: PingResult | None) -> Row:
         rx_bytes=status.rx_bytes,
         tx_bytes=status.tx_bytes,
         last_seen=None if last_seen is None or status.online else int(last_seen),
-        next="unknown" if is_watched(status) else "not watched",
+        next="unknown" if is_watched(status, own_ips) else "not watched",
         ping=ping,
     )
 
@@ -181,9 +185,10 @@ def _judged(row: Row, verdict: Verdict, snapshot: Snapshot, forecast: Forecast) 
     row = replace(row, verdict=verdict.reason, next=_next(verdict, snapshot.policy, forecast))
     if verdict.reason in DIRECT:
         return row
+    relay = snapshot.state.relays.get(row.peer)
     return replace(
         row,
-        relay_since=snapshot.state.relay_since.get(row.peer),
+        relay_since=None if relay is None else relay.since,
         relay_seconds=verdict.relay_seconds,
     )
 
@@ -203,6 +208,8 @@ def _next(verdict: Verdict, policy: ThresholdPolicy, forecast: Forecast) -> str:
             return f"waiting, {relay} of {limit}"
         case Reason.DETECTED:
             return "just detected"
+        case Reason.HELD:
+            return "held back: this node is cut off"
         case Reason.EXCLUDED:
             return "excluded"
         case Reason.DIRECT | Reason.RECOVERED | Reason.RESTORED:

@@ -9,8 +9,7 @@ from returns.result import Failure, Result, Success
 from tsfc.core.clock import Instant
 from tsfc.core.tailscale import status as statuses
 from tsfc.core.tailscale.paths import Path
-from tsfc.core.tailscale.peers import is_watched, named
-from tsfc.core.tailscale.status import PeerStatus
+from tsfc.core.tailscale.peers import Unwatched, named, unwatched
 from tsfc.core.text import one_line
 from tsfc.core.watchdog.forecast import Forecast, WhatIf, what_ifs
 from tsfc.core.watchdog.policy import ThresholdPolicy
@@ -37,6 +36,8 @@ VERDICTS = {
     "excluded and never causes a restart",
     Reason.COOLDOWN: "no direct address for {relay}, longer than the limit, but the cooldown of "
     "{cooldown} (--cooldown-seconds) still has {left} left",
+    Reason.HELD: "no direct address for {relay}, longer than the limit of {threshold} "
+    "(--max-relay-seconds), but the watchdog does not restart tailscaled while {hold}",
     Reason.RESTART: "no direct address for {relay}, longer than the limit of {threshold} "
     "(--max-relay-seconds), and there is no cooldown; the next run restarts tailscaled",
     Reason.RECOVERED: "it has a direct address again, and was on relay in the last run; the next "
@@ -51,6 +52,7 @@ WHAT_IFS = {
     Reason.WAITING: "the watchdog would keep waiting",
     Reason.EXCLUDED: "this peer would never cause a restart",
     Reason.COOLDOWN: "the watchdog would wait for the end of the cooldown",
+    Reason.HELD: "a restart would be due, but held back",
     Reason.RESTART: "the watchdog would restart tailscaled because of this peer",
     Reason.RECOVERED: "the recovery would count as natural",
     Reason.RESTORED: "the recovery would be attributed to a restart",
@@ -72,11 +74,12 @@ def explain(view: View, name: str) -> Result[tuple[str, ...], str]:
         hint = f"did you mean {similar[0]}?" if similar else "run `tsfc peers` for a list"
         return Failure(f"explaining {one_line(name)}: there is no such peer; {hint}")
     peer = next(peer.status for peer in named(view.status) if peer.name == name)
+    why = unwatched(peer, view.status.self_.tailscale_ips or ())
     return Success(
         (
             f"{row.peer}: {_path(view, row)}.",
             _traffic(row),
-            *(_watched(view, row) if is_watched(peer) else (_not_watched(peer),)),
+            *(_watched(view, row) if why is None else (_not_watched(why),)),
             *view.warnings,
         )
     )
@@ -101,13 +104,7 @@ def _traffic(row: Row) -> str:
     )
 
 
-def _not_watched(peer: PeerStatus) -> str:
-    if peer.expired:
-        why = "its key has expired"
-    elif not peer.online:
-        why = "it is offline"
-    else:
-        why = "it belongs to a user you share a node with, or is a Mullvad exit node"
+def _not_watched(why: Unwatched) -> str:
     return f"The watchdog does not watch this peer: {why}."
 
 
@@ -131,6 +128,7 @@ def _verdict(row: Row, reason: Reason, snapshot: Snapshot, forecast: Forecast) -
         threshold=duration(snapshot.policy.max_relay_seconds),
         cooldown=duration(snapshot.policy.cooldown_seconds),
         left=duration(forecast.cooldown_seconds),
+        hold=forecast.hold,
     )
     return f"Watchdog: {verdict}."
 

@@ -259,13 +259,26 @@ def test_the_base_name_lacks_the_suffix(name: str) -> None:
         pytest.param(PeerStatus(online=True, tailscale_ips=()), True, id="no-ip"),
         pytest.param(PeerStatus(online=True, active=True), True, id="active"),
         pytest.param(PeerStatus(online=True, tags=("tag:server",)), True, id="tagged"),
+        pytest.param(PeerStatus(online=True, os="iOS"), True, id="phone"),
+        pytest.param(PeerStatus(online=True, peer_relay="192.0.2.1:1:vni:1"), True, id="relay"),
+        pytest.param(PeerStatus(online=True, os="js"), False, id="browser"),
+        pytest.param(PeerStatus(online=True, dns_name="hello.ts.net."), False, id="hello"),
+        pytest.param(
+            PeerStatus(online=True, dns_name="hello.tail1.ts.net."), True, id="called-hello"
+        ),
+        pytest.param(PeerStatus(online=True, in_magic_sock=False), False, id="not-in-magicsock"),
+        pytest.param(PeerStatus(online=True, in_magic_sock=True), True, id="in-magicsock"),
+        pytest.param(PeerStatus(online=True, tailscale_ips=("100.64.0.1",)), False, id="own-ip"),
+        pytest.param(PeerStatus(online=True, tailscale_ips=("100.64.0.2",)), True, id="other-ip"),
+        pytest.param(PeerStatus(online=True, host_name="svc:web"), False, id="service"),
+        pytest.param(PeerStatus(online=True, dns_name="svc:web."), False, id="service-name"),
     ],
 )
 def test_online_peers_are_watched_unless_they_cannot_be_direct(
     peer: PeerStatus, *, watched: bool
 ) -> None:
-    """Expired peers, sharees and Mullvad's exit nodes cannot; an IP is not required."""
-    assert is_watched(peer) is watched
+    """An IP is not required."""
+    assert is_watched(peer, ("100.64.0.1",)) is watched
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_the_watchdog_decides_the_same(path: Path) -> None:
         reasons = Counter(verdict.reason for verdict in made.verdicts or ())
         return (
             reasons,
-            Counter((classify(one.status), is_watched(one.status)) for one in named(seen)),
+            Counter((classify(one.status), is_watched(one.status, ())) for one in named(seen)),
             len({one.name for one in named(seen)}),
             seen.backend_state,
         )

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 from returns.result import Failure, Result, Success
 
-from tsfc.core.clock import Boot, Instant
+from tsfc.core.clock import Boot, Instant, Seconds
 from tsfc.core.faults import Down, Fault
 from tsfc.core.tailscale.status import Status, decode
 from tsfc.core.text import one_line
@@ -26,6 +26,8 @@ class Observation(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     captured_at: UnixTime
     boot: Boot | None = None
     "Boot clock at the same moment, if known. It reveals steps of the wall clock."
+    tailscaled_start: Seconds | None = None
+    "Unix time when tailscaled had started, if known."
     status: Raw = Raw()
     "JSON of tailscaled's status, unchanged; empty if there is a fault."
     fault: str | None = None

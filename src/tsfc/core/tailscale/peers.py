@@ -8,6 +8,7 @@ not depend on the order of the peers.
 from __future__ import annotations
 
 from collections import Counter
+from enum import StrEnum
 from urllib.parse import quote
 
 from msgspec import Struct
@@ -21,6 +22,12 @@ MULLVAD_SUFFIX = ".mullvad.ts.net"
 They speak WireGuard only: no disco, no DERP, no reply to `tailscale ping`
 (`cmd/tailscale/cli/status.go`).
 """
+
+HELLO = "hello.ts.net"
+"Name of a node of Tailscale's that is shared with everybody; it is on relay for good."
+
+SERVICE_PREFIX = "svc:"
+"Prefix of the names of Tailscale Services (`tailcfg.ServiceName`)."
 
 SEPARATOR = "#"
 "Between a name and the StableNodeID; never inside a name."
@@ -70,14 +77,55 @@ def named(status: Status) -> tuple[Peer, ...]:
     )
 
 
-def is_watched(peer: PeerStatus) -> bool:
-    """Whether the peer is online, not expired, no sharee and no Mullvad exit node."""
-    return (
-        peer.online
-        and not peer.expired
-        and not peer.sharee_node
-        and not peer.dns_name.removesuffix(".").endswith(MULLVAD_SUFFIX)
-    )
+class Unwatched(StrEnum):
+    """Why a peer is not watched."""
+
+    EXPIRED = "its key has expired"
+    OFFLINE = "it is offline"
+    SHAREE = "it belongs to a user you share a node with"
+    MULLVAD = "it is a Mullvad exit node"
+    BROWSER = "it runs in a browser, which has no UDP"
+    HELLO = "it is Tailscale's hello.ts.net, which never becomes direct"
+    SERVICE = "it is a Tailscale Service, which other nodes host"
+    NO_PATH = "tailscaled does not look for a path to it (InMagicSock is false)"
+    SELF = "it has an IP address of this node"
+
+
+def unwatched(peer: PeerStatus, own_ips: tuple[str, ...]) -> Unwatched | None:
+    """Return why a peer is not watched; None if it is.
+
+    `own_ips` are the Tailscale IPs of the node. Phones, peer relays and peers without
+    an IP are watched.
+    """
+    if peer.expired:
+        return Unwatched.EXPIRED
+    if peer.sharee_node:
+        return Unwatched.SHAREE
+    kind = _never_direct(peer, own_ips)
+    return Unwatched.OFFLINE if kind is None and not peer.online else kind
+
+
+def is_watched(peer: PeerStatus, own_ips: tuple[str, ...]) -> bool:
+    """Whether the peer is watched: online, valid, and of a kind that can be direct."""
+    return unwatched(peer, own_ips) is None
+
+
+def _never_direct(peer: PeerStatus, own_ips: tuple[str, ...]) -> Unwatched | None:
+    """Why no restart can make the peer direct, if that is so."""
+    if peer.in_magic_sock is False:
+        return Unwatched.NO_PATH
+    if peer.os == "js":
+        return Unwatched.BROWSER
+    dns_name = peer.dns_name.removesuffix(".")
+    if dns_name.endswith(MULLVAD_SUFFIX):
+        return Unwatched.MULLVAD
+    if dns_name == HELLO:
+        return Unwatched.HELLO
+    if dns_name.startswith(SERVICE_PREFIX) or peer.host_name.startswith(SERVICE_PREFIX):
+        return Unwatched.SERVICE
+    if own_ips and any(ip in own_ips for ip in peer.tailscale_ips or ()):
+        return Unwatched.SELF
+    return None
 
 
 def address(peer: PeerStatus) -> str | None:

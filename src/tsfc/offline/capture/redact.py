@@ -26,7 +26,6 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from tsfc.core.clock import Boot
 from tsfc.core.evaluation.observation import Observation
 
 KNOWN_SUFFIXES = (".mullvad.ts.net", ".ts.net", ".beta.tailscale.net")
@@ -62,7 +61,7 @@ def redacted(observation: Observation, key: bytes) -> Observation:
     boot = (
         None
         if observation.boot is None
-        else Boot(_uuid(key, observation.boot.id), observation.boot.seconds)
+        else replace(observation.boot, id=_uuid(key, observation.boot.id))
     )
     if observation.fault is not None:
         return replace(observation, boot=boot, fault=fault(observation.fault, key))
