@@ -10,6 +10,11 @@
 let
   inherit (config.atro) tailscale;
   types = import ./types.nix { inherit lib; };
+  places = import ./places.nix { inherit lib; };
+
+  # Directories that the messages suggest.
+  metricsDirectory = "/var/lib/alloy";
+  captureDirectory = "/var/lib/tailscale-capture";
 
   # Jobs with an option metricsPath.
   metricsJobs = [
@@ -19,28 +24,11 @@ let
     "watchdog"
   ];
 
-  hiddenDirectories = [
-    "/dev"
-    "/home"
-    "/proc"
-    "/root"
-    "/run/user"
-    "/sys"
-    "/tmp"
-    "/var/tmp"
-  ];
-
-  # Assert that the sandbox does not hide a path.
-  visible =
-    option: path:
-    let
-      hides = directory: lib.hasPrefix "${directory}/" "${path}/";
-      hidden = builtins.filter hides hiddenDirectories;
-    in
-    {
-      assertion = hidden == [ ];
-      message = "${option} is ${path}, but the sandbox of the units hides ${toString hidden}: choose another directory.";
-    };
+  # Assert that the sandbox can show a path without showing what is not the jobs'.
+  visible = option: path: problem: {
+    assertion = problem == null;
+    message = "${option} is ${path}, which is ${toString problem}.";
+  };
 in
 {
   inherit types;
@@ -86,10 +74,12 @@ in
         assertion = config.services.tailscale.enable;
         message = "atro.tailscale.${job}.enable is true, but tailscaled is not enabled: set services.tailscale.enable = true.";
       }
-      (visible "atro.tailscale.socket" tailscale.socket)
+      (visible "atro.tailscale.socket" tailscale.socket (places.socketProblem tailscale.socket))
     ]
     ++ lib.optionals (output != null) [
-      (visible "atro.tailscale.${job}.${outputOption}" output)
+      (visible "atro.tailscale.${job}.${outputOption}" output (
+        places.outputProblem output (if job == "capture" then captureDirectory else metricsDirectory)
+      ))
       {
         assertion = otherWriters == [ ];
         message = "atro.tailscale.${job}.${outputOption} is ${output}, which ${toString otherWriters} writes as well: give each job a file of its own.";

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from support.processes import run
-from tsfc.units import values
+from tsfc.units import places, values
 
 ROOT = Path(__file__).parents[2]
 DEFAULT_JOBS = ("exporter", "keepalive", "native-metrics", "watchdog")
@@ -212,11 +212,11 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
     "all": (f"{QUICK_START} capture.enable = true;", [*DEFAULT_JOBS, "capture"]),
     "shared": (
         (
-            'socket = "/srv/ts/s.sock"; visiblePaths = [ "/root/a" "/home/b" ]; '
+            'socket = "/run/tailscale-a/s.sock"; visiblePaths = [ "/root/a" "/home/b" ]; '
             f'{QUICK_START} native-metrics.extraArgs = [ "--timeout=3" ];'
         ),
         [
-            "--socket=/srv/ts/s.sock",
+            "--socket=/run/tailscale-a/s.sock",
             "--visible-paths=/root/a",
             "--visible-paths=/home/b",
             "--native-metrics-extra-args=--timeout=3",
@@ -461,7 +461,7 @@ TYPES: dict[str, values.Value] = {
 def test_a_type_accepts_the_same_values_in_nix_and_python(
     nix_instantiate: Callable[..., str],
 ) -> None:
-    """But for hidden directories, which the modules reject with an assertion."""
+    """But for refused directories, which the modules reject with an assertion."""
     accept = """
       { texts }:
       let
@@ -475,8 +475,11 @@ def test_a_type_accepts_the_same_values_in_nix_and_python(
     def is_accepted(value: values.Value, text: str) -> bool:
         try:
             return value(text) == text
-        except ArgumentTypeError:
-            return False
+        except ArgumentTypeError as error:
+            return (
+                re.match(f"{re.escape(repr(text))} is (in|directly|not in) ", str(error))
+                is not None
+            )
 
     assert accepted == {
         name: [text for text in CANDIDATES if is_accepted(value, text)]
@@ -484,26 +487,83 @@ def test_a_type_accepts_the_same_values_in_nix_and_python(
     } | {"seconds": []}
 
 
-HIDDEN = [
-    ("exporter.metricsPath", "/home/me/a.prom", "/home"),
-    ("exporter.metricsPath", "/tmp/a.prom", "/tmp"),  # noqa: S108
-    ("capture.output", "/root/c.ndjson", "/root"),
-    ("socket", "/run/user/1000/s", "/run/user"),
+REFUSED = [
+    (
+        "exporter.metricsPath",
+        "/tmp/a.prom",  # noqa: S108 - named, not used
+        "in /tmp, which the sandbox of the units hides; choose another directory",
+    ),
+    (
+        "keepalive.metricsPath",
+        "/var/lib/a.prom",
+        (
+            "directly in /var/lib, all of which the job could then change; "
+            "choose a directory of its own, such as /var/lib/alloy"
+        ),
+    ),
+    (
+        "capture.output",
+        "/etc/tsfc/c.ndjson",
+        (
+            "in /etc, which belongs to the system; "
+            "choose a directory of its own, such as /var/lib/tailscale-capture"
+        ),
+    ),
+    (
+        "socket",
+        "/run/tailscaled.sock",
+        (
+            "not in /run/tailscale or /run/tailscale-NAME, and the jobs could then use everything "
+            'in its directory; start tailscaled with "--socket=/run/tailscale/tailscaled.sock" '
+            "and RuntimeDirectory=tailscale"
+        ),
+    ),
 ]
-"Options, paths and the directories that the sandbox hides."
+"Options, paths and what is wrong with them."
 
 
-@pytest.mark.parametrize(("option", "path", "directory"), HIDDEN)
-def test_a_hidden_path_fails_an_assertion(
-    evaluate: Evaluate, option: str, path: str, directory: str
+@pytest.mark.parametrize(("option", "path", "problem"), REFUSED)
+def test_a_path_that_opens_the_sandbox_fails_an_assertion(
+    evaluate: Evaluate, option: str, path: str, problem: str
 ) -> None:
     job = option.partition(".")[0] if "." in option else "exporter"
     assert failing(evaluate(f'{job}.enable = true; {option} = "{path}";')) == [
-        (
-            f"atro.tailscale.{option} is {path}, but the sandbox of the units hides {directory}: "
-            "choose another directory."
-        )
+        f"atro.tailscale.{option} is {path}, which is {problem}."
     ]
+
+
+def test_nix_and_python_refuse_the_same_places_with_the_same_words(
+    nix_instantiate: Callable[..., str],
+) -> None:
+    """Each directory of each list, a file in it and below, and names that begin alike."""
+    directories = (
+        *places.HIDDEN_DIRECTORIES,
+        *places.SYSTEM_TREES,
+        *places.SHARED_DIRECTORIES,
+        *("/data", "/run/tailscale", "/run/tailscale-work", "/run/tailscale-watchdog", "/"),
+    )
+    paths = [
+        f"{place}{directory}{rest}"
+        for directory in directories
+        for place in ("", "/var", "/srv")
+        for rest in ("/a", "/a/b", "s/a", "-a/b")
+    ]
+    problems = """
+      { texts }:
+      let
+        places = import ./nix/places.nix { lib = import ./tests/nix/stub/lib.nix; };
+        paths = builtins.fromJSON texts;
+      in
+      {
+        output = map (path: places.outputProblem path "/example") paths;
+        socket = map places.socketProblem paths;
+      }
+    """
+    arguments = ("--argstr", "texts", json.dumps(paths), "--expr", problems)
+    assert json.loads(nix_instantiate("--eval", "--strict", "--json", *arguments)) == {
+        "output": [places.output_problem(path, "/example") for path in paths],
+        "socket": [places.socket_problem(path) for path in paths],
+    }
 
 
 def test_two_jobs_with_one_metrics_file_fail_an_assertion(evaluate: Evaluate) -> None:
@@ -519,18 +579,6 @@ def test_two_jobs_with_one_metrics_file_fail_an_assertion(evaluate: Evaluate) ->
         message.format("exporter", "native-metrics"),
         message.format("native-metrics", "exporter"),
     ]
-
-
-@pytest.mark.parametrize("directory", values.HIDDEN_DIRECTORIES)
-def test_nix_and_python_know_the_same_hidden_directories(
-    evaluate: Evaluate, directory: str
-) -> None:
-    config = evaluate(f'exporter = {{ enable = true; metricsPath = "{directory}/a.prom"; }};')
-    (message,) = failing(config)
-    assert message.endswith(
-        f" is {directory}/a.prom, but the sandbox of the units hides {directory}: "
-        "choose another directory."
-    )
 
 
 def test_a_job_may_use_the_metrics_file_of_a_disabled_job(evaluate: Evaluate) -> None:

@@ -105,7 +105,7 @@ def test_print_shows_the_files_that_install_writes(root: Path) -> None:
     """Each under its path, without the header."""
     options = (
         "--keepalive-metrics-path",
-        "/srv/pings.prom",
+        "/srv/m/pings.prom",
         "--watchdog-exclude-peers",
         "a %n\n$b",
         "--exporter-extra-args",
@@ -369,7 +369,11 @@ def test_uninstall_removes_only_installed_files(root: Path) -> None:
     metrics.write_text("tailscale_up 1\n")
     before = tree(root)
     install(
-        root, "--watchdog-metrics-path", "/srv/w.prom", "--keepalive-metrics-path", "/srv/k.prom"
+        root,
+        "--watchdog-metrics-path",
+        "/srv/m/w.prom",
+        "--keepalive-metrics-path",
+        "/srv/m/k.prom",
     )
     ran = units("uninstall", root)
     assert (ran.status, ran.stderr, tree(root)) == (0, "", before)
@@ -381,8 +385,8 @@ def test_uninstall_removes_only_installed_files(root: Path) -> None:
     assert removed == {*paths(*JOBS), *links(*JOBS), f"{TMPFILES}/tailscale-keepalive.conf"}
     kept = [line for line in ran.stdout.splitlines() if not line.startswith("removed ")]
     metrics_paths = (
-        "/srv/k.prom",
-        "/srv/w.prom",
+        "/srv/m/k.prom",
+        "/srv/m/w.prom",
         "/var/lib/alloy/tailscale-native.prom",
         "/var/lib/alloy/tailscale-peers.prom",
     )
@@ -549,11 +553,11 @@ NOT_UTF_8 = os.fsdecode(b"\xff")
             [
                 "--install",
                 "--exporter-metrics-path",
-                "/srv/a.prom",
+                "/srv/m/a.prom",
                 "--watchdog-metrics-path",
-                "/srv/a.prom",
+                "/srv/m/a.prom",
             ],
-            "exporter and watchdog both write /srv/a.prom; ",
+            "exporter and watchdog both write /srv/m/a.prom; ",
         ),
         (["--install", "--keepalive-extra-args", NOT_UTF_8], "argument --keepalive-extra-args: "),
         (

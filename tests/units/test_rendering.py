@@ -188,9 +188,12 @@ def shared_changes(job: str) -> Iterator[Change]:
     )
     yield (
         "socket",
-        ["--socket=/run/other/a.sock"],
+        ["--socket=/run/tailscale-b/a.sock"],
         {f"service: argument {SOCKET}", "service: BindReadOnlyPaths=-/run/tailscale"},
-        {"service: argument /run/other/a.sock", "service: BindReadOnlyPaths=-/run/other"},
+        {
+            "service: argument /run/tailscale-b/a.sock",
+            "service: BindReadOnlyPaths=-/run/tailscale-b",
+        },
     )
     yield (
         "visible-paths",
@@ -284,9 +287,9 @@ CHANGES: list[tuple[str, Change]] = [
         "capture",
         (
             "output",
-            ["--capture-output=/srv/a.ndjson"],
+            ["--capture-output=/srv/c/a.ndjson"],
             output_lines(CAPTURE, "/var/lib/tailscale-capture", ":0700"),
-            output_lines("/srv/a.ndjson", "/srv", ":0700"),
+            output_lines("/srv/c/a.ndjson", "/srv/c", ":0700"),
         ),
     ),
     ("capture", ("redact", ["--capture-redact"], set(), {"service: argument --redact"})),
@@ -369,7 +372,7 @@ def test_arguments_reach_the_job_unchanged(extra: list[str], excluded: list[str]
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_a_hostile_argument_reaches_the_job_unchanged(text: str) -> None:
     """Each of them, whatever Hypothesis tries; and the other lines of the unit stay."""
-    options = (f"--watchdog-extra-args={text}", "--watchdog-metrics-path=/srv/a.prom")
+    options = (f"--watchdog-extra-args={text}", "--watchdog-metrics-path=/srv/m/a.prom")
     unit = service("watchdog", *options)
     assert command(unit)[-1] == text
     without = service("watchdog", options[1])
@@ -425,8 +428,8 @@ def test_the_defaults_of_the_watchdog_are_those_of_its_command_line() -> None:
 
 METRICS_OPTION: tuple[str, str | None, dict[str, object]] = (
     "metrics-path",
-    "/srv/a.prom",
-    {"metrics_path": "/srv/a.prom"},
+    "/srv/m/a.prom",
+    {"metrics_path": "/srv/m/a.prom"},
 )
 OPTIONS: dict[str, list[tuple[str, str | None, dict[str, object]]]] = {
     "exporter": [METRICS_OPTION],
@@ -441,7 +444,11 @@ OPTIONS: dict[str, list[tuple[str, str | None, dict[str, object]]]] = {
         ("unit", "a.service", {"unit": "a.service", "restart_socket": RESTART_SOCKET}),
     ],
     "capture": [
-        ("output", "/srv/a.ndjson", {"output": "/srv/a.ndjson", "max_size": 64 * 2**20, "keep": 5}),
+        (
+            "output",
+            "/srv/c/a.ndjson",
+            {"output": "/srv/c/a.ndjson", "max_size": 64 * 2**20, "keep": 5},
+        ),
         ("redact", None, {"redact": True}),
     ],
 }
@@ -451,7 +458,7 @@ OPTIONS: dict[str, list[tuple[str, str | None, dict[str, object]]]] = {
 @pytest.mark.parametrize("job", JOBS)
 def test_a_job_reads_its_options_from_its_command_line(job: str) -> None:
     options = [
-        *("--tailscale-package=/opt/ts", "--socket=/run/a/b"),
+        *("--tailscale-package=/opt/ts", "--socket=/run/tailscale-a/b"),
         *(f"--{job}-extra-args=--timeout", f"--{job}-extra-args=3"),
         *(
             f"--{job}-{name}" if value is None else f"--{job}-{name}={value}"
@@ -460,7 +467,7 @@ def test_a_job_reads_its_options_from_its_command_line(job: str) -> None:
     ]
     expected: dict[str, object] = {
         "tailscale": "/opt/ts/bin/tailscale",
-        "socket": "/run/a/b",
+        "socket": "/run/tailscale-a/b",
         "timeout": 3,
     }
     for *_, read in OPTIONS[job]:
