@@ -143,6 +143,10 @@ in
     SystemCallFilter = "~@clock @cpu-emulation @debug @module @mount @obsolete @privileged @raw-io @reboot @resources @swap";
     SystemCallErrorNumber = "EPERM";
     UMask = "0077";
+    MemoryMax = "512M";
+    MemorySwapMax = 0;
+    TasksMax = 128;
+    OOMScoreAdjust = 1000;
   };
 
   # Additions for a job that writes a file, whose directory may belong to any user.

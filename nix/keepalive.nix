@@ -42,6 +42,9 @@ in
           );
           SyslogIdentifier = "tailscale-keepalive";
           TimeoutStartSec = "60s";
+          # The CLI, if it is used, is one process for each peer.
+          MemoryMax = "1G";
+          TasksMax = 4096;
           Nice = 19;
           IOSchedulingClass = "idle";
         };

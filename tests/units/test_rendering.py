@@ -91,7 +91,7 @@ def test_each_shipped_unit_belongs_to_a_job() -> None:
 OF_ONE_JOB = {
     *("Description", "ExecStart", "SyslogIdentifier", "TimeoutStartSec", "StateDirectory"),
     *("Nice", "IOSchedulingClass", "BindPaths", "BindReadOnlyPaths"),
-    *("CapabilityBoundingSet", "AmbientCapabilities"),
+    *("CapabilityBoundingSet", "AmbientCapabilities", "MemoryMax", "TasksMax"),
 }
 "Directives in which the services of the jobs may differ."
 
