@@ -66,6 +66,23 @@ def test_a_missing_metrics_directory_fails_the_run_with_a_message(host: Host) ->
     assert host.failed_units() == []
 
 
+def test_a_metrics_directory_that_a_user_could_redirect_is_refused(host: Host) -> None:
+    """A link of the user would lead systemd, and then the job, to another directory."""
+    host.machine.run("sh", "-c", "install -d -o 61000 /srv/app && install -d /srv/app/metrics")
+    before = host.machine.run("systemctl", "cat", "tailscale-exporter.service").stdout
+    path = "/srv/app/metrics/a.prom"
+    ran = host.tsfc(
+        "units", "--install", "exporter", f"--exporter-metrics-path={path}", check=False
+    )
+    assert (ran.status, ran.stdout) == (1, "")
+    assert ran.stderr == (
+        "tsfc units: installing tailscale-exporter.service: users other than root may change "
+        f"/srv/app, so they could redirect {path} to any directory; "
+        "choose a path below directories that only root may change. Nothing was changed\n"
+    )
+    assert host.machine.run("systemctl", "cat", "tailscale-exporter.service").stdout == before
+
+
 def ownership(host: Host) -> str:
     """Return the owner, mode and type of the directory and of its link."""
     return host.machine.run("stat", "--format=%U %a %F", METRICS, f"{METRICS}/.").stdout

@@ -12,6 +12,7 @@ from returns.result import Failure
 from tsfc.shell import systemd
 from tsfc.shell.atomic import atomic_write, write_all
 from tsfc.shell.console import STDOUT, print_error, say
+from tsfc.units.directories import redirectable_output, way_out
 from tsfc.units.rendering import (
     JobSettings,
     render_tmpfiles,
@@ -40,8 +41,15 @@ def show(settings: Sequence[JobSettings]) -> int:
 
 def install(settings: Sequence[JobSettings], root: str) -> int:
     """Write all files below `root`, or none. Start the units if `root` is /."""
+    # In an image, the owners of directories may not be final.
+    redirectable = redirectable_output(settings, root) if _is_running_system(root) else None
+    if redirectable is not None:
+        print_error(TOOL, redirectable)
+        return 1
     files = {_below(root, path): HEADER + text for path, text in _render_files(settings).items()}
     links = _links(root, [job.job for job in settings])
+    if _leads_out("installing", (*files, *links), root):
+        return 1
     # Files and links of the host, or of another package, stay as they are.
     foreign = [
         *(path for path in files if _is_foreign(path)),
@@ -85,6 +93,8 @@ def uninstall(jobs: Sequence[str], root: str) -> int:
         *(f"{UNITS}/{name}" for job in jobs for name in unit_names(job)),
         *map(_tmpfiles_path, jobs),
     )
+    if _leads_out("removing", [_below(root, path) for path in candidates], root):
+        return 1
     files = [path for path in (_below(root, path) for path in candidates) if os.path.lexists(path)]
     links = [link for link, unit in _links(root, jobs).items() if _is_link(link, unit)]
     # Units of the host, or of another package, are neither stopped nor removed.
@@ -146,6 +156,24 @@ def _links(root: str, jobs: Iterable[str]) -> dict[str, str]:
 
 def _below(root: str, path: str) -> str:
     return os.path.join(root, path.removeprefix("/"))
+
+
+def _is_running_system(root: str) -> bool:
+    return os.path.realpath(root) == "/"
+
+
+def _leads_out(action: str, paths: Iterable[str], root: str) -> bool:
+    """Whether the directory of a path leads out of `root`; then print an error."""
+    found = way_out(map(os.path.dirname, paths), root)
+    if found is None:
+        return False
+    directory, target = found
+    print_error(
+        TOOL,
+        f"{action} the units in {directory}: links lead to {target}, which is not below {root}; "
+        "remove the link. Nothing was changed",
+    )
+    return True
 
 
 def _is_foreign(path: str) -> bool:
@@ -210,7 +238,7 @@ def _stop(root: str, files: Sequence[str]) -> int:
 
 def _run_commands(root: str, *commands: Sequence[str]) -> int:
     """Run commands up to the first failure; none if `root` is not a running system."""
-    if os.path.realpath(root) != "/":
+    if not _is_running_system(root):
         return 0
     if not os.path.isdir(RUNNING):
         say(STDOUT, "systemd is not running, so nothing was started or stopped")
