@@ -120,6 +120,26 @@ def test_a_read_only_directory_is_a_one_line_error(box: Path) -> None:
     assert (ran.status, tree(box)) == (1, {"out": None})
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="changing owners needs root")
+def test_a_file_of_another_user_in_a_sticky_directory_is_a_one_line_error(box: Path) -> None:
+    """The sticky bit applies to all without CAP_FOWNER, which the units do not have."""
+    directory = box / "out"
+    directory.mkdir()
+    (directory / "a.prom").write_text(OLD)
+    os.chown(directory / "a.prom", 61000, 61000)
+    os.chown(directory, 61001, 61001)
+    directory.chmod(0o1777)
+    path = directory / "a.prom"
+    ran = _exporter(str(path), around='exec /usr/bin/setpriv --bounding-set=-fowner "$@"')
+    assert complaints("exporter", ran) == [
+        (
+            f"writing {path}: Operation not permitted; the old file belongs to another user "
+            f"and {directory} has the sticky bit: delete the file, or set --metrics-path"
+        )
+    ]
+    assert (ran.status, tree(box)) == (1, {"out": None, "out/a.prom": OLD.encode()})
+
+
 @pytest.mark.parametrize(
     "blocks", [pytest.param(0, id="nothing is written"), pytest.param(1, id="half is written")]
 )
