@@ -12,6 +12,13 @@ let
   types = import ./types.nix { inherit lib; };
   places = import ./places.nix { inherit lib; };
 
+  own = import ./own-directory.nix;
+
+  capability = {
+    CapabilityBoundingSet = "CAP_DAC_OVERRIDE";
+    AmbientCapabilities = "CAP_DAC_OVERRIDE";
+  };
+
   # Directories that the messages suggest.
   metricsDirectory = "/var/lib/alloy";
   captureDirectory = "/var/lib/tailscale-capture";
@@ -149,12 +156,29 @@ in
     OOMScoreAdjust = 1000;
   };
 
-  # Additions for a job that writes a file, whose directory may belong to any user.
-  writable = path: {
-    BindPaths = [ "-${builtins.dirOf path}" ];
-    CapabilityBoundingSet = "CAP_DAC_OVERRIDE";
-    AmbientCapabilities = "CAP_DAC_OVERRIDE";
-  };
+  # Additions for a job that writes metrics. If the directory may belong to any user, the job needs
+  # a capability; the watchdog needs it for the socket of its helper, too.
+  writable =
+    job: path:
+    let
+      directory = builtins.dirOf path;
+      hasCapability = directory != own.directory || job == "watchdog";
+    in
+    {
+      BindPaths = [ "-${directory}" ];
+    }
+    // (if hasCapability then capability else { SupplementaryGroups = own.group; });
+
+  # Additions for a job that writes another file, and its default directory.
+  inherit capability captureDirectory;
+
+  # Rules of tmpfiles.d(5) for the directory of a metrics file.
+  directoryRules =
+    path:
+    if builtins.dirOf path == own.directory then
+      [ "d ${own.directory} 0775 root ${own.group} -" ]
+    else
+      [ "d ${builtins.dirOf path} - - - -" ];
 
   timer = description: interval: {
     inherit description;

@@ -9,7 +9,6 @@ let
   job = import ./job.nix { inherit config lib utils; };
   description = "Pings to all online Tailscale peers, so that NAT mappings stay open";
   writesMetrics = cfg.metricsPath != null;
-  directory = builtins.dirOf cfg.metricsPath;
 in
 {
   imports = [ ./tailscale.nix ];
@@ -30,7 +29,7 @@ in
       unitConfig.StartLimitIntervalSec = 0;
       serviceConfig =
         job.serviceConfig
-        // lib.optionalAttrs writesMetrics (job.writable cfg.metricsPath)
+        // lib.optionalAttrs writesMetrics (job.writable "keepalive" cfg.metricsPath)
         // {
           ExecStart = job.execStart "keepalive" (
             job.socketArguments
@@ -51,6 +50,6 @@ in
     };
 
     systemd.timers.tailscale-keepalive = job.timer description cfg.interval;
-    systemd.tmpfiles.rules = lib.optional writesMetrics "d ${directory} - - - -";
+    systemd.tmpfiles.rules = lib.optionals writesMetrics (job.directoryRules cfg.metricsPath);
   };
 }

@@ -57,7 +57,7 @@ in
         unitConfig.StartLimitIntervalSec = 0;
         serviceConfig =
           job.serviceConfig
-          // job.writable cfg.metricsPath
+          // job.writable "watchdog" cfg.metricsPath
           // {
             ExecStart = job.execStart "watchdog" (
               [
@@ -131,7 +131,7 @@ in
       };
 
       timers.tailscale-watchdog = job.timer description cfg.interval;
-      tmpfiles.rules = [ "d ${builtins.dirOf cfg.metricsPath} - - - -" ];
+      tmpfiles.rules = job.directoryRules cfg.metricsPath;
     }
     # Some users of these modules, such as system-manager, have services and timers but no sockets.
     // lib.optionalAttrs (options ? systemd.sockets) {

@@ -91,7 +91,8 @@ def of_nixos(config: Any) -> Units:
             units[f"{name}.{kind}"] = {
                 section: lines(part) for section, part in parts.items() if lines(part)
             }
-    units["tmpfiles"] = {"": sorted(config["systemd"]["tmpfiles"]["rules"])}
+    units["tmpfiles"] = {"": sorted(set(config["systemd"]["tmpfiles"]["rules"]))}
+    units["groups"] = {"": sorted(f"g {group} - -" for group in config["users"]["groups"])}
     return units
 
 
@@ -100,18 +101,24 @@ def of_tsfc(*flags: str) -> Units:
     ran = run("units", "--print", f"--package={TSFC}", *flags)
     assert (ran.status, ran.stderr) == (0, "")
     units: Units = {}
-    tmpfiles: list[str] = []
+    tmpfiles: set[str] = set()
+    groups: set[str] = set()
     for path, text in re.findall(
         r"^# (/\S+)\n(.*?)(?=^# /|\Z)", ran.stdout, re.MULTILINE | re.DOTALL
     ):
         if path.startswith("/etc/tmpfiles.d/"):
-            tmpfiles += text.split("\n")
+            tmpfiles |= set(text.split("\n"))
+        elif path.startswith("/etc/sysusers.d/"):
+            groups |= set(text.split("\n"))
         else:
             sections = re.findall(r"^\[(\w+)\]\n(.*?)(?=^\[|\Z)", text, re.MULTILINE | re.DOTALL)
             units[path.rpartition("/")[2]] = {
                 section: sorted(filter(None, lines.split("\n"))) for section, lines in sections
             }
-    return units | {"tmpfiles": {"": sorted(filter(None, tmpfiles))}}
+    return units | {
+        "tmpfiles": {"": sorted(filter(None, tmpfiles))},
+        "groups": {"": sorted(filter(None, groups))},
+    }
 
 
 def test_the_options_have_these_defaults(evaluate: Evaluate) -> None:
@@ -157,7 +164,7 @@ def test_the_options_have_these_defaults(evaluate: Evaluate) -> None:
 
 def test_no_job_is_enabled_by_default(evaluate: Evaluate) -> None:
     config = evaluate("", has_tailscaled="false")
-    assert of_nixos(config) == {"tmpfiles": {"": []}}
+    assert of_nixos(config) == {"tmpfiles": {"": []}, "groups": {"": []}}
     assert config["assertions"] == []
 
 
@@ -207,6 +214,16 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
             "--capture-output=/srv/c/c.ndjson",
             "--capture-redact",
             "--capture-extra-args=--redact-key=k",
+        ],
+    ),
+    "own directory": (
+        QUICK_START
+        + "".join(
+            f'{job}.metricsPath = "/var/lib/tsfc/{job}.prom";' for job in sorted(DEFAULT_JOBS)
+        ),
+        [
+            *DEFAULT_JOBS,
+            *(f"--{job}-metrics-path=/var/lib/tsfc/{job}.prom" for job in DEFAULT_JOBS),
         ],
     ),
     "all": (f"{QUICK_START} capture.enable = true;", [*DEFAULT_JOBS, "capture"]),
@@ -282,7 +299,7 @@ def test_the_quick_start_is_complete(evaluate: Evaluate) -> None:
     helper = {"tailscale-watchdog-restart.socket", "tailscale-watchdog-restart@.service"}
     assert set(units) == {
         f"tailscale-{job}.{kind}" for job in DEFAULT_JOBS for kind in ("service", "timer")
-    } | helper | {"tmpfiles"}
+    } | helper | {"tmpfiles", "groups"}
     assert {name: unit["Install"] for name, unit in units.items() if "Install" in unit} == {
         **{f"tailscale-{job}.timer": ["WantedBy=timers.target"] for job in DEFAULT_JOBS},
         "tailscale-watchdog-restart.socket": ["WantedBy=sockets.target"],
@@ -307,13 +324,19 @@ def test_a_package_of_tailscale_is_run_from_its_bin(evaluate: Evaluate) -> None:
     )
 
 
-def test_the_modules_work_without_an_option_for_sockets(evaluate: Evaluate, tmp_path: Path) -> None:
+def test_the_modules_work_without_options_for_sockets_and_groups(
+    evaluate: Evaluate, tmp_path: Path
+) -> None:
     host = tmp_path / "host.nix"
     host.write_text(
-        (ROOT / "tests/nix/stub/host.nix").read_text().replace("systemd.sockets", "systemd.others")
+        (ROOT / "tests/nix/stub/host.nix")
+        .read_text()
+        .replace("systemd.sockets", "systemd.others")
+        .replace("users.groups", "users.others")
     )
     config = evaluate(QUICK_START, host=str(host))
     assert set(config["systemd"]) == {"services", "timers", "others", "tmpfiles"}
+    assert config["users"] == {"others": {}}
     assert f"tailscale-{JOBS[0]}" in config["systemd"]["timers"]
 
 

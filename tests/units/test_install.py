@@ -18,6 +18,8 @@ from tsfc.units.install import HEADER, MARK
 
 JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
 "Jobs that are installed if none is named."
+WITH_TMPFILES = ("exporter", "native-metrics", "watchdog")
+"Jobs whose default output is in a directory of tmpfiles."
 PACKAGE = "/opt/tsfc"
 UNITS, TMPFILES = "etc/systemd/system", "etc/tmpfiles.d"
 TIMERS, SOCKETS = f"{UNITS}/timers.target.wants", f"{UNITS}/sockets.target.wants"
@@ -57,7 +59,7 @@ def paths(*jobs: str) -> list[str]:
     helpers = HELPERS if "watchdog" in jobs else ()
     return [
         *(f"{UNITS}/{name}" for name in (*names, *helpers)),
-        *(f"{TMPFILES}/tailscale-{job}.conf" for job in jobs if job != "keepalive"),
+        *(f"{TMPFILES}/tailscale-{job}.conf" for job in jobs if job in WITH_TMPFILES),
     ]
 
 
@@ -207,6 +209,16 @@ def test_a_capture_is_installed_only_if_named_and_removed_with_all_jobs(root: Pa
     install(root, "capture", "exporter")
     install(root)
     assert set(files(root)) == {*paths(*JOBS, "capture"), *links(*JOBS, "capture")}
+    assert units("uninstall", root).status == 0
+    assert files(root) == {}
+
+
+def test_the_group_of_the_own_directory_is_installed_and_removed(root: Path) -> None:
+    """For the jobs that write there."""
+    install(root, "exporter", "keepalive", "--exporter-metrics-path=/var/lib/tsfc/a.prom")
+    path = root / "etc/sysusers.d/tailscale-exporter.conf"
+    assert path.read_text() == f"{HEADER}g tsfc - -\n"
+    assert [other.name for other in path.parent.iterdir()] == [path.name]
     assert units("uninstall", root).status == 0
     assert files(root) == {}
 

@@ -19,6 +19,7 @@ from tsfc.units.rendering import (
     RESTART_SOCKET,
     JobSettings,
     output_conflict,
+    render_sysusers,
     render_tmpfiles,
     render_units,
     unit_names,
@@ -92,6 +93,7 @@ OF_ONE_JOB = {
     *("Description", "ExecStart", "SyslogIdentifier", "TimeoutStartSec", "StateDirectory"),
     *("Nice", "IOSchedulingClass", "BindPaths", "BindReadOnlyPaths"),
     *("CapabilityBoundingSet", "AmbientCapabilities", "MemoryMax", "TasksMax"),
+    "StateDirectoryMode",
 }
 "Directives in which the services of the jobs may differ."
 
@@ -109,15 +111,44 @@ def test_all_jobs_have_the_same_sandbox() -> None:
 
 
 def test_the_directory_of_an_output_is_created() -> None:
-    """Only root may read the directory of a capture."""
+    """By tmpfiles, but for that of a capture, which systemd creates for the unit."""
     alloy = "d /var/lib/alloy - - - -\n"
     assert {job: render_tmpfiles(settings(job)) for job in JOBS} == {
         "exporter": alloy,
         "native-metrics": alloy,
         "keepalive": None,
         "watchdog": alloy,
-        "capture": "d /var/lib/tailscale-capture :0700 - - -\n",
+        "capture": None,
     }
+
+
+@pytest.mark.parametrize("job", ["exporter", "native-metrics", "keepalive"])
+def test_a_job_needs_no_capability_in_the_own_directory(job: str) -> None:
+    """The directory belongs to a group, and the job is a member."""
+    own = settings(job, f"--{job}-metrics-path=/var/lib/tsfc/a.prom")
+    text = render_units(own)[f"tailscale-{job}.service"]
+    assert "CapabilityBoundingSet=\n" in text
+    assert "AmbientCapabilities" not in text
+    assert "BindPaths=-/var/lib/tsfc\nSupplementaryGroups=tsfc\n" in text
+    assert render_tmpfiles(own) == "d /var/lib/tsfc 0775 root tsfc -\n"
+    assert render_sysusers(own) == "g tsfc - -\n"
+
+
+def test_the_watchdog_needs_the_capability_for_its_helper() -> None:
+    own = settings("watchdog", "--watchdog-metrics-path=/var/lib/tsfc/a.prom")
+    text = render_units(own)["tailscale-watchdog.service"]
+    assert text == service("watchdog").replace(METRICS["watchdog"], "/var/lib/tsfc/a.prom").replace(
+        "BindPaths=-/var/lib/alloy", "BindPaths=-/var/lib/tsfc"
+    )
+    assert render_tmpfiles(own) == "d /var/lib/tsfc 0775 root tsfc -\n"
+
+
+def test_a_group_is_only_created_for_the_own_directory() -> None:
+    below = settings("exporter", "--exporter-metrics-path=/var/lib/tsfc/below/a.prom")
+    capture = settings("capture", "--capture-output=/var/lib/tsfc/a.ndjson")
+    for other in (below, capture, *map(settings, JOBS)):
+        assert render_sysusers(other) is None
+        assert "SupplementaryGroups" not in render_units(other)[f"tailscale-{other.job}.service"]
 
 
 def test_timers_and_sockets_are_enabled_and_services_are_not() -> None:
@@ -171,6 +202,12 @@ def output_lines(path: str, directory: str, mode: str = "-") -> set[str]:
         f"service: BindPaths=-{directory}",
         f"tmpfiles: d {directory} {mode} - - -",
     }
+
+
+CAPABILITY = {
+    "service: CapabilityBoundingSet=CAP_DAC_OVERRIDE",
+    "service: AmbientCapabilities=CAP_DAC_OVERRIDE",
+}
 
 
 def shared_changes(job: str) -> Iterator[Change]:
@@ -241,11 +278,8 @@ CHANGES: list[tuple[str, Change]] = [
             ["--keepalive-metrics-path=/srv/metrics/a.prom"],
             {"service: CapabilityBoundingSet="},
             output_lines("/srv/metrics/a.prom", "/srv/metrics")
-            | {
-                "service: argument --metrics-path",
-                "service: CapabilityBoundingSet=CAP_DAC_OVERRIDE",
-                "service: AmbientCapabilities=CAP_DAC_OVERRIDE",
-            },
+            | CAPABILITY
+            | {"service: argument --metrics-path"},
         ),
     ),
     (
@@ -288,8 +322,13 @@ CHANGES: list[tuple[str, Change]] = [
         (
             "output",
             ["--capture-output=/srv/c/a.ndjson"],
-            output_lines(CAPTURE, "/var/lib/tailscale-capture", ":0700"),
-            output_lines("/srv/c/a.ndjson", "/srv/c", ":0700"),
+            {
+                f"service: argument {CAPTURE}",
+                "service: StateDirectory=tailscale-capture",
+                "service: StateDirectoryMode=0700",
+                "service: CapabilityBoundingSet=",
+            },
+            output_lines("/srv/c/a.ndjson", "/srv/c", ":0700") | CAPABILITY,
         ),
     ),
     ("capture", ("redact", ["--capture-redact"], set(), {"service: argument --redact"})),

@@ -21,6 +21,15 @@ DEFAULT_JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
 "Jobs that are installed if none is named."
 RESTART_SOCKET = "/run/tailscale-watchdog/restart.sock"
 "`ListenStream=` of tailscale-watchdog-restart.socket."
+OWN_DIRECTORY, OWN_GROUP = "/var/lib/tsfc", "tsfc"
+"Directory and group in which jobs write metrics without a capability."
+CAPTURE_DIRECTORY = "/var/lib/tailscale-capture"
+"State directory of `capture`."
+_CAPABILITY = "CAP_DAC_OVERRIDE"
+_SHIPPED_ACCESS = (
+    "^(BindPaths|AmbientCapabilities|StateDirectoryMode|StateDirectory=tailscale-capture).*\n"
+)
+"Lines of the shipped units that `_access` replaces."
 _HELPERS = ("tailscale-watchdog-restart.socket", "tailscale-watchdog-restart@.service")
 _DEFAULT_RESTARTED_UNIT = "tailscaled.service"
 
@@ -70,9 +79,16 @@ def render_units(settings: JobSettings) -> dict[str, str]:
 
 def render_tmpfiles(settings: JobSettings) -> str | None:
     """Return the lines of tmpfiles.d(5) that create the directory of the output."""
-    if settings.output is None:
+    if settings.output is None or _has_state_directory(settings):
         return None
+    if _is_in_own_directory(settings):
+        return f"d {OWN_DIRECTORY} 0775 root {OWN_GROUP} -\n"
     return f"d {os.path.dirname(settings.output)} {settings.directory_mode} - - -\n"
+
+
+def render_sysusers(settings: JobSettings) -> str | None:
+    """Return the lines of sysusers.d(5) that create the group of the directory."""
+    return f"g {OWN_GROUP} - -\n" if _is_in_own_directory(settings) else None
 
 
 def output_conflict(settings: Sequence[JobSettings]) -> str | None:
@@ -100,13 +116,42 @@ def _render_service(text: str, settings: JobSettings) -> str:
         "BindReadOnlyPaths=-/run/tailscale\n",
         "".join(f"BindReadOnlyPaths=-{path}\n" for path in settings.readable_paths),
     )
+    text = _set(re.sub(_SHIPPED_ACCESS, "", text, flags=re.MULTILINE), "CapabilityBoundingSet", "")
+    for directive, value in _access(settings).items():
+        text = _set(text, directive, value)
+    return text
+
+
+def _access(settings: JobSettings) -> dict[str, str]:
+    """Return the directives that let a job write its output."""
     if settings.output is None:
-        return text
+        return {}
+    if _has_state_directory(settings):
+        # systemd keeps it in /var/lib/private, which only root may enter.
+        return {"StateDirectory": "tailscale-capture", "StateDirectoryMode": "0700"}
+    shown = {"BindPaths": f"-{os.path.dirname(settings.output)}"}
+    # The watchdog needs the capability for the socket of its helper, too.
+    if _is_in_own_directory(settings) and settings.job != "watchdog":
+        return {**shown, "SupplementaryGroups": OWN_GROUP}
     # The directory may belong to any user, even a dynamic one, so the job needs the
     # capability to ignore file modes.
-    text = _set(text, "CapabilityBoundingSet", "CAP_DAC_OVERRIDE")
-    text = _set(text, "BindPaths", f"-{os.path.dirname(settings.output)}")
-    return _set(text, "AmbientCapabilities", "CAP_DAC_OVERRIDE")
+    return {
+        "CapabilityBoundingSet": _CAPABILITY,
+        **shown,
+        "AmbientCapabilities": _CAPABILITY,
+    }
+
+
+def _has_state_directory(settings: JobSettings) -> bool:
+    return settings.job == "capture" and _directory(settings) == CAPTURE_DIRECTORY
+
+
+def _is_in_own_directory(settings: JobSettings) -> bool:
+    return settings.job != "capture" and _directory(settings) == OWN_DIRECTORY
+
+
+def _directory(settings: JobSettings) -> str | None:
+    return None if settings.output is None else os.path.dirname(settings.output)
 
 
 def _render_timer(text: str, interval: str) -> str:

@@ -11,6 +11,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable
 
 from tsfc.units.places import output_problem, socket_problem
+from tsfc.units.rendering import CAPTURE_DIRECTORY
 
 Value = Callable[[str], str]
 "Returns the text if it is valid; raises ArgumentTypeError otherwise."
@@ -24,8 +25,8 @@ _TIME_SPAN = (
 )
 _COMPONENT = "/[.]?[A-Za-z0-9_@+=,~-][A-Za-z0-9_.@+=,~-]*"
 "One component of a path, with the slash before it; `.` and `..` are none."
-METRICS_DIRECTORY, CAPTURE_DIRECTORY = "/var/lib/alloy", "/var/lib/tailscale-capture"
-"Directories that the messages suggest."
+METRICS_DIRECTORY = "/var/lib/alloy"
+"Directory that the messages suggest."
 
 
 def time_span(text: str) -> str:
