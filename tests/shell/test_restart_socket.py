@@ -33,6 +33,7 @@ T = 1_800_000_000
 RESTART_LINE = "RESTART: rpi3 on relay for 650s, restarting tailscaled\n"
 UNIT = "tailscaled.service"
 SEE = f"; see `systemctl status {UNIT}`"
+SEE_HELPER = "; see `journalctl -u 'tailscale-watchdog-restart*'`"
 SEE_SOCKET = (
     "; see `systemctl status tailscale-watchdog-restart.socket`, and check --restart-socket"
 )
@@ -202,11 +203,15 @@ def test_the_error_has_the_name_of_the_unit(host: Host) -> None:
 
 
 @pytest.mark.parametrize("response", [b"", b"\n", b" \t\n"])
-def test_a_connection_closed_without_a_response_is_a_failed_restart(
+def test_a_connection_closed_without_a_response_is_a_failure_of_the_helper(
     host: Host, response: bytes
 ) -> None:
+    """Of its unit, or another request was served; so tailscaled is not to blame."""
     with serving(host.path, send(response)):
-        assert complaint(host, host.run()) == f"the connection was closed without a response{SEE}"
+        assert (
+            complaint(host, host.run())
+            == f"the connection was closed without a response{SEE_HELPER}"
+        )
 
 
 HOSTILE = [

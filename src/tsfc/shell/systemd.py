@@ -22,6 +22,8 @@ By default, a unit has 90 s to stop and 90 s to start (`DefaultTimeoutStopSec`,
 """
 DONE = b"done\n"
 "Response of the helper unit `tailscale-watchdog-restart@.service` after a restart."
+_SEE_HELPER = "see `journalctl -u 'tailscale-watchdog-restart*'`"
+"The helper is gone after each request, so only the journal has its status."
 _RESPONSE_LIMIT = 2**16
 "Maximum size of the helper's response in bytes."
 
@@ -91,8 +93,7 @@ def ask_for_restart(unit: str, path: str) -> Outcome:
     # Any response but `done` is the helper's error.
     if bytes(response) == DONE:
         return Done()
-    detail = (
-        one_line(response.decode(errors="replace"))
-        or "the connection was closed without a response"
-    )
+    detail = one_line(response.decode(errors="replace"))
+    if not detail:
+        return Failed(f"{action}: the connection was closed without a response; {_SEE_HELPER}")
     return Failed(f"{action}: {detail}; see `systemctl status {unit}`")
