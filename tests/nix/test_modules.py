@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from support.exec_line import exec_arguments, joined
 from support.processes import run
 from tsfc.units import places, values
 
@@ -73,11 +74,30 @@ def _texts(value: object) -> list[str]:
     return ["yes" if value is True else str(value) for value in values]
 
 
+def _normalized(line: str) -> str:
+    """Return the arguments of a command line, and any other line unchanged.
+
+    Quotes, and the comments and the indentation of a script, have no meaning.
+    """
+    if not line.startswith("ExecStart="):
+        return line
+    return f"ExecStart={[_essential(argument) for argument in exec_arguments(line)]}"
+
+
+def _essential(script: str) -> str:
+    lines = [line.strip() for line in script.split("\n")]
+    return "\n".join(line for line in lines if line and not line.startswith("#"))
+
+
 def of_nixos(config: Any) -> Units:
     """Return the units that NixOS would write."""
 
     def lines(section: dict[str, Any]) -> list[str]:
-        return sorted(f"{name}={text}" for name, value in section.items() for text in _texts(value))
+        return sorted(
+            _normalized(f"{name}={text}")
+            for name, value in section.items()
+            for text in _texts(value)
+        )
 
     units: Units = {}
     for kind in ("service", "timer", "socket"):
@@ -111,9 +131,12 @@ def of_tsfc(*flags: str) -> Units:
         elif path.startswith("/etc/sysusers.d/"):
             groups |= set(text.split("\n"))
         else:
-            sections = re.findall(r"^\[(\w+)\]\n(.*?)(?=^\[|\Z)", text, re.MULTILINE | re.DOTALL)
+            sections = re.findall(
+                r"^\[(\w+)\]\n(.*?)(?=^\[|\Z)", joined(text), re.MULTILINE | re.DOTALL
+            )
             units[path.rpartition("/")[2]] = {
-                section: sorted(filter(None, lines.split("\n"))) for section, lines in sections
+                section: sorted(_normalized(line) for line in lines.split("\n") if line)
+                for section, lines in sections
             }
     return units | {
         "tmpfiles": {"": sorted(filter(None, tmpfiles))},

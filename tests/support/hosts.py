@@ -37,15 +37,15 @@ TAILSCALED_UNIT = f"{UNITS}/tailscaled.service"
 METRICS = "/var/lib/alloy"
 STATE = "/var/lib/tailscale-watchdog"
 JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
-TAILSCALED = f"""[Unit]
-StartLimitIntervalSec=0
-
-[Service]
+TAILSCALED = f"""[Service]
+Restart=on-failure
 RuntimeDirectory=tailscale
 ExecStart={TSFC} stand-in --capture {CAPTURE} --socket {SOCKET}
 ExecStartPost=/bin/sh -c 'until [ -S {SOCKET} ]; do sleep 0.01; done'
 TimeoutStopSec=5s
 """
+"""The stand-in. As in the unit of Tailscale, systemd's default start limit applies:
+after 5 starts in 10 s, the unit fails."""
 STATUS_LINE = (
     f'{{"captured_at": 0, "status": {encoded(peer("bravo"), peer("rpi3", "derp")).decode()}}}\n'
 )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.corpus import NAMES_FROM_HELL
-from support.exec_line import command, exec_arguments
+from support.exec_line import command, exec_arguments, joined
 from tsfc.cli import main as cli
 from tsfc.cli.units import job_settings
 from tsfc.shell import defaults
@@ -186,7 +186,7 @@ def lines(job: str, *options: str) -> Counter[str]:
     )
     for name, text in render_units(job_settings).items():
         kind = name.removeprefix(f"tailscale-{job}").removeprefix(".")
-        for line in text.splitlines():
+        for line in joined(text).splitlines():
             parts = (
                 [f"argument {argument}" for argument in exec_arguments(line)]
                 if line.startswith("ExecStart=")
@@ -251,9 +251,14 @@ def shared_changes(job: str) -> Iterator[Change]:
     )
 
 
+LIMITS = (
+    '-restart@.service: Environment="UNIT=tailscaled.service" "COOLDOWN={}" "MAX_RELAY={}" '
+    '"HELPER=%n"'
+)
+"The helper gets decimal numbers: its shell reads a leading 0 as octal."
 UNIT_LINES = (
     "service: argument {}",
-    "-restart@.service: argument {}",
+    '-restart@.service: Environment="UNIT={}" "COOLDOWN=600" "MAX_RELAY=600" "HELPER=%n"',
     "-restart@.service: Description=Restart of {} for tailscale-watchdog.service",
     "-restart.socket: Description=Requests of tailscale-watchdog.service for a restart of {}",
 )
@@ -310,12 +315,15 @@ CHANGES: list[tuple[str, Change]] = [
             "watchdog",
             (
                 option,
-                [f"--watchdog-{option}=60"],
-                {"service: argument 600"},
-                {"service: argument 60"},
+                [f"--watchdog-{option}=060"],
+                {"service: argument 600", LIMITS.format("600", "600")},
+                {"service: argument 060", LIMITS.format(*limits)},
             ),
         )
-        for option in ("max-relay-seconds", "cooldown-seconds")
+        for option, limits in {
+            "max-relay-seconds": ("600", "60"),
+            "cooldown-seconds": ("60", "600"),
+        }.items()
     ),
     (
         "capture",
@@ -366,14 +374,15 @@ def test_a_job_has_this_command_and_extra_arguments_follow(job: str) -> None:
     assert command(service(job, *extra)) == (*COMMANDS[job], "--now", "7")
 
 
-def test_the_shell_of_the_restart_helper_gets_the_unit_as_an_argument() -> None:
-    """So the shell does not interpret the name."""
-    units = render_units(settings("watchdog", "--watchdog-unit=tailscaled@a.service"))
-    assert command(units["tailscale-watchdog-restart@.service"]) == (
-        "/bin/sh",
-        "-c",
-        'systemctl restart "$0" && echo done',
-        "tailscaled@a.service",
+def test_no_option_changes_the_script_of_the_restart_helper() -> None:
+    """It reads the name of the unit from its environment, so the shell does not parse it."""
+    options = ("--watchdog-unit=tailscaled@a.service", "--watchdog-cooldown-seconds=5")
+    name = "tailscale-watchdog-restart@.service"
+    changed, default = (render_units(settings("watchdog", *given))[name] for given in (options, ()))
+    assert command(changed) == command(default)
+    assert (
+        'Environment="UNIT=tailscaled@a.service" "COOLDOWN=5" "MAX_RELAY=600" "HELPER=%n"\n'
+        in changed
     )
 
 

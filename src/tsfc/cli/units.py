@@ -251,6 +251,8 @@ def job_settings(
         output=output,
         directory_mode=":0700" if job == "capture" else "-",
         restarted_unit=options.watchdog_unit,
+        cooldown_seconds=int(options.watchdog_cooldown_seconds),
+        max_relay_seconds=int(options.watchdog_max_relay_seconds),
     )
 
 

@@ -50,6 +50,10 @@ class JobSettings(Struct, frozen=True, kw_only=True):
     "Mode of a new directory of `output`, as in tmpfiles.d(5); `-` is 0755."
     restarted_unit: str = _DEFAULT_RESTARTED_UNIT
     "Unit that the helper of the watchdog restarts."
+    cooldown_seconds: int = 600
+    "The helper restarts the unit at most once in about this time."
+    max_relay_seconds: int = 600
+    "The helper does not restart a unit that was started more recently than this."
 
 
 def unit_names(job: str) -> tuple[str, ...]:
@@ -70,10 +74,7 @@ def render_units(settings: JobSettings) -> dict[str, str]:
     return {
         service: _render_service(_shipped(service), settings),
         timer: _render_timer(_shipped(timer), settings.interval),
-        **{
-            helper: _shipped(helper).replace(_DEFAULT_RESTARTED_UNIT, settings.restarted_unit)
-            for helper in helpers
-        },
+        **{helper: _render_helper(_shipped(helper), settings) for helper in helpers},
     }
 
 
@@ -156,6 +157,12 @@ def _directory(settings: JobSettings) -> str | None:
 
 def _render_timer(text: str, interval: str) -> str:
     return _set(_set(text, "OnBootSec", interval), "OnUnitActiveSec", interval)
+
+
+def _render_helper(text: str, settings: JobSettings) -> str:
+    text = text.replace(_DEFAULT_RESTARTED_UNIT, settings.restarted_unit)
+    text = text.replace('"COOLDOWN=600"', f'"COOLDOWN={settings.cooldown_seconds}"')
+    return text.replace('"MAX_RELAY=600"', f'"MAX_RELAY={settings.max_relay_seconds}"')
 
 
 def _set(text: str, directive: str, value: str) -> str:
