@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.booted import UNITS
-from support.hosts import STATE, TAILSCALED, Host, hosting, require_bootable, service
+from support.hosts import PACKAGE, STATE, TAILSCALED, Host, hosting, require_bootable, service
 from support.processes import wait_until
 
 TAILSCALED_SERVICE = "tailscaled.service"
@@ -74,6 +74,12 @@ def ask(host: Host) -> str:
 
     wait_until(has_response, "the helper responds")
     return responses[-1]
+
+
+def without_helper(host: Host) -> str:
+    """Restart tailscaled as a watchdog does that runs as root, and return the outcome."""
+    code = f"from tsfc.shell import systemd; print(systemd.restart('{TAILSCALED_SERVICE}'))"
+    return host.machine.run(f"{PACKAGE}/bin/python3", "-c", code).stdout
 
 
 def age_restart(host: Host, seconds: int) -> None:
@@ -296,7 +302,9 @@ def test_a_failed_restart_can_be_repeated_after_each_cooldown(host: Host) -> Non
     assert state(host) == "active"
 
 
-def test_a_unit_at_its_start_limit_is_restarted(host: Host) -> None:
+@pytest.mark.parametrize("restart", ["helper", "systemctl"])
+def test_a_unit_at_its_start_limit_is_restarted(host: Host, restart: str) -> None:
+    """By the helper, and by a watchdog that runs as root without it."""
     limited = (
         "[Unit]\nStartLimitIntervalSec=1h\n"
         "[Service]\nExecStartPre=/bin/sh -c '! test -e /run/broken'\n"
@@ -308,8 +316,17 @@ def test_a_unit_at_its_start_limit_is_restarted(host: Host) -> None:
         host.machine.wait_until(TAILSCALED_SERVICE, "ActiveState", "failed")
         broken.unlink()
         assert host.machine.run("systemctl", "start", TAILSCALED_SERVICE, check=False).status == 1
-        assert ask(host) == "done\n"
+        assert (ask(host) if restart == "helper" else without_helper(host)) in {
+            "done\n",
+            "Done()\n",
+        }
         assert state(host) == "active"
+
+
+def test_without_a_helper_a_stopped_tailscaled_is_left_alone(host: Host) -> None:
+    host.machine.run("systemctl", "stop", TAILSCALED_SERVICE)
+    assert "tailscaled.service is stopped" in without_helper(host)
+    assert state(host) == "inactive"
 
 
 def test_a_unit_that_the_last_restart_left_stopped_is_started(host: Host) -> None:
@@ -347,6 +364,26 @@ for connection in connections:
     assert (invocation(host), state(host)) == (before, "active")
     age_restart(host, COOLDOWN_SECONDS)
     wait_until(lambda: ask(host) == "done\n", "the helper restarts again")
+
+
+def test_a_request_during_a_restart_is_refused_at_once(host: Host) -> None:
+    """So two requests at the same time cannot both pass the check of the limit."""
+    slow = "[Service]\nExecStop=/bin/sh -c 'until [ -e /run/go-on ]; do sleep 0.01; done'\n"
+    both = (
+        ASK.partition("while")[0]
+        + """
+second = socket.socket(socket.AF_UNIX)
+second.connect("/run/tailscale-watchdog/restart.sock")
+print(second.recv(999))
+open("/run/go-on", "w")
+print(connection.recv(999))
+"""
+    )
+    try:
+        with host.overridden(TAILSCALED_SERVICE, slow):
+            assert host.machine.run("python3", "-c", both).stdout == "b''\nb'done\\n'\n"
+    finally:
+        host.machine.run("rm", "-f", "/run/go-on")
 
 
 def test_only_root_can_change_what_the_helper_remembers(host: Host) -> None:

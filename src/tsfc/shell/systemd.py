@@ -20,6 +20,8 @@ TIMEOUT_SECONDS = 200.0
 By default, a unit has 90 s to stop and 90 s to start (`DefaultTimeoutStopSec`,
 `DefaultTimeoutStartSec`).
 """
+_QUERY_SECONDS = 10.0
+"Timeout of a call of `systemctl` that only reads or resets the state of a unit."
 DONE = b"done\n"
 "Response of the helper unit `tailscale-watchdog-restart@.service` after a restart."
 _SEE_HELPER = "see `journalctl -u 'tailscale-watchdog-restart*'`"
@@ -29,10 +31,25 @@ _RESPONSE_LIMIT = 2**16
 
 
 def restart(unit: str) -> Outcome:
-    """Restart the unit with `systemctl` and wait until it has started."""
+    """Restart the unit with `systemctl` and wait until it has started.
+
+    A failed unit is started, even at its start limit. A stopped one is left alone,
+    because an admin has stopped it.
+    """
     action = f"restarting with `systemctl restart {unit}`"
     if shutil.which("systemctl") is None:
         return Failed(f"{action}: there is no systemctl on PATH; the watchdog needs systemd")
+    match _state(unit):
+        case "inactive" | "deactivating":
+            return Failed(
+                f"{action}: {unit} is stopped; a unit that was stopped on purpose is not "
+                f"restarted; start it with `systemctl start {unit}`"
+            )
+        case "failed":
+            # If this fails, the restart fails too, with a better message.
+            program.run(("systemctl", "reset-failed", unit), timeout=_QUERY_SECONDS)
+        case _:
+            pass
     result = run(
         ("systemctl", "restart", unit),
         action=action,
@@ -40,6 +57,17 @@ def restart(unit: str) -> Outcome:
         timeout=TIMEOUT_SECONDS,
     )
     return Failed(result.failure()) if isinstance(result, Failure) else Done()
+
+
+def _state(unit: str) -> str | None:
+    """Return the `ActiveState` of a unit; None if it is not loaded, or unknown."""
+    query = ("systemctl", "show", "--property=LoadState,ActiveState", unit)
+    result = program.run(query, timeout=_QUERY_SECONDS)
+    if isinstance(result, Failure):
+        return None
+    lines = result.unwrap().stdout.decode(errors="replace").splitlines()
+    state = dict(line.split("=", 1) for line in lines if "=" in line)
+    return state.get("ActiveState") if state.get("LoadState") == "loaded" else None
 
 
 def run(argv: Sequence[str], *, action: str, advice: str, timeout: float) -> Result[None, str]:
