@@ -55,3 +55,13 @@ def test_the_json_has_its_documented_keys(node: Node) -> None:
         ],
         "unread": [],
     }
+
+
+def test_the_json_shows_no_unprintable_character(node: Node) -> None:
+    """A reader of the JSON gets the value as it is."""
+    state, version = "a\u202eb", "1.102.3\u202e\x9b"
+    arguments = ("peers", "--format", "json")
+    completed = node.run(arguments, peer("nas"), BackendState=state, Version=version)
+    assert completed.stdout.removesuffix("\n").isprintable()
+    document = json.loads(completed.stdout)["node"]
+    assert (document["state"], document["version"]) == (state, version)

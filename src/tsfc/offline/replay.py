@@ -9,7 +9,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 
-import msgspec
 from msgspec import Struct, field
 from returns.result import Failure
 
@@ -17,6 +16,7 @@ from tsfc.core.evaluation import output, policies, summary
 from tsfc.core.evaluation.observation import Observation, instant, status_of
 from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import Timeline, record
+from tsfc.core.text import printable_json
 from tsfc.core.watchdog.metrics import metrics
 from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.run import Run
@@ -181,7 +181,7 @@ def _comparison(task: Task, statistics: Sequence[Statistics]) -> str:
             for policy, one in zip(task.policies, statistics, strict=True)
         ]
         comparison = {"capture": task.source, "compare": rows, "note": note}
-        return msgspec.json.encode(comparison).decode() + "\n"
+        return printable_json(comparison) + "\n"
     header = f"== {task.source}\n" if task.has_header else ""
     table = summary.table(*_table(task, statistics))
     return header + table + (f"note: {note}\n" if note else "")

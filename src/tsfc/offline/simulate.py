@@ -22,6 +22,7 @@ from tsfc.core.evaluation import output, policies, summary
 from tsfc.core.evaluation.observation import Observation, line, status_of
 from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import Timeline, record
+from tsfc.core.text import printable_json
 from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.remedy import Attempt, Done, Outcome
 from tsfc.core.watchdog.run import Run
@@ -326,7 +327,7 @@ def _distributions(runs: Sequence[Mapping[str, int]]) -> dict[str, dict[str, int
 
 def _json(
     options: Options, policies: Sequence[Policy], by_policy: Sequence[Sequence[Mapping[str, int]]]
-) -> bytes:
+) -> str:
     rows = [
         {
             "policy": summary.policy_object(policy),
@@ -335,10 +336,8 @@ def _json(
         }
         for policy, runs in zip(policies, by_policy, strict=True)
     ]
-    return (
-        msgspec.json.encode({"scenario": options.scenario, "seed": options.seed, "compare": rows})
-        + b"\n"
-    )
+    document = {"scenario": options.scenario, "seed": options.seed, "compare": rows}
+    return printable_json(document) + "\n"
 
 
 def _text(policies: Sequence[Policy], by_policy: Sequence[Sequence[Mapping[str, int]]]) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from tsfc.core.tailscale import status as statuses
+from tsfc.core.text import printable_json
 from tsfc.core.watchdog.forecast import Forecast
 from tsfc.core.watchdog.snapshot import Snapshot
 from tsfc.core.watchdog.state import last_restart
@@ -27,7 +26,7 @@ def encode(view: View) -> str:
         "peers": [_peer(row) for row in view.rows],
         "unread": view.warnings,
     }
-    return msgspec.json.encode(document).decode() + "\n"
+    return printable_json(document) + "\n"
 
 
 def _watchdog(snapshot: Snapshot, forecast: Forecast | None) -> dict[str, object]:
