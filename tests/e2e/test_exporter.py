@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pytest
 
 from lab import NAT, OLDEST, Lab, Node
-from support.processes import complaints
+from support.processes import error_lines
 from support.tailnets import Row, exported, rows, tsfc
 
 T = TypeVar("T")
@@ -300,7 +300,7 @@ def test_native_metrics_equal_tailscale_metrics_print_byte_for_byte(
     def is_unchanged() -> bool:
         before = tailnet.alpha.tailscale("metrics", "print")
         ran = tsfc(tailnet.alpha, "native-metrics", "--metrics-path", str(file))
-        assert complaints("native-metrics", ran) == []
+        assert error_lines("native-metrics", ran) == []
         attempts.append((before, file.read_text()))
         return tailnet.alpha.tailscale("metrics", "print") == before
 
@@ -328,7 +328,8 @@ def test_both_sources_export_the_same_metrics(tailnet: Tailnet, box: Path, job: 
         for source, flags in sources.items():
             path = box / f"{source}.prom"
             assert (
-                complaints(job, tsfc(tailnet.alpha, job, "--metrics-path", str(path), *flags)) == []
+                error_lines(job, tsfc(tailnet.alpha, job, "--metrics-path", str(path), *flags))
+                == []
             )
             texts.append(
                 [

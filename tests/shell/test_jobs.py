@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.processes import complaints, run, series, short_directory, started, wait_until
+from support.processes import error_lines, run, series, short_directory, started, wait_until
 from tsfc.shell.tailscaled import localapi
 from tsfc.shell.tailscaled import source as tailscaled
 
@@ -176,7 +176,7 @@ def test_metrics_files_are_readable_by_all_and_no_temporary_file_remains(
         *(["--count", "1"] if job == "keepalive" else []),
         around=f'umask {umask}; exec "$@"',
     )
-    assert (ran.status, complaints(job, ran)) == (0, [])
+    assert (ran.status, error_lines(job, ran)) == (0, [])
     written = {path, path.with_suffix(".json")} if job == "watchdog" else {path}
     assert set(path.parent.iterdir()) == written
     assert {stat.S_IMODE(each.stat().st_mode) for each in written} == {0o644}

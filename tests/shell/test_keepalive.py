@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from support.processes import (
-    complaints,
     ended,
+    error_lines,
     have_ended,
     interrupt,
     noted_processes,
@@ -115,7 +115,7 @@ def test_each_peer_is_pinged_until_its_first_direct_pong_whatever_the_others_do(
         )
 
     errors = [kind for kind, (_, _, result) in KINDS.items() if result == "error"]
-    (line,) = complaints("keepalive", ran)
+    (line,) = error_lines("keepalive", ran)
     assert line.startswith(
         f"{len(errors)} of {len(KINDS)} peers could not be pinged, the first because: "
     )
@@ -248,7 +248,7 @@ def test_more_peers_than_the_hard_limit_on_open_files_are_a_one_line_error(box: 
             "0.3",
             around='ulimit -n 48; exec "$@"',
         )
-    (line,) = complaints("keepalive", ran)
+    (line,) = error_lines("keepalive", ran)
     assert line.endswith("opening a socket: Too many open files; raise LimitNOFILE")
     assert ran.status == 0
     assert 30 < len(server.pings()) < 48
@@ -385,7 +385,7 @@ def test_failing_clis_are_a_one_line_error(box: Path, programs: Path) -> None:
     (box / "status.json").write_bytes(encoded(*_peers(3)))
     _tailscale(box, programs, "echo 'no matching peer' >&2; exit 1")
     ran = run("keepalive", "--source", "cli", programs=programs)
-    (line,) = complaints("keepalive", ran)
+    (line,) = error_lines("keepalive", ran)
     assert line.startswith("3 of 3 peers could not be pinged, the first because: running `")
     assert line.endswith("no matching peer")
     assert ran.status == 0
@@ -463,6 +463,6 @@ def test_a_cli_that_vanishes_after_the_status_is_a_one_line_error(
     (box / "status.json").write_bytes(encoded(*_peers(2)))
     program(programs, "tailscale", f"rm {programs}/tailscale; exec cat {box}/status.json")
     ran = run("keepalive", "--source", "cli", programs=programs)
-    (line,) = complaints("keepalive", ran)
+    (line,) = error_lines("keepalive", ran)
     assert "2 of 2 peers could not be pinged, the first because: running `" in line
     assert ran.status == 0

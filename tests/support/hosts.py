@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from support.booted import UNITS, Machine, booted, unbootable
-from support.processes import Ran, series, short_directory
+from support.processes import Completed, series, short_directory
 from support.required import require
 from support.statuses import encoded, peer
 
@@ -60,11 +60,11 @@ class Host:
 
     machine: Machine
 
-    def tsfc(self, *arguments: str, check: bool = True) -> Ran:
+    def tsfc(self, *arguments: str, check: bool = True) -> Completed:
         """Run tsfc as root, outside of any unit."""
         return self.machine.run(TSFC, *arguments, check=check)
 
-    def start(self, job: str, *, check: bool = True) -> Ran:
+    def start(self, job: str, *, check: bool = True) -> Completed:
         """Start the service of a job and wait until it has ended."""
         return self.machine.run("systemctl", "start", service(job), check=check)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import tsfc
-from support.processes import UNPRIVILEGED, Ran, complaints, run
+from support.processes import UNPRIVILEGED, Completed, error_lines, run
 from tsfc.units.install import HEADER, MARK
 
 JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
@@ -41,7 +41,7 @@ def root(box: Path) -> Path:
     return root
 
 
-def units(act: str, root: Path, *arguments: str, around: str | None = None) -> Ran:
+def units(act: str, root: Path, *arguments: str, around: str | None = None) -> Completed:
     return run(
         "units", f"--{act}", "--root", str(root), "--package", PACKAGE, *arguments, around=around
     )
@@ -146,7 +146,7 @@ def test_all_users_may_read_the_files_and_only_the_owner_may_write_them(
     } == dict.fromkeys(paths(*JOBS), "0o644")
 
 
-def installed_order(ran: Ran) -> list[str]:
+def installed_order(ran: Completed) -> list[str]:
     """Files in the order in which a run reported them; must be the default ones."""
     reported = [line.partition("/root/")[2] for line in ran.stdout.splitlines()]
     written = [path for path in reported if path not in links(*JOBS)]
@@ -274,12 +274,12 @@ def test_a_foreign_unit_is_neither_replaced_nor_removed(
     make(path)
     before = tree(root)
     ran = units("install", root)
-    assert complaints("units", ran) == [
+    assert error_lines("units", ran) == [
         f"installing {path}: it exists, and tsfc did not write it{FOREIGN}"
     ]
     assert (ran.status, ran.stdout, tree(root)) == (1, "", before)
     ran = units("uninstall", root)
-    assert complaints("units", ran) == [
+    assert error_lines("units", ran) == [
         (
             f"removing {path}: tsfc did not write it; "
             "check it and remove it by hand. Nothing was changed"
@@ -305,7 +305,7 @@ def test_a_foreign_tmpfiles_entry_or_link_is_not_replaced(
     make(root / place)
     before = tree(root)
     ran = units("install", root)
-    assert complaints("units", ran) == [
+    assert error_lines("units", ran) == [
         f"installing {root / place}: it exists, and tsfc did not write it{FOREIGN}"
     ]
     assert (ran.status, ran.stdout, tree(root)) == (1, "", before)
@@ -318,7 +318,7 @@ def test_a_file_in_place_of_a_directory_is_reported_in_one_line(box: Path, place
     path.write_text("")
     before = files(box)
     ran = units("install", box / "root")
-    assert len(complaints("units", ran)) == 1
+    assert len(error_lines("units", ran)) == 1
     assert (ran.status, ran.stdout, files(box)) == (1, "", before)
 
 
@@ -331,7 +331,7 @@ def test_a_full_disk_is_reported_in_one_line_and_changes_nothing(
         install(root)
     before = tree(root)
     ran = units("install", root, "--exporter-interval", "7min", around='ulimit -f 0; exec "$@"')
-    assert complaints("units", ran) == [UNWRITABLE.format(root / UNITS, "File too large")]
+    assert error_lines("units", ran) == [UNWRITABLE.format(root / UNITS, "File too large")]
     assert (ran.status, ran.stdout, tree(root)) == (1, "", before)
 
 
@@ -342,7 +342,7 @@ def test_a_disk_that_fills_up_is_reported_in_one_line_and_changes_nothing(root: 
     sizes = [len(text) for _, text in files(root).values()]
     assert min(sizes) < 1024 < max(sizes)
     ran = units("install", root, "--exporter-interval", "7min", around='ulimit -f 2; exec "$@"')
-    assert complaints("units", ran) == [UNWRITABLE.format(root / UNITS, "File too large")]
+    assert error_lines("units", ran) == [UNWRITABLE.format(root / UNITS, "File too large")]
     assert (ran.status, ran.stdout, tree(root)) == (1, "", before)
 
 
@@ -357,7 +357,7 @@ def test_a_read_only_directory_is_reported_in_one_line_and_changes_nothing(
     before = tree(root)
     with read_only(root / directory):
         ran = units("install", root, around=UNPRIVILEGED)
-    (complaint,) = complaints("units", ran)
+    (complaint,) = error_lines("units", ran)
     assert "Permission denied" in complaint
     assert complaint.endswith("; run as root, or set --root to a directory that you may write to")
     assert (ran.status, ran.stdout) == (1, "")
@@ -465,7 +465,7 @@ def test_uninstall_without_permission_is_reported_in_one_line_and_changes_nothin
     before = tree(root)
     with read_only(*(root / directory for directory in (*DIRECTORIES, UNITS))):
         ran = units("uninstall", root, around=UNPRIVILEGED)
-    (complaint,) = complaints("units", ran)
+    (complaint,) = error_lines("units", ran)
     assert re.fullmatch(f"removing {root}/etc/.*: Permission denied; run as root", complaint)
     assert (ran.status, ran.stdout, tree(root)) == (1, "", before)
 
@@ -583,7 +583,7 @@ def test_a_bad_command_line_is_reported_in_one_line_and_changes_nothing(
 ) -> None:
     before = tree(root)
     ran = run("units", "--root", str(root), "--package", PACKAGE, *arguments)
-    (complaint,) = complaints("units", ran)
+    (complaint,) = error_lines("units", ran)
     assert says in complaint
     assert (ran.status, ran.stdout, tree(root)) == (2, "", before)
 
@@ -624,7 +624,7 @@ def test_a_package_path_that_units_cannot_contain_is_reported_in_one_line(
     venv = environment(box / "my venv")
     (venv / "bin/tsfc").symlink_to("/bin/true")
     ran = from_environment(venv, "--install", "--root", str(root))
-    assert complaints("units", ran) == [
+    assert error_lines("units", ran) == [
         (
             f"using the tsfc in {venv}: a unit cannot contain the path {venv}; "
             "install tsfc elsewhere, such as in /opt/tsfc, or set --package"
@@ -640,7 +640,7 @@ def test_a_package_without_its_program_is_reported_in_one_line(box: Path, root: 
     """As with `python -m tsfc` from a checkout."""
     venv = environment(box / "venv")
     ran = from_environment(venv, "--install", "--root", str(root))
-    assert complaints("units", ran) == [
+    assert error_lines("units", ran) == [
         (
             f"looking for {venv}/bin/tsfc: no such program; "
             "set --package to the prefix in which tsfc is installed"
@@ -657,7 +657,7 @@ def environment(path: Path) -> Path:
     return path
 
 
-def from_environment(venv: Path, *arguments: str) -> Ran:
+def from_environment(venv: Path, *arguments: str) -> Completed:
     """Run the tsfc under test with the Python of an environment."""
     imports = ":".join(place for place in sys.path if place)
     return run(

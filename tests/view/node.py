@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from support.corpus import NAMES_FROM_HELL
-from support.processes import Ran, run
+from support.processes import Completed, run
 from support.statuses import PATHS, encoded, peer
 
 NOW = 1_800_000_000
@@ -56,7 +56,7 @@ class Node:
 
     def run(
         self, command: tuple[str, ...], *peers: Mapping[str, Any], now: int = NOW, **fields: Any
-    ) -> Ran:
+    ) -> Completed:
         """Run `peers` or `explain` while the node has these peers and status fields."""
         self.status.write_bytes(encoded(*map(dict, peers), **fields))
         return run(*command, *self.options(now))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.processes import complaints
+from support.processes import error_lines
 from support.statuses import peer
 from tsfc.core.watchdog.track import Reason
 from tsfc.view.sentences import VERDICTS, WHAT_IFS
@@ -124,5 +124,5 @@ def test_it_is_explained_why_a_peer_is_not_watched(
 def test_an_unknown_peer_is_one_error_with_a_hint(node: Node, name: str, hint: str) -> None:
     ran = node.run(("explain", name), peer("nas"), peer("rpi3"))
     assert (ran.status, ran.stdout) == (1, "")
-    (line,) = complaints("explain", ran)
+    (line,) = error_lines("explain", ran)
     assert line.endswith(f"there is no such peer; {hint}")
