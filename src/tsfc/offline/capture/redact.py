@@ -67,10 +67,10 @@ DERP_REGIONS = frozenset(
     jnb mia lax par mad hkg tor waw dbi hnl nai nue iad hel
     """.split()  # noqa: SIM905 - more readable than a list of strings
 )
-"""Codes of Tailscale's public DERP regions 1 to 28, by number.
+"""Codes of Tailscale's public DERP regions, as `tailscale netcheck` prints them.
 
-Source: https://controlplane.tailscale.com/derpmap/default. The code of a region that
-Tailscale adds later gets a pseudonym, until it is added here.
+The current list is https://controlplane.tailscale.com/derpmap/default. A code that is
+missing here gets a pseudonym.
 """
 
 _VERSION = re.compile(
