@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.programs import calls, program
-from tsfc.core.watchdog.remedy import Done, Failed
+from tsfc.core.watchdog.remedy import Declined, Done
 from tsfc.shell import systemd
 
 UNIT = "tailscaled.service"
@@ -37,7 +37,7 @@ def test_a_started_unit_is_restarted(programs: Path, state: str) -> None:
 @pytest.mark.parametrize("state", ["inactive", "deactivating"])
 def test_a_unit_that_was_stopped_on_purpose_is_left_alone(programs: Path, state: str) -> None:
     show(programs, "loaded", state)
-    assert systemd.restart(UNIT) == Failed(
+    assert systemd.restart(UNIT) == Declined(
         f"restarting with `systemctl restart {UNIT}`: {UNIT} is stopped; a unit that was stopped "
         f"on purpose is not restarted; start it with `systemctl start {UNIT}`"
     )

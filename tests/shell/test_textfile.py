@@ -131,7 +131,7 @@ def test_a_file_of_another_user_in_a_sticky_directory_is_a_one_line_error(box: P
     directory.chmod(0o1777)
     path = directory / "a.prom"
     ran = _exporter(str(path), around='exec /usr/bin/setpriv --bounding-set=-fowner "$@"')
-    assert complaints("exporter", ran) == [
+    assert error_lines("exporter", ran) == [
         (
             f"writing {path}: Operation not permitted; the old file belongs to another user "
             f"and {directory} has the sticky bit: delete the file, or set --metrics-path"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.processes import complaints, run
+from support.processes import error_lines, run
 from tsfc.units.directories import changeable_parent, way_out
 
 USER = 61000
@@ -120,7 +120,7 @@ def test_nothing_is_installed_or_removed_through_a_link_out_of_the_root(
     for action, verb in (("install", "installing"), ("uninstall", "removing")):
         ran = run("units", f"--{action}", "--root", str(root), "--package", "/opt/tsfc")
         assert (ran.status, ran.stdout) == (1, "")
-        (complaint,) = complaints("units", ran)
+        (complaint,) = error_lines("units", ran)
         assert complaint.startswith(f"{verb} the units in {path}")
         assert f": links lead to {outside}" in complaint
         assert complaint.endswith(

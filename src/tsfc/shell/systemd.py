@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from returns.result import Failure, Result, Success
 
 from tsfc.core.text import one_line
-from tsfc.core.watchdog.remedy import Done, Failed, Outcome
+from tsfc.core.watchdog.remedy import Declined, Done, Failed, Outcome
 from tsfc.shell import program
 from tsfc.shell.unix_stream import connect, receive
 
@@ -24,6 +24,8 @@ _QUERY_SECONDS = 10.0
 "Timeout of a call of `systemctl` that only reads or resets the state of a unit."
 DONE = b"done\n"
 "Response of the helper unit `tailscale-watchdog-restart@.service` after a restart."
+STOPPED = "is stopped; a unit that was stopped on purpose is not restarted"
+"What the helper says of such a unit, after its name."
 _SEE_HELPER = "see `journalctl -u 'tailscale-watchdog-restart*'`"
 "The helper is gone after each request, so only the journal has its status."
 _RESPONSE_LIMIT = 2**16
@@ -41,10 +43,7 @@ def restart(unit: str) -> Outcome:
         return Failed(f"{action}: there is no systemctl on PATH; the watchdog needs systemd")
     match _state(unit):
         case "inactive" | "deactivating":
-            return Failed(
-                f"{action}: {unit} is stopped; a unit that was stopped on purpose is not "
-                f"restarted; start it with `systemctl start {unit}`"
-            )
+            return Declined(f"{action}: {unit} {STOPPED}; start it with `systemctl start {unit}`")
         case "failed":
             # If this fails, the restart fails too, with a better message.
             program.run(("systemctl", "reset-failed", unit), timeout=_QUERY_SECONDS)
@@ -124,4 +123,6 @@ def ask_for_restart(unit: str, path: str) -> Outcome:
     detail = one_line(response.decode(errors="replace"))
     if not detail:
         return Failed(f"{action}: the connection was closed without a response; {_SEE_HELPER}")
+    if detail == f"{unit} {STOPPED}":
+        return Declined(f"{action}: {detail}; start it with `systemctl start {unit}`")
     return Failed(f"{action}: {detail}; see `systemctl status {unit}`")

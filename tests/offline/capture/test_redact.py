@@ -22,7 +22,7 @@ from support.statuses import encoded, peer, status
 from tsfc.core.clock import Boot, Instant
 from tsfc.core.evaluation.observation import Observation
 from tsfc.core.tailscale.paths import classify
-from tsfc.core.tailscale.peers import is_watched, named
+from tsfc.core.tailscale.peers import is_watched, named, unwatched
 from tsfc.core.tailscale.status import Status, decode
 from tsfc.core.watchdog.events import Observed
 from tsfc.core.watchdog.policy import ThresholdPolicy
@@ -497,3 +497,13 @@ def _events(capture: bytes) -> Counter[tuple[str, float]]:
     arguments = ("replay", "-", "--max-relay-seconds", "60", "--format", "json")
     output = run(*arguments, stdin=capture).stdout
     return Counter((line["line"].split(":")[0], line["at"]) for line in json.loads(output)["lines"])
+
+
+@pytest.mark.parametrize("name", ["hello.ts.net.", "hello.ts.net", "svc:web", "svc:web."])
+def test_a_peer_that_is_not_watched_for_its_name_is_not_watched_afterwards(name: str) -> None:
+    document = json.dumps(status(peer("rpi3", "derp", DNSName=name))).encode()
+    own_ips = ("100.64.0.1",)
+    before, after = decode(document).unwrap(), decode(_redact(document)).unwrap()
+    assert [unwatched(one.status, own_ips) for one in named(after)] == [
+        unwatched(one.status, own_ips) for one in named(before)
+    ]

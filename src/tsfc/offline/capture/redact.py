@@ -38,6 +38,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from tsfc.core.evaluation.observation import Observation
+from tsfc.core.tailscale.peers import HELLO, SERVICE_PREFIX
 
 KNOWN_SUFFIXES = (".mullvad.ts.net", ".ts.net", ".beta.tailscale.net")
 "Suffixes of DNS names that belong to Tailscale; they stay as they are."
@@ -197,12 +198,17 @@ def _hash(key: bytes, kind: str, text: str) -> str:
 
 
 def _name(text: str, key: bytes) -> str:
+    """A pseudonym; the prefix of a Tailscale Service stays."""
+    if text.startswith(SERVICE_PREFIX):
+        return SERVICE_PREFIX + _name(text.removeprefix(SERVICE_PREFIX), key)
     return f"n{_hash(key, 'name', text)[:16]}" if text else ""
 
 
 def _dns_name(text: str, key: bytes) -> str:
     dot = "." if text.endswith(".") else ""
     bare = text.removesuffix(".")
+    if bare == HELLO:
+        return text
     known = next((suffix for suffix in KNOWN_SUFFIXES if f".{bare}".endswith(suffix)), "")
     labels = f".{bare}".removesuffix(known).split(".")[1:]
     return (".".join(_name(label, key) for label in labels) + known).removeprefix(
