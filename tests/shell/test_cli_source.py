@@ -145,6 +145,37 @@ def test_a_failing_cli_is_a_one_line_error_with_its_output(
     assert ran.status == status
 
 
+NOT_CONNECTED = (
+    "failed to connect to local tailscaled (which appears to be running as tailscaled, pid 12). "
+    "Got error: "
+)
+DIALED = "Failed to connect to local Tailscale daemon for /localapi/v0/x; not running? Error: "
+
+
+@pytest.mark.parametrize("job", [*SUBCOMMANDS, "keepalive"])
+@pytest.mark.parametrize(
+    "cause",
+    [
+        f"{NOT_CONNECTED}{DIALED}dial unix /run/x.sock: connect: permission denied",
+        f"{DIALED}dial unix /run/x.sock: connect: operation not permitted",
+        f"{NOT_CONNECTED}Access denied: status access denied",
+        "Access denied: usermetrics access denied",
+    ],
+    ids=["socket", "kernel", "status", "metrics"],
+)
+def test_a_user_without_access_is_an_error_and_not_a_stopped_daemon(
+    programs: Path, job: str, cause: str
+) -> None:
+    """The CLI says "failed to connect" in both cases."""
+    program(programs, "tailscale", f"echo '{cause}' >&2; exit 1")
+    ran = _job(job, programs.parent, programs)
+    (line,) = complaints(job, ran)
+    assert line.endswith("; run as a user with access to tailscaled's socket, or set --socket")
+    assert "denied" in line or "not permitted" in line
+    assert "is tailscaled running?" not in line
+    assert ran.status == 1
+
+
 HANGING_CLIS = {
     "waits for a child": "sleep 300 & echo $! >> {pids}; echo $$ >> {pids}; wait",
     "exits, but a child holds its output": "sleep 300 & echo $! >> {pids}; echo $$ >> {pids}",
