@@ -15,8 +15,8 @@ OWN_PREFIX = "tailscale_native_metrics_"
 def validated(raw: bytes) -> Result[str, Unusable]:
     """Return the exposition `raw` as text that ends with a newline.
 
-    Fails if node_exporter would reject it, or if the job's own metrics cannot follow
-    it.
+    Fails if node_exporter would reject it, if it has no sample, or if the job's own
+    metrics cannot follow it.
     """
     action = f"reading tailscaled's metrics, {len(raw)} bytes"
     try:
@@ -44,6 +44,13 @@ def validated(raw: bytes) -> Result[str, Unusable]:
             Unusable(
                 f"{action}: it contains a metric {OWN_PREFIX}*, which tsfc writes; "
                 "is it a file that tsfc wrote?"
+            )
+        )
+    # A running tailscaled always has samples.
+    if all(not line or line.startswith("#") for line in text.split("\n")):
+        return Failure(
+            Unusable(
+                f"{action}: it has no sample; run `tailscale metrics print` by hand for details"
             )
         )
     return Success(text)
