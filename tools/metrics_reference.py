@@ -9,6 +9,7 @@ from tsfc.core import native_metrics as native
 from tsfc.core.clock import Instant
 from tsfc.core.metrics.families import Family, duration
 from tsfc.core.tailscale.paths import Path
+from tsfc.core.tailscale.peers import Hidden
 from tsfc.core.tailscale.ping import PingOutcome, PingResult
 from tsfc.core.tailscale.status import BACKEND_STATES, decode
 from tsfc.core.watchdog import metrics as watchdog
@@ -23,6 +24,7 @@ STATUS = b"""{"Version": "1.0", "BackendState": "Running",
 "A status with every field that makes a metric."
 VALUES = {
     "state": BACKEND_STATES,
+    "kind": tuple(Hidden),
     "path": tuple(Path),
     "result": tuple(PingOutcome),
     "reason": tuple(Reason),

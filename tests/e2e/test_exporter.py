@@ -138,8 +138,7 @@ def per_peer(series: dict[str, float], metric: str) -> dict[str, float]:
 
 def test_each_peer_is_exported_as_tailscale_status_shows_it(tailnet: Tailnet, box: Path) -> None:
     series, status = export(tailnet, box / "peers.prom")
-    # `tailscale status` hides sharees.
-    series = {name: value for name, value in series.items() if 'peer="sharee"' not in name}
+    assert series['tailscale_hidden_peers{kind="sharee"}'] == 1
     assert set(status) == set(NODES) - {"alpha", "sharee"}
     assert per_peer(series, "tailscale_peer_online") == {
         name: row.is_online for name, row in status.items()

@@ -17,6 +17,7 @@ RECORDED = {rule["record"] for rule in rules() if "record" in rule}
 UNUSED = {
     "tailscale_version_info": "information for people",
     "tailscale_peer_exit_node": "for alerts that users write",
+    "tailscale_hidden_peers": "information for people",
     "tailscale_exporter_last_success_timestamp_seconds": "tailscale_up shows it earlier",
     "tailscale_native_metrics_up": "tailscale_up shows it, too",
 }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from tsfc.core.metrics.families import Family, Kind, Sample, gauge
 from tsfc.core.tailscale import status as statuses
 from tsfc.core.tailscale.paths import Path, classify, has_direct_address
-from tsfc.core.tailscale.peers import Peer, address, named
+from tsfc.core.tailscale.peers import Hidden, Peer, address, hidden, named
 from tsfc.core.tailscale.status import PeerStatus, Status, UserProfile
 from tsfc.core.text import printable
 
@@ -26,7 +27,7 @@ def metrics(status: Status | None, *, now: float, last_success: float | None) ->
     """Return the metrics of one run.
 
     Peers are exported only while the backend is Running; otherwise their flags are
-    stale.
+    stale. Peers that `tailscale status` hides are only counted.
 
     Args:
         status: None if it could not be read.
@@ -39,7 +40,10 @@ def metrics(status: Status | None, *, now: float, last_success: float | None) ->
     families = (_up(int(statuses.is_running(status))), *_last_success(now), *_node(status))
     if not statuses.is_running(status):
         return families
-    return (*families, *_peer_families(named(status), status, now))
+    # Hidden peers take part in the naming: an ordinary peer keeps its name.
+    peers = named(status)
+    shown = tuple(peer for peer in peers if hidden(peer.status) is None)
+    return (*families, _hidden_peers(peers), *_peer_families(shown, status, now))
 
 
 def _up(value: int) -> Family:
@@ -95,6 +99,16 @@ def _node(status: Status) -> tuple[Family, ...]:
             "Version of tailscaled, always 1.",
             (Sample(labels, 1),),
         ),
+    )
+
+
+def _hidden_peers(peers: tuple[Peer, ...]) -> Family:
+    numbers = Counter(hidden(peer.status) for peer in peers)
+    return Family(
+        "tailscale_hidden_peers",
+        Kind.GAUGE,
+        "Number of peers without metrics of their own, because `tailscale status` hides them.",
+        tuple(Sample({"kind": kind.value}, numbers[kind]) for kind in Hidden),
     )
 
 

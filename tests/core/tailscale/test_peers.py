@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from support.corpus import NAMES_FROM_HELL, hostile_statuses
 from support.statuses import SUFFIX, decoded, peer
-from tsfc.core.tailscale.peers import address, base_name, is_watched, named
+from tsfc.core.tailscale.peers import Hidden, address, base_name, hidden, is_watched, named
 from tsfc.core.tailscale.status import PeerStatus
 
 LONGEST_FILE_NAME = 255
@@ -279,6 +279,53 @@ def test_online_peers_are_watched_unless_they_cannot_be_direct(
 ) -> None:
     """An IP is not required."""
     assert is_watched(peer, ("100.64.0.1",)) is watched
+
+
+MULLVAD = "us-nyc-wg-301.mullvad.ts.net."
+
+
+@pytest.mark.parametrize(
+    ("peer", "kind"),
+    [
+        pytest.param(PeerStatus(dns_name="nas.tail1.ts.net."), None, id="ordinary"),
+        pytest.param(
+            PeerStatus(dns_name=MULLVAD, exit_node_option=True), Hidden.MULLVAD, id="mullvad"
+        ),
+        pytest.param(
+            PeerStatus(dns_name=MULLVAD[:-1], exit_node_option=True),
+            Hidden.MULLVAD,
+            id="mullvad-no-dot",
+        ),
+        pytest.param(
+            PeerStatus(dns_name=MULLVAD, exit_node_option=True, exit_node=True),
+            None,
+            id="mullvad-in-use",
+        ),
+        pytest.param(PeerStatus(dns_name=MULLVAD), None, id="mullvad-not-permitted"),
+        pytest.param(
+            PeerStatus(dns_name="exit.tail1.ts.net.", exit_node_option=True), None, id="exit-node"
+        ),
+        pytest.param(
+            PeerStatus(sharee_node=True, host_name="funnel-ingress-node"),
+            Hidden.FUNNEL,
+            id="funnel",
+        ),
+        pytest.param(
+            PeerStatus(
+                sharee_node=True,
+                host_name="funnel-ingress-node",
+                dns_name="funnel-ingress-node.tail2.ts.net.",
+            ),
+            Hidden.SHAREE,
+            id="sharee-called-funnel",
+        ),
+        pytest.param(PeerStatus(host_name="funnel-ingress-node"), None, id="called-funnel"),
+        pytest.param(PeerStatus(sharee_node=True), Hidden.SHAREE, id="sharee"),
+    ],
+)
+def test_peers_are_hidden_as_in_tailscale_status(peer: PeerStatus, kind: Hidden | None) -> None:
+    """Sharees, and exit nodes of Mullvad that could be used but are not."""
+    assert hidden(peer) is kind
 
 
 @pytest.mark.parametrize(

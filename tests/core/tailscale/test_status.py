@@ -44,7 +44,6 @@ IGNORED: dict[type[Struct], dict[str, str]] = {
         "Addrs": "null for every peer",
         "Created": "not used yet",
         "LastWrite": "Active is derived from it",
-        "ExitNodeOption": "an offer; ExitNode is the one in use",
         "PeerAPIURL": "not used to reach peers",
         "TaildropTarget": "files are not sent",
         "NoFileSharingReason": "files are not sent",
@@ -154,6 +153,7 @@ def test_a_captured_status_is_decoded_field_by_field() -> None:
         active=True,
         exit_node=True,
         in_magic_sock=True,
+        exit_node_option=True,
     )
     assert abs(
         by_name["carol"].last_handshake - datetime.fromisoformat(measured["LastHandshake"])
@@ -262,6 +262,7 @@ FULL: dict[str, Any] = {
     "KeyExpiry": "2026-11-23T12:53:53Z",
     "Online": True,
     "ExitNode": True,
+    "ExitNodeOption": True,
     "Active": True,
     "ShareeNode": True,
     "Expired": True,

@@ -1,4 +1,4 @@
-"""Peers: their names, which of them are watched, and their addresses.
+"""Peers: their names, which of them are watched or hidden, and their addresses.
 
 A name serves as a label, in log lines and in file names, and comes from another
 machine. So it is made printable, cut to a length, and unique within the status. It does
@@ -29,6 +29,12 @@ HELLO = "hello.ts.net"
 SERVICE_PREFIX = "svc:"
 "Prefix of the names of Tailscale Services (`tailcfg.ServiceName`)."
 
+FUNNEL_HOST_NAME = "funnel-ingress-node"
+"""Hostname of all Funnel ingress nodes, which also have no DNS name.
+
+They are in the status of a node that may use Funnel, to forward its visitors.
+"""
+
 SEPARATOR = "#"
 "Between a name and the StableNodeID; never inside a name."
 
@@ -42,6 +48,17 @@ label has at most 63.
 MAX_IP_LENGTH = 45
 "Characters in the longest IPv6 address, one that embeds an IPv4 address."
 _IP_CHARACTERS = frozenset("0123456789abcdefABCDEF:.")
+
+
+class Hidden(StrEnum):
+    """Kind of a peer that `tailscale status` hides; the value of the label `kind`."""
+
+    MULLVAD = "mullvad"
+    "Exit node of Mullvad that is not in use. A node that may use them sees hundreds."
+    FUNNEL = "funnel"
+    "Funnel ingress node of Tailscale."
+    SHAREE = "sharee"
+    "Known only because a node is shared with its owner."
 
 
 class Peer(Struct, frozen=True):
@@ -117,7 +134,7 @@ def _never_direct(peer: PeerStatus, own_ips: tuple[str, ...]) -> Unwatched | Non
     if peer.os == "js":
         return Unwatched.BROWSER
     dns_name = peer.dns_name.removesuffix(".")
-    if dns_name.endswith(MULLVAD_SUFFIX):
+    if is_mullvad(peer):
         return Unwatched.MULLVAD
     if dns_name == HELLO:
         return Unwatched.HELLO
@@ -126,6 +143,24 @@ def _never_direct(peer: PeerStatus, own_ips: tuple[str, ...]) -> Unwatched | Non
     if own_ips and any(ip in own_ips for ip in peer.tailscale_ips or ()):
         return Unwatched.SELF
     return None
+
+
+def hidden(peer: PeerStatus) -> Hidden | None:
+    """Return why `tailscale status` hides a peer; None if it shows the peer.
+
+    Source: `runStatus` in `cmd/tailscale/cli/status.go` of v1.102.3. A Mullvad exit
+    node that the node may not use is shown, as is the one in use.
+    """
+    if peer.sharee_node:
+        is_funnel = peer.host_name == FUNNEL_HOST_NAME and not peer.dns_name
+        return Hidden.FUNNEL if is_funnel else Hidden.SHAREE
+    is_idle_exit_node = peer.exit_node_option and not peer.exit_node
+    return Hidden.MULLVAD if is_idle_exit_node and is_mullvad(peer) else None
+
+
+def is_mullvad(peer: PeerStatus) -> bool:
+    """Whether the peer is an exit node of Mullvad."""
+    return peer.dns_name.removesuffix(".").endswith(MULLVAD_SUFFIX)
 
 
 def address(peer: PeerStatus) -> str | None:

@@ -88,6 +88,8 @@ class PeerStatus(Struct, frozen=True, kw_only=True):
     """
     exit_node: bool = field(default=False, name="ExitNode")
     "Whether the peer is the exit node in use."
+    exit_node_option: bool = field(default=False, name="ExitNodeOption")
+    "Whether the node may use the peer as its exit node."
     active: bool = field(default=False, name="Active")
     """Whether the node sent the peer a packet in the last 45 s.
 
