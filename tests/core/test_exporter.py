@@ -244,9 +244,19 @@ def test_the_path_is_one_hot(path: str) -> None:
     ]
 
 
+def test_only_a_peer_without_a_path_has_the_series_none() -> None:
+    """Packets are sent to it, but it has no address, no relay and no home region."""
+    status = decode((FIXTURES / "field/no-derp.json").read_bytes()).unwrap()
+    exported = export(status)["tailscale_peer_path"]
+    assert {sample.labels["path"]: sample.value for sample in exported.samples} == {
+        **dict.fromkeys(("direct", "peer_relay", "derp", "idle", "offline"), 0),
+        "none": 1,
+    }
+
+
 @given(hostile_statuses())
 def test_the_path_is_one_hot_for_every_peer(document: dict[str, Any]) -> None:
-    """Each peer has five series, and one of them is 1."""
+    """Each peer has five series or, without a path, six, and one of them is 1."""
     ones: dict[str, list[float]] = {}
     running: dict[str, Any] = document | {"BackendState": "Running"}
     exported = export(decoded(**running))
@@ -254,7 +264,8 @@ def test_the_path_is_one_hot_for_every_peer(document: dict[str, Any]) -> None:
         ones.setdefault(sample.labels["peer"], []).append(sample.value)
     hidden = sum(sample.value for sample in exported[HIDDEN_PEERS].samples)
     assert len(ones) + hidden == len(document["Peer"])
-    assert all(sorted(values) == [0, 0, 0, 0, 1] for values in ones.values())
+    assert all(sorted(values)[-5:] == [0, 0, 0, 0, 1] for values in ones.values())
+    assert all(len(values) == (6 if values[5:] == [1] else 5) for values in ones.values())
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ LABEL_LIMIT = 1000
 Prometheus has no limit by default. A hostname has at most 253 characters.
 """
 
+_USUAL_PATHS = tuple(path for path in Path if path is not Path.NONE)
 _UNKNOWN_USER = UserProfile()
 
 
@@ -186,9 +187,13 @@ def _peer_families(peers: tuple[Peer, ...], status: Status, now: float) -> tuple
 
 
 def _path_samples(peers: tuple[Peer, ...]) -> Iterable[Sample]:
+    """Yield one sample per path; that of `none` only for a peer without a path.
+
+    Few peers ever lack a path, and every other peer would have one more series.
+    """
     for peer in peers:
         current = classify(peer.status)
-        for path in Path:
+        for path in Path if current is Path.NONE else _USUAL_PATHS:
             yield Sample({"peer": peer.name, "path": path.value}, path is current)
 
 

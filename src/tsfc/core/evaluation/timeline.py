@@ -23,7 +23,7 @@ from tsfc.core.watchdog.track import Reason
 
 UNSEEN = "unseen"
 "Path of a peer that is not in the status, or if no status could be read."
-PATHS = (UNSEEN, Path.DIRECT, Path.IDLE, Path.OFFLINE, Path.PEER_RELAY, Path.DERP)
+PATHS = (UNSEEN, Path.DIRECT, Path.IDLE, Path.OFFLINE, Path.PEER_RELAY, Path.DERP, Path.NONE)
 "By severity, least first. Merging keeps the more severe."
 REASONS = (
     None,
