@@ -18,6 +18,15 @@ from support.statuses import PATHS, encoded, peer
 
 NOW = 1_800_000_000
 POLICY = ("--max-relay-seconds", "600", "--cooldown-seconds", "600")
+HIDDEN_PEERS = (
+    peer("us", "idle", DNSName="us-nyc-wg-301.mullvad.ts.net.", ExitNodeOption=True),
+    *(
+        peer("funnel-ingress-node", "idle", DNSName="", ID=stable_id, ShareeNode=True)
+        for stable_id in ("nF1", "nF2")
+    ),
+    peer("guest", "idle", ShareeNode=True),
+)
+"Peers that `tailscale status` hides."
 ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 

@@ -95,9 +95,17 @@ def test_every_reason_has_its_words() -> None:
     [
         pytest.param({"Expired": True}, "its key has expired", id="expired"),
         pytest.param(
-            {"ShareeNode": True},
-            "it belongs to a user you share a node with, or is a Mullvad exit node",
-            id="sharee",
+            {"ShareeNode": True}, "it belongs to a user you share a node with", id="sharee"
+        ),
+        pytest.param(
+            {"ShareeNode": True, "HostName": "funnel-ingress-node", "DNSName": ""},
+            "it is a Funnel ingress node of Tailscale",
+            id="funnel",
+        ),
+        pytest.param(
+            {"DNSName": "nas.mullvad.ts.net."},
+            "it is a Mullvad exit node, which sends no pongs",
+            id="mullvad",
         ),
         pytest.param(
             {"Online": False, "LastSeen": "2027-01-15T07:00:00Z"}, "it is offline", id="offline"
@@ -108,9 +116,31 @@ def test_it_is_explained_why_a_peer_is_not_watched(
     node: Node, fields: dict[str, Any], why: str
 ) -> None:
     node.run_watchdog(NOW - 60, peer("nas"))
-    lines = node.run(("explain", "nas"), peer("nas", **fields)).stdout.splitlines()
+    name = fields.get("HostName", fields.get("DNSName", "nas").removesuffix("."))
+    lines = node.run(("explain", name), peer("nas", **fields)).stdout.splitlines()
     assert lines[2:] == [f"The watchdog does not watch this peer: {why}."]
     assert ("last seen 1h ago" in lines[0]) == ("LastSeen" in fields)
+
+
+def test_a_peer_without_a_path_is_a_fault(node: Node) -> None:
+    ran = node.run(("explain", "nas"), peer("nas", "derp", Relay="", TxBytes=2000))
+    assert ran.stdout.startswith(
+        "nas: no path; it has no direct address, no peer relay and no home DERP region, so "
+        "packets to it are lost.\n"
+        "Run `tailscale netcheck` on the peer: it must reach a DERP server to have a region.\n"
+        "No WireGuard handshake yet; received 0 bytes and sent 2000 bytes since tailscaled added "
+        "the peer.\n"
+    )
+    assert "normal" not in ran.stdout
+
+
+def test_an_offline_peer_that_packets_go_to_says_how(node: Node) -> None:
+    fields = {"Online": False, "LastSeen": "2027-01-15T07:00:00Z"}
+    lines = node.run(("explain", "nas"), peer("nas", "direct", **fields)).stdout.splitlines()
+    assert lines[0] == (
+        "nas: offline, according to the coordination server; last seen 1h ago. Something was sent "
+        "to it in the last 45 seconds all the same: packets go directly to 192.0.2.7:41641."
+    )
 
 
 @pytest.mark.parametrize(

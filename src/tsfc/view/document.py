@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tsfc.core.tailscale import status as statuses
+from tsfc.core.tailscale.peers import Hidden
 from tsfc.core.text import printable_json
 from tsfc.core.watchdog.forecast import Forecast
 from tsfc.core.watchdog.snapshot import Snapshot
@@ -24,6 +25,7 @@ def encode(view: View) -> str:
         },
         "watchdog": None if view.snapshot is None else _watchdog(view.snapshot, view.forecast),
         "peers": [_peer(row) for row in view.rows],
+        "hidden": {kind.value: view.hidden.get(kind, 0) for kind in Hidden},
         "unread": view.warnings,
     }
     return printable_json(document) + "\n"
@@ -50,6 +52,7 @@ def _peer(row: Row) -> dict[str, object]:
     return {
         "peer": row.peer,
         "path": row.path.value,
+        "active_path": None if row.active_path is None else row.active_path.value,
         "via": row.via,
         "relay_since": row.relay_since,
         "relay_seconds": row.relay_seconds,
@@ -59,6 +62,7 @@ def _peer(row: Row) -> dict[str, object]:
         "last_seen": row.last_seen,
         "verdict": None if row.verdict is None else row.verdict.value,
         "next": row.next,
+        "hidden": None if row.hidden is None else row.hidden.value,
         "ping": None
         if row.ping is None
         else {"result": row.ping.outcome.value, "latency_seconds": row.ping.latency_seconds},

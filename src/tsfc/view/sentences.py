@@ -24,7 +24,10 @@ PATHS = {
     Path.IDLE: "idle; nothing was sent to it in the last 45 seconds, so it has no direct "
     "address, which is normal",
     Path.OFFLINE: "offline, according to the coordination server",
+    Path.NONE: "no path; it has no direct address, no peer relay and no home DERP region, so "
+    "packets to it are lost",
 }
+NETCHECK = "Run `tailscale netcheck` on the peer: it must reach a DERP server to have a region."
 VERDICTS = {
     Reason.DIRECT: "it has a direct address, and was not on relay in the last run; there is "
     "nothing to do",
@@ -78,6 +81,7 @@ def explain(view: View, name: str) -> Result[tuple[str, ...], str]:
     return Success(
         (
             f"{row.peer}: {_path(view, row)}.",
+            *([NETCHECK] if row.path is Path.NONE and why is None else []),
             _traffic(row),
             *(_watched(view, row) if why is None else (_not_watched(why),)),
             *view.warnings,
@@ -87,9 +91,14 @@ def explain(view: View, name: str) -> Result[tuple[str, ...], str]:
 
 def _path(view: View, row: Row) -> str:
     path = PATHS[row.path].format(via=row.via or "(unknown)")
-    if row.path is Path.OFFLINE and row.last_seen is not None:
-        return f"{path}; last seen {duration(view.at - row.last_seen)} ago"
-    return path
+    if row.path is not Path.OFFLINE:
+        return path
+    if row.last_seen is not None:
+        path = f"{path}; last seen {duration(view.at - row.last_seen)} ago"
+    if row.active_path is None:
+        return path
+    active = PATHS[row.active_path].format(via=row.via or "(unknown)")
+    return f"{path}. Something was sent to it in the last 45 seconds all the same: {active}"
 
 
 def _traffic(row: Row) -> str:
