@@ -417,6 +417,30 @@ def test_the_clis_run_concurrently_and_are_reaped(box: Path, programs: Path) -> 
         assert not [pid for pid in pid_file.read_text().split() if Path("/proc", pid).exists()]
 
 
+def test_a_limited_number_of_clis_run_at_the_same_time(
+    box: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of two starts when the one before has ended; the first two run together."""
+    monkeypatch.setattr(cli_pings, "MAX_PROCESSES", 2)
+    for name in ("started", "ended", "ended-before"):
+        (box / name).touch()
+    _tailscale(
+        box,
+        programs,
+        f"cd {box}; wc -l < ended >> ended-before; echo >> started\n"
+        'while [ "$(wc -l < started)" -lt 2 ]; do sleep 0.01; done\n'
+        'echo >> ended; echo "pong from p ($ip) via 192.0.2.7:1 in 1ms"',
+    )
+    pings = tuple(Ping(f"p{n}", f"100.64.1.{n}") for n in range(5))
+    round_ = cli_pings.ping_all(Cli((str(programs / "tailscale"),)), pings, count=1, timeout=5)
+    assert {peer: result.outcome for peer, (result,) in round_.results.items()} == {
+        ping.peer: "direct" for ping in pings
+    }
+    assert round_.error is None
+    ended_before = [int(line) for line in (box / "ended-before").read_text().split()]
+    assert [number // 2 * 2 for number in ended_before] == [0, 0, 2, 2, 4]
+
+
 @pytest.mark.parametrize(
     "trap",
     [pytest.param("", id="SIGTERM works"), pytest.param("trap '' TERM; ", id="SIGTERM is ignored")],
