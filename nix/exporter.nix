@@ -15,6 +15,11 @@ in
   options.atro.tailscale.exporter = {
     enable = lib.mkEnableOption "the job exporter of tsfc";
     interval = job.mkIntervalOption "30s";
+    omitUsers = lib.mkOption {
+      type = lib.types.bool;
+      default = false;
+      description = "Leave the label `user`, the login names of the peers' owners, empty.";
+    };
     metricsPath = job.mkMetricsPathOption "/var/lib/alloy/tailscale-peers.prom";
     extraArgs = job.extraArgsOption;
   };
@@ -36,6 +41,7 @@ in
               "--metrics-path"
               cfg.metricsPath
             ]
+            ++ lib.optional cfg.omitUsers "--omit-users"
             ++ cfg.extraArgs
           );
           SyslogIdentifier = "tailscale-exporter";

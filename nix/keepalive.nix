@@ -16,6 +16,20 @@ in
   options.atro.tailscale.keepalive = {
     enable = lib.mkEnableOption "the job keepalive of tsfc";
     interval = job.mkIntervalOption "10s";
+    excludePeers = lib.mkOption {
+      type = lib.types.listOf lib.types.str;
+      default = [ ];
+      description = "Peers that get no pings, named as in the label `peer`.";
+    };
+    excludeOs = lib.mkOption {
+      type = lib.types.listOf lib.types.str;
+      default = [ ];
+      example = [
+        "iOS"
+        "android"
+      ];
+      description = "Operating systems whose peers get no pings, which would drain batteries.";
+    };
     metricsPath = job.mkMetricsPathOption null;
     extraArgs = job.extraArgsOption;
   };
@@ -37,6 +51,14 @@ in
               "--metrics-path"
               cfg.metricsPath
             ]
+            ++ lib.concatMap (peer: [
+              "--exclude-peer"
+              peer
+            ]) cfg.excludePeers
+            ++ lib.concatMap (system: [
+              "--exclude-os"
+              system
+            ]) cfg.excludeOs
             ++ cfg.extraArgs
           );
           SyslogIdentifier = "tailscale-keepalive";

@@ -154,6 +154,7 @@ def test_the_options_have_these_defaults(evaluate: Evaluate) -> None:
         "exporter": {
             "enable": False,
             "interval": "30s",
+            "omitUsers": False,
             "metricsPath": "/var/lib/alloy/tailscale-peers.prom",
             "extraArgs": [],
         },
@@ -163,7 +164,14 @@ def test_the_options_have_these_defaults(evaluate: Evaluate) -> None:
             "metricsPath": "/var/lib/alloy/tailscale-native.prom",
             "extraArgs": [],
         },
-        "keepalive": {"enable": False, "interval": "10s", "metricsPath": None, "extraArgs": []},
+        "keepalive": {
+            "enable": False,
+            "interval": "10s",
+            "excludePeers": [],
+            "excludeOs": [],
+            "metricsPath": None,
+            "extraArgs": [],
+        },
         "watchdog": {
             "enable": False,
             "interval": "1min",
@@ -194,16 +202,29 @@ def test_no_job_is_enabled_by_default(evaluate: Evaluate) -> None:
 SETTINGS: dict[str, tuple[str, list[str]]] = {
     "quick start": (QUICK_START, []),
     "exporter": (
-        'exporter = { enable = true; interval = "1min 30s"; metricsPath = "/srv/m/a.prom"; };',
-        ["exporter", "--exporter-interval=1min 30s", "--exporter-metrics-path=/srv/m/a.prom"],
+        (
+            'exporter = { enable = true; interval = "1min 30s"; metricsPath = "/srv/m/a.prom"; '
+            "omitUsers = true; };"
+        ),
+        [
+            "exporter",
+            "--exporter-interval=1min 30s",
+            "--exporter-metrics-path=/srv/m/a.prom",
+            "--exporter-omit-users",
+        ],
     ),
     "keepalive": (
         (
             'keepalive = { enable = true; metricsPath = "/srv/m/k.prom"; '
+            'excludePeers = [ "a b" "%n" ]; excludeOs = [ "iOS" "android" ]; '
             'extraArgs = [ "--count" "1" ]; };'
         ),
         [
             "keepalive",
+            "--keepalive-exclude-peers=a b",
+            "--keepalive-exclude-peers=%n",
+            "--keepalive-exclude-os=iOS",
+            "--keepalive-exclude-os=android",
             "--keepalive-metrics-path=/srv/m/k.prom",
             "--keepalive-extra-args=--count",
             "--keepalive-extra-args=1",
@@ -378,6 +399,9 @@ INVALID = [
     ("exporter.enable", '"true"', "boolean"),
     ("keepalive.metricsPath", '"/a/%h/b.prom"', f"null or {METRICS_PATH}"),
     ("keepalive.extraArgs", '[ "--count" 1 ]', "string"),
+    ("exporter.omitUsers", '"yes"', "boolean"),
+    ("keepalive.excludePeers", '"nas"', "list of string"),
+    ("keepalive.excludeOs", '"iOS"', "list of string"),
     ("watchdog.maxRelaySeconds", "-1", "integer between 0 and 999999999"),
     ("watchdog.maxRelaySeconds", '"600"', "integer between 0 and 999999999"),
     ("watchdog.cooldownSeconds", "1000000000", "integer between 0 and 999999999"),

@@ -169,7 +169,7 @@ def test_a_user_without_access_is_an_error_and_not_a_stopped_daemon(
     """The CLI says "failed to connect" in both cases."""
     program(programs, "tailscale", f"echo '{cause}' >&2; exit 1")
     ran = _job(job, programs.parent, programs)
-    (line,) = complaints(job, ran)
+    (line,) = error_lines(job, ran)
     assert line.endswith("; run as a user with access to tailscaled's socket, or set --socket")
     assert "denied" in line or "not permitted" in line
     assert "is tailscaled running?" not in line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,18 @@ def test_the_exporter_writes_the_path_of_every_peer(socket: Path, box: Path) -> 
     assert exported['tailscale_peer_path{path="direct",peer="carol"}'] == 1
     assert exported["tailscale_exporter_last_success_timestamp_seconds"] > 0
     assert exported["tailscale_exporter_duration_seconds"] > 0
+
+
+def test_the_exporter_can_omit_the_users(socket: Path, box: Path) -> None:
+    """Only that label changes; node and peers stay."""
+    texts: list[str] = []
+    for options in ((), ("--omit-users",)):
+        path = ("--socket", str(socket), "--metrics-path", str(box / "a.prom"), "--now", "1")
+        assert run("exporter", *path, *options) == (0, "", "")
+        texts.append((box / "a.prom").read_text())
+    with_users, without = texts
+    assert 'user="user-' in with_users
+    assert without == re.sub('user="[^"]*"', 'user=""', with_users)
 
 
 def test_native_metrics_are_those_of_tailscaled_followed_by_own_ones(

@@ -180,6 +180,24 @@ def test_only_watched_peers_with_an_ip_are_pinged(box: Path) -> None:
     assert {request.ip for request in server.pings()} == {ip, "fd7a:115c:a1e0::6"}
 
 
+def test_excluded_peers_are_not_pinged_and_unknown_names_are_reported(box: Path) -> None:
+    peers = [
+        peer("nas", TailscaleIPs=["100.64.9.1"]),
+        peer("tv", TailscaleIPs=["100.64.9.2"]),
+        peer("phone", OS="android", TailscaleIPs=["100.64.9.3"]),
+    ]
+    options = ("--exclude-peer", "tv", "--exclude-peer", "nsa", "--exclude-os", "Android")
+    with serving(box / "s", tailscaled(encoded(*peers), lambda _: DIRECT_PONG)) as server:
+        ran = run("keepalive", "--socket", str(box / "s"), *options)
+    assert {request.ip for request in server.pings()} == {"100.64.9.1"}
+    (line,) = error_lines("keepalive", ran)
+    assert line == (
+        "excluding nsa: there is no such peer; run `tsfc peers --all` for a list, and correct "
+        "--exclude-peer"
+    )
+    assert ran.status == 0
+
+
 @pytest.mark.parametrize("state", ["Stopped", "NeedsLogin", "Starting", "NoState"])
 def test_no_peer_is_pinged_unless_the_backend_is_running(box: Path, state: str) -> None:
     with serving(

@@ -300,6 +300,28 @@ CHANGES: list[tuple[str, Change]] = [
             },
         ),
     ),
+    (
+        "keepalive",
+        (
+            "exclude-peers",
+            ["--keepalive-exclude-peers=my phone"],
+            set(),
+            {"service: argument --exclude-peer", "service: argument my phone"},
+        ),
+    ),
+    (
+        "keepalive",
+        (
+            "exclude-os",
+            ["--keepalive-exclude-os=iOS"],
+            set(),
+            {"service: argument --exclude-os", "service: argument iOS"},
+        ),
+    ),
+    (
+        "exporter",
+        ("omit-users", ["--exporter-omit-users"], set(), {"service: argument --omit-users"}),
+    ),
     ("watchdog", ("dry-run", ["--watchdog-dry-run"], set(), {"service: argument --dry-run"})),
     (
         "watchdog",
@@ -480,9 +502,13 @@ METRICS_OPTION: tuple[str, str | None, dict[str, object]] = (
     {"metrics_path": "/srv/m/a.prom"},
 )
 OPTIONS: dict[str, list[tuple[str, str | None, dict[str, object]]]] = {
-    "exporter": [METRICS_OPTION],
+    "exporter": [METRICS_OPTION, ("omit-users", None, {"omit_users": True})],
     "native-metrics": [METRICS_OPTION],
-    "keepalive": [METRICS_OPTION],
+    "keepalive": [
+        METRICS_OPTION,
+        ("exclude-peers", "$nas", {"exclude_peer": ["$nas"]}),
+        ("exclude-os", "iOS", {"exclude_os": ["iOS"]}),
+    ],
     "watchdog": [
         METRICS_OPTION,
         ("max-relay-seconds", "7", {"max_relay_seconds": 7}),

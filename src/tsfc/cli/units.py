@@ -122,6 +122,11 @@ def _add_shared(group: argparse._ArgumentGroup) -> None:
 
 def _add_exporter(group: argparse._ArgumentGroup) -> None:
     _add_interval(group, "exporter", "30s")
+    group.add_argument(
+        "--exporter-omit-users",
+        action="store_true",
+        help="leave the label `user`, the login names of the peers' owners, empty",
+    )
     _add_metrics_path(group, "exporter", defaults.EXPORTER_PATH)
     _add_extra_args(group, "exporter")
 
@@ -134,6 +139,22 @@ def _add_native_metrics(group: argparse._ArgumentGroup) -> None:
 
 def _add_keepalive(group: argparse._ArgumentGroup) -> None:
     _add_interval(group, "keepalive", "10s")
+    group.add_argument(
+        "--keepalive-exclude-peers",
+        type=values.argument,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="never ping this peer, named as in the label `peer`; repeatable",
+    )
+    group.add_argument(
+        "--keepalive-exclude-os",
+        type=values.argument,
+        action="append",
+        default=[],
+        metavar="OS",
+        help="never ping peers with this operating system, such as iOS or android; repeatable",
+    )
     _add_metrics_path(group, "keepalive", None)
     _add_extra_args(group, "keepalive")
 
@@ -281,9 +302,20 @@ def _arguments(options: argparse.Namespace, job: str) -> list[str]:
                 *("--output", options.capture_output),
                 *(["--redact"] if options.capture_redact else []),
             ]
+        case "exporter":
+            return [
+                *(*shared, "--metrics-path", options.exporter_metrics_path),
+                *(["--omit-users"] if options.exporter_omit_users else []),
+            ]
+        case "keepalive":
+            path = options.keepalive_metrics_path
+            return [
+                *(*shared, *(["--metrics-path", path] if path is not None else [])),
+                *chain(*(("--exclude-peer", peer) for peer in options.keepalive_exclude_peers)),
+                *chain(*(("--exclude-os", system) for system in options.keepalive_exclude_os)),
+            ]
         case _:
-            path = _option(options, job, "metrics_path")
-            return [*shared, *(["--metrics-path", path] if path is not None else [])]
+            return [*shared, "--metrics-path", _option(options, job, "metrics_path")]
 
 
 def _job(text: str) -> str:

@@ -7,6 +7,7 @@ import pytest
 from support.statuses import decoded, peer
 from tsfc.core.tailscale.naming import Matches, find, match
 from tsfc.core.tailscale.peers import Peer, named
+from tsfc.core.tailscale.status import PeerStatus
 
 PEERS: tuple[Peer, ...] = named(
     decoded(
@@ -47,6 +48,8 @@ def test_a_peer_is_found_by_all_its_names(name: str, expected: list[str]) -> Non
 
 
 def test_names_that_no_peer_has_are_returned() -> None:
-    assert match(PEERS, {"rpi3", "typo", "cam", "another"}) == Matches(
+    own = PeerStatus(host_name="here", dns_name="me.tail1.ts.net.")
+    names = {"rpi3", "typo", "cam", "another", "here", "me"}
+    assert match(PEERS, own, names) == Matches(
         frozenset({"rpi3", "cam#nD", "cam#nE"}), ("another", "typo")
     )

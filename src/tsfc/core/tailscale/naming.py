@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from tsfc.core.tailscale.peers import Peer, base_name
+from tsfc.core.tailscale.status import PeerStatus
 
 
 class Matches(Struct, frozen=True):
@@ -43,14 +44,18 @@ def find(peers: Iterable[Peer], name: str) -> tuple[Peer, ...]:
     return ()
 
 
-def match(peers: tuple[Peer, ...], names: Iterable[str]) -> Matches:
-    """Return the peers that the names mean, and the names that mean none."""
+def match(peers: tuple[Peer, ...], own: PeerStatus, names: Iterable[str]) -> Matches:
+    """Return the peers that the names mean, and the names that mean none.
+
+    The node itself, `own`, counts as known: the nodes of a tailnet can share one list.
+    """
+    node = (Peer(own.dns_name.partition(".")[0], own),)
     found: set[str] = set()
     unmatched: list[str] = []
     for name in sorted(names):
         matching = find(peers, name)
         found.update(peer.name for peer in matching)
-        if not matching:
+        if not matching and not find(node, name):
             unmatched.append(name)
     return Matches(frozenset(found), tuple(unmatched))
 

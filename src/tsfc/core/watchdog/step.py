@@ -142,7 +142,7 @@ def _observed(state: State, event: Observed, *, now: Instant, policy: Policy) ->
         settled = replace(settled, relays={})
         warnings.append(Warn(f"relay starts again for every peer: {why_broken}"))
     peers = named(status)
-    matches = match(peers, policy.excluded) if policy.excluded else NOBODY
+    matches = match(peers, status.self_, policy.excluded) if policy.excluded else NOBODY
     look = Look(peers, status.self_.tailscale_ips or (), matches.peers)
     cooldown = cooldown_left(policy, settled, now)
     tracked, verdicts = track(settled, look, now=now, is_cooling=cooldown > 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
 from returns.result import Failure
 
 from tsfc.core import exporter
@@ -12,10 +13,11 @@ from tsfc.core.report import Report
 from tsfc.shell.host import Host
 
 
-def run(host: Host, *, last_exposition: Callable[[], str]) -> Report:
+def run(host: Host, *, last_exposition: Callable[[], str], omits_users: bool) -> Report:
     """The metrics of all peers, or that tailscaled is down.
 
     `last_exposition` reads what the last run wrote: it says when a run last succeeded.
+    With `omits_users` the metrics have no login names.
     """
     observed = host.status()
     now = host.unix_time()
@@ -25,4 +27,5 @@ def run(host: Host, *, last_exposition: Callable[[], str]) -> Report:
         last_success = exporter.parse_last_success(last_exposition())
         families = exporter.metrics(None, now=now, last_success=last_success)
         return Report(families, exit_status=exit_status(fault))
-    return Report(exporter.metrics(observed.unwrap(), now=now, last_success=None))
+    status = replace(observed.unwrap(), user=None) if omits_users else observed.unwrap()
+    return Report(exporter.metrics(status, now=now, last_success=None))
