@@ -35,6 +35,7 @@ def test_the_json_has_its_documented_keys(node: Node) -> None:
             "max_relay_seconds": 600,
             "cooldown_seconds": 600,
             "cooldown_remaining_seconds": 0,
+            "held": None,
             "next_restart": {"in_seconds": 251, "peer": "nas"},
         },
         "peers": [

@@ -87,7 +87,34 @@ def test_the_verdict_on_an_excluded_peer_is_explained(node: Node) -> None:
 
 def test_every_reason_has_its_words() -> None:
     assert set(VERDICTS) == set(WHAT_IFS) == set(Reason)
-    assert set(CASES) | {Reason.EXCLUDED} == set(Reason)
+    assert set(CASES) | {Reason.EXCLUDED, Reason.HELD} == set(Reason)
+
+
+def test_a_restart_that_is_held_back_is_explained(node: Node) -> None:
+    node.run_watchdog(NOW - 700, peer("nas", "derp"))
+    cut_off = {"Online": False}
+    lines = node.run(("explain", "nas"), peer("nas", "derp"), Self=cut_off).stdout.splitlines()
+    assert lines[2] == (
+        "Watchdog: no direct address for 11m 40s, longer than the limit of 10m "
+        "(--max-relay-seconds), but the watchdog does not restart tailscaled: the control "
+        "server cannot be reached."
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["NAS", "nas.tail1.ts.net", "100.64.0.9", "nN", "DiskStation"], ids=str
+)
+def test_a_peer_is_explained_by_any_of_its_names(node: Node, name: str) -> None:
+    nas = peer("nas", ID="nN", HostName="DiskStation", TailscaleIPs=["100.64.0.9"])
+    assert node.run(("explain", name), nas).stdout.startswith("nas: packets go directly to")
+
+
+def test_a_name_of_several_peers_is_refused(node: Node) -> None:
+    ran = node.run(("explain", "cam"), peer("cam", ID="nA"), peer("cam", ID="nB"))
+    assert (ran.status, ran.stderr) == (
+        1,
+        "tsfc explain: explaining cam: several peers have that name: cam#nA, cam#nB\n",
+    )
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def pings(status: Status, excluded: Exclusion = NOBODY) -> tuple[Ping, ...]:
 
 
 def unknown_names(status: Status, excluded: Exclusion) -> tuple[str, ...]:
-    """Return the excluded names that match no peer; none unless the backend is Running."""
+    """Return the excluded names that no peer has; none unless tailscaled is Running."""
     if not statuses.is_running(status):
         return ()
     return match(named(status), status.self_, excluded.peers).unmatched

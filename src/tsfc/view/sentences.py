@@ -8,6 +8,7 @@ from returns.result import Failure, Result, Success
 
 from tsfc.core.clock import Instant
 from tsfc.core.tailscale import status as statuses
+from tsfc.core.tailscale.naming import find
 from tsfc.core.tailscale.paths import Path
 from tsfc.core.tailscale.peers import Unwatched, named, unwatched
 from tsfc.core.text import one_line
@@ -40,7 +41,7 @@ VERDICTS = {
     Reason.COOLDOWN: "no direct address for {relay}, longer than the limit, but the cooldown of "
     "{cooldown} (--cooldown-seconds) still has {left} left",
     Reason.HELD: "no direct address for {relay}, longer than the limit of {threshold} "
-    "(--max-relay-seconds), but the watchdog does not restart tailscaled while {hold}",
+    "(--max-relay-seconds), but the watchdog does not restart tailscaled: {hold}",
     Reason.RESTART: "no direct address for {relay}, longer than the limit of {threshold} "
     "(--max-relay-seconds), and there is no cooldown; the next run restarts tailscaled",
     Reason.RECOVERED: "it has a direct address again, and was on relay in the last run; the next "
@@ -64,20 +65,27 @@ WHAT_IFS = {
 
 
 def explain(view: View, name: str) -> Result[tuple[str, ...], str]:
-    """Return the lines about a peer, or an error line if there is no such peer."""
+    """Return the lines about a peer, or an error line if `name` does not mean one peer.
+
+    `name` is as for `naming.find`.
+    """
     if not statuses.is_running(view.status):
         state = one_line(view.status.backend_state, 40)
         return Failure(
             f"explaining {one_line(name)}: tailscaled is {state}, not Running, and reports no "
             "peers; run `tailscale up`"
         )
-    row = next((row for row in view.rows if row.peer == name), None)
-    if row is None:
+    found = find(named(view.status), name)
+    if not found:
         similar = get_close_matches(name, [row.peer for row in view.rows], 1, 0.5)
         hint = f"did you mean {similar[0]}?" if similar else "run `tsfc peers` for a list"
         return Failure(f"explaining {one_line(name)}: there is no such peer; {hint}")
-    peer = next(peer.status for peer in named(view.status) if peer.name == name)
-    why = unwatched(peer, view.status.self_.tailscale_ips or ())
+    if len(found) > 1:
+        names = ", ".join(peer.name for peer in found)
+        return Failure(f"explaining {one_line(name)}: several peers have that name: {names}")
+    peer = found[0]
+    row = next(row for row in view.rows if row.peer == peer.name)
+    why = unwatched(peer.status, view.status.self_.tailscale_ips or ())
     return Success(
         (
             f"{row.peer}: {_path(view, row)}.",

@@ -129,7 +129,7 @@ def _watchdog_lines(view: View) -> list[str]:
     restart = "no restart" if at is None else f"last restart {duration(view.at - at)} ago"
     past = f"last run {duration(age)} ago{note}; {restart}, {state.restarts} in total"
     if forecast is not None and forecast.hold is not None:
-        return [f"watchdog: {past}", f"watchdog: no restart while {forecast.hold}"]
+        return [f"watchdog: {past}", f"watchdog: no restart now: {forecast.hold}"]
     if forecast is None or forecast.restart_seconds is None:
         return [f"watchdog: {past}"]
 

@@ -100,7 +100,8 @@ class Unwatched(StrEnum):
     EXPIRED = "its key has expired"
     OFFLINE = "it is offline"
     SHAREE = "it belongs to a user you share a node with"
-    MULLVAD = "it is a Mullvad exit node"
+    FUNNEL = "it is a Funnel ingress node of Tailscale"
+    MULLVAD = "it is a Mullvad exit node, which sends no pongs"
     BROWSER = "it runs in a browser, which has no UDP"
     HELLO = "it is Tailscale's hello.ts.net, which never becomes direct"
     SERVICE = "it is a Tailscale Service, which other nodes host"
@@ -117,7 +118,8 @@ def unwatched(peer: PeerStatus, own_ips: tuple[str, ...]) -> Unwatched | None:
     if peer.expired:
         return Unwatched.EXPIRED
     if peer.sharee_node:
-        return Unwatched.SHAREE
+        is_funnel = hidden(peer) is Hidden.FUNNEL
+        return Unwatched.FUNNEL if is_funnel else Unwatched.SHAREE
     kind = _never_direct(peer, own_ips)
     return Unwatched.OFFLINE if kind is None and not peer.online else kind
 
