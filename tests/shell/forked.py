@@ -63,7 +63,8 @@ class Steps:
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event in AUDITED:
-            self._step(f"{event} {arguments[0]}")
+            names = arguments[:2] if event == "os.rename" else arguments[:1]
+            self._step(" ".join([event, *map(str, names)]))
 
     def _write(self, descriptor: int, data: bytes) -> int:
         if self.number == self.kill_at:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from returns.result import Success
 
 from support.processes import Completed, ended, error_lines, inside, run, series, started
 from support.servers import Response, http, serving
@@ -102,6 +103,16 @@ CASES = {
     ),
     "a head without end": Bad(
         lambda: b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1000, UNUSABLE, "not a valid HTTP response"
+    ),
+    "millions of chunks": Bad(
+        lambda: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\n{\r\n" * 300_000,
+        UNUSABLE,
+        "more than 524288 lines and chunks",
+    ),
+    "millions of interim responses": Bad(
+        lambda: b"HTTP/1.1 100 Continue\r\n\r\n" * 300_000,
+        UNUSABLE,
+        "more than 524288 lines and chunks",
     ),
     "truncated JSON": Bad(lambda: http(STATUS[:-10]), UNUSABLE, "is it the output of `tailscale"),
     "another document": Bad(
@@ -339,3 +350,26 @@ def test_faults_keep_the_last_success_and_it_is_absent_if_there_was_none(
     os.truncate(box / "exporter.prom", 0)
     run("exporter", *options, "--metrics-path", str(box / "exporter.prom"))
     assert series((box / "exporter.prom").read_text()) == {"tailscale_up": 0}
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        pytest.param(http(STATUS).replace(b"Connection: close\r\n", b""), id="with a length"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + f"{len(STATUS):x}\r\n".encode()
+            + STATUS
+            + b"\r\n0\r\n\r\n",
+            id="in chunks",
+        ),
+    ],
+)
+def test_a_complete_response_counts_though_the_server_keeps_the_connection(
+    box: Path, response: bytes
+) -> None:
+    """It does not wait for the timeout, either."""
+    endless = itertools.chain([response], itertools.repeat(b""))
+    with serving(box / "s", lambda _: endless):
+        body = localapi.call(str(box / "s"), "GET", "/localapi/v0/status", timeout=60)
+    assert body == Success(STATUS)

@@ -219,5 +219,16 @@ def test_only_old_temporary_files_of_the_same_metrics_file_are_removed(box: Path
         (box / name).touch()
         os.utime(box / name, (0, 0))
     (box / ".a.prom.2.tmp").touch()
+    (box / ".a.prom.3.tmp").touch()
+    os.utime(box / ".a.prom.3.tmp", (4_102_444_800, 4_102_444_800))  # 2100: a wrong clock
+    (box / ".a.prom.4.tmp").mkdir()
+    os.utime(box / ".a.prom.4.tmp", (0, 0))
     assert _exporter(str(box / "a.prom")) == (0, "", "")
-    assert set(tree(box)) == {"a.prom", ".a.prom.2.tmp", ".b.prom.1.tmp", ".a.prom.old", "c.prom"}
+    assert {path.name for path in box.iterdir()} == {
+        "a.prom",
+        ".a.prom.2.tmp",
+        ".a.prom.4.tmp",
+        ".b.prom.1.tmp",
+        ".a.prom.old",
+        "c.prom",
+    }

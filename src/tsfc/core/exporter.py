@@ -37,7 +37,9 @@ def metrics(status: Status | None, *, now: float, last_success: float | None) ->
             Used only without a status.
     """
     if status is None:
-        return (_up(0), *_last_success(last_success))
+        # A time in the future comes from a clock that was wrong, or from somebody else.
+        at = None if last_success is None else min(last_success, now)
+        return (_up(0), *_last_success(at))
     families = (_up(int(statuses.is_running(status))), *_last_success(now), *_node(status))
     if not statuses.is_running(status):
         return families

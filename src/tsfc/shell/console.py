@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import sys
 
+from tsfc.core.text import printable
 from tsfc.shell.atomic import write_all
 
 STDIN, STDOUT, STDERR = 0, 1, 2
+_LINE_LIMIT = 10_000
+"Characters of an error line. A path has at most 4,096 bytes."
 
 
 def print_error(job: str, line: str) -> None:
-    """Print an error or a warning of a job, as one line on standard error."""
-    say(STDERR, f"tsfc {job}: {line}")
+    """Print an error or a warning of a job, as one printable line on standard error.
+
+    Paths and names from the command line can have any characters.
+    """
+    say(STDERR, f"tsfc {job}: {printable(line, _LINE_LIMIT)}")
 
 
 def say(descriptor: int, line: str) -> None:

@@ -11,8 +11,11 @@ from returns.result import Failure, Result, Success
 
 from tsfc.shell.atomic import atomic_write, write_all
 from tsfc.shell.clocks import unix_time
+from tsfc.shell.regular import read_regular
 
 STANDARD_OUTPUT = "-"
+SIZE_LIMIT = 64 * 2**20
+"Maximum size of an old metrics file in bytes. That of 100,000 peers has 66 MB."
 ABANDONED_SECONDS = 600
 "Age at which a temporary file is considered abandoned. Writing one takes milliseconds."
 
@@ -52,8 +55,7 @@ def read_previous(path: str | None) -> str:
     if path is None or path == STANDARD_OUTPUT:
         return ""
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
+        return read_regular(path, SIZE_LIMIT).decode()
     except (OSError, UnicodeDecodeError):
         return ""
 
@@ -75,15 +77,15 @@ def _is_replaceable(path: str) -> bool:
 
 def _remove_abandoned(directory: str, name: str) -> None:
     """Remove the temporary files of runs that were killed."""
-    oldest = unix_time(None) - ABANDONED_SECONDS
+    now = unix_time(None)
     with suppress(OSError), os.scandir(directory) as entries:
         for entry in entries:
-            if (
-                entry.name.startswith(f".{name}.")
-                and entry.name.endswith(".tmp")
-                and entry.stat(follow_symlinks=False).st_mtime < oldest
-            ):
-                os.unlink(entry.path)
+            if not (entry.name.startswith(f".{name}.") and entry.name.endswith(".tmp")):
+                continue
+            with suppress(OSError):  # such as a directory of that name
+                age = now - entry.stat(follow_symlinks=False).st_mtime
+                if abs(age) > ABANDONED_SECONDS:
+                    os.unlink(entry.path)
 
 
 def _is_sticky(directory: str) -> bool:

@@ -17,6 +17,7 @@ from tsfc.core.watchdog.snapshot import Snapshot, decode
 from tsfc.shell import textfile
 from tsfc.shell.clocks import unix_time
 from tsfc.shell.console import STDOUT, print_error, write_out
+from tsfc.shell.regular import read_regular
 from tsfc.shell.system import System
 from tsfc.shell.tailscaled.observe import RunOptions, observe
 from tsfc.view import document, sentences, table
@@ -109,8 +110,7 @@ def _snapshot(metrics_path: str) -> Result[Snapshot, str]:
     """Read the watchdog's snapshot, which lies beside its metrics."""
     path = textfile.snapshot_path(metrics_path)
     try:
-        with open(path, "rb") as file:
-            snapshot = decode(file.read(SNAPSHOT_LIMIT))
+        snapshot = decode(read_regular(path, SNAPSHOT_LIMIT))
     except OSError as error:
         why = error.strerror
     else:

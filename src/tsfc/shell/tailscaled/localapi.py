@@ -7,12 +7,14 @@ usermetrics and pings need no privileges.
 `http.client` encodes the request and parses the response, but this module does the
 socket I/O: `http.client` has a timeout per read, none for the whole response. Every
 request asks the server to close the connection after its response (RFC 9112, section
-9.6), so a response ends where the stream ends.
+9.6), so a response ends where the stream ends. A server that keeps the connection open
+all the same has sent a complete response if its length says so.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import socket
 import time
 from http import HTTPStatus
@@ -34,7 +36,15 @@ from tsfc.shell.unix_stream import connect, receive
 HOST = "local-tailscaled.sock"
 RESPONSE_LIMIT = 256 * 2**20
 "Maximum size of a response in bytes. The status of 10,000 peers has 16 MB."
-_END_OF_HEAD = b"\r\n\r\n"
+_END_OF_LINE, _END_OF_HEAD, _END_OF_CHUNKS = b"\r\n", b"\r\n\r\n", b"\r\n0\r\n\r\n"
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,15})[ \t]*\r\n", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
+_LINES_LIMIT = 2**19
+"""Maximum number of CRLF in a response.
+
+They end lines of the head and chunks. Go's server sends chunks of 2 KiB or more;
+`http.client` needs seconds, and 100 bytes of memory for each, for millions of them.
+"""
 
 
 def call(path: str, method: str, target: str, *, timeout: float) -> Result[bytes, Fault]:
@@ -53,6 +63,8 @@ def call(path: str, method: str, target: str, *, timeout: float) -> Result[bytes
             send(connection, method, target)
             while piece := receive(connection, deadline):
                 received += piece
+                if _is_complete(received):
+                    break
                 if len(received) > RESPONSE_LIMIT:
                     return Failure(
                         Unusable(
@@ -102,6 +114,14 @@ def response_body(action: str, received: bytes) -> Result[bytes, Fault]:
 
     `action` is the beginning of the error line: what the request was for.
     """
+    if received.count(_END_OF_LINE) > _LINES_LIMIT:
+        return Failure(
+            Unusable(
+                f"{action}: the response has more than {_LINES_LIMIT} lines and chunks; "
+                "check that --socket is tailscaled's socket"
+            )
+        )
+
     # Parse the response. HTTPResponse needs a socket only to make a file of it.
     try:
         response = HTTPResponse(cast("socket.socket", _Received(received)))
@@ -131,6 +151,18 @@ def response_body(action: str, received: bytes) -> Result[bytes, Fault]:
             Unusable(f"{action}: {response.status} {reason}: {text}; {_advice(response.status)}")
         )
     return Success(body)
+
+
+def _is_complete(received: bytearray) -> bool:
+    """Whether the response has all the bytes that it announced."""
+    end = received.find(_END_OF_HEAD)
+    if end < 0:
+        return False
+    head = bytes(received[: end + len(_END_OF_LINE)])
+    if _CHUNKED.search(head):
+        return received.endswith(_END_OF_CHUNKS)
+    length = _LENGTH.search(head)
+    return length is not None and len(received) >= end + len(_END_OF_HEAD) + int(length[1])
 
 
 class _Received(io.BytesIO):
