@@ -83,7 +83,9 @@ def test_each_option_of_the_units_is_documented_with_its_flag(
             for text in (f"`{job}.{option}`", f"`{flag}`")
         )
 
-    options = flags - {"--print", "--install", "--uninstall", "--root"}
+    actions = {"--print", "--install", "--uninstall", "--root", "--instance", "--reset", "--unset"}
+    assert [action for action in sorted(actions) if f"`{action}" not in ALL] == []
+    options = flags - actions
     assert len(options) > 20
     assert [flag for flag in sorted(options) if not is_documented(flag)] == []
 

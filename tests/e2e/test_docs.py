@@ -23,6 +23,9 @@ ELSEWHERE = {
         "need a package index; `support.hosts` installs the same"
     ),
     r"node_exporter ": "has another name on Debian; tests/systemd/test_collectors.py runs it",
+    r"tsfc .*tailscale-work|journalctl -t tailscale-watchdog-work": (
+        "need a second tailscaled; tests/systemd/test_instances.py runs them"
+    ),
     r"journalctl -u (prometheus-node-exporter|alloy) ": "not installed on this node",
 }
 "Patterns of commands that do not run here, with the reason."

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.corpus import NAMES_FROM_HELL
 from support.exec_line import command, exec_arguments, joined
 from tsfc.cli import main as cli
-from tsfc.cli.units import job_settings
+from tsfc.cli.units import DEFAULTS, job_settings
 from tsfc.shell import defaults
 from tsfc.units.rendering import (
     DEFAULT_JOBS,
@@ -249,6 +249,18 @@ def shared_changes(job: str) -> Iterator[Change]:
         set(),
         {"service: argument --timeout", "service: argument 5 s"},
     )
+    yield (
+        "labels",
+        ["--labels=tailscaled=work", "--labels=site=a b"],
+        set(),
+        set()
+        if job == "capture"
+        else {
+            "service: argument --label",
+            "service: argument tailscaled=work",
+            "service: argument site=a b",
+        },
+    )
 
 
 LIMITS = (
@@ -380,13 +392,26 @@ def test_an_option_changes_only_these_lines(
 
 
 def test_the_changes_of_each_option_are_tested() -> None:
-    shared = {"package", "tailscale-package", "socket", "visible-paths"}
+    shared = {"package", "tailscale-package", "socket", "visible-paths", "labels"}
     tested = {f"--{name}" if name in shared else f"--{job}-{name}" for job, (name, *_) in CHANGES}
     assert tested == {
         string
         for action in cli._command_parser("units")._actions
         for string in action.option_strings
-    } - {"-h", "--help", "--print", "--install", "--uninstall", "--root"}
+    } - {
+        *("-h", "--help", "--print", "--install", "--uninstall", "--root"),
+        *("--instance", "--reset", "--unset"),
+    }
+
+
+def test_an_option_that_is_not_given_is_absent() -> None:
+    """So that it does not replace the one of the installed units."""
+    parser = cli._command_parser("units")
+    assert DEFAULTS.keys() & vars(parser.parse_args(["--print"])).keys() == set()
+    assert {action.dest for action in parser._actions if action.default == "==SUPPRESS=="} == {
+        "help",
+        *DEFAULTS,
+    }
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -483,7 +508,7 @@ def test_the_default_socket_is_that_of_the_jobs() -> None:
 
 
 def test_the_defaults_of_the_watchdog_are_those_of_its_command_line() -> None:
-    units, watchdog = cli._command_parser("units"), cli._command_parser("watchdog")
+    watchdog = cli._command_parser("watchdog")
     for units_option, option in {
         "watchdog_max_relay_seconds": "max_relay_seconds",
         "watchdog_cooldown_seconds": "cooldown_seconds",
@@ -491,7 +516,7 @@ def test_the_defaults_of_the_watchdog_are_those_of_its_command_line() -> None:
         "watchdog_dry_run": "dry_run",
         "watchdog_unit": "unit",
     }.items():
-        assert str(units.get_default(units_option)) == str(watchdog.get_default(option))
+        assert str(DEFAULTS[units_option]) == str(watchdog.get_default(option))
     assert watchdog.get_default("state_dir") == defaults.STATE_DIR == "/var/lib/tailscale-watchdog"
     assert "StateDirectory=tailscale-watchdog\n" in service("watchdog")
 

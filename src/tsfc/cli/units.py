@@ -1,18 +1,27 @@
 """The command line of `tsfc units`: the options of the NixOS modules, as flags.
 
 `maxRelaySeconds` of the job `watchdog` is `--watchdog-max-relay-seconds`.
+
+An option that is not given is absent from the parsed options. So an installation can
+keep the options of the installed units, and change only the given ones.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
+import shlex
 import sys
-from collections.abc import Iterable
+from argparse import SUPPRESS
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
+
+from returns.result import Failure, Result, Success
 
 from tsfc.cli.common import Command
+from tsfc.core.text import printable
 from tsfc.shell import defaults
 from tsfc.shell.console import print_error
 from tsfc.units import install, own_package, values
@@ -21,11 +30,48 @@ from tsfc.units.rendering import (
     JOBS,
     RESTART_SOCKET,
     JobSettings,
+    of_instance,
     output_conflict,
 )
 
 _SOCKET = defaults.SOCKET.removeprefix("/var")
 "`/var/run` is a link to `/run`, and the sandbox hides `/var`."
+Options = Mapping[str, Any]
+"Given options by their names in the parsed command line, such as `exporter_interval`."
+DEFAULTS: Options = {
+    "package": None,
+    "tailscale_package": None,
+    "socket": _SOCKET,
+    "visible_paths": [],
+    "labels": [],
+    "exporter_interval": "30s",
+    "exporter_metrics_path": defaults.EXPORTER_PATH,
+    "exporter_omit_users": False,
+    "exporter_extra_args": [],
+    "native_metrics_interval": "15s",
+    "native_metrics_metrics_path": defaults.NATIVE_METRICS_PATH,
+    "native_metrics_extra_args": [],
+    "keepalive_interval": "10s",
+    "keepalive_exclude_peers": [],
+    "keepalive_exclude_os": [],
+    "keepalive_metrics_path": None,
+    "keepalive_extra_args": [],
+    "watchdog_interval": "1min",
+    "watchdog_max_relay_seconds": "600",
+    "watchdog_cooldown_seconds": "600",
+    "watchdog_exclude_peers": [],
+    "watchdog_dry_run": False,
+    "watchdog_unit": defaults.UNIT,
+    "watchdog_metrics_path": defaults.WATCHDOG_PATH,
+    "watchdog_extra_args": [],
+    "capture_interval": "1min",
+    "capture_output": "/var/lib/tailscale-capture/status.ndjson.zst",
+    "capture_redact": False,
+    "capture_extra_args": [],
+}
+"Values of the options that are neither given nor kept."
+_SHARED = frozenset({"package", "tailscale_package", "socket", "visible_paths", "labels"})
+"Options of all jobs."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +82,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="JOB",
         type=_job,
-        help=f"{', '.join(JOBS)} (default: {', '.join(DEFAULT_JOBS)}; with --uninstall, all)",
+        help=f"{', '.join(JOBS)} (default: the installed jobs; if there are none, "
+        f"{', '.join(DEFAULT_JOBS)}; with --uninstall, all)",
     )
     parser.add_argument(
         "--root",
@@ -45,43 +92,202 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="root of the file system to change (default: %(default)s)",
     )
-    _add_shared(parser.add_argument_group("all jobs"))
-    _add_exporter(parser.add_argument_group("exporter"))
-    _add_native_metrics(parser.add_argument_group("native-metrics"))
-    _add_keepalive(parser.add_argument_group("keepalive"))
-    _add_watchdog(parser.add_argument_group("watchdog"))
-    _add_capture(parser.add_argument_group("capture"))
+    parser.add_argument(
+        "--instance",
+        type=_instance,
+        metavar="NAME",
+        help="units of their own for another tailscaled on this host, such as "
+        "tailscale-exporter-NAME.service; needs --socket and, for the watchdog, --watchdog-unit",
+    )
+    parser.add_argument(
+        "--reset",
+        action="store_true",
+        help="do not keep the options of the installed units",
+    )
+    parser.add_argument(
+        "--unset",
+        type=_option_name,
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="do not keep this option, such as watchdog-dry-run; repeatable",
+    )
+    _add_settings(parser)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the options that are kept: absent from the parsed options if not given."""
+
+    def group(title: str) -> argparse._ArgumentGroup:
+        return parser.add_argument_group(title, argument_default=SUPPRESS)
+
+    _add_shared(group("all jobs"))
+    _add_exporter(group("exporter"))
+    _add_native_metrics(group("native-metrics"))
+    _add_keepalive(group("keepalive"))
+    _add_watchdog(group("watchdog"))
+    _add_capture(group("capture"))
+
+
+class _Choice(NamedTuple):
+    """What the command line and the installed units decide together."""
+
+    settings: list[JobSettings]
+    "One for each job."
+    kept: dict[str, list[str]]
+    "Jobs by each argument that they keep, printable and quoted for a shell."
+
+
+class _Problem(NamedTuple):
+    """Why nothing can be printed or installed."""
+
+    line: str
+    status: int = 2
+    "Exit status."
 
 
 def start(options: argparse.Namespace) -> int:
     """Perform the action and return the exit status."""
-    jobs = tuple(dict.fromkeys(options.jobs))
+    named = tuple(dict.fromkeys(options.jobs))
     if options.action == "uninstall":
-        return install.uninstall(jobs or JOBS, options.root)
+        return install.uninstall(named or JOBS, options.root, options.instance)
+    jobs = named or install.installed_jobs(options.root, options.instance) or DEFAULT_JOBS
+    choice = _choose(options, jobs)
+    if isinstance(choice, Failure):
+        problem: _Problem = choice.failure()
+        print_error(install.TOOL, problem.line)
+        return problem.status
+    settings, kept = choice.unwrap()
+    if options.action == "print":
+        return install.show(settings)
+    return install.install(settings, options.root, kept=kept)
+
+
+def _choose(options: argparse.Namespace, jobs: Sequence[str]) -> Result[_Choice, _Problem]:
+    given = {name: value for name, value in vars(options).items() if name in DEFAULTS}
+    for name in (*given, *options.unset):
+        if not any(_concerns(name, job) for job in jobs):
+            return Failure(
+                _Problem(
+                    f"{_flag(name)} has no effect: its job is not one of {', '.join(jobs)}; "
+                    "name the job, too"
+                )
+            )
+    kept: dict[str, Options] = {}
+    for job in jobs:
+        found = _kept(job, options)
+        if isinstance(found, Failure):
+            return Failure(_Problem(found.failure(), 1))
+        kept[job] = {name: value for name, value in found.unwrap().items() if name not in given}
+    chosen = {
+        job: {**kept[job], **{name: given[name] for name in given if _concerns(name, job)}}
+        for job in jobs
+    }
+    problem = _other_tailscaled_problem(chosen, options.instance)
+    if problem is not None:
+        return Failure(_Problem(problem))
     # Without --package the units run this tsfc, which the sandbox has to show to them.
     own_directories: tuple[str, ...] = ()
-    if options.package is None:
+    if any("package" not in settings for settings in chosen.values()):
         own_directories = own_package.visible_directories()
         starts_units = options.action == "install" and os.path.realpath(options.root) == "/"
         problem = own_package.problem(own_directories, starts_units=starts_units)
         if problem is not None:
-            print_error(install.TOOL, problem)
-            return 1
-    settings = [job_settings(options, job, own_directories) for job in jobs or DEFAULT_JOBS]
+            return Failure(_Problem(problem, 1))
+    settings = [
+        job_settings(argparse.Namespace(**chosen[job]), job, own_directories, options.instance)
+        for job in jobs
+    ]
     conflict = output_conflict(settings)
     if conflict is not None:
-        print_error(install.TOOL, conflict)
-        return 2
-    if options.action == "print":
-        return install.show(settings)
-    return install.install(settings, options.root)
+        return Failure(_Problem(conflict))
+    return Success(_Choice(settings, _jobs_by_argument(kept)))
+
+
+def _kept(job: str, options: argparse.Namespace) -> Result[Options, str]:
+    """Return the options of the installed units of a job that are not reset."""
+    if options.reset:
+        return Success({})
+    found = install.installed_options(job, options.root, options.instance)
+    if isinstance(found, Failure):
+        return found
+    parsed = _parse(found.unwrap())
+    if isinstance(parsed, Failure):
+        return Failure(
+            f"keeping the options of {job}: {parsed.failure()}; "
+            "give all options again with --reset. Nothing was changed"
+        )
+    return Success(
+        {name: value for name, value in parsed.unwrap().items() if name not in options.unset}
+    )
+
+
+def _parse(arguments: Sequence[str]) -> Result[Options, str]:
+    """Parse recorded arguments, with the checks of the command line."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    _add_settings(parser)
+    try:
+        parsed, unknown = parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        return Failure(str(error))
+    if unknown:
+        return Failure(f"this version has no option {unknown[0]}")
+    return Success(vars(parsed))
+
+
+def _as_arguments(options: Options) -> tuple[str, ...]:
+    """Return the arguments of the command line that give these options."""
+    return tuple(chain(*(_option_arguments(_flag(name), options[name]) for name in options)))
+
+
+def _option_arguments(flag: str, value: str | list[str] | bool) -> list[str]:  # noqa: FBT001 - the value of a flag
+    if isinstance(value, bool):
+        return [flag]
+    return [f"{flag}={text}" for text in ([value] if isinstance(value, str) else value)]
+
+
+def _jobs_by_argument(kept: Mapping[str, Options]) -> dict[str, list[str]]:
+    jobs: dict[str, list[str]] = {}
+    for job, options in kept.items():
+        for argument in _as_arguments(options):
+            jobs.setdefault(shlex.quote(printable(argument, 300)), []).append(job)
+    return jobs
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _concerns(name: str, job: str) -> bool:
+    """Whether an option is one of this job, or of all jobs."""
+    return name in _SHARED or name.startswith(f"{job.replace('-', '_')}_")
+
+
+def _other_tailscaled_problem(chosen: Mapping[str, Options], instance: str | None) -> str | None:
+    """Return why the socket and the unit may be those of two daemons; None if not."""
+    without_socket = [job for job, options in chosen.items() if "socket" not in options]
+    if instance is not None and without_socket:
+        return (
+            f"--instance {instance} is for another tailscaled than that of {_SOCKET}; give --socket"
+        )
+    watchdog = chosen.get("watchdog", {"watchdog_dry_run": True})
+    if "watchdog_unit" in watchdog or "watchdog_dry_run" in watchdog:
+        return None
+    socket = watchdog.get("socket", _SOCKET)
+    if instance is None and defaults.is_default_socket(socket):
+        return None
+    return (
+        f"--socket {socket} may be that of another tailscaled than {defaults.UNIT}, which the "
+        "watchdog would restart; give --watchdog-unit"
+    )
 
 
 def _add_actions(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_mutually_exclusive_group(required=True)
     for action, text in {
-        "print": "print the units",
-        "install": "write, enable and start the units; replaces units that tsfc wrote before",
+        "print": "print the units that --install would write",
+        "install": "write, enable and start the units; replaces units that tsfc wrote before, "
+        "and keeps their options",
         "uninstall": "stop and remove the units",
     }.items():
         actions.add_argument(
@@ -106,133 +312,136 @@ def _add_shared(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--socket",
         type=values.socket_path,
-        default=_SOCKET,
         metavar="PATH",
-        help="LocalAPI socket of tailscaled (default: %(default)s)",
+        help=f"LocalAPI socket of tailscaled (default: {_SOCKET})",
     )
     group.add_argument(
         "--visible-paths",
         type=values.absolute_path,
         action="append",
-        default=[],
         metavar="PATH",
         help="path that the sandbox shows to the jobs, read-only; repeatable",
+    )
+    group.add_argument(
+        "--labels",
+        type=_label,
+        action="append",
+        metavar="NAME=VALUE",
+        help="label of all series of the jobs, if Prometheus collects several tailscaleds of one "
+        "host; repeatable (default: tailscaled=NAME with --instance, else none)",
     )
 
 
 def _add_exporter(group: argparse._ArgumentGroup) -> None:
-    _add_interval(group, "exporter", "30s")
+    _add_interval(group, "exporter")
     group.add_argument(
         "--exporter-omit-users",
-        action="store_true",
+        action="store_const",
+        const=True,
         help="leave the label `user`, the login names of the peers' owners, empty",
     )
-    _add_metrics_path(group, "exporter", defaults.EXPORTER_PATH)
+    _add_metrics_path(group, "exporter")
     _add_extra_args(group, "exporter")
 
 
 def _add_native_metrics(group: argparse._ArgumentGroup) -> None:
-    _add_interval(group, "native-metrics", "15s")
-    _add_metrics_path(group, "native-metrics", defaults.NATIVE_METRICS_PATH)
+    _add_interval(group, "native-metrics")
+    _add_metrics_path(group, "native-metrics")
     _add_extra_args(group, "native-metrics")
 
 
 def _add_keepalive(group: argparse._ArgumentGroup) -> None:
-    _add_interval(group, "keepalive", "10s")
+    _add_interval(group, "keepalive")
     group.add_argument(
         "--keepalive-exclude-peers",
         type=values.argument,
         action="append",
-        default=[],
         metavar="NAME",
-        help="never ping this peer, named as in the label `peer`; repeatable",
+        help="never ping this peer, named as for --exclude-peer of the job; repeatable",
     )
     group.add_argument(
         "--keepalive-exclude-os",
         type=values.argument,
         action="append",
-        default=[],
         metavar="OS",
         help="never ping peers with this operating system, such as iOS or android; repeatable",
     )
-    _add_metrics_path(group, "keepalive", None)
+    _add_metrics_path(group, "keepalive")
     _add_extra_args(group, "keepalive")
 
 
 def _add_watchdog(group: argparse._ArgumentGroup) -> None:
-    _add_interval(group, "watchdog", "1min")
+    _add_interval(group, "watchdog")
     group.add_argument(
         "--watchdog-max-relay-seconds",
         type=values.seconds,
-        default="600",
         metavar="SECONDS",
-        help="restart tailscaled if a peer is on relay for longer (default: %(default)s)",
+        help="restart tailscaled if a peer is on relay for longer "
+        f"(default: {DEFAULTS['watchdog_max_relay_seconds']})",
     )
     group.add_argument(
         "--watchdog-cooldown-seconds",
         type=values.seconds,
-        default="600",
         metavar="SECONDS",
-        help="time after a restart without another one (default: %(default)s)",
+        help="time after a restart without another one "
+        f"(default: {DEFAULTS['watchdog_cooldown_seconds']})",
     )
     group.add_argument(
         "--watchdog-exclude-peers",
         type=values.argument,
         action="append",
-        default=[],
         metavar="NAME",
         help="never restart because of this peer, named as in the label `peer`; repeatable",
     )
     group.add_argument(
         "--watchdog-dry-run",
-        action="store_true",
+        action="store_const",
+        const=True,
         help="log decisions, but keep no state and restart nothing",
     )
     group.add_argument(
         "--watchdog-unit",
         type=values.service_name,
-        default="tailscaled.service",
         metavar="UNIT",
-        help="unit to restart (default: %(default)s)",
+        help=f"unit to restart (default: {defaults.UNIT})",
     )
-    _add_metrics_path(group, "watchdog", defaults.WATCHDOG_PATH)
+    _add_metrics_path(group, "watchdog")
     _add_extra_args(group, "watchdog")
 
 
 def _add_capture(group: argparse._ArgumentGroup) -> None:
-    _add_interval(group, "capture", "1min")
+    _add_interval(group, "capture")
     group.add_argument(
         "--capture-output",
         type=values.capture_path,
-        default="/var/lib/tailscale-capture/status.ndjson.zst",
         metavar="PATH",
         help="capture to append to; a missing directory is created for root only, because a "
-        "status names people and places (default: %(default)s)",
+        f"status names people and places (default: {DEFAULTS['capture_output']})",
     )
     group.add_argument(
         "--capture-redact",
-        action="store_true",
+        action="store_const",
+        const=True,
         help="replace names, keys, addresses, users, tags and domains by pseudonyms",
     )
     _add_extra_args(group, "capture")
 
 
-def _add_interval(group: argparse._ArgumentGroup, job: str, default: str) -> None:
+def _add_interval(group: argparse._ArgumentGroup, job: str) -> None:
     group.add_argument(
         f"--{job}-interval",
         type=values.time_span,
-        default=default,
         metavar="TIME",
         help="time between the starts of two runs, and from boot to the first run "
-        "(default: %(default)s)",
+        f"(default: {DEFAULTS[_name(job, 'interval')]})",
     )
 
 
-def _add_metrics_path(group: argparse._ArgumentGroup, job: str, default: str | None) -> None:
+def _add_metrics_path(group: argparse._ArgumentGroup, job: str) -> None:
+    default = DEFAULTS[_name(job, "metrics_path")]
     group.add_argument(
         f"--{job}-metrics-path",
         type=values.metrics_path,
-        default=default,
         metavar="PATH",
         help="file to write metrics to; a missing directory is created "
         f"(default: {default or 'no metrics'})",
@@ -244,68 +453,114 @@ def _add_extra_args(group: argparse._ArgumentGroup, job: str) -> None:
         f"--{job}-extra-args",
         type=values.argument,
         action="append",
-        default=[],
         metavar="ARGUMENT",
         help="additional argument of the job; repeatable",
     )
 
 
 def job_settings(
-    options: argparse.Namespace, job: str, own_directories: Iterable[str]
+    options: argparse.Namespace,
+    job: str,
+    own_directories: Iterable[str],
+    instance: str | None = None,
 ) -> JobSettings:
-    """Return the settings of a job, which may also read `own_directories`."""
+    """Return the settings of a job.
+
+    Args:
+        options: the given and the kept options; others have their defaults.
+        job: one of `JOBS`.
+        own_directories: what the job may read if it runs the tsfc that runs now.
+        instance: name of the set of units; None for the usual one.
+    """
+    given = {name: value for name, value in vars(options).items() if name in DEFAULTS}
+    options = argparse.Namespace(**(_defaults(instance) | given))
     output = options.capture_output if job == "capture" else _option(options, job, "metrics_path")
     return JobSettings(
         job=job,
         command=(
             f"{options.package or sys.prefix}/bin/tsfc",
             job,
-            *_arguments(options, job),
+            *_arguments(options, job, instance),
             *_option(options, job, "extra_args"),
         ),
         interval=_option(options, job, "interval"),
-        readable_paths=(
-            os.path.dirname(options.socket),
-            *own_directories,
-            *options.visible_paths,
+        readable_paths=tuple(
+            dict.fromkeys(
+                (
+                    os.path.dirname(options.socket),
+                    *(own_directories if options.package is None else ()),
+                    *options.visible_paths,
+                )
+            )
         ),
         output=output,
         directory_mode=":0700" if job == "capture" else "-",
         restarted_unit=options.watchdog_unit,
         cooldown_seconds=int(options.watchdog_cooldown_seconds),
         max_relay_seconds=int(options.watchdog_max_relay_seconds),
+        instance=instance,
+        options=_as_arguments(given),
     )
 
 
+def _defaults(instance: str | None) -> dict[str, Any]:
+    """Return the defaults of the options; an instance has its own files and labels."""
+    if instance is None:
+        return dict(DEFAULTS)
+    paths = {
+        name: f"{value.removesuffix('.prom')}-{instance}.prom"
+        for name, value in DEFAULTS.items()
+        if name.endswith("metrics_path") and value is not None
+    }
+    return {
+        **DEFAULTS,
+        **paths,
+        "capture_output": of_instance(DEFAULTS["capture_output"], instance),
+        "labels": [f"tailscaled={instance}"],
+    }
+
+
 def _option(options: argparse.Namespace, job: str, name: str) -> Any:  # noqa: ANN401 - argparse does not know the types
-    return getattr(options, f"{job.replace('-', '_')}_{name}")
+    return getattr(options, _name(job, name))
 
 
-def _arguments(options: argparse.Namespace, job: str) -> list[str]:
+def _name(job: str, name: str) -> str:
+    return f"{job.replace('-', '_')}_{name}"
+
+
+def _arguments(options: argparse.Namespace, job: str, instance: str | None) -> list[str]:
     shared = ["--socket", options.socket]
     if options.tailscale_package is not None:
         shared = ["--tailscale", f"{options.tailscale_package}/bin/tailscale", *shared]
+    labels = chain(*(("--label", label) for label in options.labels))
     match job:
-        case "watchdog":
-            return [
-                *("--restart-socket", RESTART_SOCKET, *shared),
-                *("--max-relay-seconds", options.watchdog_max_relay_seconds),
-                *("--cooldown-seconds", options.watchdog_cooldown_seconds),
-                *chain(*(("--exclude-peer", peer) for peer in options.watchdog_exclude_peers)),
-                *(["--dry-run"] if options.watchdog_dry_run else []),
-                *("--unit", options.watchdog_unit),
-                *("--metrics-path", options.watchdog_metrics_path),
-            ]
         case "capture":
             return [
                 *("--max-size", "64M", "--keep", "5", *shared),
                 *("--output", options.capture_output),
                 *(["--redact"] if options.capture_redact else []),
             ]
+        case "watchdog":
+            state = (
+                ()
+                if instance is None
+                else ("--state-dir", of_instance(defaults.STATE_DIR, instance))
+            )
+            return [
+                *("--restart-socket", of_instance(RESTART_SOCKET, instance), *state, *shared),
+                *("--max-relay-seconds", options.watchdog_max_relay_seconds),
+                *("--cooldown-seconds", options.watchdog_cooldown_seconds),
+                *chain(*(("--exclude-peer", peer) for peer in options.watchdog_exclude_peers)),
+                *(["--dry-run"] if options.watchdog_dry_run else []),
+                *("--unit", options.watchdog_unit),
+                *("--metrics-path", options.watchdog_metrics_path),
+                *labels,
+            ]
         case "exporter":
             return [
                 *(*shared, "--metrics-path", options.exporter_metrics_path),
                 *(["--omit-users"] if options.exporter_omit_users else []),
+                *labels,
             ]
         case "keepalive":
             path = options.keepalive_metrics_path
@@ -313,14 +568,39 @@ def _arguments(options: argparse.Namespace, job: str) -> list[str]:
                 *(*shared, *(["--metrics-path", path] if path is not None else [])),
                 *chain(*(("--exclude-peer", peer) for peer in options.keepalive_exclude_peers)),
                 *chain(*(("--exclude-os", system) for system in options.keepalive_exclude_os)),
+                *labels,
             ]
         case _:
-            return [*shared, "--metrics-path", _option(options, job, "metrics_path")]
+            return [*shared, "--metrics-path", _option(options, job, "metrics_path"), *labels]
 
 
 def _job(text: str) -> str:
     if text not in JOBS:
         raise argparse.ArgumentTypeError(f"{text!r} is not a job; the jobs are {', '.join(JOBS)}")
+    return text
+
+
+def _option_name(text: str) -> str:
+    name = text.removeprefix("--").replace("-", "_")
+    if name not in DEFAULTS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not an option of the units, such as watchdog-dry-run"
+        )
+    return name
+
+
+def _instance(text: str) -> str:
+    # Without "-", so that no name of a unit can belong to two instances.
+    if not re.fullmatch("[A-Za-z0-9_]{1,32}", text) or text == "restart":
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not up to 32 letters, digits and underscores, such as 'work'"
+        )
+    return text
+
+
+def _label(text: str) -> str:
+    if not re.fullmatch("(?!__)[A-Za-z_][A-Za-z0-9_]*=.*", values.argument(text), re.DOTALL):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, such as 'tailscaled=work'")
     return text
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 SOCKET = "/var/run/tailscale/tailscaled.sock"
 "tailscaled's socket on Linux (`paths/paths.go`)."
 
+UNIT = "tailscaled.service"
+"Unit of the tailscaled that listens on `SOCKET`."
+
 EXPORTER_PATH = "/var/lib/alloy/tailscale-peers.prom"
 NATIVE_METRICS_PATH = "/var/lib/alloy/tailscale-native.prom"
 WATCHDOG_PATH = "/var/lib/alloy/tailscale-watchdog.prom"
 STATE_DIR = "/var/lib/tailscale-watchdog"
+
+
+def is_default_socket(path: str) -> bool:
+    """Whether a socket is that of `UNIT`; `/var/run` is a link to `/run`."""
+    return path in {SOCKET, SOCKET.removeprefix("/var")}

@@ -7,14 +7,17 @@ import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
-from returns.result import Failure
+from returns.result import Failure, Result, Success
 
 from tsfc.shell import systemd
 from tsfc.shell.atomic import atomic_write, write_all
 from tsfc.shell.console import STDOUT, print_error, say
 from tsfc.units.directories import redirectable_output, way_out
+from tsfc.units.record import UnitFiles, record, recorded_arguments
 from tsfc.units.rendering import (
+    JOBS,
     JobSettings,
+    of_instance,
     render_sysusers,
     render_tmpfiles,
     render_units,
@@ -40,17 +43,90 @@ def show(settings: Sequence[JobSettings]) -> int:
     return 0
 
 
-def install(settings: Sequence[JobSettings], root: str) -> int:
-    """Write all files below `root`, or none. Start the units if `root` is /."""
+def installed_jobs(root: str, instance: str | None) -> tuple[str, ...]:
+    """Return the jobs whose service tsfc installed below `root`."""
+    return tuple(
+        job
+        for job in JOBS
+        if os.path.lexists(path := _unit_path(root, job, instance, "service"))
+        and not _is_foreign(path)
+    )
+
+
+def installed_options(job: str, root: str, instance: str | None) -> Result[tuple[str, ...], str]:
+    """Return the arguments of `tsfc units` that installed a job; none if nothing did.
+
+    A failure is one line that says which file is the problem, and what to do.
+    """
+    if job not in installed_jobs(root, instance):
+        return Success(())
+    path, timer = (_unit_path(root, job, instance, kind) for kind in ("service", "timer"))
+    try:
+        files = UnitFiles(_read(path), _read(timer) if os.path.exists(timer) else "")
+    except OSError as error:
+        return Failure(
+            f"reading the options of {error.filename}: {error.strerror}; "
+            "run as root, or give all options again with --reset. Nothing was changed"
+        )
+    found = recorded_arguments(job, files)
+    if isinstance(found, Failure):
+        return Failure(
+            f"reading the options of {path}: {found.failure()}; "
+            "give all options again with --reset. Nothing was changed"
+        )
+    return found
+
+
+def install(
+    settings: Sequence[JobSettings], root: str, *, kept: Mapping[str, Sequence[str]]
+) -> int:
+    """Write all files below `root`, or none. Start the units if `root` is /.
+
+    Args:
+        settings: of the jobs to install, all of one instance.
+        root: directory that becomes / when its system runs.
+        kept: jobs by each argument that was kept, to print them.
+    """
+    instance = settings[0].instance
+    jobs = [job.job for job in settings]
+    files = {_below(root, path): text for path, text in _files_with_headers(settings).items()}
+    links = _links(root, jobs, instance)
+    if not _can_install(settings, files, links, root):
+        return 1
+    try:
+        _write(files, links)
+    except OSError as error:
+        print_error(
+            TOOL,
+            f"installing the units in {_below(root, UNITS)}: {error.strerror}; "
+            "run as root, or set --root to a directory that you may write to",
+        )
+        return 1
+    for argument, keepers in kept.items():
+        say(STDOUT, f"kept {argument} for {', '.join(keepers)}")
+    for path in files:
+        say(STDOUT, f"wrote {path}")
+    status = _start(root, files, [os.path.basename(link) for link in links])
+    if "watchdog" in jobs:
+        _warn_without_keepalive(root, instance)
+    return status
+
+
+def _can_install(
+    settings: Sequence[JobSettings],
+    files: Mapping[str, str],
+    links: Mapping[str, str],
+    root: str,
+) -> bool:
+    """Whether all files and links may be written; else print an error."""
     # In an image, the owners of directories may not be final.
     redirectable = redirectable_output(settings, root) if _is_running_system(root) else None
     if redirectable is not None:
         print_error(TOOL, redirectable)
-        return 1
-    files = {_below(root, path): HEADER + text for path, text in _render_files(settings).items()}
-    links = _links(root, [job.job for job in settings])
+        return False
     if _leads_out("installing", (*files, *links), root):
-        return 1
+        return False
+
     # Files and links of the host, or of another package, stay as they are.
     foreign = [
         *(path for path in files if _is_foreign(path)),
@@ -66,39 +142,38 @@ def install(settings: Sequence[JobSettings], root: str) -> int:
             f"installing {foreign[0]}: it exists, and tsfc did not write it; "
             "check it and move it away. Nothing was changed",
         )
-        return 1
-    try:
-        _write(files, links)
-    except OSError as error:
-        print_error(
-            TOOL,
-            f"installing the units in {_below(root, UNITS)}: {error.strerror}; "
-            "run as root, or set --root to a directory that you may write to",
-        )
-        return 1
-    for path in (*files, *links):
-        say(STDOUT, f"wrote {path}")
+    return not foreign
+
+
+def _start(root: str, files: Iterable[str], enabled: Sequence[str]) -> int:
+    """Start the enabled units if `root` is a running system, and print their names."""
+    for name in enabled:
+        say(STDOUT, f"enabled {name}")
     # The directories, and before them their group, must exist before the first run.
-    return _run_commands(
+    status = _run_commands(
         root,
         *(("systemd-sysusers", path) for path in files if _is_in(SYSUSERS, path)),
         *(("systemd-tmpfiles", "--create", path) for path in files if _is_in(TMPFILES, path)),
         ("systemctl", "daemon-reload"),
-        ("systemctl", "restart", *map(os.path.basename, links)),
+        ("systemctl", "restart", *enabled),
     )
+    if status == 0 and _is_running(root):
+        for name in enabled:
+            say(STDOUT, f"started {name}")
+    return status
 
 
-def uninstall(jobs: Sequence[str], root: str) -> int:
+def uninstall(jobs: Sequence[str], root: str, instance: str | None) -> int:
     """Stop the units if `root` is /, and remove the files; metrics and state stay."""
     # Any part of an installation is removed, also without the rest.
     candidates = (
-        *(f"{UNITS}/{name}" for job in jobs for name in unit_names(job)),
-        *(f"{place}/tailscale-{job}.conf" for place in (TMPFILES, SYSUSERS) for job in jobs),
+        *(f"{UNITS}/{name}" for job in jobs for name in unit_names(job, instance)),
+        *(_conf_path(place, job, instance) for place in (TMPFILES, SYSUSERS) for job in jobs),
     )
     if _leads_out("removing", [_below(root, path) for path in candidates], root):
         return 1
     files = [path for path in (_below(root, path) for path in candidates) if os.path.lexists(path)]
-    links = [link for link, unit in _links(root, jobs).items() if _is_link(link, unit)]
+    links = [link for link, unit in _links(root, jobs, instance).items() if _is_link(link, unit)]
     # Units of the host, or of another package, are neither stopped nor removed.
     foreign = [path for path in files if _is_foreign(path)]
     if foreign:
@@ -126,7 +201,19 @@ def uninstall(jobs: Sequence[str], root: str) -> int:
         return 1
     for path in metrics:
         say(STDOUT, f"kept {path}; delete it, or Prometheus keeps scraping stale values")
+    if "keepalive" in jobs:
+        _warn_without_keepalive(root, instance)
     return _run_commands(root, ("systemctl", "daemon-reload"))
+
+
+def _warn_without_keepalive(root: str, instance: str | None) -> None:
+    installed = installed_jobs(root, instance)
+    if "watchdog" in installed and "keepalive" not in installed:
+        print_error(
+            TOOL,
+            "the watchdog is installed without keepalive: idle peers fall back to a relay, and "
+            "each can cause a restart; install keepalive, too",
+        )
 
 
 def _render_files(settings: Sequence[JobSettings]) -> dict[str, str]:
@@ -135,7 +222,7 @@ def _render_files(settings: Sequence[JobSettings]) -> dict[str, str]:
         f"{UNITS}/{name}": text for job in settings for name, text in render_units(job).items()
     }
     others = {
-        f"{place}/tailscale-{job.job}.conf": render(job)
+        _conf_path(place, job.job, job.instance): render(job)
         for place, render in ((TMPFILES, render_tmpfiles), (SYSUSERS, render_sysusers))
         for job in settings
     }
@@ -146,13 +233,37 @@ def _is_in(directory: str, path: str) -> bool:
     return os.path.dirname(path).endswith(directory)
 
 
-def _links(root: str, jobs: Iterable[str]) -> dict[str, str]:
+def _files_with_headers(settings: Sequence[JobSettings]) -> dict[str, str]:
+    """Return the text to write of each file; each service records the options."""
+    records = {
+        f"{UNITS}/{unit_names(job.job, job.instance)[0]}": record(job.options) for job in settings
+    }
+    return {
+        path: f"{HEADER}{records.get(path, '')}{text}"
+        for path, text in _render_files(settings).items()
+    }
+
+
+def _unit_path(root: str, job: str, instance: str | None, kind: str) -> str:
+    return _below(root, f"{UNITS}/{of_instance(f'tailscale-{job}', instance)}.{kind}")
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def _conf_path(place: str, job: str, instance: str | None) -> str:
+    return f"{place}/{of_instance(f'tailscale-{job}', instance)}.conf"
+
+
+def _links(root: str, jobs: Iterable[str], instance: str | None) -> dict[str, str]:
     """Return the links that `systemctl enable` makes, and their targets."""
     return {
         _below(root, f"{UNITS}/{target}.wants/{name}"): f"{UNITS}/{name}"
         for job in jobs
-        for name in unit_names(job)
-        if (target := wanted_by(name)) is not None
+        for shipped, name in zip(unit_names(job), unit_names(job, instance), strict=True)
+        if (target := wanted_by(shipped)) is not None
     }
 
 
@@ -199,8 +310,7 @@ def _is_link(link: str, target: str) -> bool:
 
 
 def _metrics_paths(path: str) -> list[str]:
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return re.findall(r'"--metrics-path" "([^"]+)"', file.read())
+    return re.findall(r'"--metrics-path" "([^"]+)"', _read(path))
 
 
 def _write(files: Mapping[str, str], links: Mapping[str, str]) -> None:
@@ -242,7 +352,7 @@ def _run_commands(root: str, *commands: Sequence[str]) -> int:
     """Run commands up to the first failure; none if `root` is not a running system."""
     if not _is_running_system(root):
         return 0
-    if not os.path.isdir(RUNNING):
+    if not _is_running(root):
         say(STDOUT, "systemd is not running, so nothing was started or stopped")
         return 0
     for command in commands:
@@ -256,3 +366,7 @@ def _run_commands(root: str, *commands: Sequence[str]) -> int:
             print_error(TOOL, result.failure())
             return 1
     return 0
+
+
+def _is_running(root: str) -> bool:
+    return _is_running_system(root) and os.path.isdir(RUNNING)

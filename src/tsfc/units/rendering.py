@@ -31,6 +31,8 @@ _SHIPPED_ACCESS = (
 )
 "Lines of the shipped units that `_access` replaces."
 _HELPERS = ("tailscale-watchdog-restart.socket", "tailscale-watchdog-restart@.service")
+_OWN_NAMES = "tailscale-(exporter|native-metrics|keepalive|watchdog-restart|watchdog|capture)"
+"Names of the units and their directories, which get the suffix of an instance."
 _DEFAULT_RESTARTED_UNIT = "tailscaled.service"
 
 
@@ -54,12 +56,15 @@ class JobSettings(Struct, frozen=True, kw_only=True):
     "The helper restarts the unit at most once in about this time."
     max_relay_seconds: int = 600
     "The helper does not restart a unit that was started more recently than this."
+    instance: str | None = None
+    "Name of a set of units for another tailscaled; None for the usual units."
+    options: tuple[str, ...] = ()
+    "Arguments of `tsfc units` that were given for this job."
 
 
-def unit_names(job: str) -> tuple[str, ...]:
+def unit_names(job: str, instance: str | None = None) -> tuple[str, ...]:
     """Return the names of the units of a job."""
-    helpers = _HELPERS if job == "watchdog" else ()
-    return (f"tailscale-{job}.service", f"tailscale-{job}.timer", *helpers)
+    return tuple(of_instance(name, instance) for name in _shipped_names(job))
 
 
 def wanted_by(unit: str) -> str | None:
@@ -68,14 +73,24 @@ def wanted_by(unit: str) -> str | None:
     return found[1] if found else None
 
 
+def of_instance(text: str, instance: str | None) -> str:
+    """Return `text` with the names of units and directories of an instance.
+
+    `tailscale-watchdog.timer` becomes `tailscale-watchdog-work.timer`, for example.
+    """
+    return text if instance is None else re.sub(_OWN_NAMES, rf"\g<0>-{instance}", text)
+
+
 def render_units(settings: JobSettings) -> dict[str, str]:
     """Return the text of each unit of a job, by the name of the unit."""
-    service, timer, *helpers = unit_names(settings.job)
-    return {
-        service: _render_service(_shipped(service), settings),
-        timer: _render_timer(_shipped(timer), settings.interval),
-        **{helper: _render_helper(_shipped(helper), settings) for helper in helpers},
-    }
+    names = _shipped_names(settings.job)
+    service, timer, *helpers = (of_instance(_shipped(name), settings.instance) for name in names)
+    texts = (
+        _render_service(service, settings),
+        _render_timer(timer, settings.interval),
+        *(_render_helper(helper, settings) for helper in helpers),
+    )
+    return dict(zip(unit_names(settings.job, settings.instance), texts, strict=True))
 
 
 def render_tmpfiles(settings: JobSettings) -> str | None:
@@ -105,6 +120,11 @@ def output_conflict(settings: Sequence[JobSettings]) -> str | None:
             )
         writers[job.output] = job.job
     return None
+
+
+def _shipped_names(job: str) -> tuple[str, ...]:
+    helpers = _HELPERS if job == "watchdog" else ()
+    return (f"tailscale-{job}.service", f"tailscale-{job}.timer", *helpers)
 
 
 def _shipped(name: str) -> str:
