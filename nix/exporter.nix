@@ -42,6 +42,7 @@ in
               cfg.metricsPath
             ]
             ++ lib.optional cfg.omitUsers "--omit-users"
+            ++ job.labelArguments
             ++ cfg.extraArgs
           );
           SyslogIdentifier = "tailscale-exporter";

@@ -115,6 +115,11 @@ in
       tailscale.socket
     ];
 
+  labelArguments = lib.concatMap (name: [
+    "--label"
+    "${name}=${tailscale.labels.${name}}"
+  ]) (builtins.attrNames tailscale.labels);
+
   # Directives of a job that writes no file: its sandbox, for the most part.
   serviceConfig = {
     Type = "oneshot";

@@ -59,6 +59,7 @@ in
               "--exclude-os"
               system
             ]) cfg.excludeOs
+            ++ job.labelArguments
             ++ cfg.extraArgs
           );
           SyslogIdentifier = "tailscale-keepalive";

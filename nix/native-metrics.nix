@@ -36,6 +36,7 @@ in
               "--metrics-path"
               cfg.metricsPath
             ]
+            ++ job.labelArguments
             ++ cfg.extraArgs
           );
           SyslogIdentifier = "tailscale-native-metrics";

@@ -47,6 +47,12 @@ in
       description = "LocalAPI socket of tailscaled.";
     };
 
+    labels = lib.mkOption {
+      type = types.labels;
+      default = { };
+      description = "Labels of every series of the jobs. They distinguish several tailscaleds of a host.";
+    };
+
     visiblePaths = lib.mkOption {
       type = lib.types.listOf types.absolutePath;
       default = [ ];

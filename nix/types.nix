@@ -57,5 +57,15 @@ in
     matching ''a service name that ends in ".service", such as "tailscaled.service"''
       "[A-Za-z0-9_][A-Za-z0-9:_.@-]*[.]service";
 
+  labels =
+    let
+      isName = name: builtins.match "[a-zA-Z_][a-zA-Z0-9_]*" name != null && !lib.hasPrefix "__" name;
+      hasNames = labels: builtins.all isName (builtins.attrNames labels);
+    in
+    lib.types.addCheck (lib.types.attrsOf lib.types.str) hasNames
+    // {
+      description = "attribute set of string, with names of labels";
+    };
+
   seconds = lib.types.ints.between 0 999999999;
 }

@@ -6,7 +6,8 @@
   ...
 }:
 let
-  cfg = config.atro.tailscale.watchdog;
+  inherit (config.atro) tailscale;
+  cfg = tailscale.watchdog;
   job = import ./job.nix { inherit config lib utils; };
   description = "Restart of tailscaled when a peer is stuck on relay";
   helperDirectory = "/run/tailscale-watchdog";
@@ -58,6 +59,14 @@ let
     [ "$status" -ne 0 ] || echo done
     exit "$status"
   '';
+
+  isDefaultSocket = builtins.elem tailscale.socket [
+    "/run/tailscale/tailscaled.sock"
+    "/var/run/tailscale/tailscaled.sock"
+  ];
+  # 1500 is the priority of the default.
+  isUnitGiven = options.atro.tailscale.watchdog.unit.highestPrio < 1500;
+  hasKeepalive = tailscale ? keepalive && tailscale.keepalive.enable;
 in
 {
   imports = [ ./tailscale.nix ];
@@ -88,14 +97,21 @@ in
     unit = lib.mkOption {
       type = job.types.serviceName;
       default = "tailscaled.service";
-      description = "Unit to restart.";
+      description = "Unit to restart. Required with the socket of another tailscaled.";
     };
     metricsPath = job.mkMetricsPathOption "/var/lib/alloy/tailscale-watchdog.prom";
     extraArgs = job.extraArgsOption;
   };
 
   config = lib.mkIf cfg.enable {
-    assertions = job.assertions "watchdog" "metricsPath" cfg.metricsPath;
+    assertions = job.assertions "watchdog" "metricsPath" cfg.metricsPath ++ [
+      {
+        assertion = isDefaultSocket || isUnitGiven || cfg.dryRun;
+        message = "atro.tailscale.socket is ${tailscale.socket}, which may be that of another tailscaled than ${cfg.unit}: set atro.tailscale.watchdog.unit to the unit to restart.";
+      }
+    ];
+
+    warnings = lib.optional (!hasKeepalive) "atro.tailscale.watchdog.enable is true without keepalive: idle peers fall back to a relay, and each can cause a restart. Set atro.tailscale.keepalive.enable = true.";
 
     systemd = {
       services.tailscale-watchdog = {
@@ -129,6 +145,7 @@ in
                 "--metrics-path"
                 cfg.metricsPath
               ]
+              ++ job.labelArguments
               ++ cfg.extraArgs
             );
             SyslogIdentifier = "tailscale-watchdog";

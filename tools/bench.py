@@ -70,6 +70,7 @@ def jobs(directory: Path) -> dict[str, tuple[str, ...]]:
             f"{directory}/watchdog.prom",
             "--state-dir",
             f"{directory}/state",
+            "--unit=tailscaled.service",
         ),
     }
 

@@ -40,7 +40,11 @@ def run_job(
 ) -> tuple[Completed, dict[str, float]]:
     """Run a job on alpha. Return the run and the series in its metrics file."""
     path = box / f"{job}.prom"
-    state = ("--state-dir", str(box / "state")) if job == "watchdog" else ()
+    state = (
+        ("--state-dir", str(box / "state"), "--unit=tailscaled.service")
+        if job == "watchdog"
+        else ()
+    )
     options = ("--source", source, "--tailscale", str(lab.programs / "tailscale"))
     ran = tsfc(lab.node("alpha"), job, *options, "--metrics-path", str(path), *state, *flags)
     return ran, series(path.read_text()) if path.exists() else {}

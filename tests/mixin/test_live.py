@@ -248,6 +248,7 @@ class Site(NamedTuple):
                 "tailscale-watchdog",
                 "--state-dir",
                 f"{self.directory}/state",
+                "--unit=tailscaled.service",
                 *self.host.watchdog,
                 *nowhere,
             )

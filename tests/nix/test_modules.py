@@ -118,7 +118,7 @@ def of_nixos(config: Any) -> Units:
 
 def of_tsfc(*flags: str) -> Units:
     """Return the units that `tsfc units --print` prints."""
-    ran = run("units", "--print", f"--package={TSFC}", *flags)
+    ran = run("units", "--print", "--root=/nonexistent", f"--package={TSFC}", *flags)
     assert (ran.status, ran.stderr) == (0, "")
     units: Units = {}
     tmpfiles: set[str] = set()
@@ -150,6 +150,7 @@ def test_the_options_have_these_defaults(evaluate: Evaluate) -> None:
         "package": TSFC,
         "tailscalePackage": None,
         "socket": "/run/tailscale/tailscaled.sock",
+        "labels": {},
         "visiblePaths": [],
         "exporter": {
             "enable": False,
@@ -274,12 +275,16 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
     "shared": (
         (
             'socket = "/run/tailscale-a/s.sock"; visiblePaths = [ "/root/a" "/home/b" ]; '
+            'labels = { site = "a b"; tailscaled = "work"; }; watchdog.unit = "b.service"; '
             f'{QUICK_START} native-metrics.extraArgs = [ "--timeout=3" ];'
         ),
         [
             "--socket=/run/tailscale-a/s.sock",
             "--visible-paths=/root/a",
             "--visible-paths=/home/b",
+            "--labels=site=a b",
+            "--labels=tailscaled=work",
+            "--watchdog-unit=b.service",
             "--native-metrics-extra-args=--timeout=3",
         ],
     ),
@@ -411,6 +416,8 @@ INVALID = [
     ("capture.output", '"/srv/c/status.json"', 'an absolute path of a ".ndjson"'),
     ("socket", '"tailscaled.sock"', "an absolute path of a socket"),
     ("visiblePaths", '[ "a" ]', "an absolute path"),
+    ("labels", '{ "9a" = "b"; }', "attribute set of string, with names of labels"),
+    ("labels", '{ __a = "b"; }', "attribute set of string, with names of labels"),
 ]
 "Options, values and the types that reject them."
 
@@ -554,7 +561,7 @@ def test_a_type_accepts_the_same_values_in_nix_and_python(
     assert accepted == {
         name: [text for text in CANDIDATES if is_accepted(value, text)]
         for name, value in TYPES.items()
-    } | {"seconds": []}
+    } | {"labels": [], "seconds": []}
 
 
 REFUSED = [
@@ -671,3 +678,44 @@ def test_an_enabled_job_requires_tailscaled(evaluate: Evaluate, job: str) -> Non
             "set services.tailscale.enable = true."
         )
     ]
+
+
+def test_a_watchdog_without_keepalive_is_a_warning(evaluate: Evaluate) -> None:
+    warning = (
+        "atro.tailscale.watchdog.enable is true without keepalive: idle peers fall back to a "
+        "relay, and each can cause a restart. Set atro.tailscale.keepalive.enable = true."
+    )
+    assert evaluate("watchdog.enable = true;")["warnings"] == [warning]
+    assert evaluate("watchdog.enable = true;", module="watchdog")["warnings"] == [warning]
+    assert evaluate(QUICK_START)["warnings"] == []
+    assert evaluate("exporter.enable = true;")["warnings"] == []
+
+
+OTHER_SOCKET = 'socket = "/run/tailscale-b/tailscaled.sock"; '
+
+
+@pytest.mark.parametrize("options", [QUICK_START, f"{QUICK_START} watchdog.cooldownSeconds = 30;"])
+def test_a_watchdog_with_another_socket_needs_a_unit(evaluate: Evaluate, options: str) -> None:
+    assert failing(evaluate(OTHER_SOCKET + options)) == [
+        (
+            "atro.tailscale.socket is /run/tailscale-b/tailscaled.sock, which may be that of "
+            "another tailscaled than tailscaled.service: set atro.tailscale.watchdog.unit to the "
+            "unit to restart."
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        f'{OTHER_SOCKET} {QUICK_START} watchdog.unit = "b.service";',
+        f'{OTHER_SOCKET} {QUICK_START} watchdog.unit = "tailscaled.service";',
+        f"{OTHER_SOCKET} {QUICK_START} watchdog.dryRun = true;",
+        f"{OTHER_SOCKET} exporter.enable = true;",
+        f'socket = "/var/run/tailscale/tailscaled.sock"; {QUICK_START}',
+    ],
+)
+def test_a_given_unit_a_dry_run_and_the_default_socket_are_accepted(
+    evaluate: Evaluate, options: str
+) -> None:
+    assert failing(evaluate(options)) == []

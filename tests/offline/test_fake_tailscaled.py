@@ -329,7 +329,7 @@ def test_every_job_reports_a_fault_as_a_stopped_daemon(box: Path) -> None:
             "exporter": [],
             "native-metrics": [],
             "keepalive": [],
-            "watchdog": ["--state-dir", str(box / "state")],
+            "watchdog": ["--state-dir", str(box / "state"), "--unit=tailscaled.service"],
         }.items():
             ran = run(
                 job,

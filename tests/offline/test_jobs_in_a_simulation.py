@@ -58,7 +58,9 @@ class Node:
         self.job("keepalive", "--count", "1", "--ping-timeout", "0.5")
         self.seconds += 10
         state = f"{self.box}/state"
-        return self.job("watchdog", "--state-dir", state, *POLICY).stdout.splitlines()
+        return self.job(
+            "watchdog", "--state-dir", state, "--unit=tailscaled.service", *POLICY
+        ).stdout.splitlines()
 
     def rounds_until(self, is_so: Callable[[list[str]], object]) -> list[str]:
         """Run rounds until a condition of the last round's lines; return all lines."""

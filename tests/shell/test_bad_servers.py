@@ -161,7 +161,11 @@ def _all_jobs(box: Path, socket_path: Path, error: str) -> dict[str, Completed]:
                     *(
                         "--metrics-path",
                         str(box / f"{job}.prom"),
-                        *(["--state-dir", str(box / "state")] if job == "watchdog" else []),
+                        *(
+                            ["--state-dir", str(box / "state"), "--unit=tailscaled.service"]
+                            if job == "watchdog"
+                            else []
+                        ),
                     ),
                 )
             )
@@ -286,7 +290,11 @@ def test_a_response_larger_than_the_limit_is_an_error(
     """The limit is lowered; the response is endless."""
     monkeypatch.setattr(localapi, "RESPONSE_LIMIT", 2**20)
     _prepare(box)
-    options = ["--state-dir", str(box / "state")] if job == "watchdog" else []
+    options = (
+        ["--state-dir", str(box / "state"), "--unit=tailscaled.service"]
+        if job == "watchdog"
+        else []
+    )
     with serving(
         box / "s",
         lambda _: itertools.chain([b"HTTP/1.1 200 OK\r\n\r\n"], itertools.repeat(b"# " * 2**15)),

@@ -50,7 +50,11 @@ esac""",
 
 
 def _job(job: str, box: Path, programs: Path, *options: str) -> Completed:
-    state = ["--state-dir", str(box / "state")] if job == "watchdog" else []
+    state = (
+        ["--state-dir", str(box / "state"), "--unit=tailscaled.service"]
+        if job == "watchdog"
+        else []
+    )
     return run(
         job,
         "--source",

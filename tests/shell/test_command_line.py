@@ -257,7 +257,11 @@ def test_a_signal_ends_a_hanging_job_with_one_line(
     box: Path, job: str, number: signal.Signals
 ) -> None:
     with serving(box / "s", lambda _: None) as server:
-        state = ["--state-dir", str(box / "state")] if job == "watchdog" else []
+        state = (
+            ["--state-dir", str(box / "state"), "--unit=tailscaled.service"]
+            if job == "watchdog"
+            else []
+        )
         options = (
             "--socket",
             str(box / "s"),
@@ -302,3 +306,40 @@ def test_an_ignored_signal_stays_ignored(box: Path) -> None:
         interrupt(process, signal.SIGHUP)
         ran = ended(process)
     assert (ran.status, len(error_lines("exporter", ran))) == (0, 1)
+
+
+OTHER_SOCKET = (
+    "--socket {} may be that of another tailscaled than tailscaled.service, which the watchdog "
+    "would restart; give --unit"
+)
+
+
+@pytest.mark.parametrize("more", [[], ["--source=cli"], ["--restart-socket=/run/a"]])
+def test_the_watchdog_of_another_socket_needs_the_unit_to_restart(
+    box: Path, more: list[str]
+) -> None:
+    """The peers of one tailscaled must not cause restarts of another one."""
+    ran = run("watchdog", f"--socket={box}/s", f"--state-dir={box}/state", *more)
+    assert error_lines("watchdog", ran) == [OTHER_SOCKET.format(f"{box}/s")]
+    assert (ran.status, ran.stdout, list(box.iterdir())) == (2, "", [])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--socket={box}/s", "--dry-run"],
+        ["--socket={box}/s", "--unit=tailscaled.service"],
+        ["--socket=/run/tailscale/tailscaled.sock"],
+        ["--socket=/var/run/tailscale/tailscaled.sock"],
+        [],
+    ],
+)
+def test_a_dry_run_and_the_default_socket_need_no_unit(box: Path, options: list[str]) -> None:
+    (box / "status.json").write_bytes(encoded())
+    ran = run(
+        "watchdog",
+        *(option.format(box=box) for option in options),
+        *("--status-file", str(box / "status.json"), "--state-dir", str(box / "state")),
+        *("--metrics-path", str(box / "a.prom")),
+    )
+    assert ran.status == 0

@@ -53,6 +53,7 @@ class Watchdog:
         self._status.write_bytes(status)
         clock = [] if now is None else ["--now", str(now)]
         files = ["--state-dir", str(self.state), "--metrics-path", str(self._metrics)]
+        source.append("--unit=tailscaled.service")
         return self._forks.run("watchdog", *source, *clock, *files, programs=self.programs)
 
     def exported(self) -> dict[str, float]:

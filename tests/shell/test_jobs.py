@@ -44,7 +44,11 @@ def socket() -> Iterator[Path]:
 
 
 def _options(job: str, box: Path) -> list[str]:
-    return ["--state-dir", str(box / "state")] if job == "watchdog" else []
+    return (
+        ["--state-dir", str(box / "state"), "--unit=tailscaled.service"]
+        if job == "watchdog"
+        else []
+    )
 
 
 def test_the_exporter_writes_the_path_of_every_peer(socket: Path, box: Path) -> None:
@@ -132,6 +136,7 @@ def test_the_watchdog_detects_relays_and_stores_its_state(socket: Path, box: Pat
         str(box / "state"),
         "--metrics-path",
         str(box / "a.prom"),
+        "--unit=tailscaled.service",
     )
     ran = run("watchdog", *options)
     assert ran == (

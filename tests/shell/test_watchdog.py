@@ -659,6 +659,7 @@ def test_a_hanging_tailscaled_times_out_and_changes_no_state(box: Path, forks: F
             str(host.state),
             "--metrics-path",
             str(host.metrics),
+            "--unit=tailscaled.service",
         )
         result = run("watchdog", *options, programs=host.programs)
     (complaint,) = error_lines("watchdog", result)

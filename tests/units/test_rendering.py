@@ -514,9 +514,11 @@ def test_the_defaults_of_the_watchdog_are_those_of_its_command_line() -> None:
         "watchdog_cooldown_seconds": "cooldown_seconds",
         "watchdog_exclude_peers": "exclude_peer",
         "watchdog_dry_run": "dry_run",
-        "watchdog_unit": "unit",
     }.items():
         assert str(DEFAULTS[units_option]) == str(watchdog.get_default(option))
+    # The command knows it for the default socket only.
+    assert watchdog.get_default("unit") is None
+    assert DEFAULTS["watchdog_unit"] == defaults.UNIT
     assert watchdog.get_default("state_dir") == defaults.STATE_DIR == "/var/lib/tailscale-watchdog"
     assert "StateDirectory=tailscale-watchdog\n" in service("watchdog")
 

@@ -117,9 +117,9 @@ def _add_watchdog(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--unit",
         type=values.unit_name,
-        default="tailscaled.service",
         metavar="UNIT",
-        help="systemd unit to restart (default: %(default)s)",
+        help=f"systemd unit to restart (default: {defaults.UNIT}; required with the --socket of "
+        "another tailscaled, but not with --dry-run)",
     )
     parser.add_argument(
         "--restart-socket",
@@ -141,14 +141,27 @@ def _add_watchdog(parser: ArgumentParser) -> None:
 def _watchdog(options: Namespace) -> int:
     from msgspec.structs import replace
 
+    from tsfc.core.text import one_line
     from tsfc.shell import oneshot
+    from tsfc.shell.console import print_error
     from tsfc.shell.system import DryRun, System
 
+    # The peers of one tailscaled must not cause restarts of another one.
+    socket: str = options.socket or defaults.SOCKET
+    has_default_unit = options.unit is None and not options.dry_run
+    if has_default_unit and not defaults.is_default_socket(socket):
+        print_error(
+            "watchdog",
+            f"--socket {one_line(socket)} may be that of another tailscaled than "
+            f"{defaults.UNIT}, which the watchdog would restart; give --unit",
+        )
+        return 2
     host_type, settings = System, run_options(options)
     if options.dry_run:
         # A dry run must not replace the metrics of the real watchdog.
         host_type, settings = DryRun, replace(settings, metrics_path=options.metrics_path)
-    host = host_type("watchdog", settings, options.unit, options.restart_socket)
+    unit = options.unit or defaults.UNIT
+    host = host_type("watchdog", settings, unit, options.restart_socket)
     return oneshot.watchdog(host, state_dir=options.state_dir, policy=policy(options))
 
 

@@ -52,6 +52,7 @@ in
       type = types.listOf types.anything;
       default = [ ];
     };
+    warnings = texts;
     services.tailscale.enable = flag;
   };
 }

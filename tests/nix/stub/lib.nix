@@ -111,11 +111,15 @@ let
     else
       [ { inherit priority definition; } ];
 
+  highestPriority = foldl' (
+    lowest: { priority, ... }: if priority < lowest then priority else lowest
+  ) 9999;
+
   merged =
     place: type: definitions:
     let
       found = concatLists (map (unwrapped 100) definitions);
-      strongest = foldl' (lowest: { priority, ... }: if priority < lowest then priority else lowest) 9999 found;
+      strongest = highestPriority found;
       winning = filter ({ priority, ... }: priority == strongest) found;
     in
     if winning == [ ] then
@@ -148,7 +152,8 @@ let
     }:
     let
       arguments = {
-        inherit lib config options;
+        inherit lib config;
+        options = described options (map (module: module.config) all);
       }
       // specialArgs;
 
@@ -184,6 +189,25 @@ let
 
       options = joined (map (module: module.options) all);
 
+      definitionsOf =
+        name: definitions:
+        map (definition: definition.${name}) (filter (hasAttr name) (map distributed definitions));
+
+      # The options as the modules see them, with the priority of their value.
+      described =
+        declarations: definitions:
+        mapAttrs (
+          name: declaration:
+          let
+            found = definitionsOf name definitions;
+            given = concatLists (map (unwrapped 100) found);
+          in
+          if isOption declaration then
+            declaration // { highestPrio = highestPriority (given ++ [ { priority = 1500; } ]); }
+          else
+            described declaration found
+        ) declarations;
+
       valued =
         place: declarations: definitions:
         let
@@ -192,7 +216,7 @@ let
           value =
             name: declaration:
             let
-              found = map (definition: definition.${name}) (filter (hasAttr name) given);
+              found = definitionsOf name definitions;
               default = {
                 _type = "override";
                 priority = 1500;
