@@ -24,7 +24,7 @@ ELSEWHERE = {
     ),
     r"node_exporter ": "has another name on Debian; tests/systemd/test_collectors.py runs it",
     r"tsfc .*tailscale-work|journalctl -t tailscale-watchdog-work": (
-        "need a second tailscaled; tests/systemd/test_instances.py runs them"
+        "need a second tailscaled; tests/units/test_instances.py installs its units"
     ),
     r"journalctl -u (prometheus-node-exporter|alloy) ": "not installed on this node",
 }

@@ -51,11 +51,11 @@ def units(act: str, root: Path, *arguments: str, around: str | None = None) -> C
     )
 
 
-def install(root: Path, *arguments: str) -> Ran:
+def install(root: Path, *arguments: str) -> Completed:
     """Install, which must succeed; a missing keepalive is the only possible warning."""
     ran = units("install", root, *arguments)
     assert ran.status == 0
-    assert set(complaints("units", ran)) <= {WITHOUT_KEEPALIVE}
+    assert set(error_lines("units", ran)) <= {WITHOUT_KEEPALIVE}
     return ran
 
 

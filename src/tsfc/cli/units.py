@@ -472,7 +472,8 @@ def job_settings(
         own_directories: what the job may read if it runs the tsfc that runs now.
         instance: name of the set of units; None for the usual one.
     """
-    given = {name: value for name, value in vars(options).items() if name in DEFAULTS}
+    # In one order, so that the record of the same options is the same.
+    given = {name: vars(options)[name] for name in DEFAULTS if name in options}
     options = argparse.Namespace(**(_defaults(instance) | given))
     output = options.capture_output if job == "capture" else _option(options, job, "metrics_path")
     return JobSettings(
