@@ -48,7 +48,9 @@ def metrics() -> dict[str, tuple[Family, ...]]:
     now = Instant(unix=1_900_000_000)
     state = State(attempts=(restart_at(1),), last_success=1)
     return {
-        "exporter": exporter.metrics(decode(STATUS).unwrap(), now=now.unix, last_success=None),
+        "exporter": exporter.metrics(
+            decode(STATUS).unwrap(), now=now.unix, last_success=None, accept_health=("*",)
+        ),
         "native-metrics": (native.up(is_up=True),),
         "keepalive": keepalive.metrics({"nas": (PingResult(PingOutcome.DIRECT, 0.01),)}),
         "watchdog": watchdog.metrics(

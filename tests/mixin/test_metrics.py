@@ -16,6 +16,7 @@ NATIVE = set(
 RECORDED = {rule["record"] for rule in rules() if "record" in rule}
 UNUSED = {
     "tailscale_version_info": "information for people",
+    "tailscale_health_issues_accepted": "the operator knows these messages",
     "tailscale_peer_exit_node": "for alerts that users write",
     "tailscale_exporter_last_success_timestamp_seconds": "tailscale_up shows it earlier",
     "tailscale_native_metrics_up": "tailscale_up shows it, too",

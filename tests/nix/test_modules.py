@@ -124,6 +124,7 @@ def test_the_options_have_these_defaults(evaluate: Evaluate) -> None:
         "exporter": {
             "enable": False,
             "interval": "30s",
+            "acceptHealth": [],
             "metricsPath": "/var/lib/alloy/tailscale-peers.prom",
             "extraArgs": [],
         },
@@ -164,8 +165,17 @@ def test_no_job_is_enabled_by_default(evaluate: Evaluate) -> None:
 SETTINGS: dict[str, tuple[str, list[str]]] = {
     "quick start": (QUICK_START, []),
     "exporter": (
-        'exporter = { enable = true; interval = "1min 30s"; metricsPath = "/srv/m/a.prom"; };',
-        ["exporter", "--exporter-interval=1min 30s", "--exporter-metrics-path=/srv/m/a.prom"],
+        (
+            'exporter = { enable = true; interval = "1min 30s"; metricsPath = "/srv/m/a.prom"; '
+            'acceptHealth = [ "*accept-routes*" "100% [a-z]?" ]; };'
+        ),
+        [
+            "exporter",
+            "--exporter-interval=1min 30s",
+            "--exporter-metrics-path=/srv/m/a.prom",
+            "--exporter-accept-health=*accept-routes*",
+            "--exporter-accept-health=100% [a-z]?",
+        ],
     ),
     "keepalive": (
         (
@@ -330,6 +340,7 @@ INVALID = [
     ("exporter.metricsPath", '"/peers.prom"', METRICS_PATH),
     ("exporter.metricsPath", "null", METRICS_PATH),
     ("exporter.enable", '"true"', "boolean"),
+    ("exporter.acceptHealth", '"*dns*"', "list of string"),
     ("keepalive.metricsPath", '"/a/%h/b.prom"', f"null or {METRICS_PATH}"),
     ("keepalive.extraArgs", '[ "--count" 1 ]', "string"),
     ("watchdog.maxRelaySeconds", "-1", "integer between 0 and 999999999"),

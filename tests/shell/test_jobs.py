@@ -58,6 +58,19 @@ def test_the_exporter_writes_the_path_of_every_peer(socket: Path, box: Path) -> 
     assert exported["tailscale_exporter_duration_seconds"] > 0
 
 
+def test_the_exporter_counts_accepted_health_messages_apart(box: Path) -> None:
+    ran = run(
+        "exporter",
+        *("--status-file", str(FIXTURES / "field/accept-routes-note.json")),
+        *("--accept-health", "*accept-routes*", "--accept-health", "no relay"),
+        *("--metrics-path", str(box / "a.prom")),
+    )
+    assert ran == (0, "", "")
+    exported = series((box / "a.prom").read_text())
+    assert exported["tailscale_health_issues"] == 0
+    assert exported["tailscale_health_issues_accepted"] == 1
+
+
 def test_native_metrics_are_those_of_tailscaled_followed_by_own_ones(
     socket: Path, box: Path
 ) -> None:

@@ -246,6 +246,19 @@ CHANGES: list[tuple[str, Change]] = [
         ),
     ),
     (
+        "exporter",
+        (
+            "accept-health",
+            ["--exporter-accept-health=*routes*", "--exporter-accept-health=a b"],
+            set(),
+            {
+                "service: argument --accept-health",
+                "service: argument *routes*",
+                "service: argument a b",
+            },
+        ),
+    ),
+    (
         "watchdog",
         (
             "exclude-peers",
@@ -429,7 +442,7 @@ METRICS_OPTION: tuple[str, str | None, dict[str, object]] = (
     {"metrics_path": "/srv/a.prom"},
 )
 OPTIONS: dict[str, list[tuple[str, str | None, dict[str, object]]]] = {
-    "exporter": [METRICS_OPTION],
+    "exporter": [METRICS_OPTION, ("accept-health", "*$a*", {"accept_health": ["*$a*"]})],
     "native-metrics": [METRICS_OPTION],
     "keepalive": [METRICS_OPTION],
     "watchdog": [

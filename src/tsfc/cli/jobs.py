@@ -18,6 +18,14 @@ from tsfc.shell import defaults
 
 
 def _add_exporter(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--accept-health",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="count health messages that match this shell pattern apart from the others, for "
+        "example '*accept-routes*'; upper and lower case are the same; can be repeated",
+    )
     add_source(parser)
     add_metrics_path(parser, default=defaults.EXPORTER_PATH)
 
@@ -32,7 +40,12 @@ def _exporter(options: Namespace) -> int:
     def last_exposition() -> str:
         return textfile.read_previous(system.options.metrics_path)
 
-    return oneshot.run(system, lambda host: exporter.run(host, last_exposition=last_exposition))
+    return oneshot.run(
+        system,
+        lambda host: exporter.run(
+            host, last_exposition=last_exposition, accept_health=options.accept_health
+        ),
+    )
 
 
 def _add_native_metrics(parser: ArgumentParser) -> None:

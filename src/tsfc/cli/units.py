@@ -122,6 +122,15 @@ def _add_shared(group: argparse._ArgumentGroup) -> None:
 
 def _add_exporter(group: argparse._ArgumentGroup) -> None:
     _add_interval(group, "exporter", "30s")
+    group.add_argument(
+        "--exporter-accept-health",
+        type=values.argument,
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="count health messages that match this shell pattern apart from the others; "
+        "repeatable",
+    )
     _add_metrics_path(group, "exporter", defaults.EXPORTER_PATH)
     _add_extra_args(group, "exporter")
 
@@ -278,6 +287,13 @@ def _arguments(options: argparse.Namespace, job: str) -> list[str]:
                 *("--max-size", "64M", "--keep", "5", *shared),
                 *("--output", options.capture_output),
                 *(["--redact"] if options.capture_redact else []),
+            ]
+        case "exporter":
+            patterns = options.exporter_accept_health
+            return [
+                *shared,
+                *chain(*(("--accept-health", pattern) for pattern in patterns)),
+                *("--metrics-path", options.exporter_metrics_path),
             ]
         case _:
             path = _option(options, job, "metrics_path")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from returns.result import Failure
 
@@ -12,10 +12,13 @@ from tsfc.core.report import Report
 from tsfc.shell.host import Host
 
 
-def run(host: Host, *, last_exposition: Callable[[], str]) -> Report:
+def run(
+    host: Host, *, last_exposition: Callable[[], str], accept_health: Sequence[str] = ()
+) -> Report:
     """The metrics of all peers, or that tailscaled is down.
 
     `last_exposition` reads what the last run wrote: it says when a run last succeeded.
+    `accept_health` are patterns of accepted health messages.
     """
     observed = host.status()
     now = host.unix_time()
@@ -25,4 +28,6 @@ def run(host: Host, *, last_exposition: Callable[[], str]) -> Report:
         last_success = exporter.parse_last_success(last_exposition())
         families = exporter.metrics(None, now=now, last_success=last_success)
         return Report(families, exit_status=exit_status(fault))
-    return Report(exporter.metrics(observed.unwrap(), now=now, last_success=None))
+    return Report(
+        exporter.metrics(observed.unwrap(), now=now, last_success=None, accept_health=accept_health)
+    )
