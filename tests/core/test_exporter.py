@@ -401,6 +401,8 @@ def test_the_last_success_is_read_from_the_previous_file(at: float) -> None:
         pytest.param("tailscale_up 1.0\n", None, id="absent"),
         pytest.param(f"{LAST_SUCCESS} 1.5e+09\n", 1.5e9, id="float"),
         pytest.param(f"tailscale_up 0.0\n{LAST_SUCCESS} 7\n", 7.0, id="int"),
+        pytest.param(f'{LAST_SUCCESS}{{tailscaled="at work"}} 7\n', 7.0, id="label"),
+        pytest.param(f'{LAST_SUCCESS}{{tailscaled="a }} 8"}} 7\n', 7.0, id="brace-in-a-label"),
         pytest.param(
             f"# HELP {LAST_SUCCESS} 7\n# TYPE {LAST_SUCCESS} gauge\n", None, id="described"
         ),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from support.processes import complaints, run, series, short_directory, started, wait_until
 from tsfc.shell.tailscaled import localapi
@@ -40,6 +41,15 @@ def socket() -> Iterator[Path]:
         ):
             wait_until(lambda: localapi.is_reachable(str(path)), "the fake tailscaled listens")
             yield path
+
+
+def samples(text: str) -> list[tuple[str, dict[str, str], float]]:
+    """Samples of an exposition: names, labels and values."""
+    return [
+        (sample.name, sample.labels, sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
 
 
 def _options(job: str, box: Path) -> list[str]:
@@ -149,6 +159,43 @@ def test_the_watchdog_detects_relays_and_stores_its_state(socket: Path, box: Pat
         "peer_delta",
         "peer_echo",
     }
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_every_series_has_the_labels(socket: Path, box: Path, job: str) -> None:
+    """Those of tailscaled as well. All other text is that of a run without labels."""
+    options = (
+        *("--socket", str(socket), "--now", "1795438440", "--metrics-path", "-"),
+        *(["--count", "1"] if job == "keepalive" else []),
+    )
+    state = ("--state-dir", str(box / "one")), ("--state-dir", str(box / "two"))
+    plain = run(job, *options, *(state[0] if job == "watchdog" else ()))
+    ran = run(
+        job,
+        *options,
+        *(state[1] if job == "watchdog" else ()),
+        *("--label", "tailscaled=at work", "--label", "zone=a"),
+    )
+    assert (ran.status, ran.stderr) == (0, plain.stderr)
+    assert samples(ran.stdout) == [
+        (name, labels | {"tailscaled": "at work", "zone": "a"}, value)
+        for name, labels, value in samples(plain.stdout)
+    ]
+    assert [line for line in ran.stdout.splitlines() if line.startswith("#")] == [
+        line for line in plain.stdout.splitlines() if line.startswith("#")
+    ]
+
+
+def test_the_last_success_is_found_in_a_file_with_labels(box: Path) -> None:
+    options = ("--metrics-path", str(box / "a.prom"), "--label", "tailscaled=at work")
+    status = str(FIXTURES / "mixed-paths.json")
+    run("exporter", "--status-file", status, "--now", "1795438440", *options)
+    ran = run("exporter", "--socket", str(box / "none"), "--source", "localapi", *options)
+    assert (ran.status, len(complaints("exporter", ran))) == (0, 1)
+    exported = series((box / "a.prom").read_text())
+    assert exported['tailscale_up{tailscaled="at work"}'] == 0
+    last = 'tailscale_exporter_last_success_timestamp_seconds{tailscaled="at work"}'
+    assert exported[last] == 1795438440
 
 
 @pytest.mark.parametrize("job", JOBS)

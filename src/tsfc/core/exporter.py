@@ -237,8 +237,8 @@ def parse_last_success(exposition: str) -> float | None:
     None if there is none. The job keeps no other state than its metrics file.
     """
     for line in exposition.splitlines():
-        name, _, value = line.partition(" ")
-        if name == LAST_SUCCESS:
+        series, _, value = line.rpartition(" ")
+        if series.partition("{")[0] == LAST_SUCCESS:
             return _finite(value)
     return None
 
