@@ -151,6 +151,12 @@ HOSTS: dict[str, Host] = {
     "ill": Host(
         lambda second: status(traffic(second), Health=["no relay"]), {("TailscaleHealth", None)}
     ),
+    "cut-off": Host(
+        lambda second: status(
+            *(peer(name, "direct" if second < 10 else "offline") for name in ("nas", "rpi3"))
+        ),
+        {("TailscaleAllPeersOffline", None)},
+    ),
     "no-udp": Host(
         lambda second: status(*losing_direct(second, "nas", "rpi3"), peer("idle", "idle")),
         {("TailscaleNodeOnRelay", None)},

@@ -42,6 +42,17 @@ def test_each_recording_rule_is_used() -> None:
     assert USED_BY_RULES >= RECORDED
 
 
+def test_the_rule_about_phones_drops_each_label_except_the_name() -> None:
+    """Otherwise it would not match other series of the same peer."""
+    golden = (ROOT / "tests/fixtures/mixed-paths.prom").read_text()
+    (_, labels, *_) = re.findall(r"^tailscale_peer_info\{(.*)\} 1", golden, re.MULTILINE)
+    (expression,) = [
+        rule["expr"] for rule in rules() if rule.get("record") == "peer:tailscale_peer_mobile:info"
+    ]
+    (dropped,) = re.findall(r"without \((.*?)\)", expression)
+    assert {"peer", *dropped.split(", ")} == set(re.findall(r'(\w+)="', labels))
+
+
 def test_the_tests_of_the_rules_use_only_emitted_metrics() -> None:
     """Otherwise a rule and its test could agree on a metric that does not exist."""
     series = {

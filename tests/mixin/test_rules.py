@@ -48,6 +48,15 @@ def changes(rule: str) -> Iterator[tuple[str, str]]:
         rule.lstrip().startswith("- ") :
     ]:
         yield f"without {line.strip()[:60]}", rule.replace(line, "")
+    # Compare the series of a whole host, or those with the same labels only.
+    for line in re.findall(r"^ +(?:and|unless) .*\n?", rule, re.MULTILINE):
+        if " on (instance)" in line:
+            other = line.replace(" on (instance)", "")
+        elif "ignoring" in line:
+            other = re.sub(r"ignoring \(\w+\)", "on (instance)", line)
+        else:
+            other = re.sub(r"(and|unless)", r"\1 on (instance, peer)", line, count=1)
+        yield f"{other.strip()[:60]}", rule.replace(line, other)
     # Remove a duration, or make it three times as long.
     for line in re.findall(r"^ +(?:for|keep_firing_for): .*\n", rule, re.MULTILINE):
         yield f"without {line.strip()}", rule.replace(line, "")
@@ -107,7 +116,7 @@ def test_an_alert_has_a_severity_names_its_node_and_links_a_runbook(rule: dict[s
     annotations = rule["annotations"]
     assert "$labels.instance" in annotations["summary"]
     assert "$labels.instance" in annotations["description"]
-    if "Peer" in rule["alert"]:
+    if re.search("Peer(?!s)", rule["alert"]):
         assert "$labels.peer" in annotations["summary"]
         assert "$labels.peer" in annotations["description"]
     runbook = ROOT / annotations["runbook_url"]
