@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from support.mixin import MIXIN, ROOT, RULE_FILES, alerts, promtool, rules
+from tsfc.core.metrics.labels import OF_PROMETHEUS
 
 TESTS = sorted(path.name for path in (MIXIN / "tests").glob("*.yaml"))
 
@@ -130,6 +131,15 @@ def test_an_alert_has_a_severity_names_its_node_and_links_a_runbook(rule: dict[s
         "Mitigation",
         "When to silence it",
     ]
+
+
+def test_no_label_that_a_rule_sets_can_be_added_to_series() -> None:
+    """Otherwise the alerts of two tailscaleds on one host would have the same labels."""
+    names = {name for rule in alerts() for name in rule["labels"]} | {
+        name for rule in rules() for name in re.findall(r', "(\w+)", "tailscale-', rule["expr"])
+    }
+    assert names == {"severity", "unit"}
+    assert names <= OF_PROMETHEUS
 
 
 def test_each_runbook_belongs_to_an_alert() -> None:
