@@ -14,7 +14,7 @@ help: ## list these targets
 
 .venv/runtime: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "tsfc needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --upgrade-deps .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
@@ -23,7 +23,7 @@ help: ## list these targets
 	@touch $@
 
 .venv-lowest/test: pyproject.toml tools/lowest.py
-	$(LOWEST_PYTHON) -m venv .venv-lowest
+	$(LOWEST_PYTHON) -m venv --upgrade-deps .venv-lowest
 	$(LOWEST)/python tools/lowest.py > .venv-lowest/constraints.txt
 	$(LOWEST)/pip install --quiet --disable-pip-version-check --constraint .venv-lowest/constraints.txt --editable '.[test]'
 	@touch $@

@@ -34,6 +34,7 @@ COLORS = {
     "derp": "#d55e00",
     "idle": "#56b4e9",
     "offline": "#9aa0a8",
+    "none": "#8c1d18",
 }
 "Color of each path: Okabe and Ito's palette for color-blind readers, as in `--report`."
 GOOD, BAD = COLORS["direct"], COLORS["derp"]

@@ -8,6 +8,10 @@ let
   cfg = config.atro.tailscale.capture;
   job = import ./job.nix { inherit config lib utils; };
   description = "Captures of the status of tailscaled";
+  directory = builtins.dirOf cfg.output;
+
+  # systemd keeps a state directory in /var/lib/private, which only root may enter.
+  isStateDirectory = directory == job.captureDirectory;
 in
 {
   imports = [ ./tailscale.nix ];
@@ -40,7 +44,15 @@ in
       unitConfig.StartLimitIntervalSec = 0;
       serviceConfig =
         job.serviceConfig
-        // job.writable cfg.output
+        // (
+          if isStateDirectory then
+            {
+              StateDirectory = "tailscale-capture";
+              StateDirectoryMode = "0700";
+            }
+          else
+            job.capability // { BindPaths = [ "-${directory}" ]; }
+        )
         // {
           ExecStart = job.execStart "capture" (
             [
@@ -65,6 +77,6 @@ in
     };
 
     systemd.timers.tailscale-capture = job.timer description cfg.interval;
-    systemd.tmpfiles.rules = [ "d ${builtins.dirOf cfg.output} :0700 - - -" ];
+    systemd.tmpfiles.rules = lib.optional (!isStateDirectory) "d ${directory} :0700 - - -";
   };
 }

@@ -20,6 +20,11 @@ in
       default = [ ];
       description = "Shell patterns of health messages that are counted apart from the others.";
     };
+    omitUsers = lib.mkOption {
+      type = lib.types.bool;
+      default = false;
+      description = "Leave the label `user`, the login names of the peers' owners, empty.";
+    };
     metricsPath = job.mkMetricsPathOption "/var/lib/alloy/tailscale-peers.prom";
     extraArgs = job.extraArgsOption;
   };
@@ -33,7 +38,7 @@ in
       unitConfig.StartLimitIntervalSec = 0;
       serviceConfig =
         job.serviceConfig
-        // job.writable cfg.metricsPath
+        // job.writable "exporter" cfg.metricsPath
         // {
           ExecStart = job.execStart "exporter" (
             job.socketArguments
@@ -45,6 +50,7 @@ in
               "--metrics-path"
               cfg.metricsPath
             ]
+            ++ lib.optional cfg.omitUsers "--omit-users"
             ++ cfg.extraArgs
           );
           SyslogIdentifier = "tailscale-exporter";
@@ -53,6 +59,6 @@ in
     };
 
     systemd.timers.tailscale-exporter = job.timer description cfg.interval;
-    systemd.tmpfiles.rules = [ "d ${builtins.dirOf cfg.metricsPath} - - - -" ];
+    systemd.tmpfiles.rules = job.directoryRules cfg.metricsPath;
   };
 }

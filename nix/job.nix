@@ -10,6 +10,18 @@
 let
   inherit (config.atro) tailscale;
   types = import ./types.nix { inherit lib; };
+  places = import ./places.nix { inherit lib; };
+
+  own = import ./own-directory.nix;
+
+  capability = {
+    CapabilityBoundingSet = "CAP_DAC_OVERRIDE";
+    AmbientCapabilities = "CAP_DAC_OVERRIDE";
+  };
+
+  # Directories that the messages suggest.
+  metricsDirectory = "/var/lib/alloy";
+  captureDirectory = "/var/lib/tailscale-capture";
 
   # Jobs with an option metricsPath.
   metricsJobs = [
@@ -19,28 +31,11 @@ let
     "watchdog"
   ];
 
-  hiddenDirectories = [
-    "/dev"
-    "/home"
-    "/proc"
-    "/root"
-    "/run/user"
-    "/sys"
-    "/tmp"
-    "/var/tmp"
-  ];
-
-  # Assert that the sandbox does not hide a path.
-  visible =
-    option: path:
-    let
-      hides = directory: lib.hasPrefix "${directory}/" "${path}/";
-      hidden = builtins.filter hides hiddenDirectories;
-    in
-    {
-      assertion = hidden == [ ];
-      message = "${option} is ${path}, but the sandbox of the units hides ${toString hidden}: choose another directory.";
-    };
+  # Assert that the sandbox can show a path without showing what is not the jobs'.
+  visible = option: path: problem: {
+    assertion = problem == null;
+    message = "${option} is ${path}, which is ${toString problem}.";
+  };
 in
 {
   inherit types;
@@ -86,10 +81,12 @@ in
         assertion = config.services.tailscale.enable;
         message = "atro.tailscale.${job}.enable is true, but tailscaled is not enabled: set services.tailscale.enable = true.";
       }
-      (visible "atro.tailscale.socket" tailscale.socket)
+      (visible "atro.tailscale.socket" tailscale.socket (places.socketProblem tailscale.socket))
     ]
     ++ lib.optionals (output != null) [
-      (visible "atro.tailscale.${job}.${outputOption}" output)
+      (visible "atro.tailscale.${job}.${outputOption}" output (
+        places.outputProblem output (if job == "capture" then captureDirectory else metricsDirectory)
+      ))
       {
         assertion = otherWriters == [ ];
         message = "atro.tailscale.${job}.${outputOption} is ${output}, which ${toString otherWriters} writes as well: give each job a file of its own.";
@@ -153,14 +150,35 @@ in
     SystemCallFilter = "~@clock @cpu-emulation @debug @module @mount @obsolete @privileged @raw-io @reboot @resources @swap";
     SystemCallErrorNumber = "EPERM";
     UMask = "0077";
+    MemoryMax = "512M";
+    MemorySwapMax = 0;
+    TasksMax = 128;
+    OOMScoreAdjust = 1000;
   };
 
-  # Additions for a job that writes a file, whose directory may belong to any user.
-  writable = path: {
-    BindPaths = [ "-${builtins.dirOf path}" ];
-    CapabilityBoundingSet = "CAP_DAC_OVERRIDE";
-    AmbientCapabilities = "CAP_DAC_OVERRIDE";
-  };
+  # Additions for a job that writes metrics. If the directory may belong to any user, the job needs
+  # a capability; the watchdog needs it for the socket of its helper, too.
+  writable =
+    job: path:
+    let
+      directory = builtins.dirOf path;
+      hasCapability = directory != own.directory || job == "watchdog";
+    in
+    {
+      BindPaths = [ "-${directory}" ];
+    }
+    // (if hasCapability then capability else { SupplementaryGroups = own.group; });
+
+  # Additions for a job that writes another file, and its default directory.
+  inherit capability captureDirectory;
+
+  # Rules of tmpfiles.d(5) for the directory of a metrics file.
+  directoryRules =
+    path:
+    if builtins.dirOf path == own.directory then
+      [ "d ${own.directory} 0775 root ${own.group} -" ]
+    else
+      [ "d ${builtins.dirOf path} - - - -" ];
 
   timer = description: interval: {
     inherit description;

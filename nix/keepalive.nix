@@ -9,7 +9,6 @@ let
   job = import ./job.nix { inherit config lib utils; };
   description = "Pings to all online Tailscale peers, so that NAT mappings stay open";
   writesMetrics = cfg.metricsPath != null;
-  directory = builtins.dirOf cfg.metricsPath;
 in
 {
   imports = [ ./tailscale.nix ];
@@ -17,6 +16,20 @@ in
   options.atro.tailscale.keepalive = {
     enable = lib.mkEnableOption "the job keepalive of tsfc";
     interval = job.mkIntervalOption "10s";
+    excludePeers = lib.mkOption {
+      type = lib.types.listOf lib.types.str;
+      default = [ ];
+      description = "Peers that get no pings, named as in the label `peer`.";
+    };
+    excludeOs = lib.mkOption {
+      type = lib.types.listOf lib.types.str;
+      default = [ ];
+      example = [
+        "iOS"
+        "android"
+      ];
+      description = "Operating systems whose peers get no pings, which would drain batteries.";
+    };
     metricsPath = job.mkMetricsPathOption null;
     extraArgs = job.extraArgsOption;
   };
@@ -30,7 +43,7 @@ in
       unitConfig.StartLimitIntervalSec = 0;
       serviceConfig =
         job.serviceConfig
-        // lib.optionalAttrs writesMetrics (job.writable cfg.metricsPath)
+        // lib.optionalAttrs writesMetrics (job.writable "keepalive" cfg.metricsPath)
         // {
           ExecStart = job.execStart "keepalive" (
             job.socketArguments
@@ -38,16 +51,27 @@ in
               "--metrics-path"
               cfg.metricsPath
             ]
+            ++ lib.concatMap (peer: [
+              "--exclude-peer"
+              peer
+            ]) cfg.excludePeers
+            ++ lib.concatMap (system: [
+              "--exclude-os"
+              system
+            ]) cfg.excludeOs
             ++ cfg.extraArgs
           );
           SyslogIdentifier = "tailscale-keepalive";
           TimeoutStartSec = "60s";
+          # The CLI, if it is used, is one process for each peer.
+          MemoryMax = "1G";
+          TasksMax = 4096;
           Nice = 19;
           IOSchedulingClass = "idle";
         };
     };
 
     systemd.timers.tailscale-keepalive = job.timer description cfg.interval;
-    systemd.tmpfiles.rules = lib.optional writesMetrics "d ${directory} - - - -";
+    systemd.tmpfiles.rules = lib.optionals writesMetrics (job.directoryRules cfg.metricsPath);
   };
 }

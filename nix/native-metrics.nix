@@ -28,7 +28,7 @@ in
       unitConfig.StartLimitIntervalSec = 0;
       serviceConfig =
         job.serviceConfig
-        // job.writable cfg.metricsPath
+        // job.writable "native-metrics" cfg.metricsPath
         // {
           ExecStart = job.execStart "native-metrics" (
             job.socketArguments
@@ -44,6 +44,6 @@ in
     };
 
     systemd.timers.tailscale-native-metrics = job.timer description cfg.interval;
-    systemd.tmpfiles.rules = [ "d ${builtins.dirOf cfg.metricsPath} - - - -" ];
+    systemd.tmpfiles.rules = job.directoryRules cfg.metricsPath;
   };
 }

@@ -1,7 +1,27 @@
 # Options of all jobs.
-{ lib, pkgs, ... }:
+{
+  config,
+  lib,
+  options,
+  pkgs,
+  ...
+}:
 let
   types = import ./types.nix { inherit lib; };
+  own = import ./own-directory.nix;
+
+  isInOwnDirectory =
+    name:
+    let
+      job = config.atro.tailscale.${name} or { enable = false; };
+    in
+    job.enable && job.metricsPath != null && builtins.dirOf job.metricsPath == own.directory;
+  usesOwnDirectory = builtins.any isInOwnDirectory [
+    "exporter"
+    "keepalive"
+    "native-metrics"
+    "watchdog"
+  ];
 in
 {
   options.atro.tailscale = {
@@ -32,5 +52,10 @@ in
       default = [ ];
       description = "Paths that the sandbox shows to the jobs, read-only.";
     };
+  };
+
+  # Users of these modules without NixOS, such as system-manager, may lack groups.
+  config = lib.optionalAttrs (options ? users.groups) {
+    users.groups = lib.mkIf usesOwnDirectory { ${own.group} = { }; };
   };
 }

@@ -1,4 +1,5 @@
-# Types of options. src/tsfc/units/values.py accepts the same values.
+# Types of options. src/tsfc/units/values.py accepts the same values, but for the directories that
+# places.nix refuses.
 { lib }:
 let
   matching = description: pattern: lib.types.strMatching pattern // { inherit description; };

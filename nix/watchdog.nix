@@ -11,6 +11,53 @@ let
   description = "Restart of tailscaled when a peer is stuck on relay";
   helperDirectory = "/run/tailscale-watchdog";
   restartSocket = "${helperDirectory}/restart.sock";
+
+  # The same script as in the unit file in src/tsfc/units/files.
+  restartScript = ''
+    show() { systemctl show --property="$2" --value "$1"; }
+    refuse() { echo "$UNIT $*"; exit 1; }
+    read -r uptime _ </proc/uptime
+    now=''${uptime%.*}
+    stamp=$RUNTIME_DIRECTORY/restarted
+
+    # Restart at most once per cooldown, even if the watchdog has lost its state. The margin
+    # of 10 % is for the time between the decision of the watchdog and its request.
+    limit=$((COOLDOWN * 9 / 10))
+    [ "$limit" -ge 10 ] || limit=10
+    restarted=$((now - limit)) ours=
+    [ ! -s "$stamp" ] || read -r restarted ours <"$stamp"
+    age=$((now - restarted))
+    [ "$age" -ge "$limit" ] ||
+      refuse "was restarted $age s ago; it is restarted at most once in $limit s"
+
+    # If the unit has changed since that restart, somebody else stopped or started it.
+    changed=$(show "$UNIT" StateChangeTimestampMonotonic)
+    if [ "$changed" != "$ours" ]; then
+      load=$(show "$UNIT" LoadState)
+      state=$(show "$UNIT" ActiveState)
+      case $load/$state in
+        loaded/inactive | loaded/deactivating)
+          refuse "is stopped; a unit that was stopped on purpose is not restarted" ;;
+        loaded/active)
+          asked=$(show "$HELPER" InactiveExitTimestampMonotonic)
+          started=$(show "$UNIT" ActiveEnterTimestampMonotonic)
+          age=$(((asked - started) / 1000000))
+          limit=$(((COOLDOWN < MAX_RELAY ? COOLDOWN : MAX_RELAY) * 9 / 10))
+          [ "$age" -ge "$limit" ] ||
+            refuse "was started $age s ago; it is not restarted in the first $limit s" ;;
+      esac
+    fi
+
+    # Written before the restart, so that it counts even if this helper is killed.
+    echo "$now" >"$stamp"
+    systemctl reset-failed "$UNIT" 2>/dev/null || true
+    status=0
+    systemctl restart "$UNIT" || status=$?
+    changed=$(show "$UNIT" StateChangeTimestampMonotonic)
+    echo "$now $changed" >"$stamp"
+    [ "$status" -ne 0 ] || echo done
+    exit "$status"
+  '';
 in
 {
   imports = [ ./tailscale.nix ];
@@ -57,7 +104,7 @@ in
         unitConfig.StartLimitIntervalSec = 0;
         serviceConfig =
           job.serviceConfig
-          // job.writable cfg.metricsPath
+          // job.writable "watchdog" cfg.metricsPath
           // {
             ExecStart = job.execStart "watchdog" (
               [
@@ -97,13 +144,16 @@ in
         unitConfig.CollectMode = "inactive-or-failed";
         serviceConfig = {
           Type = "oneshot";
-          # The watchdog reads the output from its connection and expects "done".
+          # Connecting is the request; the output is the response. The watchdog expects "done".
+          Environment = ''"UNIT=${cfg.unit}" "COOLDOWN=${toString cfg.cooldownSeconds}" "MAX_RELAY=${toString cfg.maxRelaySeconds}" "HELPER=%n"'';
           ExecStart = utils.escapeSystemdExecArgs [
             "/bin/sh"
-            "-c"
-            ''systemctl restart "$0" && echo done''
-            cfg.unit
+            "-euc"
+            restartScript
           ];
+          RuntimeDirectory = "tailscale-watchdog-restart";
+          RuntimeDirectoryMode = "0700";
+          RuntimeDirectoryPreserve = true;
           TimeoutStartSec = "240s";
           StandardInput = "null";
           StandardOutput = "socket";
@@ -131,7 +181,7 @@ in
       };
 
       timers.tailscale-watchdog = job.timer description cfg.interval;
-      tmpfiles.rules = [ "d ${builtins.dirOf cfg.metricsPath} - - - -" ];
+      tmpfiles.rules = job.directoryRules cfg.metricsPath;
     }
     # Some users of these modules, such as system-manager, have services and timers but no sockets.
     // lib.optionalAttrs (options ? systemd.sockets) {
@@ -142,6 +192,8 @@ in
           ListenStream = restartSocket;
           SocketMode = "0600";
           Accept = true;
+          MaxConnections = 1;
+          TriggerLimitIntervalSec = 0;
           RemoveOnStop = true;
         };
       };

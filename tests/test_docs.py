@@ -17,7 +17,7 @@ import pytest
 from lab.measure import MEASUREMENTS
 from support.docs import ALL, PAGES, ROOT, commands, fill_in, scripts, sessions
 from support.mixin import JOBS, alerts, emitted
-from support.processes import Ran, inside, series, started, wait_until
+from support.processes import Completed, inside, series, started, wait_until
 from support.required import program
 from tools.metrics_reference import reference
 from tsfc.cli import main as cli
@@ -127,7 +127,7 @@ SESSIONS = [
 ]
 
 
-def run_in_shell(command: str, **options: Any) -> Ran:
+def run_in_shell(command: str, **options: Any) -> Completed:
     """Run a command in a shell in which `tsfc` is the program under test."""
     script = f'tsfc() {{ "{sys.executable}" -m tsfc "$@"; }}\n{command}\n'
     ran = subprocess.run(
@@ -138,7 +138,7 @@ def run_in_shell(command: str, **options: Any) -> Ran:
         env=os.environ | {"LC_ALL": "C"},
         **options,
     )
-    return Ran(ran.returncode, ran.stdout, ran.stderr)
+    return Completed(ran.returncode, ran.stdout, ran.stderr)
 
 
 @pytest.mark.parametrize(("command", "printed"), SESSIONS, ids=lambda text: text[:20])

@@ -9,10 +9,12 @@ from tsfc.core import native_metrics as native
 from tsfc.core.clock import Instant
 from tsfc.core.metrics.families import Family, duration
 from tsfc.core.tailscale.paths import Path
+from tsfc.core.tailscale.peers import Hidden
 from tsfc.core.tailscale.ping import PingOutcome, PingResult
 from tsfc.core.tailscale.status import BACKEND_STATES, decode
 from tsfc.core.watchdog import metrics as watchdog
 from tsfc.core.watchdog.policy import Policy
+from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.state import State, restart_at
 from tsfc.core.watchdog.track import Reason, Verdict
 
@@ -22,6 +24,7 @@ STATUS = b"""{"Version": "1.0", "BackendState": "Running",
 "A status with every field that makes a metric."
 VALUES = {
     "state": BACKEND_STATES,
+    "kind": tuple(Hidden),
     "path": tuple(Path),
     "result": tuple(PingOutcome),
     "reason": tuple(Reason),
@@ -47,16 +50,15 @@ The recording rules are in [mixin/rules.yaml](../mixin/rules.yaml).
 def metrics() -> dict[str, tuple[Family, ...]]:
     """Return all metrics of each job, from a complete status and state."""
     now = Instant(unix=1_900_000_000)
-    state = State(attempts=(restart_at(1),), last_success=1)
+    state = State(attempts=(restart_at(1),), last_success=Instant(1))
+    run = Run(now, state, verdicts=(Verdict("nas", Reason.DIRECT),))
     return {
         "exporter": exporter.metrics(
             decode(STATUS).unwrap(), now=now.unix, last_success=None, accept_health=("*",)
         ),
         "native-metrics": (native.up(is_up=True),),
         "keepalive": keepalive.metrics({"nas": (PingResult(PingOutcome.DIRECT, 0.01),)}),
-        "watchdog": watchdog.metrics(
-            state, (Verdict("nas", Reason.DIRECT, 0),), now=now, policy=Policy()
-        ),
+        "watchdog": watchdog.metrics(run, Policy()),
     }
 
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.corpus import NAMES_FROM_HELL, handshakes, hostile_statuses
+from support.corpus import FIXTURES, NAMES_FROM_HELL, handshakes, hostile_statuses
 from support.statuses import PATHS, decoded, peer
 from tsfc.core.exporter import LABEL_LIMIT, LAST_SUCCESS, metrics, parse_last_success
 from tsfc.core.metrics.exposition import render
 from tsfc.core.metrics.families import Family, Kind, Sample
-from tsfc.core.tailscale.status import BACKEND_STATES, Status
+from tsfc.core.tailscale.status import BACKEND_STATES, Status, decode
 
 NOW = 1_795_438_440.0
 
@@ -33,6 +33,8 @@ NODE = {
     "tailscale_health_issues": Kind.GAUGE,
     "tailscale_version_info": Kind.GAUGE,
 }
+
+HIDDEN_PEERS = "tailscale_hidden_peers"
 
 
 def export(
@@ -58,7 +60,8 @@ def value(name: str, node: dict[str, Any]) -> float:
 def test_a_running_node_has_the_documented_metrics() -> None:
     """Names and types, each once."""
     families = metrics(decoded(peer("rpi3")), now=NOW, last_success=None)
-    assert [(family.name, family.kind) for family in families] == list({**NODE, **PER_PEER}.items())
+    documented = {**NODE, HIDDEN_PEERS: Kind.GAUGE, **PER_PEER}
+    assert [(family.name, family.kind) for family in families] == list(documented.items())
 
 
 def test_without_a_status_up_is_0_and_the_last_success_is_kept() -> None:
@@ -103,6 +106,54 @@ def test_a_node_without_peers_has_no_series_per_peer(peers: dict[str, Any] | Non
     """Before the first netmap, Peer is null; HELP and TYPE are written anyway."""
     exported = export(decoded(Peer=peers, User=None))
     assert [exported[name].samples for name in PER_PEER] == [()] * len(PER_PEER)
+
+
+def exported_peers(status: Status) -> tuple[set[str], dict[str, float]]:
+    """Return the peers that have series, and the numbers of hidden peers by kind."""
+    exported = export(status)
+    return (
+        {sample.labels["peer"] for name in PER_PEER for sample in exported[name].samples},
+        {sample.labels["kind"]: sample.value for sample in exported[HIDDEN_PEERS].samples},
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "peers", "counts"),
+    [
+        ("funnel", {"bravo"}, {"mullvad": 0, "funnel": 24, "sharee": 0}),
+        (
+            "mullvad-in-use",
+            {"bravo", "se-sto-wg-000.mullvad.ts.net"},
+            {"mullvad": 1, "funnel": 0, "sharee": 0},
+        ),
+    ],
+)
+def test_peers_that_tailscale_status_hides_are_only_counted(
+    name: str, peers: set[str], counts: dict[str, float]
+) -> None:
+    """A Mullvad exit node in use is not hidden."""
+    status = decode((FIXTURES / f"field/{name}.json").read_bytes()).unwrap()
+    assert exported_peers(status) == (peers, counts)
+
+
+def test_hundreds_of_mullvad_exit_nodes_add_three_series() -> None:
+    mullvad = [
+        peer("x", DNSName=f"se-sto-wg-{n}.mullvad.ts.net.", ExitNodeOption=True) for n in range(400)
+    ]
+    alone, among_them = (
+        render(metrics(decoded(*peers), now=NOW, last_success=None)).splitlines()
+        for peers in ([peer("rpi3")], [peer("rpi3"), *mullvad])
+    )
+    assert [line for line in among_them if line not in alone] == [
+        f'{HIDDEN_PEERS}{{kind="mullvad"}} 400.0'
+    ]
+    assert len(among_them) == len(alone)
+
+
+def test_a_hidden_peer_does_not_change_the_name_of_another() -> None:
+    """Both are called the same, so both have their IDs in their names."""
+    sharee = peer("nas", ID="nB", ShareeNode=True)
+    assert exported_peers(decoded(peer("nas", ID="nA"), sharee))[0] == {"nas#nA"}
 
 
 def test_the_backend_state_is_one_hot_and_may_be_new() -> None:
@@ -243,15 +294,28 @@ def test_the_path_is_one_hot(path: str) -> None:
     ]
 
 
+def test_only_a_peer_without_a_path_has_the_series_none() -> None:
+    """Packets are sent to it, but it has no address, no relay and no home region."""
+    status = decode((FIXTURES / "field/no-derp.json").read_bytes()).unwrap()
+    exported = export(status)["tailscale_peer_path"]
+    assert {sample.labels["path"]: sample.value for sample in exported.samples} == {
+        **dict.fromkeys(("direct", "peer_relay", "derp", "idle", "offline"), 0),
+        "none": 1,
+    }
+
+
 @given(hostile_statuses())
 def test_the_path_is_one_hot_for_every_peer(document: dict[str, Any]) -> None:
-    """Each peer has five series, and one of them is 1."""
+    """Each peer has five series or, without a path, six, and one of them is 1."""
     ones: dict[str, list[float]] = {}
     running: dict[str, Any] = document | {"BackendState": "Running"}
-    for sample in export(decoded(**running))["tailscale_peer_path"].samples:
+    exported = export(decoded(**running))
+    for sample in exported["tailscale_peer_path"].samples:
         ones.setdefault(sample.labels["peer"], []).append(sample.value)
-    assert len(ones) == len(document["Peer"])
-    assert all(sorted(values) == [0, 0, 0, 0, 1] for values in ones.values())
+    hidden = sum(sample.value for sample in exported[HIDDEN_PEERS].samples)
+    assert len(ones) + hidden == len(document["Peer"])
+    assert all(sorted(values)[-5:] == [0, 0, 0, 0, 1] for values in ones.values())
+    assert all(len(values) == (6 if values[5:] == [1] else 5) for values in ones.values())
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from tsfc.core.watchdog.events import Observed, Performed
 from tsfc.core.watchdog.metrics import metrics as watchdog_families
 from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.core.watchdog.remedy import Done
+from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.snapshot import Snapshot, encode
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import step
@@ -108,7 +109,8 @@ def watchdog_runs() -> tuple[str, str, str]:
         for effect in transition.effects:
             if isinstance(effect, Apply):
                 state = step(state, Performed(effect.attempt, Done()), now=now, policy=policy).state
-        text = render(watchdog_families(state, transition.verdicts, now=now, policy=policy))
+        run = Run(now, state, unmatched=transition.unmatched, verdicts=transition.verdicts)
+        text = render(watchdog_families(run, policy))
         snapshot = encode(Snapshot(now, policy, state))
     return "".join(lines), text, snapshot
 

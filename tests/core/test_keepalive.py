@@ -11,7 +11,15 @@ from returns.result import Failure
 
 from support.corpus import damaged, json_values
 from support.statuses import decoded, peer
-from tsfc.core.keepalive import PAUSE_SECONDS, metrics, next_ping, overall_result, pings
+from tsfc.core.keepalive import (
+    PAUSE_SECONDS,
+    Exclusion,
+    metrics,
+    next_ping,
+    overall_result,
+    pings,
+    unknown_names,
+)
 from tsfc.core.metrics.families import Family, Kind, Sample
 from tsfc.core.tailscale.ping import ERROR, NO_REPLY, Ping, PingOutcome, PingResult, parse_response
 
@@ -81,6 +89,41 @@ def test_no_peer_is_pinged_unless_the_backend_is_running(state: str) -> None:
 def test_no_peer_is_pinged_before_the_first_netmap(fields: dict[str, Any]) -> None:
     """Peer may be null, and Self without IPs."""
     assert pings(decoded(**fields)) == ()
+
+
+@pytest.mark.parametrize(
+    ("excluded", "pinged"),
+    [
+        pytest.param(Exclusion(), ["nas", "phone", "tv"], id="none"),
+        pytest.param(Exclusion(peers=("nas",)), ["phone", "tv"], id="peer"),
+        pytest.param(Exclusion(peers=("nas", "tv")), ["phone"], id="peers"),
+        pytest.param(Exclusion(peers=("na",)), ["nas", "phone", "tv"], id="part-of-a-name"),
+        pytest.param(Exclusion(systems=("iOS",)), ["nas", "tv"], id="system"),
+        pytest.param(Exclusion(systems=("IOS", "TVos")), ["nas"], id="systems-in-any-case"),
+        pytest.param(Exclusion(systems=("OS",)), ["nas", "phone", "tv"], id="part-of-a-system"),
+        pytest.param(Exclusion(("nas",), ("iOS",)), ["tv"], id="both"),
+    ],
+)
+def test_excluded_peers_are_not_pinged(excluded: Exclusion, pinged: list[str]) -> None:
+    status = decoded(peer("nas"), peer("phone", OS="iOS"), peer("tv", OS="tvOS"))
+    assert [ping.peer for ping in pings(status, excluded)] == pinged
+
+
+@pytest.mark.parametrize(
+    ("names", "fields", "unknown"),
+    [
+        pytest.param((), {}, (), id="none"),
+        pytest.param(("nas",), {}, (), id="known"),
+        pytest.param(("nsa", "nas", "tv"), {}, ("nsa", "tv"), id="unknown"),
+        pytest.param(("self",), {}, (), id="the-node-itself"),
+        pytest.param(("nsa",), {"BackendState": "Stopped"}, (), id="stopped"),
+    ],
+)
+def test_excluded_names_without_a_peer_are_unknown(
+    names: tuple[str, ...], fields: dict[str, Any], unknown: tuple[str, ...]
+) -> None:
+    """While the backend is not running, peers may be missing."""
+    assert unknown_names(decoded(peer("nas"), **fields), Exclusion(peers=names)) == unknown
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from tsfc.core.metrics.families import duration
 from tsfc.core.metrics.lint import check
 from tsfc.core.native_metrics import OWN_PREFIX, up, validated
 
+FIELD = FIXTURES / "field"
 CAPTURED = (FIXTURES / "usermetrics.txt").read_bytes()
 OWN = render((up(is_up=True), duration("native-metrics", 0.01)))
 
@@ -37,11 +38,9 @@ def test_a_label_that_tailscaled_uses_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("raw", "text"),
     [
-        pytest.param(b"", "", id="empty"),
-        pytest.param(b"\n", "\n", id="blank"),
         pytest.param(b"a 1", "a 1\n", id="no-line-feed"),
         pytest.param(b"a 1\n", "a 1\n", id="line-feed"),
-        pytest.param(b"# end", "# end\n", id="comment"),
+        pytest.param(b"a 1\n# end", "a 1\n# end\n", id="comment"),
         pytest.param('a{b="é"} 1'.encode(), 'a{b="é"} 1\n', id="utf-8"),
     ],
 )
@@ -61,6 +60,12 @@ def test_a_missing_last_newline_is_added(raw: bytes, text: str) -> None:
             id="cut",
         ),
         pytest.param(b"a", "1 bytes: line 1 is not a valid sample: 'a'", id="half-line"),
+        pytest.param(b"", " 0 bytes: it has no sample; run `tailscale metrics print`", id="empty"),
+        pytest.param(b"\n", "1 bytes: it has no sample", id="blank"),
+        pytest.param(b"# end\n", "bytes: it has no sample", id="comment"),
+        pytest.param(
+            b"# TYPE a gauge\n# HELP a Text.\n", "bytes: it has no sample", id="description"
+        ),
         pytest.param(b"a 1 1795438440000\n", "bytes: line 1 has a timestamp", id="timestamp"),
         pytest.param(
             b"<html>\n</html>\n", "bytes: line 1 is not a valid sample: '<html>'", id="html"
@@ -94,12 +99,33 @@ def test_a_missing_last_newline_is_added(raw: bytes, text: str) -> None:
         ),
     ],
 )
-def test_what_node_exporter_rejects_is_rejected(raw: bytes, problem: str) -> None:
+def test_what_node_exporter_rejects_or_has_no_sample_is_rejected(raw: bytes, problem: str) -> None:
     """In one printable line: what was read, what is wrong and what to do."""
     detail = validated(raw).failure().detail
     assert problem in detail
     assert detail.startswith(f"reading tailscaled's metrics, {len(raw)} bytes: ")
     assert detail.isprintable()
+
+
+@pytest.mark.parametrize("name", ["1102", "180", "debug", "openmetrics"])
+def test_metrics_of_each_release_are_unchanged(name: str) -> None:
+    """OpenMetrics only by its `# EOF`, a comment to node_exporter."""
+    raw = (FIELD / f"metrics-{name}.txt").read_bytes()
+    assert validated(raw).unwrap().encode() == raw
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("html", "line 1 is not a valid sample: '<html>502 Bad Gateway</html>'"),
+        ("locale", "line 2 is not a valid sample: 'a{type=\"sat\"} 0,000000e+00'"),
+        ("trailing-space", "line 2 is not a valid sample: 'tailscaled_advertised_routes 0"),
+        ("unset-label", "line 2 is not a valid sample: 'stun_requests{=\"read_error\"} 3'"),
+    ],
+)
+def test_invalid_metrics_are_rejected_with_the_line(name: str, line: str) -> None:
+    """node_exporter rejects them, too: it reads a timestamp after the space."""
+    assert line in validated((FIELD / f"metrics-{name}.txt").read_bytes()).failure().detail
 
 
 @pytest.mark.parametrize(

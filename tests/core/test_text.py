@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from support.corpus import names
-from tsfc.core.text import REPLACEMENT, one_line, printable
+from tsfc.core.text import REPLACEMENT, one_line, printable, printable_json
 
 R = REPLACEMENT
 
@@ -21,6 +23,8 @@ R = REPLACEMENT
         pytest.param("\0\x1b[31m\x7f\x9b", f"{R}{R}[31m{R}{R}", id="control"),
         pytest.param("\u2028\u2029\u202e\u200b\ufeff\u00a0", R * 6, id="format"),
         pytest.param("\ud800", R, id="surrogate"),
+        pytest.param("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0\u2800", R * 8, id="blank"),
+        pytest.param("\u26a0\ufe0f", "\u26a0\ufe0f", id="emoji"),
         pytest.param("1234567890", "1234567890", id="at-the-limit"),
         pytest.param("12345678901", "1234567890", id="over-the-limit"),
         pytest.param("\n" * 11, R * 10, id="both"),
@@ -56,3 +60,24 @@ def test_the_result_is_printable_and_within_the_limit(text: str, limit: int) -> 
     assert one_line(text, limit).isprintable()
     assert len(one_line(text, limit)) <= limit + len("…")
     assert printable(printable(text, limit), limit) == printable(text, limit)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        pytest.param({"a": [1, None, "b c"]}, '{"a":[1,null,"b c"]}', id="plain"),
+        pytest.param("café \U0001f369", '"café \U0001f369"', id="beyond-ascii"),
+        pytest.param("a\n\x1b", r'"a\n\u001b"', id="control"),
+        pytest.param("\x7f\x9b\u202e\u3164", r'"\u007f\u009b\u202e\u3164"', id="format"),
+        pytest.param("\U000e0001", r'"\udb40\udc01"', id="beyond-16-bits"),
+        pytest.param({"\u202e": 1}, r'{"\u202e":1}', id="key"),
+    ],
+)
+def test_unprintable_characters_are_escaped_in_json(value: object, expected: str) -> None:
+    assert printable_json(value) == expected
+
+
+@given(names() | st.text(st.characters(exclude_categories=["Cs"])))
+def test_escaped_json_is_printable_and_has_the_same_value(text: str) -> None:
+    assert printable_json({text: text}).isprintable()
+    assert json.loads(printable_json({text: text})) == {text: text}

@@ -11,7 +11,7 @@ import pytest
 from lab import NAT, Lab
 from support.docs import commands, fill_in
 from support.hosts import PACKAGE, STATE
-from support.processes import Ran, wait_until
+from support.processes import Completed, wait_until
 from support.tailnets import Booted, booted_node
 
 ELSEWHERE = {
@@ -65,7 +65,7 @@ def node() -> Iterator[Booted]:
         yield alpha
 
 
-def run(node: Booted, command: str) -> Ran:
+def run(node: Booted, command: str) -> Completed:
     """Run a command in a shell on a node."""
     command = fill_in(command)
     seconds = next(
@@ -108,7 +108,7 @@ def test_each_command_on_a_page_works_on_a_node(node: Booted) -> None:
         for page, command in commands()
         if not any(re.match(pattern, command) for pattern in ELSEWHERE)
     }
-    failed: dict[str, Ran] = {}
+    failed: dict[str, Completed] = {}
     for command in sorted(pages, key=lambda command: bool(re.match(DISTURBING, command))):
         bring_up(node)
         if command == "tailscale up":

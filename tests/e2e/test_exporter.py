@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pytest
 
 from lab import NAT, OLDEST, Lab, Node
-from support.processes import complaints
+from support.processes import error_lines
 from support.tailnets import Row, exported, rows, tsfc
 
 T = TypeVar("T")
@@ -138,8 +138,7 @@ def per_peer(series: dict[str, float], metric: str) -> dict[str, float]:
 
 def test_each_peer_is_exported_as_tailscale_status_shows_it(tailnet: Tailnet, box: Path) -> None:
     series, status = export(tailnet, box / "peers.prom")
-    # `tailscale status` hides sharees.
-    series = {name: value for name, value in series.items() if 'peer="sharee"' not in name}
+    assert series['tailscale_hidden_peers{kind="sharee"}'] == 1
     assert set(status) == set(NODES) - {"alpha", "sharee"}
     assert per_peer(series, "tailscale_peer_online") == {
         name: row.is_online for name, row in status.items()
@@ -180,11 +179,9 @@ def test_tsfc_peers_shows_each_peer_as_tailscale_status_does(tailnet: Tailnet, b
         return peers
 
     peers, status = with_status(tailnet, run_peers)
-    assert {
-        peer["peer"]: (peer["path"], peer["rx_bytes"], peer["tx_bytes"])
-        for peer in peers
-        if peer["peer"] != "sharee"
-    } == {name: (row.path, row.rx, row.tx) for name, row in status.items()}
+    assert {peer["peer"]: (peer["path"], peer["rx_bytes"], peer["tx_bytes"]) for peer in peers} == {
+        name: (row.path, row.rx, row.tx) for name, row in status.items()
+    }
     assert {peer["via"] for peer in peers if peer["path"] == "derp"} == {"fra"}
     assert all(
         re.fullmatch(r"[\d.]+:\d+", peer["via"]) for peer in peers if peer["path"] == "direct"
@@ -300,7 +297,7 @@ def test_native_metrics_equal_tailscale_metrics_print_byte_for_byte(
     def is_unchanged() -> bool:
         before = tailnet.alpha.tailscale("metrics", "print")
         ran = tsfc(tailnet.alpha, "native-metrics", "--metrics-path", str(file))
-        assert complaints("native-metrics", ran) == []
+        assert error_lines("native-metrics", ran) == []
         attempts.append((before, file.read_text()))
         return tailnet.alpha.tailscale("metrics", "print") == before
 
@@ -328,7 +325,8 @@ def test_both_sources_export_the_same_metrics(tailnet: Tailnet, box: Path, job: 
         for source, flags in sources.items():
             path = box / f"{source}.prom"
             assert (
-                complaints(job, tsfc(tailnet.alpha, job, "--metrics-path", str(path), *flags)) == []
+                error_lines(job, tsfc(tailnet.alpha, job, "--metrics-path", str(path), *flags))
+                == []
             )
             texts.append(
                 [

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lab import NAT, Lab, Node
-from support.processes import complaints, series
+from support.processes import error_lines, series
 from support.tailnets import tsfc
 
 INTERVAL_SECONDS = 10.0
@@ -85,7 +85,7 @@ def rounds(node: Node, *flags: str) -> Generator[list[float]]:
         while not end.is_set():
             starts.append(time.monotonic())
             ran = tsfc(node, "keepalive", *flags)
-            if ran.status != 0 or complaints("keepalive", ran):
+            if ran.status != 0 or error_lines("keepalive", ran):
                 failures.append(str(ran))
             end.wait(INTERVAL_SECONDS - (time.monotonic() - starts[-1]))
 
@@ -135,7 +135,7 @@ def test_both_sources_export_the_same_metrics(box: Path) -> None:
         for source in SOURCES:
             path = box / f"{source}.prom"
             flags = ("--metrics-path", str(path), "--ping-timeout", "1", *source_flags(lab, source))
-            assert complaints("keepalive", tsfc(alpha, "keepalive", *flags)) == []
+            assert error_lines("keepalive", tsfc(alpha, "keepalive", *flags)) == []
             exported = series(path.read_text())
             assert results(exported) == {"direct", "derp", "no_reply"}
             names.append({name for name in exported if name.startswith("tailscale_keepalive_peer")})

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab import NAT, Lab, Node
-from support.processes import Ran, complaints, series
+from support.processes import Completed, error_lines, series
 from support.tailnets import exported, tsfc
 
 JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
@@ -37,7 +37,7 @@ def alpha(tailnet: Lab) -> Node:
 
 def run_job(
     lab: Lab, job: str, box: Path, source: str = "localapi", *flags: str
-) -> tuple[Ran, dict[str, float]]:
+) -> tuple[Completed, dict[str, float]]:
     """Run a job on alpha. Return the run and the series in its metrics file."""
     path = box / f"{job}.prom"
     state = ("--state-dir", str(box / "state")) if job == "watchdog" else ()
@@ -64,7 +64,7 @@ def test_a_job_reports_a_stopped_tailscaled_and_sees_it_again_after_the_start(
         ran, exported = run_job(tailnet, job, box, source)
     finally:
         alpha.start()
-    (complaint,) = complaints(job, ran)
+    (complaint,) = error_lines(job, ran)
     assert ran.status == 0, ran
     assert "connect" in complaint or "No such file" in complaint
     assert is_empty(exported, job)
@@ -93,7 +93,7 @@ def test_a_job_reports_a_tailscaled_that_hangs(
         duration = time.monotonic() - start
     finally:
         alpha.thaw()
-    (complaint,) = complaints(job, ran)
+    (complaint,) = error_lines(job, ran)
     assert ran.status == 0, ran
     timeout = (
         f"timed out after {TIMEOUT_SECONDS} s" if source == "cli" else f"within {TIMEOUT_SECONDS} s"
@@ -160,7 +160,7 @@ def test_jobs_export_no_peers_after_down_or_logout_until_up(
     assert (
         runs["exporter"][1]["tailscale_exporter_last_success_timestamp_seconds"] > time.time() - 60
     )
-    assert complaints("watchdog", runs["watchdog"][0]) == [
+    assert error_lines("watchdog", runs["watchdog"][0]) == [
         f"tailscaled is {state}, not Running: no peer can be judged, the state is kept"
     ]
     tailnet.wait_until(

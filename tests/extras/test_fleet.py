@@ -18,7 +18,7 @@ import pytest
 import zstandard
 
 from support.captures import hectic, text
-from support.processes import complaints, ended, run, started, wait_until
+from support.processes import ended, error_lines, run, started, wait_until
 
 
 class Fleet(NamedTuple):
@@ -117,7 +117,7 @@ def test_an_unreachable_cluster_is_one_line(box: Path) -> None:
     (box / "c").write_text(text(hectic(0)))
     ran = run("replay", f"{box}/c", "--cluster", "tcp://127.0.0.1:1")
     assert (ran.status, ran.stdout) == (1, "")
-    assert len(complaints("replay", ran)) == 1
+    assert len(error_lines("replay", ran)) == 1
 
 
 # Captures at URLs
@@ -161,7 +161,7 @@ def test_urls_are_replayed_on_a_cluster(box: Path, fleet: Fleet) -> None:
 def test_an_unreadable_url_is_one_line(url: str, why: str) -> None:
     ran = run("replay", url)
     assert ran.status == 1
-    (complaint,) = complaints("replay", ran)
+    (complaint,) = error_lines("replay", ran)
     assert complaint.startswith(f"reading {url}: ")
     assert why in complaint
     assert complaint.endswith("; give a readable capture")

@@ -22,7 +22,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 from support.captures import START, TIMELINE, fault, hectic, seen, text
-from support.processes import complaints, run, wait_until
+from support.processes import error_lines, run, wait_until
 from support.required import program
 from support.statuses import PATHS, peer
 from tsfc.core.evaluation.observation import instant, parse, status_of
@@ -416,14 +416,14 @@ def test_a_failed_write_prints_one_line_after_the_output(box: Path, path: str, w
     result = run("replay", str(TIMELINE), "--report", str(box / path))
     assert result.status == 1
     assert result.stdout == run("replay", str(TIMELINE)).stdout
-    assert [why in complaint for complaint in complaints("replay", result)] == [True]
+    assert [why in complaint for complaint in error_lines("replay", result)] == [True]
     assert list(box.iterdir()) == [box / "taken"]
 
 
 def test_several_captures_are_rejected(box: Path) -> None:
     result = run("replay", str(TIMELINE), str(TIMELINE), "--report", str(box / "r.html"))
     assert (result.status, result.stdout) == (2, "")
-    assert len(complaints("replay", result)) == 1
+    assert len(error_lines("replay", result)) == 1
 
 
 class _Links(HTMLParser):

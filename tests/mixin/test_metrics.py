@@ -18,7 +18,10 @@ UNUSED = {
     "tailscale_version_info": "information for people",
     "tailscale_health_issues_accepted": "the operator knows these messages",
     "tailscale_peer_exit_node": "for alerts that users write",
+    "tailscale_hidden_peers": "information for people",
     "tailscale_exporter_last_success_timestamp_seconds": "tailscale_up shows it earlier",
+    "tailscale_watchdog_all_peers_offline": "the exporter's metrics exist without a watchdog",
+    "tailscale_watchdog_unmatched_exclusions": "the watchdog's log names them",
     "tailscale_native_metrics_up": "tailscale_up shows it, too",
 }
 "Metrics that neither rules nor dashboard use, with the reason."

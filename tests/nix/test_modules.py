@@ -10,8 +10,9 @@ from typing import Any, cast
 
 import pytest
 
+from support.exec_line import exec_arguments, joined
 from support.processes import run
-from tsfc.units import values
+from tsfc.units import places, values
 
 ROOT = Path(__file__).parents[2]
 DEFAULT_JOBS = ("exporter", "keepalive", "native-metrics", "watchdog")
@@ -73,11 +74,30 @@ def _texts(value: object) -> list[str]:
     return ["yes" if value is True else str(value) for value in values]
 
 
+def _normalized(line: str) -> str:
+    """Return the arguments of a command line, and any other line unchanged.
+
+    Quotes, and the comments and the indentation of a script, have no meaning.
+    """
+    if not line.startswith("ExecStart="):
+        return line
+    return f"ExecStart={[_essential(argument) for argument in exec_arguments(line)]}"
+
+
+def _essential(script: str) -> str:
+    lines = [line.strip() for line in script.split("\n")]
+    return "\n".join(line for line in lines if line and not line.startswith("#"))
+
+
 def of_nixos(config: Any) -> Units:
     """Return the units that NixOS would write."""
 
     def lines(section: dict[str, Any]) -> list[str]:
-        return sorted(f"{name}={text}" for name, value in section.items() for text in _texts(value))
+        return sorted(
+            _normalized(f"{name}={text}")
+            for name, value in section.items()
+            for text in _texts(value)
+        )
 
     units: Units = {}
     for kind in ("service", "timer", "socket"):
@@ -91,7 +111,8 @@ def of_nixos(config: Any) -> Units:
             units[f"{name}.{kind}"] = {
                 section: lines(part) for section, part in parts.items() if lines(part)
             }
-    units["tmpfiles"] = {"": sorted(config["systemd"]["tmpfiles"]["rules"])}
+    units["tmpfiles"] = {"": sorted(set(config["systemd"]["tmpfiles"]["rules"]))}
+    units["groups"] = {"": sorted(f"g {group} - -" for group in config["users"]["groups"])}
     return units
 
 
@@ -100,18 +121,27 @@ def of_tsfc(*flags: str) -> Units:
     ran = run("units", "--print", f"--package={TSFC}", *flags)
     assert (ran.status, ran.stderr) == (0, "")
     units: Units = {}
-    tmpfiles: list[str] = []
+    tmpfiles: set[str] = set()
+    groups: set[str] = set()
     for path, text in re.findall(
         r"^# (/\S+)\n(.*?)(?=^# /|\Z)", ran.stdout, re.MULTILINE | re.DOTALL
     ):
         if path.startswith("/etc/tmpfiles.d/"):
-            tmpfiles += text.split("\n")
+            tmpfiles |= set(text.split("\n"))
+        elif path.startswith("/etc/sysusers.d/"):
+            groups |= set(text.split("\n"))
         else:
-            sections = re.findall(r"^\[(\w+)\]\n(.*?)(?=^\[|\Z)", text, re.MULTILINE | re.DOTALL)
+            sections = re.findall(
+                r"^\[(\w+)\]\n(.*?)(?=^\[|\Z)", joined(text), re.MULTILINE | re.DOTALL
+            )
             units[path.rpartition("/")[2]] = {
-                section: sorted(filter(None, lines.split("\n"))) for section, lines in sections
+                section: sorted(_normalized(line) for line in lines.split("\n") if line)
+                for section, lines in sections
             }
-    return units | {"tmpfiles": {"": sorted(filter(None, tmpfiles))}}
+    return units | {
+        "tmpfiles": {"": sorted(filter(None, tmpfiles))},
+        "groups": {"": sorted(filter(None, groups))},
+    }
 
 
 def test_the_options_have_these_defaults(evaluate: Evaluate) -> None:
@@ -125,6 +155,7 @@ def test_the_options_have_these_defaults(evaluate: Evaluate) -> None:
             "enable": False,
             "interval": "30s",
             "acceptHealth": [],
+            "omitUsers": False,
             "metricsPath": "/var/lib/alloy/tailscale-peers.prom",
             "extraArgs": [],
         },
@@ -134,7 +165,14 @@ def test_the_options_have_these_defaults(evaluate: Evaluate) -> None:
             "metricsPath": "/var/lib/alloy/tailscale-native.prom",
             "extraArgs": [],
         },
-        "keepalive": {"enable": False, "interval": "10s", "metricsPath": None, "extraArgs": []},
+        "keepalive": {
+            "enable": False,
+            "interval": "10s",
+            "excludePeers": [],
+            "excludeOs": [],
+            "metricsPath": None,
+            "extraArgs": [],
+        },
         "watchdog": {
             "enable": False,
             "interval": "1min",
@@ -158,7 +196,7 @@ def test_the_options_have_these_defaults(evaluate: Evaluate) -> None:
 
 def test_no_job_is_enabled_by_default(evaluate: Evaluate) -> None:
     config = evaluate("", has_tailscaled="false")
-    assert of_nixos(config) == {"tmpfiles": {"": []}}
+    assert of_nixos(config) == {"tmpfiles": {"": []}, "groups": {"": []}}
     assert config["assertions"] == []
 
 
@@ -167,7 +205,7 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
     "exporter": (
         (
             'exporter = { enable = true; interval = "1min 30s"; metricsPath = "/srv/m/a.prom"; '
-            'acceptHealth = [ "*accept-routes*" "100% [a-z]?" ]; };'
+            'acceptHealth = [ "*accept-routes*" "100% [a-z]?" ]; omitUsers = true; };'
         ),
         [
             "exporter",
@@ -175,15 +213,21 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
             "--exporter-metrics-path=/srv/m/a.prom",
             "--exporter-accept-health=*accept-routes*",
             "--exporter-accept-health=100% [a-z]?",
+            "--exporter-omit-users",
         ],
     ),
     "keepalive": (
         (
             'keepalive = { enable = true; metricsPath = "/srv/m/k.prom"; '
+            'excludePeers = [ "a b" "%n" ]; excludeOs = [ "iOS" "android" ]; '
             'extraArgs = [ "--count" "1" ]; };'
         ),
         [
             "keepalive",
+            "--keepalive-exclude-peers=a b",
+            "--keepalive-exclude-peers=%n",
+            "--keepalive-exclude-os=iOS",
+            "--keepalive-exclude-os=android",
             "--keepalive-metrics-path=/srv/m/k.prom",
             "--keepalive-extra-args=--count",
             "--keepalive-extra-args=1",
@@ -219,14 +263,24 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
             "--capture-extra-args=--redact-key=k",
         ],
     ),
+    "own directory": (
+        QUICK_START
+        + "".join(
+            f'{job}.metricsPath = "/var/lib/tsfc/{job}.prom";' for job in sorted(DEFAULT_JOBS)
+        ),
+        [
+            *DEFAULT_JOBS,
+            *(f"--{job}-metrics-path=/var/lib/tsfc/{job}.prom" for job in DEFAULT_JOBS),
+        ],
+    ),
     "all": (f"{QUICK_START} capture.enable = true;", [*DEFAULT_JOBS, "capture"]),
     "shared": (
         (
-            'socket = "/srv/ts/s.sock"; visiblePaths = [ "/root/a" "/home/b" ]; '
+            'socket = "/run/tailscale-a/s.sock"; visiblePaths = [ "/root/a" "/home/b" ]; '
             f'{QUICK_START} native-metrics.extraArgs = [ "--timeout=3" ];'
         ),
         [
-            "--socket=/srv/ts/s.sock",
+            "--socket=/run/tailscale-a/s.sock",
             "--visible-paths=/root/a",
             "--visible-paths=/home/b",
             "--native-metrics-extra-args=--timeout=3",
@@ -292,7 +346,7 @@ def test_the_quick_start_is_complete(evaluate: Evaluate) -> None:
     helper = {"tailscale-watchdog-restart.socket", "tailscale-watchdog-restart@.service"}
     assert set(units) == {
         f"tailscale-{job}.{kind}" for job in DEFAULT_JOBS for kind in ("service", "timer")
-    } | helper | {"tmpfiles"}
+    } | helper | {"tmpfiles", "groups"}
     assert {name: unit["Install"] for name, unit in units.items() if "Install" in unit} == {
         **{f"tailscale-{job}.timer": ["WantedBy=timers.target"] for job in DEFAULT_JOBS},
         "tailscale-watchdog-restart.socket": ["WantedBy=sockets.target"],
@@ -317,13 +371,19 @@ def test_a_package_of_tailscale_is_run_from_its_bin(evaluate: Evaluate) -> None:
     )
 
 
-def test_the_modules_work_without_an_option_for_sockets(evaluate: Evaluate, tmp_path: Path) -> None:
+def test_the_modules_work_without_options_for_sockets_and_groups(
+    evaluate: Evaluate, tmp_path: Path
+) -> None:
     host = tmp_path / "host.nix"
     host.write_text(
-        (ROOT / "tests/nix/stub/host.nix").read_text().replace("systemd.sockets", "systemd.others")
+        (ROOT / "tests/nix/stub/host.nix")
+        .read_text()
+        .replace("systemd.sockets", "systemd.others")
+        .replace("users.groups", "users.others")
     )
     config = evaluate(QUICK_START, host=str(host))
     assert set(config["systemd"]) == {"services", "timers", "others", "tmpfiles"}
+    assert config["users"] == {"others": {}}
     assert f"tailscale-{JOBS[0]}" in config["systemd"]["timers"]
 
 
@@ -343,6 +403,9 @@ INVALID = [
     ("exporter.acceptHealth", '"*dns*"', "list of string"),
     ("keepalive.metricsPath", '"/a/%h/b.prom"', f"null or {METRICS_PATH}"),
     ("keepalive.extraArgs", '[ "--count" 1 ]', "string"),
+    ("exporter.omitUsers", '"yes"', "boolean"),
+    ("keepalive.excludePeers", '"nas"', "list of string"),
+    ("keepalive.excludeOs", '"iOS"', "list of string"),
     ("watchdog.maxRelaySeconds", "-1", "integer between 0 and 999999999"),
     ("watchdog.maxRelaySeconds", '"600"', "integer between 0 and 999999999"),
     ("watchdog.cooldownSeconds", "1000000000", "integer between 0 and 999999999"),
@@ -472,7 +535,7 @@ TYPES: dict[str, values.Value] = {
 def test_a_type_accepts_the_same_values_in_nix_and_python(
     nix_instantiate: Callable[..., str],
 ) -> None:
-    """But for hidden directories, which the modules reject with an assertion."""
+    """But for refused directories, which the modules reject with an assertion."""
     accept = """
       { texts }:
       let
@@ -486,8 +549,11 @@ def test_a_type_accepts_the_same_values_in_nix_and_python(
     def is_accepted(value: values.Value, text: str) -> bool:
         try:
             return value(text) == text
-        except ArgumentTypeError:
-            return False
+        except ArgumentTypeError as error:
+            return (
+                re.match(f"{re.escape(repr(text))} is (in|directly|not in) ", str(error))
+                is not None
+            )
 
     assert accepted == {
         name: [text for text in CANDIDATES if is_accepted(value, text)]
@@ -495,26 +561,83 @@ def test_a_type_accepts_the_same_values_in_nix_and_python(
     } | {"seconds": []}
 
 
-HIDDEN = [
-    ("exporter.metricsPath", "/home/me/a.prom", "/home"),
-    ("exporter.metricsPath", "/tmp/a.prom", "/tmp"),  # noqa: S108
-    ("capture.output", "/root/c.ndjson", "/root"),
-    ("socket", "/run/user/1000/s", "/run/user"),
+REFUSED = [
+    (
+        "exporter.metricsPath",
+        "/tmp/a.prom",  # noqa: S108 - named, not used
+        "in /tmp, which the sandbox of the units hides; choose another directory",
+    ),
+    (
+        "keepalive.metricsPath",
+        "/var/lib/a.prom",
+        (
+            "directly in /var/lib, all of which the job could then change; "
+            "choose a directory of its own, such as /var/lib/alloy"
+        ),
+    ),
+    (
+        "capture.output",
+        "/etc/tsfc/c.ndjson",
+        (
+            "in /etc, which belongs to the system; "
+            "choose a directory of its own, such as /var/lib/tailscale-capture"
+        ),
+    ),
+    (
+        "socket",
+        "/run/tailscaled.sock",
+        (
+            "not in /run/tailscale or /run/tailscale-NAME, and the jobs could then use everything "
+            'in its directory; start tailscaled with "--socket=/run/tailscale/tailscaled.sock" '
+            "and RuntimeDirectory=tailscale"
+        ),
+    ),
 ]
-"Options, paths and the directories that the sandbox hides."
+"Options, paths and what is wrong with them."
 
 
-@pytest.mark.parametrize(("option", "path", "directory"), HIDDEN)
-def test_a_hidden_path_fails_an_assertion(
-    evaluate: Evaluate, option: str, path: str, directory: str
+@pytest.mark.parametrize(("option", "path", "problem"), REFUSED)
+def test_a_path_that_opens_the_sandbox_fails_an_assertion(
+    evaluate: Evaluate, option: str, path: str, problem: str
 ) -> None:
     job = option.partition(".")[0] if "." in option else "exporter"
     assert failing(evaluate(f'{job}.enable = true; {option} = "{path}";')) == [
-        (
-            f"atro.tailscale.{option} is {path}, but the sandbox of the units hides {directory}: "
-            "choose another directory."
-        )
+        f"atro.tailscale.{option} is {path}, which is {problem}."
     ]
+
+
+def test_nix_and_python_refuse_the_same_places_with_the_same_words(
+    nix_instantiate: Callable[..., str],
+) -> None:
+    """Each directory of each list, a file in it and below, and names that begin alike."""
+    directories = (
+        *places.HIDDEN_DIRECTORIES,
+        *places.SYSTEM_TREES,
+        *places.SHARED_DIRECTORIES,
+        *("/data", "/run/tailscale", "/run/tailscale-work", "/run/tailscale-watchdog", "/"),
+    )
+    paths = [
+        f"{place}{directory}{rest}"
+        for directory in directories
+        for place in ("", "/var", "/srv")
+        for rest in ("/a", "/a/b", "s/a", "-a/b")
+    ]
+    problems = """
+      { texts }:
+      let
+        places = import ./nix/places.nix { lib = import ./tests/nix/stub/lib.nix; };
+        paths = builtins.fromJSON texts;
+      in
+      {
+        output = map (path: places.outputProblem path "/example") paths;
+        socket = map places.socketProblem paths;
+      }
+    """
+    arguments = ("--argstr", "texts", json.dumps(paths), "--expr", problems)
+    assert json.loads(nix_instantiate("--eval", "--strict", "--json", *arguments)) == {
+        "output": [places.output_problem(path, "/example") for path in paths],
+        "socket": [places.socket_problem(path) for path in paths],
+    }
 
 
 def test_two_jobs_with_one_metrics_file_fail_an_assertion(evaluate: Evaluate) -> None:
@@ -530,18 +653,6 @@ def test_two_jobs_with_one_metrics_file_fail_an_assertion(evaluate: Evaluate) ->
         message.format("exporter", "native-metrics"),
         message.format("native-metrics", "exporter"),
     ]
-
-
-@pytest.mark.parametrize("directory", values.HIDDEN_DIRECTORIES)
-def test_nix_and_python_know_the_same_hidden_directories(
-    evaluate: Evaluate, directory: str
-) -> None:
-    config = evaluate(f'exporter = {{ enable = true; metricsPath = "{directory}/a.prom"; }};')
-    (message,) = failing(config)
-    assert message.endswith(
-        f" is {directory}/a.prom, but the sandbox of the units hides {directory}: "
-        "choose another directory."
-    )
 
 
 def test_a_job_may_use_the_metrics_file_of_a_disabled_job(evaluate: Evaluate) -> None:

@@ -19,7 +19,7 @@ import pytest
 from msgspec import Raw
 from returns.result import Failure
 
-from support.processes import complaints, ended, interrupt, run, series, started, wait_until
+from support.processes import ended, error_lines, interrupt, run, series, started, wait_until
 from support.statuses import encoded, peer, status
 from tsfc.core import native_metrics as native
 from tsfc.core.evaluation.observation import Observation
@@ -341,7 +341,7 @@ def test_every_job_reports_a_fault_as_a_stopped_daemon(box: Path) -> None:
                 str(box / f"{job}.prom"),
                 *options,
             )
-            (complaint,) = complaints(job, ran)
+            (complaint,) = error_lines(job, ran)
             assert "the connection was closed without a response" in complaint
             assert ran.status == 0
 
@@ -395,7 +395,7 @@ def test_malformed_requests_do_not_affect_other_clients(box: Path) -> None:
 def test_an_unreadable_capture_is_an_error_of_one_line(box: Path, content: bytes) -> None:
     (box / "c").write_bytes(content)
     ran = run("stand-in", "--capture", str(box / "c"), "--socket", str(box / "s"))
-    (complaint,) = complaints("stand-in", ran)
+    (complaint,) = error_lines("stand-in", ran)
     assert complaint.startswith(f"reading {box}/c: ")
     assert (ran.status, ran.stdout, (box / "s").exists()) == (1, "", False)
 
@@ -403,7 +403,7 @@ def test_an_unreadable_capture_is_an_error_of_one_line(box: Path, content: bytes
 def test_a_socket_in_use_is_not_replaced(box: Path) -> None:
     with _playing(box / "s", _observed(0, peer("mine"))):
         ran = run("stand-in", "--capture", str(box / "capture.ndjson"), "--socket", str(box / "s"))
-        assert complaints("stand-in", ran) == [
+        assert error_lines("stand-in", ran) == [
             f"listening on {box}/s: another process listens there; give another --socket"
         ]
         assert ran.status == 1
@@ -446,7 +446,7 @@ def test_other_files_are_not_replaced_by_the_socket(box: Path, kind: str) -> Non
             path = box / ("x" * 150)
     before = [(entry.name, entry.lstat().st_mode) for entry in sorted(box.iterdir())]
     ran = run("stand-in", "--capture", str(FIXTURES / "timeline.ndjson"), "--socket", str(path))
-    (complaint,) = complaints("stand-in", ran)
+    (complaint,) = error_lines("stand-in", ran)
     assert complaint.startswith(f"listening on {path}: ")
     assert ran.status == 1
     assert [(entry.name, entry.lstat().st_mode) for entry in sorted(box.iterdir())] == before

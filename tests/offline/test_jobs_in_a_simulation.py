@@ -14,7 +14,7 @@ from threading import Thread
 import pytest
 
 from support.captures import START
-from support.processes import Ran, complaints, run, series, started, wait_until
+from support.processes import Completed, error_lines, run, series, started, wait_until
 from support.programs import calls, program
 from tsfc.offline.fake_tailscaled.server import ScenarioPlayer, listen
 from tsfc.offline.simulation import scenario
@@ -36,7 +36,7 @@ class Node:
         played = scenario.read(f'summary = "x"\nlasts = "1d"\n{text}'.encode(), "test").unwrap()
         self.player = ScenarioPlayer(played, speed=1, clock=lambda: self.seconds)
 
-    def job(self, name: str, *options: str) -> Ran:
+    def job(self, name: str, *options: str) -> Completed:
         """Run a job now. If it restarts tailscaled, do that in the simulation."""
         restarts = len(self.restarts())
         ran = run(
@@ -162,6 +162,6 @@ def test_either_a_capture_or_a_scenario_is_required(box: Path, options: tuple[st
 def test_an_unknown_scenario_is_an_error_of_one_line(box: Path) -> None:
     ran = run("stand-in", "--socket", f"{box}/s", "--scenario", "no-such")
     assert ran.status == 1
-    assert complaints("stand-in", ran)[0].startswith(
+    assert error_lines("stand-in", ran)[0].startswith(
         "reading the scenario no-such: No such file or directory; "
     )

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from support.captures import START, TIMELINE, fault, hectic, seen, text
-from support.processes import Forked, Ran, complaints, ended, run, series, started
+from support.processes import Completed, Forked, ended, error_lines, run, series, started
 from support.programs import calls, program
 from support.statuses import peer
 
@@ -301,7 +301,7 @@ def test_damaged_lines_are_skipped_with_a_warning(box: Path) -> None:
     (box / "torn").write_text(lines[0] + "garbage\n" + "".join(lines[1:]) + lines[0][:200])
     torn = run("replay", f"{box}/torn")
     assert (torn.status, torn.stdout) == (0, whole.stdout)
-    errors = complaints("replay", torn)
+    errors = error_lines("replay", torn)
     assert len(errors) == 2
     assert "line 2" in errors[0]
     assert "torn" in errors[1]
@@ -309,7 +309,7 @@ def test_damaged_lines_are_skipped_with_a_warning(box: Path) -> None:
 
 def test_very_many_damaged_lines_are_summed_up(box: Path) -> None:
     (box / "c").write_text("garbage\n" * 1000 + text(_stuck()))
-    errors = complaints("replay", run("replay", f"{box}/c"))
+    errors = error_lines("replay", run("replay", f"{box}/c"))
     assert len(errors) == 21
     assert errors[-1] == f"reading {box}/c: 980 more errors like these"
 
@@ -321,7 +321,7 @@ def test_a_capture_without_an_observation_is_an_error(box: Path, content: str | 
     ran = run("replay", f"{box}/c")
     assert ran.status == 1
     assert ran.stdout == ""
-    errors = complaints("replay", ran)
+    errors = error_lines("replay", ran)
     assert errors[-1].startswith(
         f"reading {box}/c: No such file or directory; "
         if content is None
@@ -395,7 +395,7 @@ def test_a_comparison_as_json_has_one_object_per_policy(box: Path) -> None:
 def test_a_malformed_comparison_is_a_usage_error(box: Path, comparison: str) -> None:
     ran = run("replay", _capture(box, _stuck()), "--compare", comparison)
     assert (ran.status, ran.stdout) == (2, "")
-    assert len(complaints("replay", ran)) == 1
+    assert len(error_lines("replay", ran)) == 1
 
 
 def test_metrics_need_a_single_capture(box: Path) -> None:
@@ -457,7 +457,7 @@ def test_memory_does_not_grow_with_the_length(box: Path) -> None:
 def test_a_closed_pipe_ends_a_replay_without_an_error(box: Path) -> None:
     """`tsfc replay … | head`."""
     capture = _capture(box, _stuck(runs=3000))
-    ran: Ran = run("replay", capture, around='"$@" | /usr/bin/head -n 1')
+    ran: Completed = run("replay", capture, around='"$@" | /usr/bin/head -n 1')
     assert ran.stdout.startswith("2027-")
     assert ran.stderr == ""
 

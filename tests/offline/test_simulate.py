@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from support.processes import complaints, run
+from support.processes import error_lines, run
 from tsfc.offline.simulation import scenario
 
 SIMULATION_KEYS = {"daemon_down_seconds", "needless_restarts", "unserved_relay_seconds", "scenario"}
@@ -194,7 +194,7 @@ def test_a_scenario_is_read_from_a_file_and_an_error_in_it_is_one_line(box: Path
     (box / "s.toml").write_text('summary = "x"\nlasts = "10min"\n[[peers]]\nname = "a"\nnat = 5\n')
     ran = run("simulate", f"{box}/s.toml")
     assert (ran.status, ran.stdout) == (1, "")
-    (error,) = complaints("simulate", ran)
+    (error,) = error_lines("simulate", ran)
     assert error == (
         f"reading the scenario {box}/s.toml: Expected `str`, got `int` - at `peers[0].nat`; "
         "see `tsfc simulate --schema`"
@@ -207,12 +207,12 @@ def test_an_error_is_one_line_and_an_exit_status(box: Path) -> None:
     assert missing.status == 1
     assert (
         "No such file or directory; give a TOML file, or one of cgnat-change, "
-        in complaints("simulate", missing)[0]
+        in error_lines("simulate", missing)[0]
     )
     assert run("simulate", "healthy", "--runs", "2", "--capture", f"{box}/c").status == 2
     unwritable = run("simulate", "healthy", "--days", "0.01", "--capture", f"{box}/no/c")
     assert unwritable.status == 1
-    assert len(complaints("simulate", unwritable)) == 1
+    assert len(error_lines("simulate", unwritable)) == 1
 
 
 def test_the_list_and_the_schema_are_printed() -> None:

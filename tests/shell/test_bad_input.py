@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.processes import Forked, Ran, complaints, inside, run, series, tree
+from support.processes import Completed, Forked, error_lines, inside, run, series, tree
 from support.statuses import encoded, peer
 from tsfc.shell.tailscaled import observe
 
@@ -89,7 +89,7 @@ def test_an_invalid_status_is_a_one_line_error_of_each_job(
         "watchdog": ["--state-dir", str(box / "state")],
     }.items():
         ran = forks.run(job, *options, "--metrics-path", str(box / f"{job}.prom"), *more)
-        assert (ran.status, ran.stdout, len(complaints(job, ran))) == (1, "", 1), job
+        assert (ran.status, ran.stdout, len(error_lines(job, ran))) == (1, "", 1), job
         assert len(ran.stderr) < 800
     assert series((box / "exporter.prom").read_text()) == {"tailscale_up": 0}
     assert (box / "state" / "peer_a").read_text() == "1\n"
@@ -118,7 +118,7 @@ def test_an_invalid_exposition_is_a_one_line_error_and_up_0(
         "--metrics-path",
         str(box / "a.prom"),
     )
-    assert (ran.status, ran.stdout, len(complaints("native-metrics", ran))) == (1, "", 1)
+    assert (ran.status, ran.stdout, len(error_lines("native-metrics", ran))) == (1, "", 1)
     assert series((box / "a.prom").read_text()) == {"tailscale_native_metrics_up": 0}
     assert list(tree(box)) == ["a.prom", "metrics"]
 
@@ -210,7 +210,7 @@ def test_an_input_that_cannot_be_read_is_a_one_line_error(box: Path, kind: str) 
     }[kind]
     for job, option in {"exporter": "--status-file", "native-metrics": "--metrics-file"}.items():
         ran = run(job, option, str(path), "--metrics-path", str(box / "a.prom"))
-        (complaint,) = complaints(job, ran)
+        (complaint,) = error_lines(job, ran)
         assert complaint.startswith(f"reading {path}: ")
         assert ran.status == 1
 
@@ -224,7 +224,7 @@ def test_an_input_larger_than_the_limit_is_a_one_line_error(
         "exporter", "--status-file", "/dev/zero", "--metrics-path", str(box / "a.prom")
     )
     out, err = capfd.readouterr()
-    assert complaints("exporter", Ran(status_, out, err)) == [
+    assert error_lines("exporter", Completed(status_, out, err)) == [
         "reading /dev/zero: it is larger than 1 MiB; is it the right file?"
     ]
     assert status_ == 1

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from support.processes import Ran, complaints, ended, inside, run, series, started
+from support.processes import Completed, ended, error_lines, inside, run, series, started
 from support.servers import Response, http, serving
 from support.statuses import encoded, peer
 from tsfc.shell.tailscaled import localapi
@@ -125,7 +125,7 @@ def _prepare(box: Path) -> None:
         (box / "state" / name).write_text(text)
 
 
-def _all_jobs(box: Path, socket_path: Path, error: str) -> dict[str, Ran]:
+def _all_jobs(box: Path, socket_path: Path, error: str) -> dict[str, Completed]:
     """Run all four jobs concurrently.
 
     The timeout is short if a timeout is expected, else too long to expire on a busy
@@ -159,9 +159,9 @@ def _all_jobs(box: Path, socket_path: Path, error: str) -> dict[str, Ran]:
         return {job: ended(process) for job, process in running.items()}
 
 
-def _check(box: Path, ran: dict[str, Ran], status: int, error: str) -> None:
+def _check(box: Path, ran: dict[str, Completed], status: int, error: str) -> None:
     for job in JOBS:
-        (line,) = complaints(job, ran[job])
+        (line,) = error_lines(job, ran[job])
         assert error in line, job
         assert (ran[job].status, ran[job].stdout) == (status, ""), job
     exporter = series((box / "exporter.prom").read_text())
@@ -291,7 +291,7 @@ def test_a_response_larger_than_the_limit_is_an_error(
             *options,
         )
     out, err = capfd.readouterr()
-    (line,) = complaints(job, Ran(status, out, err))
+    (line,) = error_lines(job, Completed(status, out, err))
     assert "the response is larger than 1 MiB" in line
     assert (status, out) == (UNUSABLE, "")
 

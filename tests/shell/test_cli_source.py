@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from support.processes import (
-    Ran,
-    complaints,
+    Completed,
+    error_lines,
     have_ended,
     inside,
     interrupt,
@@ -49,7 +49,7 @@ esac""",
     )
 
 
-def _job(job: str, box: Path, programs: Path, *options: str) -> Ran:
+def _job(job: str, box: Path, programs: Path, *options: str) -> Completed:
     state = ["--state-dir", str(box / "state")] if job == "watchdog" else []
     return run(
         job,
@@ -140,9 +140,40 @@ def test_a_failing_cli_is_a_one_line_error_with_its_output(
 ) -> None:
     program(programs, "tailscale", body)
     ran = _job(job, programs.parent, programs)
-    (line,) = complaints(job, ran)
+    (line,) = error_lines(job, ran)
     assert line.startswith(f"running `{programs}/tailscale {SUBCOMMANDS[job]}`: {error}")
     assert ran.status == status
+
+
+NOT_CONNECTED = (
+    "failed to connect to local tailscaled (which appears to be running as tailscaled, pid 12). "
+    "Got error: "
+)
+DIALED = "Failed to connect to local Tailscale daemon for /localapi/v0/x; not running? Error: "
+
+
+@pytest.mark.parametrize("job", [*SUBCOMMANDS, "keepalive"])
+@pytest.mark.parametrize(
+    "cause",
+    [
+        f"{NOT_CONNECTED}{DIALED}dial unix /run/x.sock: connect: permission denied",
+        f"{DIALED}dial unix /run/x.sock: connect: operation not permitted",
+        f"{NOT_CONNECTED}Access denied: status access denied",
+        "Access denied: usermetrics access denied",
+    ],
+    ids=["socket", "kernel", "status", "metrics"],
+)
+def test_a_user_without_access_is_an_error_and_not_a_stopped_daemon(
+    programs: Path, job: str, cause: str
+) -> None:
+    """The CLI says "failed to connect" in both cases."""
+    program(programs, "tailscale", f"echo '{cause}' >&2; exit 1")
+    ran = _job(job, programs.parent, programs)
+    (line,) = error_lines(job, ran)
+    assert line.endswith("; run as a user with access to tailscaled's socket, or set --socket")
+    assert "denied" in line or "not permitted" in line
+    assert "is tailscaled running?" not in line
+    assert ran.status == 1
 
 
 HANGING_CLIS = {
@@ -160,7 +191,7 @@ def test_a_hanging_cli_is_terminated_with_its_descendants(
     with noted_processes(box) as pid_file:
         program(programs, "tailscale", HANGING_CLIS[kind].format(pids=pid_file))
         ran = _job(job, box, programs, "--timeout", "0.5")
-        (line,) = complaints(job, ran)
+        (line,) = error_lines(job, ran)
         assert (
             f"tailscale {SUBCOMMANDS[job]}`: timed out after 0.5 s; does tailscaled hang?" in line
         )
@@ -189,7 +220,7 @@ def test_a_cli_with_endless_output_is_terminated(
             str(box / "a.prom"),
         )
         out, err = capfd.readouterr()
-        (line,) = complaints("exporter", Ran(status, out, err))
+        (line,) = error_lines("exporter", Completed(status, out, err))
         assert "it printed more than 1 MiB" in line
         assert status == 1
         assert have_ended(pid_file)
@@ -198,7 +229,7 @@ def test_a_cli_with_endless_output_is_terminated(
 @pytest.mark.parametrize("job", SUBCOMMANDS)
 def test_a_missing_cli_is_a_one_line_error(box: Path, programs: Path, job: str) -> None:
     ran = _job(job, box, programs)
-    assert complaints(job, ran) == [
+    assert error_lines(job, ran) == [
         (
             f"running `tailscale {SUBCOMMANDS[job]}`: No such file or directory; "
             "install Tailscale, or set --tailscale to the path of the program"
@@ -211,7 +242,7 @@ def test_a_cli_that_is_not_executable_is_a_one_line_error(box: Path, programs: P
     fake = _working_cli(box, programs)
     fake.chmod(0o644)
     ran = _job("exporter", box, programs, "--tailscale", str(fake))
-    (line,) = complaints("exporter", ran)
+    (line,) = error_lines("exporter", ran)
     assert "Permission denied; install Tailscale, or set --tailscale" in line
     assert ran.status == 1
 
@@ -220,7 +251,7 @@ def test_a_cli_in_a_wrong_format_is_a_one_line_error(box: Path, programs: Path) 
     fake = programs / "tailscale"
     fake.write_bytes(b"\x7fELF but not really")
     fake.chmod(0o755)
-    (line,) = complaints("exporter", _job("exporter", box, programs))
+    (line,) = error_lines("exporter", _job("exporter", box, programs))
     assert "Exec format error" in line
 
 
@@ -250,7 +281,7 @@ def test_auto_runs_the_cli_if_the_socket_is_unreachable(
 
 def test_auto_without_either_reports_the_daemon_as_down(box: Path) -> None:
     ran = run("exporter", "--socket", str(box / "s"), "--metrics-path", str(box / "a.prom"))
-    (line,) = complaints("exporter", ran)
+    (line,) = error_lines("exporter", ran)
     assert "is tailscaled running?" in line
     assert ran.status == 0
 

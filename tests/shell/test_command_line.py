@@ -12,7 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from support.processes import complaints, ended, inside, interrupt, run, series, started, wait_until
+from support.processes import (
+    ended,
+    error_lines,
+    inside,
+    interrupt,
+    run,
+    series,
+    started,
+    wait_until,
+)
 from support.servers import serving
 from support.statuses import encoded, peer
 from tsfc.cli import main as cli
@@ -251,7 +260,7 @@ def test_reading_the_status_from_a_closed_standard_input_is_one_error(box: Path)
         str(box / "a.prom"),
         around='exec "$@" <&-',
     )
-    assert (ran.status, len(complaints("exporter", ran))) == (1, 1)
+    assert (ran.status, len(error_lines("exporter", ran))) == (1, 1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -304,4 +313,4 @@ def test_an_ignored_signal_stays_ignored(box: Path) -> None:
         wait_until(lambda: server.requests, "the job waits for a response")
         interrupt(process, signal.SIGHUP)
         ran = ended(process)
-    assert (ran.status, len(complaints("exporter", ran))) == (0, 1)
+    assert (ran.status, len(error_lines("exporter", ran))) == (0, 1)

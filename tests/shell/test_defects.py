@@ -9,7 +9,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from support.processes import Forked, Ran, complaints, ended, run, series, started, tree, wait_until
+from support.processes import (
+    Completed,
+    Forked,
+    ended,
+    error_lines,
+    run,
+    series,
+    started,
+    tree,
+    wait_until,
+)
 from support.programs import calls, program
 from support.servers import DERP_PONG, DIRECT_PONG, Request, Response, serving, tailscaled
 from support.statuses import encoded, peer
@@ -33,7 +43,7 @@ class Watchdog:
         program(self.programs, "systemctl")
         self._metrics = box / "watchdog.prom"
 
-    def run(self, status: bytes, *, now: int | None = T, at: Path | None = None) -> Ran:
+    def run(self, status: bytes, *, now: int | None = T, at: Path | None = None) -> Completed:
         """Do one run on a status, or on the socket `at`."""
         source = (
             ["--status-file", str(self._status)]
@@ -152,7 +162,7 @@ def test_defect_corrupt_state_restarts_at_once(watchdog: Watchdog, content: byte
     for name in ("peer_rpi3", ".last_restart", ".restart_count"):
         (watchdog.state / name).write_bytes(content)
     ran = watchdog.run(STUCK)
-    assert [complaint.split()[0] for complaint in complaints("watchdog", ran)] == [
+    assert [complaint.split()[0] for complaint in error_lines("watchdog", ran)] == [
         "peer_rpi3",
         ".last_restart",
         ".restart_count",
@@ -202,7 +212,7 @@ def test_defect_clock_steps(watchdog: Watchdog, step: int) -> None:
     (watchdog.state / ".last_run").write_bytes(msgspec.json.encode(LastRun(at=then)))
     (watchdog.state / "peer_rpi3").write_text(f"{then.unix - 100}\n")
     ran = watchdog.run(STUCK, now=None)
-    (complaint,) = complaints("watchdog", ran)
+    (complaint,) = error_lines("watchdog", ran)
     assert "the clock was set by " in complaint
     seconds = int(ran.stdout.removeprefix("WAITING: rpi3 on relay for ").partition("s")[0])
     assert 158 <= seconds <= 190
@@ -235,8 +245,8 @@ def test_defect_one_hung_call_stops_everything(watchdog: Watchdog, box: Path) ->
                 str(box / f"{job}.prom"),
             )
             ran = run(job, *options)
-            assert (ran.status, len(complaints(job, ran))) == (0, 1)
-        assert len(complaints("watchdog", watchdog.run(b"", at=box / "silent"))) == 1
+            assert (ran.status, len(error_lines(job, ran))) == (0, 1)
+        assert len(error_lines("watchdog", watchdog.run(b"", at=box / "silent"))) == 1
     peers = [
         peer("hung", "derp", TailscaleIPs=["100.64.1.1"]),
         *(peer(f"p{n}", TailscaleIPs=[f"100.64.1.{n}"]) for n in range(2, 9)),

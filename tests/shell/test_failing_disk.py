@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.processes import Forked, Ran
+from support.processes import Completed, Forked
 from support.programs import calls, program
 from support.statuses import encoded, peer
 
@@ -40,7 +40,7 @@ class Host:
         fail_at: int | None = None,
         keeps_failing: bool = False,
         log: Path | None = None,
-    ) -> Ran:
+    ) -> Completed:
         """Run the watchdog."""
         return self._forks.run(
             *("watchdog", "--now", str(now)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from support.processes import complaints, run, series, short_directory, started, wait_until
+from support.processes import error_lines, run, series, short_directory, started, wait_until
 from tsfc.shell.tailscaled import localapi
 from tsfc.shell.tailscaled import source as tailscaled
 
@@ -79,6 +80,18 @@ def test_the_exporter_counts_accepted_health_messages_apart(box: Path) -> None:
     exported = series((box / "a.prom").read_text())
     assert exported["tailscale_health_issues"] == 0
     assert exported["tailscale_health_issues_accepted"] == 1
+
+
+def test_the_exporter_can_omit_the_users(socket: Path, box: Path) -> None:
+    """Only that label changes; node and peers stay."""
+    texts: list[str] = []
+    for options in ((), ("--omit-users",)):
+        path = ("--socket", str(socket), "--metrics-path", str(box / "a.prom"), "--now", "1")
+        assert run("exporter", *path, *options) == (0, "", "")
+        texts.append((box / "a.prom").read_text())
+    with_users, without = texts
+    assert 'user="user-' in with_users
+    assert without == re.sub('user="[^"]*"', 'user=""', with_users)
 
 
 def test_native_metrics_are_those_of_tailscaled_followed_by_own_ones(
@@ -191,7 +204,7 @@ def test_the_last_success_is_found_in_a_file_with_labels(box: Path) -> None:
     status = str(FIXTURES / "mixed-paths.json")
     run("exporter", "--status-file", status, "--now", "1795438440", *options)
     ran = run("exporter", "--socket", str(box / "none"), "--source", "localapi", *options)
-    assert (ran.status, len(complaints("exporter", ran))) == (0, 1)
+    assert (ran.status, len(error_lines("exporter", ran))) == (0, 1)
     exported = series((box / "a.prom").read_text())
     assert exported['tailscale_up{tailscaled="at work"}'] == 0
     last = 'tailscale_exporter_last_success_timestamp_seconds{tailscaled="at work"}'
@@ -236,7 +249,7 @@ def test_metrics_files_are_readable_by_all_and_no_temporary_file_remains(
         *(["--count", "1"] if job == "keepalive" else []),
         around=f'umask {umask}; exec "$@"',
     )
-    assert (ran.status, complaints(job, ran)) == (0, [])
+    assert (ran.status, error_lines(job, ran)) == (0, [])
     written = {path, path.with_suffix(".json")} if job == "watchdog" else {path}
     assert set(path.parent.iterdir()) == written
     assert {stat.S_IMODE(each.stat().st_mode) for each in written} == {0o644}

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from support.processes import (
-    complaints,
     ended,
+    error_lines,
     have_ended,
     interrupt,
     noted_processes,
@@ -115,7 +115,7 @@ def test_each_peer_is_pinged_until_its_first_direct_pong_whatever_the_others_do(
         )
 
     errors = [kind for kind, (_, _, result) in KINDS.items() if result == "error"]
-    (line,) = complaints("keepalive", ran)
+    (line,) = error_lines("keepalive", ran)
     assert line.startswith(
         f"{len(errors)} of {len(KINDS)} peers could not be pinged, the first because: "
     )
@@ -178,6 +178,24 @@ def test_only_watched_peers_with_an_ip_are_pinged(box: Path) -> None:
     with serving(box / "s", tailscaled(encoded(*peers), lambda _: DIRECT_PONG)) as server:
         assert run("keepalive", "--socket", str(box / "s")) == (0, "", "")
     assert {request.ip for request in server.pings()} == {ip, "fd7a:115c:a1e0::6"}
+
+
+def test_excluded_peers_are_not_pinged_and_unknown_names_are_reported(box: Path) -> None:
+    peers = [
+        peer("nas", TailscaleIPs=["100.64.9.1"]),
+        peer("tv", TailscaleIPs=["100.64.9.2"]),
+        peer("phone", OS="android", TailscaleIPs=["100.64.9.3"]),
+    ]
+    options = ("--exclude-peer", "tv", "--exclude-peer", "nsa", "--exclude-os", "Android")
+    with serving(box / "s", tailscaled(encoded(*peers), lambda _: DIRECT_PONG)) as server:
+        ran = run("keepalive", "--socket", str(box / "s"), *options)
+    assert {request.ip for request in server.pings()} == {"100.64.9.1"}
+    (line,) = error_lines("keepalive", ran)
+    assert line == (
+        "excluding nsa: there is no such peer; run `tsfc peers --all` for a list, and correct "
+        "--exclude-peer"
+    )
+    assert ran.status == 0
 
 
 @pytest.mark.parametrize("state", ["Stopped", "NeedsLogin", "Starting", "NoState"])
@@ -248,7 +266,7 @@ def test_more_peers_than_the_hard_limit_on_open_files_are_a_one_line_error(box: 
             "0.3",
             around='ulimit -n 48; exec "$@"',
         )
-    (line,) = complaints("keepalive", ran)
+    (line,) = error_lines("keepalive", ran)
     assert line.endswith("opening a socket: Too many open files; raise LimitNOFILE")
     assert ran.status == 0
     assert 30 < len(server.pings()) < 48
@@ -385,7 +403,7 @@ def test_failing_clis_are_a_one_line_error(box: Path, programs: Path) -> None:
     (box / "status.json").write_bytes(encoded(*_peers(3)))
     _tailscale(box, programs, "echo 'no matching peer' >&2; exit 1")
     ran = run("keepalive", "--source", "cli", programs=programs)
-    (line,) = complaints("keepalive", ran)
+    (line,) = error_lines("keepalive", ran)
     assert line.startswith("3 of 3 peers could not be pinged, the first because: running `")
     assert line.endswith("no matching peer")
     assert ran.status == 0
@@ -415,6 +433,30 @@ def test_the_clis_run_concurrently_and_are_reaped(box: Path, programs: Path) -> 
             series((box / "a.prom").read_text())['tailscale_keepalive_peers{result="direct"}'] == 40
         )
         assert not [pid for pid in pid_file.read_text().split() if Path("/proc", pid).exists()]
+
+
+def test_a_limited_number_of_clis_run_at_the_same_time(
+    box: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of two starts when the one before has ended; the first two run together."""
+    monkeypatch.setattr(cli_pings, "MAX_PROCESSES", 2)
+    for name in ("started", "ended", "ended-before"):
+        (box / name).touch()
+    _tailscale(
+        box,
+        programs,
+        f"cd {box}; wc -l < ended >> ended-before; echo >> started\n"
+        'while [ "$(wc -l < started)" -lt 2 ]; do sleep 0.01; done\n'
+        'echo >> ended; echo "pong from p ($ip) via 192.0.2.7:1 in 1ms"',
+    )
+    pings = tuple(Ping(f"p{n}", f"100.64.1.{n}") for n in range(5))
+    round_ = cli_pings.ping_all(Cli((str(programs / "tailscale"),)), pings, count=1, timeout=5)
+    assert {peer: result.outcome for peer, (result,) in round_.results.items()} == {
+        ping.peer: "direct" for ping in pings
+    }
+    assert round_.error is None
+    ended_before = [int(line) for line in (box / "ended-before").read_text().split()]
+    assert [number // 2 * 2 for number in ended_before] == [0, 0, 2, 2, 4]
 
 
 @pytest.mark.parametrize(
@@ -463,6 +505,6 @@ def test_a_cli_that_vanishes_after_the_status_is_a_one_line_error(
     (box / "status.json").write_bytes(encoded(*_peers(2)))
     program(programs, "tailscale", f"rm {programs}/tailscale; exec cat {box}/status.json")
     ran = run("keepalive", "--source", "cli", programs=programs)
-    (line,) = complaints("keepalive", ran)
+    (line,) = error_lines("keepalive", ran)
     assert "2 of 2 peers could not be pinged, the first because: running `" in line
     assert ran.status == 0

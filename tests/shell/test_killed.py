@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.processes import Forked, Ran, complaints, run, series
+from support.processes import Completed, Forked, error_lines, run, series
 from support.programs import calls, program
 from support.statuses import encoded, peer
 
@@ -60,7 +60,9 @@ class Host:
             for name, text in history.items():
                 (self.state / name).write_text(text)
 
-    def watchdog(self, now: int, *, kill_at: int | None = None, log: Path | None = None) -> Ran:
+    def watchdog(
+        self, now: int, *, kill_at: int | None = None, log: Path | None = None
+    ) -> Completed:
         """Run the watchdog once."""
         options = (
             "--now",
@@ -89,7 +91,7 @@ class Host:
         return int((self.state / f".{name}_count").read_text())
 
 
-def _until_a_run_completes(killed_run: Callable[[int], Ran]) -> Iterator[int]:
+def _until_a_run_completes(killed_run: Callable[[int], Completed]) -> Iterator[int]:
     for step in itertools.count():
         result = killed_run(step)
         assert result.status in {KILLED, 0, 1}, result
@@ -112,7 +114,7 @@ def test_a_kill_at_any_step_costs_at_most_one_restart_and_no_count(
     host = Host(box, forks, "exit 0")
     without_restart: list[int] = []
 
-    def killed_run(step: int) -> Ran:
+    def killed_run(step: int) -> Completed:
         host.reset(HISTORY)
         for again in range(kills - 1):
             host.watchdog(T + again, kill_at=step)
@@ -128,7 +130,7 @@ def test_a_kill_at_any_step_costs_at_most_one_restart_and_no_count(
         if not host.restarts():
             without_restart.append(step)
             assert host.files()[".last_restart"] != f"{T + 60}\n"
-        assert set(complaints("watchdog", result)) <= {OUTCOME_UNKNOWN, NEVER_ASKED}
+        assert set(error_lines("watchdog", result)) <= {OUTCOME_UNKNOWN, NEVER_ASKED}
         assert (
             host.count("restart"),
             host.count("restart_failure"),
@@ -164,7 +166,7 @@ def test_a_kill_at_any_step_of_a_failing_restart_causes_no_second_try_in_the_coo
 ) -> None:
     host = Host(box, forks, "echo 'Unit not found.' >&2; exit 5")
 
-    def killed_run(step: int) -> Ran:
+    def killed_run(step: int) -> Completed:
         host.reset(HISTORY)
         return host.watchdog(T, kill_at=step)
 
@@ -180,7 +182,7 @@ def test_after_a_kill_at_any_step_of_the_first_run_the_next_run_succeeds(
 ) -> None:
     host = Host(box, forks, "exit 0")
 
-    def killed_run(step: int) -> Ran:
+    def killed_run(step: int) -> Completed:
         host.reset(None)
         return host.watchdog(T, kill_at=step)
 
@@ -230,7 +232,7 @@ def test_a_watchdog_killed_while_systemctl_runs_counts_the_restart_once(box: Pat
     assert run("watchdog", "--now", str(T), *options, programs=binaries).status == KILLED
     result = run("watchdog", "--now", str(T + 60), *options, programs=binaries)
 
-    assert complaints("watchdog", result) == [OUTCOME_UNKNOWN]
+    assert error_lines("watchdog", result) == [OUTCOME_UNKNOWN]
     assert (
         result.stdout == "WAITING: fresh on relay for 60s (threshold: 600s)\n"
         "COOLDOWN: slow exceeded threshold but in cooldown (540s remaining)\n"
@@ -254,7 +256,7 @@ def test_a_kill_at_any_step_leaves_the_old_metrics_or_the_new(
     assert forks.run(*arguments).status == 0
     new, old = metrics.read_text(), "# the old file\n"
 
-    def killed_run(step: int) -> Ran:
+    def killed_run(step: int) -> Completed:
         metrics.write_text(old)
         shutil.rmtree(state, ignore_errors=True)
         return forks.run(*arguments, kill_at=step)

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from support.processes import (
+    Completed,
     Forked,
-    Ran,
-    complaints,
     ended,
+    error_lines,
     interrupt,
     run,
     series,
@@ -33,6 +33,7 @@ T = 1_800_000_000
 RESTART_LINE = "RESTART: rpi3 on relay for 650s, restarting tailscaled\n"
 UNIT = "tailscaled.service"
 SEE = f"; see `systemctl status {UNIT}`"
+SEE_HELPER = "; see `journalctl -u 'tailscale-watchdog-restart*'`"
 SEE_SOCKET = (
     "; see `systemctl status tailscale-watchdog-restart.socket`, and check --restart-socket"
 )
@@ -108,7 +109,7 @@ class Host:
         """Options of a run."""
         return ["watchdog", "--now", str(now), *self._files, "--restart-socket", str(self.path)]
 
-    def run(self, *options: str, now: int = T) -> Ran:
+    def run(self, *options: str, now: int = T) -> Completed:
         """Run the watchdog once, and check that it does not call systemctl."""
         result = self._forks.run(*self.options(now=now), *options, programs=self.programs)
         assert calls(self.programs, "systemctl") == []
@@ -127,9 +128,9 @@ def host(box: Path, forks: Forked) -> Host:
     return Host(box, forks)
 
 
-def complaint(host: Host, result: Ran, *, unit: str = UNIT) -> str:
+def complaint(host: Host, result: Completed, *, unit: str = UNIT) -> str:
     """Check that a run counted and reported a failed restart, and return the reason."""
-    (line,) = complaints("watchdog", result)
+    (line,) = error_lines("watchdog", result)
     prefix = f"asking for a restart of {unit} over {host.path}: "
     assert line.startswith(prefix)
     assert (result.status, result.stdout, host.counts()) == (1, RESTART_LINE, (0, 1))
@@ -202,11 +203,15 @@ def test_the_error_has_the_name_of_the_unit(host: Host) -> None:
 
 
 @pytest.mark.parametrize("response", [b"", b"\n", b" \t\n"])
-def test_a_connection_closed_without_a_response_is_a_failed_restart(
+def test_a_connection_closed_without_a_response_is_a_failure_of_the_helper(
     host: Host, response: bytes
 ) -> None:
+    """Of its unit, or another request was served; so tailscaled is not to blame."""
     with serving(host.path, send(response)):
-        assert complaint(host, host.run()) == f"the connection was closed without a response{SEE}"
+        assert (
+            complaint(host, host.run())
+            == f"the connection was closed without a response{SEE_HELPER}"
+        )
 
 
 HOSTILE = [
@@ -225,7 +230,7 @@ HOSTILE = [
 def test_a_hostile_response_is_reported_in_one_printable_line_of_limited_length(
     host: Host, response: bytes
 ) -> None:
-    """`complaints` checks that the line is printable."""
+    """`error_lines` checks that the line is printable."""
     with serving(host.path, send(response)):
         reason = complaint(host, host.run())
     assert reason.endswith(SEE)
@@ -318,7 +323,7 @@ def test_a_path_too_long_for_a_socket_is_reported_in_one_line(host: Host) -> Non
 
 def test_an_empty_path_is_reported_in_one_line(host: Host) -> None:
     result = host.run("--restart-socket", "")
-    assert len(complaints("watchdog", result)) == 1
+    assert len(error_lines("watchdog", result)) == 1
     assert (result.status, result.stdout, host.counts()) == (1, RESTART_LINE, (0, 1))
 
 
@@ -422,7 +427,7 @@ def test_a_run_terminated_while_it_waits_prints_one_line_and_the_next_counts_it(
             )
         release.set()
     result = host.run(now=T + 60)
-    assert complaints("watchdog", result) == [
+    assert error_lines("watchdog", result) == [
         "the run that restarted tailscaled ended before it knew the outcome: counted as done"
     ]
     assert (result.status, host.counts()) == (0, (1, 0))

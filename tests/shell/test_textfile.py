@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from support.processes import UNPRIVILEGED, Ran, complaints, run, tree
+from support.processes import UNPRIVILEGED, Completed, error_lines, run, tree
 from support.statuses import encoded, peer
 
 OLD = "# the old file\n"
 
 
-def _exporter(path: str, around: str | None = None) -> Ran:
+def _exporter(path: str, around: str | None = None) -> Completed:
     return run(
         "exporter",
         "--status-file",
@@ -60,7 +60,7 @@ def test_only_a_regular_file_is_replaced(box: Path, make: Callable[[Path], None]
     make(path)
     mode, before = path.lstat().st_mode, sorted(box.iterdir())
     ran = _exporter(str(path))
-    assert complaints("exporter", ran) == [
+    assert error_lines("exporter", ran) == [
         (
             f"writing {path}: it is not a regular file; "
             "set --metrics-path to a regular file, or to - for standard output"
@@ -73,7 +73,7 @@ def test_only_a_regular_file_is_replaced(box: Path, make: Callable[[Path], None]
 
 def test_the_null_device_is_not_replaced() -> None:
     ran = _exporter(os.devnull)
-    assert (ran.status, len(complaints("exporter", ran))) == (1, 1)
+    assert (ran.status, len(error_lines("exporter", ran))) == (1, 1)
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
 
 
@@ -94,7 +94,7 @@ def test_a_path_that_cannot_be_created_is_a_one_line_error(
     (box / "file").touch()
     before = tree(box)
     ran = _exporter(f"{box}/{path}")
-    (complaint,) = complaints("exporter", ran)
+    (complaint,) = error_lines("exporter", ran)
     assert complaint.startswith(f"writing {box}/{path}: {error}")
     assert "set --metrics-path" in complaint
     assert (ran.status, tree(box)) == (1, before)
@@ -102,7 +102,7 @@ def test_a_path_that_cannot_be_created_is_a_one_line_error(
 
 def test_an_empty_path_is_a_one_line_error(box: Path) -> None:
     ran = _exporter("", around=f'cd {box}; exec "$@"')
-    assert (ran.status, len(complaints("exporter", ran))) == (1, 1)
+    assert (ran.status, len(error_lines("exporter", ran))) == (1, 1)
     assert tree(box) == {}
 
 
@@ -115,9 +115,29 @@ def test_a_read_only_directory_is_a_one_line_error(box: Path) -> None:
     (box / "out").mkdir()
     (box / "out").chmod(0o500)
     ran = _exporter(str(box / "out" / "a.prom"), around=UNPRIVILEGED)
-    (complaint,) = complaints("exporter", ran)
+    (complaint,) = error_lines("exporter", ran)
     assert "Permission denied; run as a user with write access to" in complaint
     assert (ran.status, tree(box)) == (1, {"out": None})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changing owners needs root")
+def test_a_file_of_another_user_in_a_sticky_directory_is_a_one_line_error(box: Path) -> None:
+    """The sticky bit applies to all without CAP_FOWNER, which the units do not have."""
+    directory = box / "out"
+    directory.mkdir()
+    (directory / "a.prom").write_text(OLD)
+    os.chown(directory / "a.prom", 61000, 61000)
+    os.chown(directory, 61001, 61001)
+    directory.chmod(0o1777)
+    path = directory / "a.prom"
+    ran = _exporter(str(path), around='exec /usr/bin/setpriv --bounding-set=-fowner "$@"')
+    assert error_lines("exporter", ran) == [
+        (
+            f"writing {path}: Operation not permitted; the old file belongs to another user "
+            f"and {directory} has the sticky bit: delete the file, or set --metrics-path"
+        )
+    ]
+    assert (ran.status, tree(box)) == (1, {"out": None, "out/a.prom": OLD.encode()})
 
 
 @pytest.mark.parametrize(
@@ -145,7 +165,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_temporary_file(
         stdin=stdin,
         around=f'ulimit -f {blocks}; exec "$@"',
     )
-    assert complaints(job, ran) == [
+    assert error_lines(job, ran) == [
         (
             f"writing {path}: File too large; check {box} and its free space, "
             "or set --metrics-path; the old file is unchanged"
@@ -156,7 +176,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_temporary_file(
 
 def test_a_full_standard_output_is_a_one_line_error() -> None:
     ran = _exporter("-", around='exec "$@" > /dev/full')
-    assert complaints("exporter", ran) == ["writing to standard output: No space left on device"]
+    assert error_lines("exporter", ran) == ["writing to standard output: No space left on device"]
     assert ran.status == 1
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from support.processes import (
     UNPRIVILEGED,
+    Completed,
     Forked,
-    Ran,
-    complaints,
     ended,
+    error_lines,
     have_ended,
     interrupt,
     noted_processes,
@@ -78,7 +78,7 @@ class Host:
         ]
         return ["watchdog", "--now", str(now), *files]
 
-    def run(self, *options: str, now: int = T, around: str | None = None) -> Ran:
+    def run(self, *options: str, now: int = T, around: str | None = None) -> Completed:
         """Run the watchdog once: in a fork, or with `around` in a new process."""
         if around is None:
             return self._forks.run(*self.options(now=now), *options, programs=self.programs)
@@ -235,7 +235,7 @@ def test_a_failed_restart_is_counted_and_begins_the_cooldown(
     host = Host(box, forks, systemctl)
     host.write_state(LONG_ON_RELAY)
     result = host.run()
-    (complaint,) = complaints("watchdog", result)
+    (complaint,) = error_lines("watchdog", result)
     assert complaint.startswith(
         f"restarting with `systemctl restart tailscaled.service`: {problem}"
     )
@@ -254,7 +254,7 @@ def test_a_missing_systemctl_is_reported_in_one_line(box: Path, forks: Forked) -
     (host.programs / "systemctl").unlink()
     host.write_state(LONG_ON_RELAY)
     result = host.run()
-    (complaint,) = complaints("watchdog", result)
+    (complaint,) = error_lines("watchdog", result)
     assert complaint == (
         "restarting with `systemctl restart tailscaled.service`: "
         "there is no systemctl on PATH; the watchdog needs systemd"
@@ -297,7 +297,7 @@ def test_a_dry_run_prints_the_lines_of_a_run_and_changes_nothing(
     dry = forks.run(*host.options()[:-2], "--dry-run", programs=host.programs)
     if exists:
         assert (dry.status, dry.stdout) == (0, RESTART_LINE)
-        assert complaints("watchdog", dry) == ["dry run: tailscaled.service is not restarted"]
+        assert error_lines("watchdog", dry) == ["dry run: tailscaled.service is not restarted"]
     else:
         assert dry == (0, "DETECTED: rpi3 transitioned to relay\n", "")
     assert tree(box) == before
@@ -322,7 +322,7 @@ def test_a_second_run_does_nothing_while_the_first_one_restarts(box: Path, forks
         dry = host.run("--dry-run", now=T + 1)
         (box / "go").touch()
         assert ended(first) == (0, RESTART_LINE, "")
-    assert complaints("watchdog", second) == [
+    assert error_lines("watchdog", second) == [
         f"another run holds the lock in {host.state}: this one does nothing"
     ]
     assert (second.status, second.stdout) == (0, "")
@@ -361,7 +361,7 @@ def test_a_run_terminated_while_it_restarts_prints_one_line_and_the_next_counts_
             )
         assert have_ended(pid_file)
     result = host.run(now=T + 60)
-    assert complaints("watchdog", result) == [
+    assert error_lines("watchdog", result) == [
         "the run that restarted tailscaled ended before it knew the outcome: counted as done"
     ]
     assert (result.status, result.stdout) == (
@@ -433,7 +433,7 @@ def test_an_unusable_state_directory_is_reported_in_one_line_and_prevents_a_rest
     host = Host(box, forks)
     make(host)
     result = host.run()
-    (complaint,) = complaints("watchdog", result)
+    (complaint,) = error_lines("watchdog", result)
     assert f"the state in {host.state}: " in complaint
     assert "or give --state-dir" in complaint
     assert result.status == 1
@@ -449,7 +449,7 @@ def test_a_read_only_state_directory_is_reported_in_one_line_and_prevents_a_rest
     host.state.chmod(0o500)
     result = host.run(around=UNPRIVILEGED)
     host.state.chmod(0o700)
-    (complaint,) = complaints("watchdog", result)
+    (complaint,) = error_lines("watchdog", result)
     assert "Permission denied" in complaint
     assert (result.status, host.restarts()) == (1, [])
 
@@ -461,7 +461,7 @@ def test_a_full_disk_is_reported_in_one_line_and_prevents_a_restart(
     host = Host(box, forks)
     host.write_state(LONG_ON_RELAY)
     result = host.run(around='ulimit -f 0; exec "$@"')
-    (complaint,) = complaints("watchdog", result)
+    (complaint,) = error_lines("watchdog", result)
     assert complaint.startswith(f"writing the state in {host.state}: File too large; ")
     assert complaint.endswith("nothing is restarted without it")
     assert (result.status, result.stdout, host.restarts(), host.files()) == (
@@ -504,7 +504,7 @@ def test_without_an_observation_the_state_stays_the_same(
     host.write_state(LONG_ON_RELAY | COUNTERS)
     host.set_status(status)
     result = host.run()
-    assert len(complaints("watchdog", result)) == 1
+    assert len(error_lines("watchdog", result)) == 1
     assert result.stdout == ""
     assert host.files() == LONG_ON_RELAY | COUNTERS
     assert host.restarts() == []
@@ -546,7 +546,7 @@ def test_hostile_files_in_the_state_directory_do_no_harm(box: Path, forks: Forke
     result = host.run()
     assert (result.status, result.stdout) == (0, RESTART_LINE)
     assert all(
-        "in the state directory" in complaint for complaint in complaints("watchdog", result)
+        "in the state directory" in complaint for complaint in error_lines("watchdog", result)
     )
     assert host.restarts() == ["restart tailscaled.service"]
     after = {name: content for name, content in tree(box).items() if not name.startswith("state")}
@@ -581,7 +581,7 @@ def test_a_directory_in_place_of_a_file_is_reported_and_causes_no_second_restart
     (host.state / name).mkdir()
     for now in (T, T + 60):
         result = host.run(now=now)
-        assert complaints("watchdog", result)
+        assert error_lines("watchdog", result)
         assert result.status in {0, 1}
     assert len(host.restarts()) <= 1
 
@@ -603,6 +603,6 @@ def test_a_hanging_tailscaled_times_out_and_changes_no_state(box: Path, forks: F
             str(host.metrics),
         )
         result = run("watchdog", *options, programs=host.programs)
-    (complaint,) = complaints("watchdog", result)
+    (complaint,) = error_lines("watchdog", result)
     assert "no complete response within 0.3 s" in complaint
     assert (result.status, host.files()) == (0, LONG_ON_RELAY | COUNTERS)

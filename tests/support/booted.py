@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from support.processes import DEADLINE_SECONDS, Ran, short_directory, wait_until
+from support.processes import DEADLINE_SECONDS, Completed, short_directory, wait_until
 
 CHECKOUT = Path(__file__).parents[2]
 UNITS = "/etc/systemd/system"
@@ -114,7 +114,7 @@ class Machine:
     group: Path
     "Path on the host of its control group."
 
-    def run(self, *argv: str, check: bool = True, stdin: bytes = b"") -> Ran:
+    def run(self, *argv: str, check: bool = True, stdin: bytes = b"") -> Completed:
         """Run a program as root and wait for it; with `check` it must succeed."""
         command = ("nsenter", "--target", str(self.pid), "--all", *argv)
         done = subprocess.run(
@@ -126,7 +126,7 @@ class Machine:
             timeout=DEADLINE_SECONDS,
             check=False,
         )
-        ran = Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+        ran = Completed(done.returncode, done.stdout.decode(), done.stderr.decode())
         assert not check or ran.status == 0, f"{argv}: {ran}"
         return ran
 

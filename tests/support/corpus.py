@@ -81,21 +81,11 @@ BAD_STATUSES: dict[str, bytes] = {
     "state-number": encoded(BackendState=1),
     "state-null": encoded(BackendState=None),
     "peer-array": encoded(Peer=[]),
-    "peer-null": encoded(Peer={"nodekey:1": None}),
-    "self-null": encoded(Self=None),
     "health-text": encoded(Health="all is well"),
     "health-numbers": encoded(Health=[1]),
-    "online-text": encoded(peer("rpi3", Online="true")),
-    "addresses-object": encoded(peer("rpi3", TailscaleIPs={})),
-    "count-negative": encoded(peer("rpi3", RxBytes=-1)),
-    "count-fraction": encoded(peer("rpi3", RxBytes=0.5)),
-    "count-too-large": encoded(peer("rpi3", TxBytes=2**63)),
     "count-of-5000-digits": encoded(peer("rpi3")).replace(
         b'"RxBytes": 0', b'"RxBytes": ' + b"1" * 5_000
     ),
-    "time-number": encoded(peer("rpi3", LastHandshake=0)),
-    "time-text": encoded(peer("rpi3", LastHandshake="yesterday\n")),
-    "time-without-zone": encoded(peer("rpi3", LastHandshake="2026-11-23T12:00:00")),
     "nested": b'{"BackendState": "Running", "Health": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "nested-in-the-unknown": b'{"BackendState": "Running", "Novelty": '
     + b"[" * 100_000
@@ -105,6 +95,25 @@ BAD_STATUSES: dict[str, bytes] = {
     "nested-and-cut": b"[" * 1_000_000,
 }
 "Documents that are not a status, by what is wrong with them."
+
+DAMAGED_STATUSES: dict[str, bytes] = {
+    "peer-null": encoded(Peer={"nodekey:1": None}),
+    "self-null": encoded(Self=None),
+    "online-text": encoded(peer("rpi4"), peer("rpi3", Online="true")),
+    "addresses-object": encoded(peer("rpi4"), peer("rpi3", TailscaleIPs={})),
+    "count-negative": encoded(peer("rpi4"), peer("rpi3", RxBytes=-1)),
+    "count-fraction": encoded(peer("rpi4"), peer("rpi3", RxBytes=0.5)),
+    "count-too-large": encoded(peer("rpi4"), peer("rpi3", TxBytes=2**63)),
+    "time-number": encoded(peer("rpi4"), peer("rpi3", LastHandshake=0)),
+    "time-text": encoded(peer("rpi4"), peer("rpi3", LastHandshake="yesterday\n")),
+    "time-without-zone": encoded(peer("rpi4"), peer("rpi3", LastHandshake="2026-11-23T12:00:00")),
+    "user-null": encoded(peer("rpi3"), User={"1": None}),
+    "health-null": encoded(peer("rpi3"), Health=[None]),
+    "time-in-year-0": encoded(peer("rpi3", LastHandshake="0000-00-00T00:00:00Z")),
+    "time-leap-second": encoded(peer("rpi4"), peer("rpi3", LastSeen="2016-12-31T23:59:60Z")),
+    "text-null": encoded(peer("rpi3", CurAddr=None)),
+}
+"Statuses with one part that cannot be read, or that is null, by what is wrong with it."
 
 
 def names() -> SearchStrategy[str]:

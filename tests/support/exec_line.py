@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 ESCAPES = {
     "a": "\a",
     "b": "\b",
@@ -78,7 +80,16 @@ def _unescaped(word: str, sign: str) -> str:
     return sign.join(parts)
 
 
+def joined(text: str) -> str:
+    """Return the text of a unit without comments, one line per directive.
+
+    A backslash at the end of a line continues it; comments between are ignored.
+    """
+    lines = [line for line in text.split("\n") if not re.match(r"[ \t]*[#;]", line)]
+    return "\n".join(lines).replace("\\\n", " ")
+
+
 def command(text: str) -> tuple[str, ...]:
     """Return the arguments in the only command line of a unit."""
-    (line,) = [line for line in text.split("\n") if line.startswith("ExecStart=")]
+    (line,) = [line for line in joined(text).split("\n") if line.startswith("ExecStart=")]
     return exec_arguments(line)

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from support.booted import UNITS, Machine, booted, unbootable
-from support.processes import Ran, series, short_directory
+from support.processes import Completed, series, short_directory
 from support.required import require
 from support.statuses import encoded, peer
 
@@ -37,15 +37,15 @@ TAILSCALED_UNIT = f"{UNITS}/tailscaled.service"
 METRICS = "/var/lib/alloy"
 STATE = "/var/lib/tailscale-watchdog"
 JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
-TAILSCALED = f"""[Unit]
-StartLimitIntervalSec=0
-
-[Service]
+TAILSCALED = f"""[Service]
+Restart=on-failure
 RuntimeDirectory=tailscale
 ExecStart={TSFC} stand-in --capture {CAPTURE} --socket {SOCKET}
 ExecStartPost=/bin/sh -c 'until [ -S {SOCKET} ]; do sleep 0.01; done'
 TimeoutStopSec=5s
 """
+"""The stand-in. As in the unit of Tailscale, systemd's default start limit applies:
+after 5 starts in 10 s, the unit fails."""
 STATUS_LINE = (
     f'{{"captured_at": 0, "status": {encoded(peer("bravo"), peer("rpi3", "derp")).decode()}}}\n'
 )
@@ -60,11 +60,11 @@ class Host:
 
     machine: Machine
 
-    def tsfc(self, *arguments: str, check: bool = True) -> Ran:
+    def tsfc(self, *arguments: str, check: bool = True) -> Completed:
         """Run tsfc as root, outside of any unit."""
         return self.machine.run(TSFC, *arguments, check=check)
 
-    def start(self, job: str, *, check: bool = True) -> Ran:
+    def start(self, job: str, *, check: bool = True) -> Completed:
         """Start the service of a job and wait until it has ended."""
         return self.machine.run("systemctl", "start", service(job), check=check)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from support.processes import Ran
+from support.processes import Completed
 from support.required import program
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +54,7 @@ def alerts() -> list[dict[str, Any]]:
     return [rule for rule in rules() if "alert" in rule]
 
 
-def promtool(*arguments: str, cwd: Path = MIXIN) -> Ran:
+def promtool(*arguments: str, cwd: Path = MIXIN) -> Completed:
     """Run promtool and return its status and output."""
     ran = subprocess.run(
         [program("promtool", "prometheus"), *arguments],
@@ -63,7 +63,7 @@ def promtool(*arguments: str, cwd: Path = MIXIN) -> Ran:
         cwd=cwd,
         check=False,
     )
-    return Ran(ran.returncode, ran.stdout, ran.stderr)
+    return Completed(ran.returncode, ran.stdout, ran.stderr)
 
 
 def metrics_of(expression: str) -> set[str]:

@@ -32,7 +32,7 @@ NO_PROGRAMS = "/nonexistent"
 "An empty PATH: no test may find the machine's own `systemctl` or `tailscale`."
 
 
-class Ran(NamedTuple):
+class Completed(NamedTuple):
     """Result of a process that has ended."""
 
     status: int
@@ -42,7 +42,7 @@ class Ran(NamedTuple):
 
 def run(
     *arguments: str, programs: Path | None = None, stdin: bytes = b"", around: str | None = None
-) -> Ran:
+) -> Completed:
     """Run tsfc to its end.
 
     `programs` is its PATH. `around` is a shell command that runs it as `"$@"`.
@@ -57,7 +57,7 @@ def run(
         check=False,
         cwd="/",
     )
-    return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+    return Completed(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 @contextmanager
@@ -81,10 +81,10 @@ def started(
             process.kill()
 
 
-def ended(process: subprocess.Popen[bytes], *, within: float = DEADLINE_SECONDS) -> Ran:
+def ended(process: subprocess.Popen[bytes], *, within: float = DEADLINE_SECONDS) -> Completed:
     """Wait until a started process has ended."""
     stdout, stderr = process.communicate(timeout=within)
-    return Ran(process.returncode, stdout.decode(), stderr.decode())
+    return Completed(process.returncode, stdout.decode(), stderr.decode())
 
 
 def inside(*arguments: str) -> int:
@@ -99,7 +99,7 @@ def inside(*arguments: str) -> int:
             signal.signal(number, handler)
 
 
-def complaints(job: str, ran: Ran) -> list[str]:
+def error_lines(job: str, ran: Completed) -> list[str]:
     """Return the errors that a run printed.
 
     Standard error must have nothing but printable lines that name the job.
@@ -212,7 +212,7 @@ class Forked:
         fail_at: int | None = None,
         keeps_failing: bool = False,
         log: Path | None = None,
-    ) -> Ran:
+    ) -> Completed:
         """Run tsfc to its end, or kill it at step `kill_at`; log its steps to `log`.
 
         Step `fail_at` fails with an input/output error, and all later ones, too, if it
@@ -232,7 +232,7 @@ class Forked:
         assert self._server.stdout
         self._server.stdin.write(json.dumps(order) + "\n")
         self._server.stdin.flush()
-        return Ran(
+        return Completed(
             int(self._server.stdout.readline()), self._out.read_text(), self._err.read_text()
         )
 

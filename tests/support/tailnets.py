@@ -14,7 +14,7 @@ from pathlib import Path
 from lab import NAT, Lab, Node
 from lab.nodes import ENVIRONMENT
 from support.hosts import SOCKET, TAILSCALED_UNIT, Host, hosting, require_bootable
-from support.processes import Ran, run, series
+from support.processes import Completed, run, series
 
 ROW = re.compile(
     r"^(?P<ip>[0-9a-f.:]+) +(?P<name>\S+) +(?P<owner>\S+) +(?P<os>\S+) +(?P<state>.*?) *$"
@@ -72,7 +72,7 @@ def _row(match: re.Match[str]) -> Row:
     )
 
 
-def tsfc(node: Node, job: str, *arguments: str) -> Ran:
+def tsfc(node: Node, job: str, *arguments: str) -> Completed:
     """Run a job on the socket of a node."""
     return run(job, "--socket", str(node.socket), *arguments)
 

@@ -15,6 +15,7 @@ from support.processes import wait_until
 DIRECTORY = "/var/lib/tailscale-capture"
 CAPTURE = f"{DIRECTORY}/status.ndjson.zst"
 EXPOSURE = 2.0
+AS_USER = ("setpriv", "--reuid=61000", "--regid=61000", "--clear-groups")
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +41,9 @@ def test_each_run_appends_an_observation_that_only_root_may_read(host: Host) -> 
     host.start("capture")
     assert _count(host) == (before + 2, 0)
     assert stat.S_IMODE(host.machine.path(CAPTURE).stat().st_mode) == 0o600
-    assert stat.S_IMODE(host.machine.path(DIRECTORY).stat().st_mode) == 0o700
-    assert host.machine.path(DIRECTORY).stat().st_uid == 0
+    assert host.machine.run(*AS_USER, "cat", CAPTURE, check=False).stderr.endswith(
+        "Permission denied\n"
+    )
     assert host.said("capture") == []
 
 
@@ -49,9 +51,29 @@ def test_a_capture_that_another_user_id_began_is_continued(host: Host) -> None:
     """A dynamic user may have another ID after a reboot."""
     host.start("capture")
     before, _ = _count(host)
-    host.machine.run("chown", "61999:61999", CAPTURE)
+    host.machine.run("chown", "--recursive", "61999:61999", f"{DIRECTORY}/")
     host.start("capture")
     assert _count(host) == (before + 1, 0)
+
+
+def test_a_capture_in_a_directory_of_root_is_continued(host: Host) -> None:
+    """Units of earlier versions had the capability to write there."""
+    host.start("capture")
+    before, _ = _count(host)
+    host.machine.run(
+        "sh",
+        "-c",
+        f"rm {DIRECTORY} && mv /var/lib/private/tailscale-capture {DIRECTORY} && "
+        f"chown --recursive root:root {DIRECTORY} && chmod 0700 {DIRECTORY}",
+    )
+    host.start("capture")
+    assert _count(host) == (before + 1, 0)
+    assert host.machine.path(DIRECTORY).is_symlink()
+
+
+def test_the_job_has_no_capability(host: Host) -> None:
+    assert host.machine.show(service("capture"), "CapabilityBoundingSet") == ""
+    assert host.machine.show(service("capture"), "AmbientCapabilities") == ""
 
 
 def test_a_stopped_tailscaled_is_captured_as_a_fault(host: Host) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.hosts import FILES, METRICS, Host
+from support.hosts import FILES, JOBS, METRICS, Host, hosting, require_bootable, service
 
 OWNERS = [
     pytest.param(
@@ -64,6 +64,46 @@ def test_a_missing_metrics_directory_fails_the_run_with_a_message(host: Host) ->
     host.machine.run("systemd-tmpfiles", "--create", "/etc/tmpfiles.d/tailscale-exporter.conf")
     host.start("exporter")
     assert host.failed_units() == []
+
+
+def test_a_metrics_directory_that_a_user_could_redirect_is_refused(host: Host) -> None:
+    """A link of the user would lead systemd, and then the job, to another directory."""
+    host.machine.run("sh", "-c", "install -d -o 61000 /srv/app && install -d /srv/app/metrics")
+    before = host.machine.run("systemctl", "cat", "tailscale-exporter.service").stdout
+    path = "/srv/app/metrics/a.prom"
+    ran = host.tsfc(
+        "units", "--install", "exporter", f"--exporter-metrics-path={path}", check=False
+    )
+    assert (ran.status, ran.stdout) == (1, "")
+    assert ran.stderr == (
+        "tsfc units: installing tailscale-exporter.service: users other than root may change "
+        f"/srv/app, so they could redirect {path} to any directory; "
+        "choose a path below directories that only root may change. Nothing was changed\n"
+    )
+    assert host.machine.run("systemctl", "cat", "tailscale-exporter.service").stdout == before
+
+
+def test_jobs_write_to_the_own_directory_without_a_capability() -> None:
+    """They are members of its group; only the watchdog has the capability, for its helper."""
+    require_bootable()
+    options = [f"--{job}-metrics-path=/var/lib/tsfc/{job}.prom" for job in JOBS]
+    with hosting(*options) as host:
+        host.without_timers()
+        for job in JOBS:
+            host.start(job)
+            # Another user ID began the file.
+            path = f"/var/lib/tsfc/{job}.prom"
+            host.machine.run("sh", "-c", f"echo old > {path}; chmod 0600 {path}")
+            host.start(job)
+            assert "duration_seconds" in host.machine.path(path).read_text()
+            assert host.machine.run("stat", "--format=%a", path).stdout == "644\n"
+            capabilities = host.machine.show(service(job), "CapabilityBoundingSet")
+            assert capabilities == ("cap_dac_override" if job == "watchdog" else "")
+        assert host.machine.run("stat", "--format=%U %G %a", "/var/lib/tsfc").stdout == (
+            "root tsfc 775\n"
+        )
+        assert host.failed_units() == []
+        host.tsfc("units", "--uninstall")
 
 
 def ownership(host: Host) -> str:

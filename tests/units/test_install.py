@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 import tsfc
-from support.processes import UNPRIVILEGED, Ran, complaints, run
+from support.processes import UNPRIVILEGED, Completed, error_lines, run
 from tsfc.units.install import HEADER, MARK
 
 JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
 "Jobs that are installed if none is named."
+WITH_TMPFILES = ("exporter", "native-metrics", "watchdog")
+"Jobs whose default output is in a directory of tmpfiles."
 PACKAGE = "/opt/tsfc"
 UNITS, TMPFILES = "etc/systemd/system", "etc/tmpfiles.d"
 TIMERS, SOCKETS = f"{UNITS}/timers.target.wants", f"{UNITS}/sockets.target.wants"
@@ -39,7 +41,7 @@ def root(box: Path) -> Path:
     return root
 
 
-def units(act: str, root: Path, *arguments: str, around: str | None = None) -> Ran:
+def units(act: str, root: Path, *arguments: str, around: str | None = None) -> Completed:
     return run(
         "units", f"--{act}", "--root", str(root), "--package", PACKAGE, *arguments, around=around
     )
@@ -57,7 +59,7 @@ def paths(*jobs: str) -> list[str]:
     helpers = HELPERS if "watchdog" in jobs else ()
     return [
         *(f"{UNITS}/{name}" for name in (*names, *helpers)),
-        *(f"{TMPFILES}/tailscale-{job}.conf" for job in jobs if job != "keepalive"),
+        *(f"{TMPFILES}/tailscale-{job}.conf" for job in jobs if job in WITH_TMPFILES),
     ]
 
 
@@ -105,7 +107,7 @@ def test_print_shows_the_files_that_install_writes(root: Path) -> None:
     """Each under its path, without the header."""
     options = (
         "--keepalive-metrics-path",
-        "/srv/pings.prom",
+        "/srv/m/pings.prom",
         "--watchdog-exclude-peers",
         "a %n\n$b",
         "--exporter-extra-args",
@@ -144,7 +146,7 @@ def test_all_users_may_read_the_files_and_only_the_owner_may_write_them(
     } == dict.fromkeys(paths(*JOBS), "0o644")
 
 
-def installed_order(ran: Ran) -> list[str]:
+def installed_order(ran: Completed) -> list[str]:
     """Files in the order in which a run reported them; must be the default ones."""
     reported = [line.partition("/root/")[2] for line in ran.stdout.splitlines()]
     written = [path for path in reported if path not in links(*JOBS)]
@@ -211,6 +213,16 @@ def test_a_capture_is_installed_only_if_named_and_removed_with_all_jobs(root: Pa
     assert files(root) == {}
 
 
+def test_the_group_of_the_own_directory_is_installed_and_removed(root: Path) -> None:
+    """For the jobs that write there."""
+    install(root, "exporter", "keepalive", "--exporter-metrics-path=/var/lib/tsfc/a.prom")
+    path = root / "etc/sysusers.d/tailscale-exporter.conf"
+    assert path.read_text() == f"{HEADER}g tsfc - -\n"
+    assert [other.name for other in path.parent.iterdir()] == [path.name]
+    assert units("uninstall", root).status == 0
+    assert files(root) == {}
+
+
 def _a_file_of_another_author(path: Path) -> None:
     path.write_text("[Service]\nExecStart=/bin/true\n")
 
@@ -262,12 +274,12 @@ def test_a_foreign_unit_is_neither_replaced_nor_removed(
     make(path)
     before = tree(root)
     ran = units("install", root)
-    assert complaints("units", ran) == [
+    assert error_lines("units", ran) == [
         f"installing {path}: it exists, and tsfc did not write it{FOREIGN}"
     ]
     assert (ran.status, ran.stdout, tree(root)) == (1, "", before)
     ran = units("uninstall", root)
-    assert complaints("units", ran) == [
+    assert error_lines("units", ran) == [
         (
             f"removing {path}: tsfc did not write it; "
             "check it and remove it by hand. Nothing was changed"
@@ -293,7 +305,7 @@ def test_a_foreign_tmpfiles_entry_or_link_is_not_replaced(
     make(root / place)
     before = tree(root)
     ran = units("install", root)
-    assert complaints("units", ran) == [
+    assert error_lines("units", ran) == [
         f"installing {root / place}: it exists, and tsfc did not write it{FOREIGN}"
     ]
     assert (ran.status, ran.stdout, tree(root)) == (1, "", before)
@@ -306,7 +318,7 @@ def test_a_file_in_place_of_a_directory_is_reported_in_one_line(box: Path, place
     path.write_text("")
     before = files(box)
     ran = units("install", box / "root")
-    assert len(complaints("units", ran)) == 1
+    assert len(error_lines("units", ran)) == 1
     assert (ran.status, ran.stdout, files(box)) == (1, "", before)
 
 
@@ -319,7 +331,7 @@ def test_a_full_disk_is_reported_in_one_line_and_changes_nothing(
         install(root)
     before = tree(root)
     ran = units("install", root, "--exporter-interval", "7min", around='ulimit -f 0; exec "$@"')
-    assert complaints("units", ran) == [UNWRITABLE.format(root / UNITS, "File too large")]
+    assert error_lines("units", ran) == [UNWRITABLE.format(root / UNITS, "File too large")]
     assert (ran.status, ran.stdout, tree(root)) == (1, "", before)
 
 
@@ -330,7 +342,7 @@ def test_a_disk_that_fills_up_is_reported_in_one_line_and_changes_nothing(root: 
     sizes = [len(text) for _, text in files(root).values()]
     assert min(sizes) < 1024 < max(sizes)
     ran = units("install", root, "--exporter-interval", "7min", around='ulimit -f 2; exec "$@"')
-    assert complaints("units", ran) == [UNWRITABLE.format(root / UNITS, "File too large")]
+    assert error_lines("units", ran) == [UNWRITABLE.format(root / UNITS, "File too large")]
     assert (ran.status, ran.stdout, tree(root)) == (1, "", before)
 
 
@@ -345,7 +357,7 @@ def test_a_read_only_directory_is_reported_in_one_line_and_changes_nothing(
     before = tree(root)
     with read_only(root / directory):
         ran = units("install", root, around=UNPRIVILEGED)
-    (complaint,) = complaints("units", ran)
+    (complaint,) = error_lines("units", ran)
     assert "Permission denied" in complaint
     assert complaint.endswith("; run as root, or set --root to a directory that you may write to")
     assert (ran.status, ran.stdout) == (1, "")
@@ -369,7 +381,11 @@ def test_uninstall_removes_only_installed_files(root: Path) -> None:
     metrics.write_text("tailscale_up 1\n")
     before = tree(root)
     install(
-        root, "--watchdog-metrics-path", "/srv/w.prom", "--keepalive-metrics-path", "/srv/k.prom"
+        root,
+        "--watchdog-metrics-path",
+        "/srv/m/w.prom",
+        "--keepalive-metrics-path",
+        "/srv/m/k.prom",
     )
     ran = units("uninstall", root)
     assert (ran.status, ran.stderr, tree(root)) == (0, "", before)
@@ -381,8 +397,8 @@ def test_uninstall_removes_only_installed_files(root: Path) -> None:
     assert removed == {*paths(*JOBS), *links(*JOBS), f"{TMPFILES}/tailscale-keepalive.conf"}
     kept = [line for line in ran.stdout.splitlines() if not line.startswith("removed ")]
     metrics_paths = (
-        "/srv/k.prom",
-        "/srv/w.prom",
+        "/srv/m/k.prom",
+        "/srv/m/w.prom",
         "/var/lib/alloy/tailscale-native.prom",
         "/var/lib/alloy/tailscale-peers.prom",
     )
@@ -449,7 +465,7 @@ def test_uninstall_without_permission_is_reported_in_one_line_and_changes_nothin
     before = tree(root)
     with read_only(*(root / directory for directory in (*DIRECTORIES, UNITS))):
         ran = units("uninstall", root, around=UNPRIVILEGED)
-    (complaint,) = complaints("units", ran)
+    (complaint,) = error_lines("units", ran)
     assert re.fullmatch(f"removing {root}/etc/.*: Permission denied; run as root", complaint)
     assert (ran.status, ran.stdout, tree(root)) == (1, "", before)
 
@@ -549,11 +565,11 @@ NOT_UTF_8 = os.fsdecode(b"\xff")
             [
                 "--install",
                 "--exporter-metrics-path",
-                "/srv/a.prom",
+                "/srv/m/a.prom",
                 "--watchdog-metrics-path",
-                "/srv/a.prom",
+                "/srv/m/a.prom",
             ],
-            "exporter and watchdog both write /srv/a.prom; ",
+            "exporter and watchdog both write /srv/m/a.prom; ",
         ),
         (["--install", "--keepalive-extra-args", NOT_UTF_8], "argument --keepalive-extra-args: "),
         (
@@ -567,7 +583,7 @@ def test_a_bad_command_line_is_reported_in_one_line_and_changes_nothing(
 ) -> None:
     before = tree(root)
     ran = run("units", "--root", str(root), "--package", PACKAGE, *arguments)
-    (complaint,) = complaints("units", ran)
+    (complaint,) = error_lines("units", ran)
     assert says in complaint
     assert (ran.status, ran.stdout, tree(root)) == (2, "", before)
 
@@ -608,7 +624,7 @@ def test_a_package_path_that_units_cannot_contain_is_reported_in_one_line(
     venv = environment(box / "my venv")
     (venv / "bin/tsfc").symlink_to("/bin/true")
     ran = from_environment(venv, "--install", "--root", str(root))
-    assert complaints("units", ran) == [
+    assert error_lines("units", ran) == [
         (
             f"using the tsfc in {venv}: a unit cannot contain the path {venv}; "
             "install tsfc elsewhere, such as in /opt/tsfc, or set --package"
@@ -624,7 +640,7 @@ def test_a_package_without_its_program_is_reported_in_one_line(box: Path, root: 
     """As with `python -m tsfc` from a checkout."""
     venv = environment(box / "venv")
     ran = from_environment(venv, "--install", "--root", str(root))
-    assert complaints("units", ran) == [
+    assert error_lines("units", ran) == [
         (
             f"looking for {venv}/bin/tsfc: no such program; "
             "set --package to the prefix in which tsfc is installed"
@@ -641,7 +657,7 @@ def environment(path: Path) -> Path:
     return path
 
 
-def from_environment(venv: Path, *arguments: str) -> Ran:
+def from_environment(venv: Path, *arguments: str) -> Completed:
     """Run the tsfc under test with the Python of an environment."""
     imports = ":".join(place for place in sys.path if place)
     return run(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.corpus import NAMES_FROM_HELL
-from support.exec_line import command, exec_arguments
+from support.exec_line import command, exec_arguments, joined
 from tsfc.cli import main as cli
 from tsfc.cli.units import job_settings
 from tsfc.shell import defaults
@@ -19,6 +19,7 @@ from tsfc.units.rendering import (
     RESTART_SOCKET,
     JobSettings,
     output_conflict,
+    render_sysusers,
     render_tmpfiles,
     render_units,
     unit_names,
@@ -91,7 +92,8 @@ def test_each_shipped_unit_belongs_to_a_job() -> None:
 OF_ONE_JOB = {
     *("Description", "ExecStart", "SyslogIdentifier", "TimeoutStartSec", "StateDirectory"),
     *("Nice", "IOSchedulingClass", "BindPaths", "BindReadOnlyPaths"),
-    *("CapabilityBoundingSet", "AmbientCapabilities"),
+    *("CapabilityBoundingSet", "AmbientCapabilities", "MemoryMax", "TasksMax"),
+    "StateDirectoryMode",
 }
 "Directives in which the services of the jobs may differ."
 
@@ -109,15 +111,44 @@ def test_all_jobs_have_the_same_sandbox() -> None:
 
 
 def test_the_directory_of_an_output_is_created() -> None:
-    """Only root may read the directory of a capture."""
+    """By tmpfiles, but for that of a capture, which systemd creates for the unit."""
     alloy = "d /var/lib/alloy - - - -\n"
     assert {job: render_tmpfiles(settings(job)) for job in JOBS} == {
         "exporter": alloy,
         "native-metrics": alloy,
         "keepalive": None,
         "watchdog": alloy,
-        "capture": "d /var/lib/tailscale-capture :0700 - - -\n",
+        "capture": None,
     }
+
+
+@pytest.mark.parametrize("job", ["exporter", "native-metrics", "keepalive"])
+def test_a_job_needs_no_capability_in_the_own_directory(job: str) -> None:
+    """The directory belongs to a group, and the job is a member."""
+    own = settings(job, f"--{job}-metrics-path=/var/lib/tsfc/a.prom")
+    text = render_units(own)[f"tailscale-{job}.service"]
+    assert "CapabilityBoundingSet=\n" in text
+    assert "AmbientCapabilities" not in text
+    assert "BindPaths=-/var/lib/tsfc\nSupplementaryGroups=tsfc\n" in text
+    assert render_tmpfiles(own) == "d /var/lib/tsfc 0775 root tsfc -\n"
+    assert render_sysusers(own) == "g tsfc - -\n"
+
+
+def test_the_watchdog_needs_the_capability_for_its_helper() -> None:
+    own = settings("watchdog", "--watchdog-metrics-path=/var/lib/tsfc/a.prom")
+    text = render_units(own)["tailscale-watchdog.service"]
+    assert text == service("watchdog").replace(METRICS["watchdog"], "/var/lib/tsfc/a.prom").replace(
+        "BindPaths=-/var/lib/alloy", "BindPaths=-/var/lib/tsfc"
+    )
+    assert render_tmpfiles(own) == "d /var/lib/tsfc 0775 root tsfc -\n"
+
+
+def test_a_group_is_only_created_for_the_own_directory() -> None:
+    below = settings("exporter", "--exporter-metrics-path=/var/lib/tsfc/below/a.prom")
+    capture = settings("capture", "--capture-output=/var/lib/tsfc/a.ndjson")
+    for other in (below, capture, *map(settings, JOBS)):
+        assert render_sysusers(other) is None
+        assert "SupplementaryGroups" not in render_units(other)[f"tailscale-{other.job}.service"]
 
 
 def test_timers_and_sockets_are_enabled_and_services_are_not() -> None:
@@ -155,7 +186,7 @@ def lines(job: str, *options: str) -> Counter[str]:
     )
     for name, text in render_units(job_settings).items():
         kind = name.removeprefix(f"tailscale-{job}").removeprefix(".")
-        for line in text.splitlines():
+        for line in joined(text).splitlines():
             parts = (
                 [f"argument {argument}" for argument in exec_arguments(line)]
                 if line.startswith("ExecStart=")
@@ -173,6 +204,12 @@ def output_lines(path: str, directory: str, mode: str = "-") -> set[str]:
     }
 
 
+CAPABILITY = {
+    "service: CapabilityBoundingSet=CAP_DAC_OVERRIDE",
+    "service: AmbientCapabilities=CAP_DAC_OVERRIDE",
+}
+
+
 def shared_changes(job: str) -> Iterator[Change]:
     yield (
         "package",
@@ -188,9 +225,12 @@ def shared_changes(job: str) -> Iterator[Change]:
     )
     yield (
         "socket",
-        ["--socket=/run/other/a.sock"],
+        ["--socket=/run/tailscale-b/a.sock"],
         {f"service: argument {SOCKET}", "service: BindReadOnlyPaths=-/run/tailscale"},
-        {"service: argument /run/other/a.sock", "service: BindReadOnlyPaths=-/run/other"},
+        {
+            "service: argument /run/tailscale-b/a.sock",
+            "service: BindReadOnlyPaths=-/run/tailscale-b",
+        },
     )
     yield (
         "visible-paths",
@@ -211,9 +251,14 @@ def shared_changes(job: str) -> Iterator[Change]:
     )
 
 
+LIMITS = (
+    '-restart@.service: Environment="UNIT=tailscaled.service" "COOLDOWN={}" "MAX_RELAY={}" '
+    '"HELPER=%n"'
+)
+"The helper gets decimal numbers: its shell reads a leading 0 as octal."
 UNIT_LINES = (
     "service: argument {}",
-    "-restart@.service: argument {}",
+    '-restart@.service: Environment="UNIT={}" "COOLDOWN=600" "MAX_RELAY=600" "HELPER=%n"',
     "-restart@.service: Description=Restart of {} for tailscale-watchdog.service",
     "-restart.socket: Description=Requests of tailscale-watchdog.service for a restart of {}",
 )
@@ -238,11 +283,8 @@ CHANGES: list[tuple[str, Change]] = [
             ["--keepalive-metrics-path=/srv/metrics/a.prom"],
             {"service: CapabilityBoundingSet="},
             output_lines("/srv/metrics/a.prom", "/srv/metrics")
-            | {
-                "service: argument --metrics-path",
-                "service: CapabilityBoundingSet=CAP_DAC_OVERRIDE",
-                "service: AmbientCapabilities=CAP_DAC_OVERRIDE",
-            },
+            | CAPABILITY
+            | {"service: argument --metrics-path"},
         ),
     ),
     (
@@ -271,6 +313,28 @@ CHANGES: list[tuple[str, Change]] = [
             },
         ),
     ),
+    (
+        "keepalive",
+        (
+            "exclude-peers",
+            ["--keepalive-exclude-peers=my phone"],
+            set(),
+            {"service: argument --exclude-peer", "service: argument my phone"},
+        ),
+    ),
+    (
+        "keepalive",
+        (
+            "exclude-os",
+            ["--keepalive-exclude-os=iOS"],
+            set(),
+            {"service: argument --exclude-os", "service: argument iOS"},
+        ),
+    ),
+    (
+        "exporter",
+        ("omit-users", ["--exporter-omit-users"], set(), {"service: argument --omit-users"}),
+    ),
     ("watchdog", ("dry-run", ["--watchdog-dry-run"], set(), {"service: argument --dry-run"})),
     (
         "watchdog",
@@ -286,20 +350,28 @@ CHANGES: list[tuple[str, Change]] = [
             "watchdog",
             (
                 option,
-                [f"--watchdog-{option}=60"],
-                {"service: argument 600"},
-                {"service: argument 60"},
+                [f"--watchdog-{option}=060"],
+                {"service: argument 600", LIMITS.format("600", "600")},
+                {"service: argument 060", LIMITS.format(*limits)},
             ),
         )
-        for option in ("max-relay-seconds", "cooldown-seconds")
+        for option, limits in {
+            "max-relay-seconds": ("600", "60"),
+            "cooldown-seconds": ("60", "600"),
+        }.items()
     ),
     (
         "capture",
         (
             "output",
-            ["--capture-output=/srv/a.ndjson"],
-            output_lines(CAPTURE, "/var/lib/tailscale-capture", ":0700"),
-            output_lines("/srv/a.ndjson", "/srv", ":0700"),
+            ["--capture-output=/srv/c/a.ndjson"],
+            {
+                f"service: argument {CAPTURE}",
+                "service: StateDirectory=tailscale-capture",
+                "service: StateDirectoryMode=0700",
+                "service: CapabilityBoundingSet=",
+            },
+            output_lines("/srv/c/a.ndjson", "/srv/c", ":0700") | CAPABILITY,
         ),
     ),
     ("capture", ("redact", ["--capture-redact"], set(), {"service: argument --redact"})),
@@ -337,14 +409,15 @@ def test_a_job_has_this_command_and_extra_arguments_follow(job: str) -> None:
     assert command(service(job, *extra)) == (*COMMANDS[job], "--now", "7")
 
 
-def test_the_shell_of_the_restart_helper_gets_the_unit_as_an_argument() -> None:
-    """So the shell does not interpret the name."""
-    units = render_units(settings("watchdog", "--watchdog-unit=tailscaled@a.service"))
-    assert command(units["tailscale-watchdog-restart@.service"]) == (
-        "/bin/sh",
-        "-c",
-        'systemctl restart "$0" && echo done',
-        "tailscaled@a.service",
+def test_no_option_changes_the_script_of_the_restart_helper() -> None:
+    """It reads the name of the unit from its environment, so the shell does not parse it."""
+    options = ("--watchdog-unit=tailscaled@a.service", "--watchdog-cooldown-seconds=5")
+    name = "tailscale-watchdog-restart@.service"
+    changed, default = (render_units(settings("watchdog", *given))[name] for given in (options, ()))
+    assert command(changed) == command(default)
+    assert (
+        'Environment="UNIT=tailscaled@a.service" "COOLDOWN=5" "MAX_RELAY=600" "HELPER=%n"\n'
+        in changed
     )
 
 
@@ -382,7 +455,7 @@ def test_arguments_reach_the_job_unchanged(extra: list[str], excluded: list[str]
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_a_hostile_argument_reaches_the_job_unchanged(text: str) -> None:
     """Each of them, whatever Hypothesis tries; and the other lines of the unit stay."""
-    options = (f"--watchdog-extra-args={text}", "--watchdog-metrics-path=/srv/a.prom")
+    options = (f"--watchdog-extra-args={text}", "--watchdog-metrics-path=/srv/m/a.prom")
     unit = service("watchdog", *options)
     assert command(unit)[-1] == text
     without = service("watchdog", options[1])
@@ -438,13 +511,21 @@ def test_the_defaults_of_the_watchdog_are_those_of_its_command_line() -> None:
 
 METRICS_OPTION: tuple[str, str | None, dict[str, object]] = (
     "metrics-path",
-    "/srv/a.prom",
-    {"metrics_path": "/srv/a.prom"},
+    "/srv/m/a.prom",
+    {"metrics_path": "/srv/m/a.prom"},
 )
 OPTIONS: dict[str, list[tuple[str, str | None, dict[str, object]]]] = {
-    "exporter": [METRICS_OPTION, ("accept-health", "*$a*", {"accept_health": ["*$a*"]})],
+    "exporter": [
+        METRICS_OPTION,
+        ("accept-health", "*$a*", {"accept_health": ["*$a*"]}),
+        ("omit-users", None, {"omit_users": True}),
+    ],
     "native-metrics": [METRICS_OPTION],
-    "keepalive": [METRICS_OPTION],
+    "keepalive": [
+        METRICS_OPTION,
+        ("exclude-peers", "$nas", {"exclude_peer": ["$nas"]}),
+        ("exclude-os", "iOS", {"exclude_os": ["iOS"]}),
+    ],
     "watchdog": [
         METRICS_OPTION,
         ("max-relay-seconds", "7", {"max_relay_seconds": 7}),
@@ -454,7 +535,11 @@ OPTIONS: dict[str, list[tuple[str, str | None, dict[str, object]]]] = {
         ("unit", "a.service", {"unit": "a.service", "restart_socket": RESTART_SOCKET}),
     ],
     "capture": [
-        ("output", "/srv/a.ndjson", {"output": "/srv/a.ndjson", "max_size": 64 * 2**20, "keep": 5}),
+        (
+            "output",
+            "/srv/c/a.ndjson",
+            {"output": "/srv/c/a.ndjson", "max_size": 64 * 2**20, "keep": 5},
+        ),
         ("redact", None, {"redact": True}),
     ],
 }
@@ -464,7 +549,7 @@ OPTIONS: dict[str, list[tuple[str, str | None, dict[str, object]]]] = {
 @pytest.mark.parametrize("job", JOBS)
 def test_a_job_reads_its_options_from_its_command_line(job: str) -> None:
     options = [
-        *("--tailscale-package=/opt/ts", "--socket=/run/a/b"),
+        *("--tailscale-package=/opt/ts", "--socket=/run/tailscale-a/b"),
         *(f"--{job}-extra-args=--timeout", f"--{job}-extra-args=3"),
         *(
             f"--{job}-{name}" if value is None else f"--{job}-{name}={value}"
@@ -473,7 +558,7 @@ def test_a_job_reads_its_options_from_its_command_line(job: str) -> None:
     ]
     expected: dict[str, object] = {
         "tailscale": "/opt/ts/bin/tailscale",
-        "socket": "/run/a/b",
+        "socket": "/run/tailscale-a/b",
         "timeout": 3,
     }
     for *_, read in OPTIONS[job]:

@@ -13,11 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from support.corpus import NAMES_FROM_HELL
-from support.processes import Ran, run
+from support.processes import Completed, run
 from support.statuses import PATHS, encoded, peer
 
 NOW = 1_800_000_000
 POLICY = ("--max-relay-seconds", "600", "--cooldown-seconds", "600")
+HIDDEN_PEERS = (
+    peer("us", "idle", DNSName="us-nyc-wg-301.mullvad.ts.net.", ExitNodeOption=True),
+    *(
+        peer("funnel-ingress-node", "idle", DNSName="", ID=stable_id, ShareeNode=True)
+        for stable_id in ("nF1", "nF2")
+    ),
+    peer("guest", "idle", ShareeNode=True),
+)
+"Peers that `tailscale status` hides."
 ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -56,7 +65,7 @@ class Node:
 
     def run(
         self, command: tuple[str, ...], *peers: Mapping[str, Any], now: int = NOW, **fields: Any
-    ) -> Ran:
+    ) -> Completed:
         """Run `peers` or `explain` while the node has these peers and status fields."""
         self.status.write_bytes(encoded(*map(dict, peers), **fields))
         return run(*command, *self.options(now))

@@ -12,8 +12,8 @@ import pytest
 from support.captures import TIMELINE
 from support.processes import (
     UNPRIVILEGED,
-    complaints,
     ended,
+    error_lines,
     interrupt,
     run,
     started,
@@ -71,7 +71,7 @@ def test_an_unprivileged_user_can_show_the_peers(node: Node) -> None:
 def test_an_unavailable_tailscaled_is_one_error(box: Path, command: tuple[str, ...]) -> None:
     ran = run(*command, "--socket", f"{box}/none.sock", "--source", "localapi")
     assert (ran.status, ran.stdout) == (1, "")
-    (line,) = complaints(command[0], ran)
+    (line,) = error_lines(command[0], ran)
     assert "is tailscaled running?" in line
 
 
@@ -80,7 +80,7 @@ def test_a_stopped_node_has_no_peers(node: Node) -> None:
     assert ran.stdout.startswith("self is Stopped, tailscaled 1.102.3\n")
     assert "nas" not in ran.stdout
     ran = node.run(("explain", "nas"), peer("nas"), BackendState="Stopped")
-    (line,) = complaints("explain", ran)
+    (line,) = error_lines("explain", ran)
     assert line == (
         "explaining nas: tailscaled is Stopped, not Running, and reports no peers; "
         "run `tailscale up`"

@@ -6,7 +6,7 @@ import json
 
 from support.statuses import peer
 
-from .node import NOW, Node
+from .node import HIDDEN_PEERS, NOW, Node
 
 
 def test_the_json_has_its_documented_keys(node: Node) -> None:
@@ -35,12 +35,14 @@ def test_the_json_has_its_documented_keys(node: Node) -> None:
             "max_relay_seconds": 600,
             "cooldown_seconds": 600,
             "cooldown_remaining_seconds": 0,
+            "held": None,
             "next_restart": {"in_seconds": 251, "peer": "nas"},
         },
         "peers": [
             {
                 "peer": "nas",
                 "path": "derp",
+                "active_path": "derp",
                 "via": "fra",
                 "relay_since": NOW - 350,
                 "relay_seconds": 350,
@@ -50,8 +52,48 @@ def test_the_json_has_its_documented_keys(node: Node) -> None:
                 "last_seen": None,
                 "verdict": "waiting",
                 "next": "restart in 4m 11s",
+                "hidden": None,
                 "ping": None,
             }
         ],
+        "hidden": {"mullvad": 0, "funnel": 0, "sharee": 0},
         "unread": [],
     }
+
+
+def test_the_json_shows_no_unprintable_character(node: Node) -> None:
+    """A reader of the JSON gets the value as it is."""
+    state, version = "a\u202eb", "1.102.3\u202e\x9b"
+    arguments = ("peers", "--format", "json")
+    completed = node.run(arguments, peer("nas"), BackendState=state, Version=version)
+    assert completed.stdout.removesuffix("\n").isprintable()
+    document = json.loads(completed.stdout)["node"]
+    assert (document["state"], document["version"]) == (state, version)
+
+
+def test_hidden_peers_are_counted_or_with_all_listed(node: Node) -> None:
+    peers = (peer("nas"), *HIDDEN_PEERS)
+    without, with_all = (
+        json.loads(node.run(("peers", "--format", "json", *options), *peers).stdout)
+        for options in ((), ("--all",))
+    )
+    assert [row["peer"] for row in without["peers"]] == ["nas"]
+    assert without["hidden"] == {"mullvad": 1, "funnel": 2, "sharee": 1}
+    assert {row["peer"]: row["hidden"] for row in with_all["peers"]} == {
+        "nas": None,
+        "us-nyc-wg-301.mullvad.ts.net": "mullvad",
+        "funnel-ingress-node#nF1": "funnel",
+        "funnel-ingress-node#nF2": "funnel",
+        "guest": "sharee",
+    }
+    assert with_all["hidden"] == {"mullvad": 0, "funnel": 0, "sharee": 0}
+
+
+def test_an_offline_peer_has_the_path_of_its_packets(node: Node) -> None:
+    ran = node.run(
+        ("peers", "--format", "json"), peer("nas", "direct", Online=False), peer("tv", "offline")
+    )
+    assert {
+        row["peer"]: (row["path"], row["active_path"], row["via"])
+        for row in json.loads(ran.stdout)["peers"]
+    } == {"nas": ("offline", "direct", "192.0.2.7:41641"), "tv": ("offline", None, "")}

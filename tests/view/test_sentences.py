@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.processes import complaints
+from support.processes import error_lines
 from support.statuses import peer
 from tsfc.core.watchdog.track import Reason
 from tsfc.view.sentences import VERDICTS, WHAT_IFS
@@ -87,7 +87,34 @@ def test_the_verdict_on_an_excluded_peer_is_explained(node: Node) -> None:
 
 def test_every_reason_has_its_words() -> None:
     assert set(VERDICTS) == set(WHAT_IFS) == set(Reason)
-    assert set(CASES) | {Reason.EXCLUDED} == set(Reason)
+    assert set(CASES) | {Reason.EXCLUDED, Reason.HELD} == set(Reason)
+
+
+def test_a_restart_that_is_held_back_is_explained(node: Node) -> None:
+    node.run_watchdog(NOW - 700, peer("nas", "derp"))
+    cut_off = {"Online": False}
+    lines = node.run(("explain", "nas"), peer("nas", "derp"), Self=cut_off).stdout.splitlines()
+    assert lines[2] == (
+        "Watchdog: no direct address for 11m 40s, longer than the limit of 10m "
+        "(--max-relay-seconds), but the watchdog does not restart tailscaled: the control "
+        "server cannot be reached."
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["NAS", "nas.tail1.ts.net", "100.64.0.9", "nN", "DiskStation"], ids=str
+)
+def test_a_peer_is_explained_by_any_of_its_names(node: Node, name: str) -> None:
+    nas = peer("nas", ID="nN", HostName="DiskStation", TailscaleIPs=["100.64.0.9"])
+    assert node.run(("explain", name), nas).stdout.startswith("nas: packets go directly to")
+
+
+def test_a_name_of_several_peers_is_refused(node: Node) -> None:
+    ran = node.run(("explain", "cam"), peer("cam", ID="nA"), peer("cam", ID="nB"))
+    assert (ran.status, ran.stderr) == (
+        1,
+        "tsfc explain: explaining cam: several peers have that name: cam#nA, cam#nB\n",
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,9 +122,17 @@ def test_every_reason_has_its_words() -> None:
     [
         pytest.param({"Expired": True}, "its key has expired", id="expired"),
         pytest.param(
-            {"ShareeNode": True},
-            "it belongs to a user you share a node with, or is a Mullvad exit node",
-            id="sharee",
+            {"ShareeNode": True}, "it belongs to a user you share a node with", id="sharee"
+        ),
+        pytest.param(
+            {"ShareeNode": True, "HostName": "funnel-ingress-node", "DNSName": ""},
+            "it is a Funnel ingress node of Tailscale",
+            id="funnel",
+        ),
+        pytest.param(
+            {"DNSName": "nas.mullvad.ts.net."},
+            "it is a Mullvad exit node, which sends no pongs",
+            id="mullvad",
         ),
         pytest.param(
             {"Online": False, "LastSeen": "2027-01-15T07:00:00Z"}, "it is offline", id="offline"
@@ -108,9 +143,31 @@ def test_it_is_explained_why_a_peer_is_not_watched(
     node: Node, fields: dict[str, Any], why: str
 ) -> None:
     node.run_watchdog(NOW - 60, peer("nas"))
-    lines = node.run(("explain", "nas"), peer("nas", **fields)).stdout.splitlines()
+    name = fields.get("HostName", fields.get("DNSName", "nas").removesuffix("."))
+    lines = node.run(("explain", name), peer("nas", **fields)).stdout.splitlines()
     assert lines[2:] == [f"The watchdog does not watch this peer: {why}."]
     assert ("last seen 1h ago" in lines[0]) == ("LastSeen" in fields)
+
+
+def test_a_peer_without_a_path_is_a_fault(node: Node) -> None:
+    ran = node.run(("explain", "nas"), peer("nas", "derp", Relay="", TxBytes=2000))
+    assert ran.stdout.startswith(
+        "nas: no path; it has no direct address, no peer relay and no home DERP region, so "
+        "packets to it are lost.\n"
+        "Run `tailscale netcheck` on the peer: it must reach a DERP server to have a region.\n"
+        "No WireGuard handshake yet; received 0 bytes and sent 2000 bytes since tailscaled added "
+        "the peer.\n"
+    )
+    assert "normal" not in ran.stdout
+
+
+def test_an_offline_peer_that_packets_go_to_says_how(node: Node) -> None:
+    fields = {"Online": False, "LastSeen": "2027-01-15T07:00:00Z"}
+    lines = node.run(("explain", "nas"), peer("nas", "direct", **fields)).stdout.splitlines()
+    assert lines[0] == (
+        "nas: offline, according to the coordination server; last seen 1h ago. Something was sent "
+        "to it in the last 45 seconds all the same: packets go directly to 192.0.2.7:41641."
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,5 +181,5 @@ def test_it_is_explained_why_a_peer_is_not_watched(
 def test_an_unknown_peer_is_one_error_with_a_hint(node: Node, name: str, hint: str) -> None:
     ran = node.run(("explain", name), peer("nas"), peer("rpi3"))
     assert (ran.status, ran.stdout) == (1, "")
-    (line,) = complaints("explain", ran)
+    (line,) = error_lines("explain", ran)
     assert line.endswith(f"there is no such peer; {hint}")

@@ -9,7 +9,7 @@ import pytest
 from support.processes import run
 from support.statuses import encoded, peer
 
-from .node import ESCAPE_SEQUENCE, NOW, POLICY, Node, rows, run_on_terminal
+from .node import ESCAPE_SEQUENCE, HIDDEN_PEERS, NOW, POLICY, Node, rows, run_on_terminal
 
 TITLES = ["peer", "path", "since", "handshake", "received", "sent", "watchdog"]
 
@@ -83,6 +83,50 @@ def test_a_watchdog_that_could_not_observe_the_peers_has_a_note(node: Node) -> N
         *("--metrics-path", str(node.metrics)),
     )
     assert "(it could not observe the peers)" in node.run(("peers",), peer("nas")).stdout
+
+
+def test_hidden_peers_are_counted_or_with_all_listed(node: Node) -> None:
+    peers = (peer("nas"), *HIDDEN_PEERS)
+    first, hidden, *_ = node.run(("peers",), *peers).stdout.splitlines()
+    assert first.endswith(": 1 peers (1 direct)")
+    assert hidden == (
+        "hidden: 1 Mullvad exit node, 2 Funnel ingress nodes, 1 sharee; --all shows them"
+    )
+    text = node.run(("peers", "--all"), *peers).stdout
+    assert len(rows(text)) == 5
+    assert "hidden:" not in text
+
+
+def test_a_peer_without_a_path_comes_first_and_says_so(node: Node) -> None:
+    """Packets are sent to it, so it is not idle."""
+    ran = node.run(("peers",), peer("a", "derp"), peer("b", "derp", Relay="", TxBytes=2000))
+    assert ran.stdout.startswith("self is Running, tailscaled 1.102.3: 2 peers (1 derp, 1 no path)")
+    assert {name: cells[0] for name, cells in rows(ran.stdout).items()} == {
+        "b": "no path",
+        "a": "relay fra",
+    }
+    assert list(rows(ran.stdout)) == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "cell"),
+    [
+        ("offline", {"LastSeen": "2027-01-12T08:00:00Z"}, "offline 3d"),
+        (
+            "direct",
+            {"LastSeen": "2027-01-12T08:00:00Z"},
+            "offline 3d, active: direct 192.0.2.7:41641",
+        ),
+        ("peer_relay", {}, "offline, active: peer-relay 192.0.2.9:7777:vni:1"),
+        ("derp", {}, "offline, active: relay fra"),
+        ("derp", {"Relay": ""}, "offline, active: no path"),
+    ],
+)
+def test_an_offline_peer_shows_the_path_of_its_packets(
+    node: Node, path: str, fields: dict[str, str], cell: str
+) -> None:
+    ran = node.run(("peers",), peer("nas", path, **{"Online": False, **fields}))
+    assert rows(ran.stdout)["nas"][0] == cell
 
 
 # Terminals

@@ -26,6 +26,12 @@ def _add_exporter(parser: ArgumentParser) -> None:
         help="count health messages that match this shell pattern apart from the others, for "
         "example '*accept-routes*'; upper and lower case are the same; can be repeated",
     )
+    parser.add_argument(
+        "--omit-users",
+        action="store_true",
+        help="leave the label user of tailscale_peer_info empty; it has the login names of the "
+        "peers' owners",
+    )
     add_source(parser)
     add_metrics_output(parser, default=defaults.EXPORTER_PATH)
 
@@ -43,7 +49,10 @@ def _exporter(options: Namespace) -> int:
     return oneshot.run(
         system,
         lambda host: exporter.run(
-            host, last_exposition=last_exposition, accept_health=options.accept_health
+            host,
+            last_exposition=last_exposition,
+            accept_health=options.accept_health,
+            omits_users=options.omit_users,
         ),
     )
 
@@ -76,18 +85,37 @@ def _add_keepalive(parser: ArgumentParser) -> None:
         help="maximum number of pings per peer (default: %(default)s)",
     )
     add_ping_timeout(parser)
+    parser.add_argument(
+        "--exclude-peer",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="never ping this peer; can be repeated",
+    )
+    parser.add_argument(
+        "--exclude-os",
+        action="append",
+        default=[],
+        metavar="OS",
+        help="never ping peers with this operating system, such as iOS or android, whose "
+        "batteries pings would drain; can be repeated",
+    )
     add_source(parser)
     add_metrics_output(parser, default=None)
 
 
 def _keepalive(options: Namespace) -> int:
+    from tsfc.core.keepalive import Exclusion
     from tsfc.shell import oneshot
     from tsfc.shell.jobs import keepalive
     from tsfc.shell.system import System
 
+    excluded = Exclusion(tuple(options.exclude_peer), tuple(options.exclude_os))
     return oneshot.run(
         System("keepalive", run_options(options)),
-        lambda host: keepalive.run(host, count=options.count, ping_timeout=options.ping_timeout),
+        lambda host: keepalive.run(
+            host, count=options.count, ping_timeout=options.ping_timeout, excluded=excluded
+        ),
     )
 
 

@@ -131,6 +131,11 @@ def _add_exporter(group: argparse._ArgumentGroup) -> None:
         help="count health messages that match this shell pattern apart from the others; "
         "repeatable",
     )
+    group.add_argument(
+        "--exporter-omit-users",
+        action="store_true",
+        help="leave the label `user`, the login names of the peers' owners, empty",
+    )
     _add_metrics_path(group, "exporter", defaults.EXPORTER_PATH)
     _add_extra_args(group, "exporter")
 
@@ -143,6 +148,22 @@ def _add_native_metrics(group: argparse._ArgumentGroup) -> None:
 
 def _add_keepalive(group: argparse._ArgumentGroup) -> None:
     _add_interval(group, "keepalive", "10s")
+    group.add_argument(
+        "--keepalive-exclude-peers",
+        type=values.argument,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="never ping this peer, named as in the label `peer`; repeatable",
+    )
+    group.add_argument(
+        "--keepalive-exclude-os",
+        type=values.argument,
+        action="append",
+        default=[],
+        metavar="OS",
+        help="never ping peers with this operating system, such as iOS or android; repeatable",
+    )
     _add_metrics_path(group, "keepalive", None)
     _add_extra_args(group, "keepalive")
 
@@ -260,6 +281,8 @@ def job_settings(
         output=output,
         directory_mode=":0700" if job == "capture" else "-",
         restarted_unit=options.watchdog_unit,
+        cooldown_seconds=int(options.watchdog_cooldown_seconds),
+        max_relay_seconds=int(options.watchdog_max_relay_seconds),
     )
 
 
@@ -294,10 +317,17 @@ def _arguments(options: argparse.Namespace, job: str) -> list[str]:
                 *shared,
                 *chain(*(("--accept-health", pattern) for pattern in patterns)),
                 *("--metrics-path", options.exporter_metrics_path),
+                *(["--omit-users"] if options.exporter_omit_users else []),
+            ]
+        case "keepalive":
+            path = options.keepalive_metrics_path
+            return [
+                *(*shared, *(["--metrics-path", path] if path is not None else [])),
+                *chain(*(("--exclude-peer", peer) for peer in options.keepalive_exclude_peers)),
+                *chain(*(("--exclude-os", system) for system in options.keepalive_exclude_os)),
             ]
         case _:
-            path = _option(options, job, "metrics_path")
-            return [*shared, *(["--metrics-path", path] if path is not None else [])]
+            return [*shared, "--metrics-path", _option(options, job, "metrics_path")]
 
 
 def _job(text: str) -> str:

@@ -12,6 +12,12 @@ from tsfc.shell import defaults
 
 def _add_peers(parser: ArgumentParser) -> None:
     parser.add_argument(
+        "--all",
+        action="store_true",
+        help="show the peers that `tailscale status` hides, too: Mullvad exit nodes, Funnel "
+        "ingress nodes and sharees",
+    )
+    parser.add_argument(
         "--ping", action="store_true", help="ping each peer once, and show the latency"
     )
     add_ping_timeout(parser)
@@ -39,6 +45,7 @@ def _peers(options: Namespace) -> int:
             ping_timeout=options.ping_timeout,
             refresh_seconds=options.watch,
             is_json=options.format == "json",
+            shows_all=options.all,
         ),
     )
 

@@ -18,7 +18,7 @@ Larger numbers in a state file are rejected.
 Seconds = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 
 
-class Boot(Struct, frozen=True, forbid_unknown_fields=True):
+class Boot(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A reading of the boot clock (`CLOCK_BOOTTIME`).
 
     It starts at boot, runs during suspend and cannot be set.
@@ -30,6 +30,11 @@ class Boot(Struct, frozen=True, forbid_unknown_fields=True):
     Only readings of the same boot can be compared.
     """
     seconds: Seconds
+    monotonic: Seconds | None = None
+    """Reading of `CLOCK_MONOTONIC`, which stops during suspend; otherwise as `seconds`.
+
+    None in captures of tsfc before 0.2.
+    """
 
 
 class Instant(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -59,3 +64,20 @@ def step_between(before: Instant | None, now: Instant) -> int:
         return 0
     step = (now.unix - before.unix) - (now.boot.seconds - before.boot.seconds)
     return step if abs(step) > STEP_SECONDS else 0
+
+
+def suspended_between(before: Instant, now: Instant) -> int | None:
+    """Return how many seconds the host was suspended between two readings.
+
+    None if that is unknown: without the boot clock, or after a reboot.
+    """
+    if (
+        before.boot is None
+        or now.boot is None
+        or before.boot.id != now.boot.id
+        or before.boot.monotonic is None
+        or now.boot.monotonic is None
+    ):
+        return None
+    awake = now.boot.monotonic - before.boot.monotonic
+    return max(0, now.boot.seconds - before.boot.seconds - awake)

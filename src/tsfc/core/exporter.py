@@ -5,12 +5,13 @@ from __future__ import annotations
 import fnmatch
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tsfc.core.metrics.families import Family, Kind, Sample, gauge
 from tsfc.core.tailscale import status as statuses
 from tsfc.core.tailscale.paths import Path, classify, has_direct_address
-from tsfc.core.tailscale.peers import Peer, address, named
+from tsfc.core.tailscale.peers import Hidden, Peer, address, hidden, named
 from tsfc.core.tailscale.status import PeerStatus, Status, UserProfile
 from tsfc.core.text import printable
 
@@ -21,6 +22,7 @@ LABEL_LIMIT = 1000
 Prometheus has no limit by default. A hostname has at most 253 characters.
 """
 
+_USUAL_PATHS = tuple(path for path in Path if path is not Path.NONE)
 _UNKNOWN_USER = UserProfile()
 
 
@@ -34,7 +36,7 @@ def metrics(
     """Return the metrics of one run.
 
     Peers are exported only while the backend is Running; otherwise their flags are
-    stale.
+    stale. Peers that `tailscale status` hides are only counted.
 
     Args:
         status: None if it could not be read.
@@ -52,7 +54,10 @@ def metrics(
     )
     if not statuses.is_running(status):
         return families
-    return (*families, *_peer_families(named(status), status, now))
+    # Hidden peers take part in the naming: an ordinary peer keeps its name.
+    peers = named(status)
+    shown = tuple(peer for peer in peers if hidden(peer.status) is None)
+    return (*families, _hidden_peers(peers), *_peer_families(shown, status, now))
 
 
 def _up(value: int) -> Family:
@@ -132,6 +137,16 @@ def _health(messages: Sequence[str], accept: Sequence[str]) -> tuple[Family, ...
     )
 
 
+def _hidden_peers(peers: tuple[Peer, ...]) -> Family:
+    numbers = Counter(hidden(peer.status) for peer in peers)
+    return Family(
+        "tailscale_hidden_peers",
+        Kind.GAUGE,
+        "Number of peers without metrics of their own, because `tailscale status` hides them.",
+        tuple(Sample({"kind": kind.value}, numbers[kind]) for kind in Hidden),
+    )
+
+
 def _peer_families(peers: tuple[Peer, ...], status: Status, now: float) -> tuple[Family, ...]:
     # The families share one label dict per peer.
     labels = [{"peer": peer.name} for peer in peers]
@@ -147,7 +162,7 @@ def _peer_families(peers: tuple[Peer, ...], status: Status, now: float) -> tuple
             "tailscale_peer_online",
             Kind.GAUGE,
             "Whether the control server says that the peer is online.",
-            lambda peer: peer.online,
+            lambda peer: bool(peer.online),
         ),
         per_peer(
             "tailscale_peer_direct",
@@ -206,9 +221,13 @@ def _peer_families(peers: tuple[Peer, ...], status: Status, now: float) -> tuple
 
 
 def _path_samples(peers: tuple[Peer, ...]) -> Iterable[Sample]:
+    """Yield one sample per path; that of `none` only for a peer without a path.
+
+    Few peers ever lack a path, and every other peer would have one more series.
+    """
     for peer in peers:
         current = classify(peer.status)
-        for path in Path:
+        for path in Path if current is Path.NONE else _USUAL_PATHS:
             yield Sample({"peer": peer.name, "path": path.value}, path is current)
 
 

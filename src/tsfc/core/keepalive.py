@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from msgspec import Struct
+
 from tsfc.core.metrics.families import Family, Kind, Sample
 from tsfc.core.tailscale import status as statuses
+from tsfc.core.tailscale.naming import match
 from tsfc.core.tailscale.peers import address, is_watched, named
 from tsfc.core.tailscale.ping import NO_REPLY, Ping, PingOutcome, PingResult
 from tsfc.core.tailscale.status import Status
@@ -20,19 +23,45 @@ PAUSE_SECONDS = 1.0
 "Seconds between a reply and the next ping (`ping.go`: `time.Sleep(time.Second)`)."
 
 
-def pings(status: Status) -> tuple[Ping, ...]:
+class Exclusion(Struct, frozen=True):
+    """Peers that get no pings."""
+
+    peers: tuple[str, ...] = ()
+    "Names of peers, as for `naming.find`."
+    systems: tuple[str, ...] = ()
+    "Operating systems, as in the status but in any case: `iOS`, `android`."
+
+
+NOBODY = Exclusion()
+
+
+def pings(status: Status, excluded: Exclusion = NOBODY) -> tuple[Ping, ...]:
     """Return the peers to ping, sorted by name.
 
-    These are the watched peers with a Tailscale IP; none unless the backend is Running.
+    These are the watched peers with a Tailscale IP that are not excluded; none unless
+    the backend is Running.
     """
     if not statuses.is_running(status):
         return ()
     own = status.self_.tailscale_ips or ()
+    peers = named(status)
+    names = match(peers, status.self_, excluded.peers).peers
+    systems = frozenset(map(str.casefold, excluded.systems))
     return tuple(
         Ping(peer.name, ip)
-        for peer in named(status)
-        if is_watched(peer.status) and (ip := address(peer.status)) is not None and ip not in own
+        for peer in peers
+        if is_watched(peer.status, own)
+        and peer.name not in names
+        and peer.status.os.casefold() not in systems
+        and (ip := address(peer.status)) is not None
     )
+
+
+def unknown_names(status: Status, excluded: Exclusion) -> tuple[str, ...]:
+    """Return the excluded names that no peer has; none unless tailscaled is Running."""
+    if not statuses.is_running(status):
+        return ()
+    return match(named(status), status.self_, excluded.peers).unmatched
 
 
 def next_ping(results: tuple[PingResult, ...], count: int) -> float | None:

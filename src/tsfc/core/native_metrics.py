@@ -20,8 +20,8 @@ def validated(raw: bytes, *, labels: Mapping[str, str] = NO_LABELS) -> Result[st
 
     Each sample gets `labels`; all else is unchanged.
 
-    Fails if node_exporter would reject it, if the job's own metrics cannot follow it,
-    or if a sample has one of the labels already.
+    Fails if node_exporter would reject it, if it has no sample, if the job's own
+    metrics cannot follow it, or if a sample has one of the labels already.
     """
     action = f"reading tailscaled's metrics, {len(raw)} bytes"
     try:
@@ -49,6 +49,13 @@ def validated(raw: bytes, *, labels: Mapping[str, str] = NO_LABELS) -> Result[st
             Unusable(
                 f"{action}: it contains a metric {OWN_PREFIX}*, which tsfc writes; "
                 "is it a file that tsfc wrote?"
+            )
+        )
+    # A running tailscaled always has samples.
+    if all(not line or line.startswith("#") for line in text.split("\n")):
+        return Failure(
+            Unusable(
+                f"{action}: it has no sample; run `tailscale metrics print` by hand for details"
             )
         )
     labelled = add_to_text(text, labels)

@@ -6,8 +6,23 @@ break out of a label, a log line or a file name.
 
 from __future__ import annotations
 
+import msgspec
+
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 "Replacement for an unprintable character."
+
+_BLANK = frozenset(
+    "\N{COMBINING GRAPHEME JOINER}"
+    "\N{HANGUL CHOSEONG FILLER}\N{HANGUL JUNGSEONG FILLER}"
+    "\N{HANGUL FILLER}\N{HALFWIDTH HANGUL FILLER}"
+    "\N{KHMER VOWEL INHERENT AQ}\N{KHMER VOWEL INHERENT AA}"
+    "\N{BRAILLE PATTERN BLANK}"
+)
+"""Characters that show nothing although Unicode classifies them as printable.
+
+They are the Default_Ignorable_Code_Points that `str.isprintable` accepts, without the
+variation selectors, which emoji contain; and the blank of Braille.
+"""
 
 
 def printable(text: str, limit: int) -> str:
@@ -15,12 +30,34 @@ def printable(text: str, limit: int) -> str:
 
     Unprintable by Unicode (`str.isprintable`) are control characters, line and
     paragraph separators, direction marks and lone surrogates. So a newline cannot end a
-    log line, and no escape sequence reaches a terminal.
+    log line, and no escape sequence reaches a terminal. Characters that show nothing
+    are replaced, too, so that no name looks empty or like another name.
     """
     text = text[:limit]
-    if text.isprintable():
+    if text.isascii() and text.isprintable():
         return text
-    return "".join(c if c.isprintable() else REPLACEMENT for c in text)
+    return "".join(c if _is_visible(c) else REPLACEMENT for c in text)
+
+
+def printable_json(value: object) -> str:
+    r"""Return a value as JSON on one printable line.
+
+    An unprintable character is written as `\uXXXX`, which has the same value.
+    """
+    text = msgspec.json.encode(value).decode()
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if _is_visible(c) else _escaped(c) for c in text)
+
+
+def _is_visible(character: str) -> bool:
+    return character.isprintable() and character not in _BLANK
+
+
+def _escaped(character: str) -> str:
+    """Return the escape sequence of JSON: one per UTF-16 code unit."""
+    units = character.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def one_line(text: str, limit: int = 300) -> str:

@@ -10,6 +10,7 @@ from tsfc.core.clock import Instant
 from tsfc.core.faults import Down, Fault
 from tsfc.core.tailscale.ping import Ping
 from tsfc.core.tailscale.status import Status
+from tsfc.core.text import one_line
 from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.remedy import Attempt, Done, Outcome
 from tsfc.core.watchdog.run import Run
@@ -36,13 +37,20 @@ class OfflineHost:
         self._apply = apply
         self._observed: Result[Status, Fault] = Failure(Down("nothing was observed yet"))
         self._now = Instant(0)
+        self._tailscaled_start: int | None = None
         self._lines: list[str] = []
 
     def run(
-        self, observed: Result[Status, Fault], *, now: Instant, policy: Policy
+        self,
+        observed: Result[Status, Fault],
+        *,
+        now: Instant,
+        policy: Policy,
+        tailscaled_start: int | None = None,
     ) -> tuple[Run, tuple[str, ...]]:
         """Run the watchdog on one observation; return the run and its journal lines."""
         self._observed, self._now, self._lines = observed, now, []
+        self._tailscaled_start = tailscaled_start
         return watchdog.run(self, self, policy=policy).unwrap(), tuple(self._lines)
 
     def unix_time(self) -> float:
@@ -55,7 +63,14 @@ class OfflineHost:
 
     def status(self) -> Result[Status, Fault]:
         """See `Host`."""
+        if isinstance(self._observed, Success):
+            for problem in self._observed.unwrap().problems:
+                self.warn(one_line(problem))
         return self._observed
+
+    def tailscaled_start(self) -> int | None:
+        """See `Host`."""
+        return self._tailscaled_start
 
     def usermetrics(self) -> Result[bytes, Fault]:
         """See `Host`."""

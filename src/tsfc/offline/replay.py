@@ -9,7 +9,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 
-import msgspec
 from msgspec import Struct, field
 from returns.result import Failure
 
@@ -17,9 +16,10 @@ from tsfc.core.evaluation import output, policies, summary
 from tsfc.core.evaluation.observation import Observation, instant, status_of
 from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import Timeline, record
+from tsfc.core.text import printable_json
 from tsfc.core.watchdog.metrics import metrics
 from tsfc.core.watchdog.policy import Policy
-from tsfc.core.watchdog.track import Verdict
+from tsfc.core.watchdog.run import Run
 from tsfc.offline.capture.read import Broken, Skipped, observations
 from tsfc.offline.comparison import Comparison, worst
 from tsfc.offline.host import OfflineHost
@@ -72,7 +72,7 @@ class Replay(Struct, frozen=True):
 
     statistics: tuple[Statistics, ...]
     "One per policy."
-    verdicts: tuple[Verdict, ...] | None
+    last_run: Run | None
     "Verdicts of the last run under the first policy."
     errors: tuple[str, ...]
     has_succeeded: bool
@@ -123,7 +123,7 @@ def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Replay
     statistics = tuple(Statistics() for _ in task.policies)
     hosts = tuple(OfflineHost() for _ in task.policies)
     errors = ReadErrors()
-    verdicts: tuple[Verdict, ...] | None = None
+    last_run: Run | None = None
     is_first = True
     if not task.is_comparison:
         write(
@@ -132,17 +132,21 @@ def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Replay
 
     for observation in _selected(task, errors):
         observed, now = status_of(observation), instant(observation)
+        start = observation.tailscaled_start
 
         # The other policies are only counted.
         for other, host, policy in zip(statistics[1:], hosts[1:], task.policies[1:], strict=True):
-            update(other, host.run(observed, now=now, policy=policy)[0])
+            run, _ = host.run(observed, now=now, policy=policy, tailscaled_start=start)
+            update(other, run)
 
         # The first policy is what the output and the timeline show.
-        run, lines = hosts[0].run(observed, now=now, policy=task.policies[0])
+        run, lines = hosts[0].run(
+            observed, now=now, policy=task.policies[0], tailscaled_start=start
+        )
         update(statistics[0], run)
         if timeline is not None:
             record(timeline, run, observed, lines, statistics[0])
-        verdicts = run.verdicts
+        last_run = run
         if lines and not task.is_comparison:
             write(output.log_lines(now.unix, lines, is_json=task.is_json, is_first=is_first))
             is_first = False
@@ -154,7 +158,7 @@ def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Replay
         write(output.closing(statistics[0], {}, notes(statistics[0]), is_json=task.is_json))
     return Replay(
         statistics,
-        verdicts,
+        last_run,
         _error_lines(task, errors, statistics[0]),
         has_succeeded=errors.is_complete and statistics[0].observations > 0,
     )
@@ -177,7 +181,7 @@ def _comparison(task: Task, statistics: Sequence[Statistics]) -> str:
             for policy, one in zip(task.policies, statistics, strict=True)
         ]
         comparison = {"capture": task.source, "compare": rows, "note": note}
-        return msgspec.json.encode(comparison).decode() + "\n"
+        return printable_json(comparison) + "\n"
     header = f"== {task.source}\n" if task.has_header else ""
     table = summary.table(*_table(task, statistics))
     return header + table + (f"note: {note}\n" if note else "")
@@ -282,11 +286,9 @@ def _write_metrics(path: str, task: Task, replayed: Replay) -> int:
     """Write the watchdog's metrics after the last observation."""
     from tsfc.core.metrics.exposition import render  # noqa: PLC0415 - slow to import
 
-    state = replayed.statistics[0].state
-    if state.last_run is None:
+    if replayed.last_run is None:
         return 1
-    families = metrics(state, replayed.verdicts, now=state.last_run, policy=task.policies[0])
-    written = textfile.write(path, render(families))
+    written = textfile.write(path, render(metrics(replayed.last_run, task.policies[0])))
     if isinstance(written, Failure):
         print_error(TOOL, written.failure())
         return 1

@@ -22,6 +22,7 @@ from tsfc.core.evaluation import output, policies, summary
 from tsfc.core.evaluation.observation import Observation, line, status_of
 from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import Timeline, record
+from tsfc.core.text import printable_json
 from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.remedy import Attempt, Done, Outcome
 from tsfc.core.watchdog.run import Run
@@ -165,7 +166,12 @@ def simulate(
         if keep is not None:
             keep(observation)
         observed = status_of(observation)
-        run, lines = host.run(observed, now=now, policy=task.policy)
+        run, lines = host.run(
+            observed,
+            now=now,
+            policy=task.policy,
+            tailscaled_start=observation.tailscaled_start,
+        )
         update(statistics, run)
         if timeline is not None:
             record(timeline, run, observed, lines, statistics)
@@ -188,7 +194,7 @@ def _observation(world: World, now: Instant) -> Observation:
     status = world.observe()
     if isinstance(status, str):
         return Observation(now.unix, now.boot, fault=status)
-    return Observation(now.unix, now.boot, status=Raw(status))
+    return Observation(now.unix, now.boot, world.tailscaled_start, Raw(status))
 
 
 def _fixable_by_restart(world: World, run: Run) -> int:
@@ -321,7 +327,7 @@ def _distributions(runs: Sequence[Mapping[str, int]]) -> dict[str, dict[str, int
 
 def _json(
     options: Options, policies: Sequence[Policy], by_policy: Sequence[Sequence[Mapping[str, int]]]
-) -> bytes:
+) -> str:
     rows = [
         {
             "policy": summary.policy_object(policy),
@@ -330,10 +336,8 @@ def _json(
         }
         for policy, runs in zip(policies, by_policy, strict=True)
     ]
-    return (
-        msgspec.json.encode({"scenario": options.scenario, "seed": options.seed, "compare": rows})
-        + b"\n"
-    )
+    document = {"scenario": options.scenario, "seed": options.seed, "compare": rows}
+    return printable_json(document) + "\n"
 
 
 def _text(policies: Sequence[Policy], by_policy: Sequence[Sequence[Mapping[str, int]]]) -> str:

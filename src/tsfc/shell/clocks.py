@@ -27,6 +27,9 @@ def instant(override: float | None) -> Instant:
 def _boot() -> Boot | None:
     try:
         with open(BOOT_ID, encoding="ascii") as file:
-            return Boot(file.read().strip(), int(time.clock_gettime(time.CLOCK_BOOTTIME)))
-    except (OSError, AttributeError):
+            boot_id = file.read().strip()
+        seconds = time.clock_gettime(time.CLOCK_BOOTTIME)
+        monotonic = time.clock_gettime(time.CLOCK_MONOTONIC)
+    except (OSError, ValueError, AttributeError):
         return None
+    return Boot(boot_id, int(seconds), int(monotonic))

@@ -35,6 +35,10 @@ class Host(Protocol):
         """Return the status of tailscaled."""
         ...
 
+    def tailscaled_start(self) -> int | None:
+        """Return the Unix time when tailscaled started; None if it is unknown."""
+        ...
+
     def usermetrics(self) -> Result[bytes, Fault]:
         """Return tailscaled's own metrics, an exposition."""
         ...

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from msgspec import Struct
 from returns.result import Failure, Result, Success
 
 from tsfc.core.clock import Instant
-from tsfc.core.watchdog.files import OBSOLETE, STATE, from_directory, is_script_file, to_files
-from tsfc.core.watchdog.state import State, encode
+from tsfc.core.watchdog.files import OBSOLETE, STATE, from_files, is_script_file, salvage, to_files
+from tsfc.core.watchdog.state import State, decode, encode
 from tsfc.shell.atomic import atomic_write, write_all
 
 LOCK, TEMPORARY = ".lock", ".tmp"
+ASIDE = "aside_"
+"Prefix of the new name of a directory, link or the like that was in the way of a file."
 _STATE_LIMIT = 2**24
 "Bytes of `state.json`. That of 10,000 peers on relay has 0.5 MB."
 _NUMBER_LIMIT = 2**16
@@ -32,6 +36,10 @@ class Lock(Struct, frozen=True):
     descriptor: int
 
 
+class Irregular(Struct, frozen=True):
+    """Something that is not a regular file."""
+
+
 class CommitError(Struct, frozen=True):
     """A file that could not be written durably."""
 
@@ -46,14 +54,28 @@ class Directory(Struct, frozen=True):
     path: str
 
     def load(self, now: Instant) -> Result[tuple[State, tuple[str, ...]], str]:
-        """The state, and a line for each damaged file."""
+        """The state, and a line for each damaged file.
+
+        Fails if a file is there and cannot be read: the state must not be replaced by
+        one that knows less.
+        """
         document = read(self.path, STATE)
-        if document is not None:
-            return Success(from_directory(document, {}, now=now))
+        if isinstance(document, Failure):
+            return Failure(document.failure())
+        problem = "is not a regular file"
+        if isinstance(raw := document.unwrap(), bytes):
+            state = decode(raw)
+            if isinstance(state, Success):
+                return Success((state.unwrap(), ()))
+            problem = state.failure()
+
+        # The files of the scripts have the state as well, or at least its counters.
         files = read_all(self.path, is_script_file)
         if isinstance(files, Failure):
             return Failure(files.failure())
-        return Success(from_directory(None, files.unwrap(), now=now))
+        if raw is None:
+            return Success(from_files(files.unwrap(), now=now))
+        return Success(salvage(problem, files.unwrap(), now=now))
 
     def commit(self, state: State) -> Result[None, CommitError]:
         """Replace `state.json` in one step, durably."""
@@ -82,6 +104,7 @@ def lock(directory: str) -> Result[Lock, Locked | str]:
     """Create the directory if it is missing, and take its lock without waiting."""
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
+        _make_way(directory, LOCK)
         descriptor = os.open(
             os.path.join(directory, LOCK),
             os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC,
@@ -99,21 +122,20 @@ def lock(directory: str) -> Result[Lock, Locked | str]:
     return Success(Lock(descriptor))
 
 
-def read(directory: str, name: str) -> bytes | None:
-    """The content of a file; empty if it cannot be read, None if there is none."""
+def read(directory: str, name: str) -> Result[bytes | Irregular | None, str]:
+    """The content of a file; None if there is none. Fails if it cannot be read."""
     try:
-        os.lstat(os.path.join(directory, name))
-    except OSError:
-        return None
-    return _read(os.path.join(directory, name), _STATE_LIMIT) or b""
+        return Success(_read(os.path.join(directory, name), _STATE_LIMIT))
+    except OSError as error:
+        return Failure(_problem(f"reading {name} of", directory, error))
 
 
 def read_all(
     directory: str, is_wanted: Callable[[str], bool]
 ) -> Result[dict[str, bytes | None], str]:
-    """The contents of files by name, None for one that cannot be read.
+    """The contents of files by name, None for what is not a regular file.
 
-    A directory that does not exist is empty.
+    A directory that does not exist is empty. Fails if a file cannot be read.
     """
     try:
         names = [name for name in os.listdir(directory) if is_wanted(name) and name.isprintable()]
@@ -121,13 +143,20 @@ def read_all(
         return Success({})
     except OSError as error:
         return Failure(_problem("reading", directory, error))
-    return Success({name: _read(os.path.join(directory, name), _NUMBER_LIMIT) for name in names})
+    contents: dict[str, bytes | None] = {}
+    for name in names:
+        try:
+            content = _read(os.path.join(directory, name), _NUMBER_LIMIT)
+        except OSError as error:
+            return Failure(_problem(f"reading {name} of", directory, error))
+        contents[name] = content if isinstance(content, bytes) else None
+    return Success(contents)
 
 
 def commit(directory: str, name: str, data: bytes) -> Result[None, CommitError]:
     """Replace a file in one step, durably. The lock must be held."""
     try:
-        _replace(directory, name, data)
+        _replace(directory, name, data, is_durable=True)
     except OSError as error:
         return Failure(CommitError(_problem("writing", directory, error), is_replaced=False))
     try:
@@ -151,32 +180,52 @@ def export(
     try:
         for name, text in files.items():
             if old.get(name) != text.encode():
-                _replace(directory, name, text.encode())
+                _replace(directory, name, text.encode(), is_durable=False)
         for name in old.keys() - files.keys():
-            os.unlink(os.path.join(directory, name))
+            _make_way(directory, name)
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(directory, name))
     except OSError as error:
         name = os.path.basename(error.filename2 or error.filename or "")
         return Failure(_problem(f"exporting {name} from", directory, error))
     return Success(None)
 
 
-def _read(path: str, limit: int) -> bytes | None:
+def _read(path: str, limit: int) -> bytes | Irregular | None:
     try:
         # Without O_NONBLOCK a named pipe would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return None
-            return file.read(limit)
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            return Irregular()
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return Irregular()
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(limit)
+    finally:
+        os.close(descriptor)
 
 
-def _replace(directory: str, name: str, data: bytes) -> None:
+def _replace(directory: str, name: str, data: bytes, *, is_durable: bool) -> None:
+    _make_way(directory, TEMPORARY)
+    _make_way(directory, name)
     temporary = os.path.join(directory, TEMPORARY)
     with atomic_write(os.path.join(directory, name), temporary, 0o644) as descriptor:
         write_all(descriptor, data)
-        os.fsync(descriptor)
+        if is_durable:
+            os.fsync(descriptor)
+
+
+def _make_way(directory: str, name: str) -> None:
+    """Rename what has the name of a file and is not a regular file."""
+    path = os.path.join(directory, name)
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            os.rename(path, os.path.join(directory, f"{ASIDE}{os.urandom(4).hex()}_{name}"))
 
 
 def _sync(directory: str) -> None:

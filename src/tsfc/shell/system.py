@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from msgspec import Struct
-from returns.result import Result
+from returns.result import Result, Success
 
 from tsfc.core.clock import Instant
 from tsfc.core.faults import Fault
 from tsfc.core.tailscale.status import Status
+from tsfc.core.text import one_line
 from tsfc.shell import clocks, textfile
 from tsfc.shell.console import STDERR, STDOUT, print_error, say
 from tsfc.shell.tailscaled import observe
@@ -42,7 +43,17 @@ class System(Struct, frozen=True):
 
     def status(self) -> Result[Status, Fault]:
         """See `Host`."""
-        return observe.observe(self.options)
+        observed = observe.observe(self.options)
+        if isinstance(observed, Success):
+            for problem in observed.unwrap().problems:
+                self.warn(one_line(problem))
+        return observed
+
+    def tailscaled_start(self) -> int | None:
+        """See `Host`. Unknown if the status or the time is not the present one."""
+        if self.options.status_file is not None or self.options.now is not None:
+            return None
+        return observe.tailscaled_start(self.options)
 
     def usermetrics(self) -> Result[bytes, Fault]:
         """See `Host`."""

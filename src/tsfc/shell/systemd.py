@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from returns.result import Failure, Result, Success
 
 from tsfc.core.text import one_line
-from tsfc.core.watchdog.remedy import Done, Failed, Outcome
+from tsfc.core.watchdog.remedy import Declined, Done, Failed, Outcome
 from tsfc.shell import program
 from tsfc.shell.unix_stream import connect, receive
 
@@ -20,17 +20,35 @@ TIMEOUT_SECONDS = 200.0
 By default, a unit has 90 s to stop and 90 s to start (`DefaultTimeoutStopSec`,
 `DefaultTimeoutStartSec`).
 """
+_QUERY_SECONDS = 10.0
+"Timeout of a call of `systemctl` that only reads or resets the state of a unit."
 DONE = b"done\n"
 "Response of the helper unit `tailscale-watchdog-restart@.service` after a restart."
+STOPPED = "is stopped; a unit that was stopped on purpose is not restarted"
+"What the helper says of such a unit, after its name."
+_SEE_HELPER = "see `journalctl -u 'tailscale-watchdog-restart*'`"
+"The helper is gone after each request, so only the journal has its status."
 _RESPONSE_LIMIT = 2**16
 "Maximum size of the helper's response in bytes."
 
 
 def restart(unit: str) -> Outcome:
-    """Restart the unit with `systemctl` and wait until it has started."""
+    """Restart the unit with `systemctl` and wait until it has started.
+
+    A failed unit is started, even at its start limit. A stopped one is left alone,
+    because an admin has stopped it.
+    """
     action = f"restarting with `systemctl restart {unit}`"
     if shutil.which("systemctl") is None:
         return Failed(f"{action}: there is no systemctl on PATH; the watchdog needs systemd")
+    match _state(unit):
+        case "inactive" | "deactivating":
+            return Declined(f"{action}: {unit} {STOPPED}; start it with `systemctl start {unit}`")
+        case "failed":
+            # If this fails, the restart fails too, with a better message.
+            program.run(("systemctl", "reset-failed", unit), timeout=_QUERY_SECONDS)
+        case _:
+            pass
     result = run(
         ("systemctl", "restart", unit),
         action=action,
@@ -38,6 +56,17 @@ def restart(unit: str) -> Outcome:
         timeout=TIMEOUT_SECONDS,
     )
     return Failed(result.failure()) if isinstance(result, Failure) else Done()
+
+
+def _state(unit: str) -> str | None:
+    """Return the `ActiveState` of a unit; None if it is not loaded, or unknown."""
+    query = ("systemctl", "show", "--property=LoadState,ActiveState", unit)
+    result = program.run(query, timeout=_QUERY_SECONDS)
+    if isinstance(result, Failure):
+        return None
+    lines = result.unwrap().stdout.decode(errors="replace").splitlines()
+    state = dict(line.split("=", 1) for line in lines if "=" in line)
+    return state.get("ActiveState") if state.get("LoadState") == "loaded" else None
 
 
 def run(argv: Sequence[str], *, action: str, advice: str, timeout: float) -> Result[None, str]:
@@ -91,8 +120,9 @@ def ask_for_restart(unit: str, path: str) -> Outcome:
     # Any response but `done` is the helper's error.
     if bytes(response) == DONE:
         return Done()
-    detail = (
-        one_line(response.decode(errors="replace"))
-        or "the connection was closed without a response"
-    )
+    detail = one_line(response.decode(errors="replace"))
+    if not detail:
+        return Failed(f"{action}: the connection was closed without a response; {_SEE_HELPER}")
+    if detail == f"{unit} {STOPPED}":
+        return Declined(f"{action}: {detail}; start it with `systemctl start {unit}`")
     return Failed(f"{action}: {detail}; see `systemctl status {unit}`")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import suppress
@@ -85,10 +86,22 @@ def _remove_abandoned(directory: str, name: str) -> None:
                 os.unlink(entry.path)
 
 
+def _is_sticky(directory: str) -> bool:
+    try:
+        return bool(os.stat(directory).st_mode & stat.S_ISVTX)
+    except OSError:
+        return False
+
+
 def _advice(error: OSError, directory: str) -> str:
     match error:
         case FileNotFoundError():
             return f"create the directory {directory}, or set --metrics-path"
+        case PermissionError() if error.errno == errno.EPERM and _is_sticky(directory):
+            return (
+                f"the old file belongs to another user and {directory} has the sticky bit: "
+                "delete the file, or set --metrics-path"
+            )
         case PermissionError():
             return f"run as a user with write access to {directory}, or set --metrics-path"
         case _:

@@ -12,8 +12,10 @@ from returns.result import Failure
 from tsfc.shell import systemd
 from tsfc.shell.atomic import atomic_write, write_all
 from tsfc.shell.console import STDOUT, print_error, say
+from tsfc.units.directories import redirectable_output, way_out
 from tsfc.units.rendering import (
     JobSettings,
+    render_sysusers,
     render_tmpfiles,
     render_units,
     unit_names,
@@ -21,7 +23,7 @@ from tsfc.units.rendering import (
 )
 
 TOOL = "units"
-UNITS, TMPFILES = "/etc/systemd/system", "/etc/tmpfiles.d"
+UNITS, TMPFILES, SYSUSERS = "/etc/systemd/system", "/etc/tmpfiles.d", "/etc/sysusers.d"
 MARK = "# Written by `tsfc units --install`"
 "First words of each installed file. Files without them are never replaced or removed."
 HEADER = f"{MARK}, which replaces it. To change it, install with other options or add a drop-in.\n"
@@ -40,8 +42,15 @@ def show(settings: Sequence[JobSettings]) -> int:
 
 def install(settings: Sequence[JobSettings], root: str) -> int:
     """Write all files below `root`, or none. Start the units if `root` is /."""
+    # In an image, the owners of directories may not be final.
+    redirectable = redirectable_output(settings, root) if _is_running_system(root) else None
+    if redirectable is not None:
+        print_error(TOOL, redirectable)
+        return 1
     files = {_below(root, path): HEADER + text for path, text in _render_files(settings).items()}
     links = _links(root, [job.job for job in settings])
+    if _leads_out("installing", (*files, *links), root):
+        return 1
     # Files and links of the host, or of another package, stay as they are.
     foreign = [
         *(path for path in files if _is_foreign(path)),
@@ -69,10 +78,11 @@ def install(settings: Sequence[JobSettings], root: str) -> int:
         return 1
     for path in (*files, *links):
         say(STDOUT, f"wrote {path}")
-    # The directories must exist before the first run of a job.
+    # The directories, and before them their group, must exist before the first run.
     return _run_commands(
         root,
-        *(("systemd-tmpfiles", "--create", path) for path in files if _is_tmpfiles(path)),
+        *(("systemd-sysusers", path) for path in files if _is_in(SYSUSERS, path)),
+        *(("systemd-tmpfiles", "--create", path) for path in files if _is_in(TMPFILES, path)),
         ("systemctl", "daemon-reload"),
         ("systemctl", "restart", *map(os.path.basename, links)),
     )
@@ -83,8 +93,10 @@ def uninstall(jobs: Sequence[str], root: str) -> int:
     # Any part of an installation is removed, also without the rest.
     candidates = (
         *(f"{UNITS}/{name}" for job in jobs for name in unit_names(job)),
-        *map(_tmpfiles_path, jobs),
+        *(f"{place}/tailscale-{job}.conf" for place in (TMPFILES, SYSUSERS) for job in jobs),
     )
+    if _leads_out("removing", [_below(root, path) for path in candidates], root):
+        return 1
     files = [path for path in (_below(root, path) for path in candidates) if os.path.lexists(path)]
     links = [link for link, unit in _links(root, jobs).items() if _is_link(link, unit)]
     # Units of the host, or of another package, are neither stopped nor removed.
@@ -122,16 +134,16 @@ def _render_files(settings: Sequence[JobSettings]) -> dict[str, str]:
     units = {
         f"{UNITS}/{name}": text for job in settings for name, text in render_units(job).items()
     }
-    tmpfiles = {_tmpfiles_path(job.job): render_tmpfiles(job) for job in settings}
-    return units | {path: text for path, text in tmpfiles.items() if text is not None}
+    others = {
+        f"{place}/tailscale-{job.job}.conf": render(job)
+        for place, render in ((TMPFILES, render_tmpfiles), (SYSUSERS, render_sysusers))
+        for job in settings
+    }
+    return units | {path: text for path, text in others.items() if text is not None}
 
 
-def _tmpfiles_path(job: str) -> str:
-    return f"{TMPFILES}/tailscale-{job}.conf"
-
-
-def _is_tmpfiles(path: str) -> bool:
-    return path.endswith(".conf")
+def _is_in(directory: str, path: str) -> bool:
+    return os.path.dirname(path).endswith(directory)
 
 
 def _links(root: str, jobs: Iterable[str]) -> dict[str, str]:
@@ -146,6 +158,24 @@ def _links(root: str, jobs: Iterable[str]) -> dict[str, str]:
 
 def _below(root: str, path: str) -> str:
     return os.path.join(root, path.removeprefix("/"))
+
+
+def _is_running_system(root: str) -> bool:
+    return os.path.realpath(root) == "/"
+
+
+def _leads_out(action: str, paths: Iterable[str], root: str) -> bool:
+    """Whether the directory of a path leads out of `root`; then print an error."""
+    found = way_out(map(os.path.dirname, paths), root)
+    if found is None:
+        return False
+    directory, target = found
+    print_error(
+        TOOL,
+        f"{action} the units in {directory}: links lead to {target}, which is not below {root}; "
+        "remove the link. Nothing was changed",
+    )
+    return True
 
 
 def _is_foreign(path: str) -> bool:
@@ -203,14 +233,14 @@ def _linked(path: str, target: str) -> Generator[None, None, None]:
 
 def _stop(root: str, files: Sequence[str]) -> int:
     """Stop the units in `files`; a template (`@`) cannot be stopped by its name."""
-    names = [os.path.basename(path) for path in files if not _is_tmpfiles(path)]
+    names = [os.path.basename(path) for path in files if _is_in(UNITS, path)]
     units = [name for name in names if "@" not in name]
     return _run_commands(root, ("systemctl", "stop", *units)) if units else 0
 
 
 def _run_commands(root: str, *commands: Sequence[str]) -> int:
     """Run commands up to the first failure; none if `root` is not a running system."""
-    if os.path.realpath(root) != "/":
+    if not _is_running_system(root):
         return 0
     if not os.path.isdir(RUNNING):
         say(STDOUT, "systemd is not running, so nothing was started or stopped")

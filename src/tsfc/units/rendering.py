@@ -21,6 +21,15 @@ DEFAULT_JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
 "Jobs that are installed if none is named."
 RESTART_SOCKET = "/run/tailscale-watchdog/restart.sock"
 "`ListenStream=` of tailscale-watchdog-restart.socket."
+OWN_DIRECTORY, OWN_GROUP = "/var/lib/tsfc", "tsfc"
+"Directory and group in which jobs write metrics without a capability."
+CAPTURE_DIRECTORY = "/var/lib/tailscale-capture"
+"State directory of `capture`."
+_CAPABILITY = "CAP_DAC_OVERRIDE"
+_SHIPPED_ACCESS = (
+    "^(BindPaths|AmbientCapabilities|StateDirectoryMode|StateDirectory=tailscale-capture).*\n"
+)
+"Lines of the shipped units that `_access` replaces."
 _HELPERS = ("tailscale-watchdog-restart.socket", "tailscale-watchdog-restart@.service")
 _DEFAULT_RESTARTED_UNIT = "tailscaled.service"
 
@@ -41,6 +50,10 @@ class JobSettings(Struct, frozen=True, kw_only=True):
     "Mode of a new directory of `output`, as in tmpfiles.d(5); `-` is 0755."
     restarted_unit: str = _DEFAULT_RESTARTED_UNIT
     "Unit that the helper of the watchdog restarts."
+    cooldown_seconds: int = 600
+    "The helper restarts the unit at most once in about this time."
+    max_relay_seconds: int = 600
+    "The helper does not restart a unit that was started more recently than this."
 
 
 def unit_names(job: str) -> tuple[str, ...]:
@@ -61,18 +74,22 @@ def render_units(settings: JobSettings) -> dict[str, str]:
     return {
         service: _render_service(_shipped(service), settings),
         timer: _render_timer(_shipped(timer), settings.interval),
-        **{
-            helper: _shipped(helper).replace(_DEFAULT_RESTARTED_UNIT, settings.restarted_unit)
-            for helper in helpers
-        },
+        **{helper: _render_helper(_shipped(helper), settings) for helper in helpers},
     }
 
 
 def render_tmpfiles(settings: JobSettings) -> str | None:
     """Return the lines of tmpfiles.d(5) that create the directory of the output."""
-    if settings.output is None:
+    if settings.output is None or _has_state_directory(settings):
         return None
+    if _is_in_own_directory(settings):
+        return f"d {OWN_DIRECTORY} 0775 root {OWN_GROUP} -\n"
     return f"d {os.path.dirname(settings.output)} {settings.directory_mode} - - -\n"
+
+
+def render_sysusers(settings: JobSettings) -> str | None:
+    """Return the lines of sysusers.d(5) that create the group of the directory."""
+    return f"g {OWN_GROUP} - -\n" if _is_in_own_directory(settings) else None
 
 
 def output_conflict(settings: Sequence[JobSettings]) -> str | None:
@@ -100,17 +117,52 @@ def _render_service(text: str, settings: JobSettings) -> str:
         "BindReadOnlyPaths=-/run/tailscale\n",
         "".join(f"BindReadOnlyPaths=-{path}\n" for path in settings.readable_paths),
     )
+    text = _set(re.sub(_SHIPPED_ACCESS, "", text, flags=re.MULTILINE), "CapabilityBoundingSet", "")
+    for directive, value in _access(settings).items():
+        text = _set(text, directive, value)
+    return text
+
+
+def _access(settings: JobSettings) -> dict[str, str]:
+    """Return the directives that let a job write its output."""
     if settings.output is None:
-        return text
+        return {}
+    if _has_state_directory(settings):
+        # systemd keeps it in /var/lib/private, which only root may enter.
+        return {"StateDirectory": "tailscale-capture", "StateDirectoryMode": "0700"}
+    shown = {"BindPaths": f"-{os.path.dirname(settings.output)}"}
+    # The watchdog needs the capability for the socket of its helper, too.
+    if _is_in_own_directory(settings) and settings.job != "watchdog":
+        return {**shown, "SupplementaryGroups": OWN_GROUP}
     # The directory may belong to any user, even a dynamic one, so the job needs the
     # capability to ignore file modes.
-    text = _set(text, "CapabilityBoundingSet", "CAP_DAC_OVERRIDE")
-    text = _set(text, "BindPaths", f"-{os.path.dirname(settings.output)}")
-    return _set(text, "AmbientCapabilities", "CAP_DAC_OVERRIDE")
+    return {
+        "CapabilityBoundingSet": _CAPABILITY,
+        **shown,
+        "AmbientCapabilities": _CAPABILITY,
+    }
+
+
+def _has_state_directory(settings: JobSettings) -> bool:
+    return settings.job == "capture" and _directory(settings) == CAPTURE_DIRECTORY
+
+
+def _is_in_own_directory(settings: JobSettings) -> bool:
+    return settings.job != "capture" and _directory(settings) == OWN_DIRECTORY
+
+
+def _directory(settings: JobSettings) -> str | None:
+    return None if settings.output is None else os.path.dirname(settings.output)
 
 
 def _render_timer(text: str, interval: str) -> str:
     return _set(_set(text, "OnBootSec", interval), "OnUnitActiveSec", interval)
+
+
+def _render_helper(text: str, settings: JobSettings) -> str:
+    text = text.replace(_DEFAULT_RESTARTED_UNIT, settings.restarted_unit)
+    text = text.replace('"COOLDOWN=600"', f'"COOLDOWN={settings.cooldown_seconds}"')
+    return text.replace('"MAX_RELAY=600"', f'"MAX_RELAY={settings.max_relay_seconds}"')
 
 
 def _set(text: str, directive: str, value: str) -> str:

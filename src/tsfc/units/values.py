@@ -1,7 +1,7 @@
 """Types of the options of `tsfc units`, for argparse.
 
 A valid path, time span or name needs no quotes in a unit. `nix/types.nix` accepts the
-same values.
+same values, and `nix/places.nix` the same directories.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+
+from tsfc.units.places import output_problem, socket_problem
+from tsfc.units.rendering import CAPTURE_DIRECTORY
 
 Value = Callable[[str], str]
 "Returns the text if it is valid; raises ArgumentTypeError otherwise."
@@ -22,17 +25,8 @@ _TIME_SPAN = (
 )
 _COMPONENT = "/[.]?[A-Za-z0-9_@+=,~-][A-Za-z0-9_.@+=,~-]*"
 "One component of a path, with the slash before it; `.` and `..` are none."
-HIDDEN_DIRECTORIES = (
-    "/dev",
-    "/home",
-    "/proc",
-    "/root",
-    "/run/user",
-    "/sys",
-    "/tmp",  # noqa: S108 - named, not used
-    "/var/tmp",  # noqa: S108 - named, not used
-)
-"Directories that the sandbox hides or replaces; a job cannot reach files in them."
+METRICS_DIRECTORY = "/var/lib/alloy"
+"Directory that the messages suggest."
 
 
 def time_span(text: str) -> str:
@@ -50,39 +44,36 @@ def absolute_path(text: str) -> str:
 
 
 def metrics_path(text: str) -> str:
-    """Accept the path of a metrics file."""
-    return _visible(
-        _path(
-            text,
-            f"({_COMPONENT})+{_COMPONENT}[.]prom",
-            'an absolute path of a ".prom" file in a directory',
-            "/var/lib/alloy/tailscale.prom",
-        )
+    """Accept the path of a metrics file that the sandbox can show alone."""
+    path = _path(
+        text,
+        f"({_COMPONENT})+{_COMPONENT}[.]prom",
+        'an absolute path of a ".prom" file in a directory',
+        "/var/lib/alloy/tailscale.prom",
     )
+    return _without_problem(path, output_problem(path, METRICS_DIRECTORY))
 
 
 def capture_path(text: str) -> str:
-    """Accept the path of a capture."""
-    return _visible(
-        _path(
-            text,
-            rf"({_COMPONENT})+{_COMPONENT}[.]ndjson([.](gz|zst))?",
-            'an absolute path of a ".ndjson", ".ndjson.gz" or ".ndjson.zst" file in a directory',
-            "/srv/captures/status.ndjson.zst",
-        )
+    """Accept the path of a capture that the sandbox can show alone."""
+    path = _path(
+        text,
+        rf"({_COMPONENT})+{_COMPONENT}[.]ndjson([.](gz|zst))?",
+        'an absolute path of a ".ndjson", ".ndjson.gz" or ".ndjson.zst" file in a directory',
+        "/srv/captures/status.ndjson.zst",
     )
+    return _without_problem(path, output_problem(path, CAPTURE_DIRECTORY))
 
 
 def socket_path(text: str) -> str:
-    """Accept the path of a Unix socket."""
-    return _visible(
-        _path(
-            text,
-            f"({_COMPONENT}){{2,}}",
-            "an absolute path of a socket in a directory",
-            "/run/tailscale/tailscaled.sock",
-        )
+    """Accept the path of a Unix socket in a directory of tailscaled's own."""
+    path = _path(
+        text,
+        f"({_COMPONENT}){{2,}}",
+        "an absolute path of a socket in a directory",
+        "/run/tailscale/tailscaled.sock",
     )
+    return _without_problem(path, socket_problem(path))
 
 
 def service_name(text: str) -> str:
@@ -116,11 +107,7 @@ def _path(text: str, pattern: str, expected: str, example: str) -> str:
     return text
 
 
-def _visible(path: str) -> str:
-    for directory in HIDDEN_DIRECTORIES:
-        if f"{path}/".startswith(f"{directory}/"):
-            raise ArgumentTypeError(
-                f"{path!r} is in {directory}, which the sandbox of the units hides; "
-                "choose another directory"
-            )
+def _without_problem(path: str, problem: str | None) -> str:
+    if problem is not None:
+        raise ArgumentTypeError(f"{path!r} is {problem}")
     return path

@@ -20,7 +20,7 @@ from tsfc.shell.console import STDOUT, print_error, write_out
 from tsfc.shell.system import System
 from tsfc.shell.tailscaled.observe import RunOptions, observe
 from tsfc.view import document, sentences, table
-from tsfc.view.model import View, make_view
+from tsfc.view.model import View, make_view, without_hidden
 
 PEERS, EXPLAIN = "peers", "explain"
 SNAPSHOT_LIMIT = 64 * 2**20
@@ -40,6 +40,8 @@ class Options(Struct, frozen=True):
     refresh_seconds: float | None = None
     "None: print once."
     is_json: bool = False
+    shows_all: bool = False
+    "Show the peers that `tailscale status` hides, too."
 
 
 def run(common: RunOptions, options: Options) -> int:
@@ -63,14 +65,15 @@ def explain(common: RunOptions, options: Options, peer: str) -> int:
 
 
 def _print_peers(common: RunOptions, options: Options) -> int:
-    view = _view(PEERS, common, options)
-    if isinstance(view, Failure):
-        print_error(PEERS, view.failure())
+    made = _view(PEERS, common, options)
+    if isinstance(made, Failure):
+        print_error(PEERS, made.failure())
         return 1
+    view = made.unwrap() if options.shows_all else without_hidden(made.unwrap())
     if options.is_json:
-        write_out(document.encode(view.unwrap()))
+        write_out(document.encode(view))
     else:
-        write_out(_text(view.unwrap(), is_refreshed=options.refresh_seconds is not None))
+        write_out(_text(view, is_refreshed=options.refresh_seconds is not None))
     return 0
 
 

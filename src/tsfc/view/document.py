@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from tsfc.core.tailscale import status as statuses
+from tsfc.core.tailscale.peers import Hidden
+from tsfc.core.text import printable_json
 from tsfc.core.watchdog.forecast import Forecast
 from tsfc.core.watchdog.snapshot import Snapshot
 from tsfc.core.watchdog.state import last_restart
@@ -25,21 +25,23 @@ def encode(view: View) -> str:
         },
         "watchdog": None if view.snapshot is None else _watchdog(view.snapshot, view.forecast),
         "peers": [_peer(row) for row in view.rows],
+        "hidden": {kind.value: view.hidden.get(kind, 0) for kind in Hidden},
         "unread": view.warnings,
     }
-    return msgspec.json.encode(document).decode() + "\n"
+    return printable_json(document) + "\n"
 
 
 def _watchdog(snapshot: Snapshot, forecast: Forecast | None) -> dict[str, object]:
     state, policy = snapshot.state, snapshot.policy
     return {
         "last_run": state.last_run.unix if state.last_run else None,
-        "last_success": state.last_success,
+        "last_success": None if state.last_success is None else state.last_success.unix,
         "last_restart": last_restart(state),
         "restarts": state.restarts,
         "max_relay_seconds": policy.max_relay_seconds,
         "cooldown_seconds": policy.cooldown_seconds,
         "cooldown_remaining_seconds": None if forecast is None else forecast.cooldown_seconds,
+        "held": None if forecast is None or forecast.hold is None else forecast.hold.value,
         "next_restart": None
         if forecast is None or forecast.restart_seconds is None
         else {"in_seconds": forecast.restart_seconds, "peer": forecast.restart_peer},
@@ -50,6 +52,7 @@ def _peer(row: Row) -> dict[str, object]:
     return {
         "peer": row.peer,
         "path": row.path.value,
+        "active_path": None if row.active_path is None else row.active_path.value,
         "via": row.via,
         "relay_since": row.relay_since,
         "relay_seconds": row.relay_seconds,
@@ -59,6 +62,7 @@ def _peer(row: Row) -> dict[str, object]:
         "last_seen": row.last_seen,
         "verdict": None if row.verdict is None else row.verdict.value,
         "next": row.next,
+        "hidden": None if row.hidden is None else row.hidden.value,
         "ping": None
         if row.ping is None
         else {"result": row.ping.outcome.value, "latency_seconds": row.ping.latency_seconds},

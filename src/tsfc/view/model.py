@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from tsfc.core.clock import Instant
 from tsfc.core.tailscale import status as statuses
-from tsfc.core.tailscale.paths import Path, classify
-from tsfc.core.tailscale.peers import Peer, is_watched, named
+from tsfc.core.tailscale.paths import Path, active_path, classify
+from tsfc.core.tailscale.peers import Hidden, Peer, hidden, is_watched, named
 from tsfc.core.tailscale.ping import PingResult
 from tsfc.core.tailscale.status import Status
 from tsfc.core.text import one_line, printable
@@ -23,13 +23,14 @@ from tsfc.core.watchdog.track import DIRECT, Reason, Verdict
 
 SEVERITY_ORDER = (
     Reason.RESTART,
+    Reason.HELD,
     Reason.COOLDOWN,
     Reason.WAITING,
     Reason.DETECTED,
     Reason.EXCLUDED,
 )
 "Verdicts on peers that are on relay, worst first."
-PATH_ORDER = (Path.DERP, Path.PEER_RELAY, Path.DIRECT, Path.IDLE, Path.OFFLINE)
+PATH_ORDER = (Path.NONE, Path.DERP, Path.PEER_RELAY, Path.DIRECT, Path.IDLE, Path.OFFLINE)
 "Sort order of healthy peers and of peers without a verdict."
 
 
@@ -38,8 +39,13 @@ class Row(Struct, frozen=True):
 
     peer: str
     path: Path
+    active_path: Path | None
+    "Path of the packets of the last 45 s, also of an offline peer; None without any."
     via: str
-    "`ip:port` of a direct path or peer relay, or code of the DERP region; else empty."
+    """`ip:port` of a direct path or peer relay, or code of the DERP region.
+
+    Empty if no packet was sent in the last 45 s, or if there is no path.
+    """
     handshake_seconds_ago: int | None
     "None if there was no handshake since tailscaled added the peer."
     rx_bytes: int
@@ -48,6 +54,8 @@ class Row(Struct, frozen=True):
     "Unix time; None if the peer is online or the coordination server does not know."
     next: str
     "What the watchdog will do, in a few words."
+    hidden: Hidden | None = None
+    "Why `tailscale status` hides the peer; None if it does not."
     verdict: Reason | None = None
     "Verdict of a run at this moment; None if the peer is not watched or not judged."
     relay_since: int | None = None
@@ -71,6 +79,8 @@ class View(Struct, frozen=True):
     "None without a snapshot."
     rows: tuple[Row, ...]
     "Worst first; empty unless tailscaled is `Running`."
+    hidden: Mapping[Hidden, int]
+    "Number of peers that were left out of `rows`, by kind; no zeros."
     warnings: tuple[str, ...]
     "What could not be read and why, one line each."
 
@@ -83,7 +93,10 @@ def make_view(
     pings: Mapping[str, PingResult],
     warnings: tuple[str, ...] = (),
 ) -> View:
-    """Combine a status, the watchdog's snapshot, and pings by the name of the peer."""
+    """Combine a status, the watchdog's snapshot, and pings by the name of the peer.
+
+    The view has all peers; see `without_hidden`.
+    """
     # What a run of the watchdog would decide at this moment:
     forecast = (
         None
@@ -94,8 +107,9 @@ def make_view(
 
     # One row per peer; a peer that is not watched has no verdict.
     rows: list[Row] = []
+    own_ips = status.self_.tailscale_ips or ()
     for peer in named(status) if statuses.is_running(status) else ():
-        row = _observed(peer, now=now, ping=pings.get(peer.name))
+        row = _observed(peer, own_ips, now=now, ping=pings.get(peer.name))
         verdict = verdicts.get(peer.name)
         if snapshot is not None and forecast is not None and verdict is not None:
             row = _judged(row, verdict, snapshot, forecast)
@@ -110,7 +124,18 @@ def make_view(
         snapshot=snapshot,
         forecast=forecast,
         rows=tuple(sorted(rows, key=_sort_key)),
+        hidden={},
         warnings=warnings,
+    )
+
+
+def without_hidden(view: View) -> View:
+    """Return the view without the peers that `tailscale status` hides."""
+    kinds = Counter(row.hidden for row in view.rows)
+    return replace(
+        view,
+        rows=tuple(row for row in view.rows if row.hidden is None),
+        hidden={kind: kinds[kind] for kind in Hidden if kinds[kind]},
     )
 
 
@@ -153,25 +178,29 @@ def byte_size(number: int) -> str:
     return f"{size:.1f} PiB"
 
 
-def _observed(peer: Peer, *, now: Instant, ping: PingResult | None) -> Row:
+def _observed(
+    peer: Peer, own_ips: tuple[str, ...], *, now: Instant, ping: PingResult | None
+) -> Row:
     """Row of a peer without a verdict."""
     status = peer.status
-    path = classify(status)
+    active = active_path(status)
     via = {
         Path.DIRECT: status.cur_addr,
         Path.PEER_RELAY: status.peer_relay,
         Path.DERP: status.relay,
-    }.get(path, "")
+    }
     handshake, last_seen = statuses.handshake(status), statuses.last_seen(status)
     return Row(
         peer=peer.name,
-        path=path,
-        via=printable(via, 100),
+        path=classify(status),
+        active_path=active,
+        via="" if active is None else printable(via.get(active, ""), 100),
         handshake_seconds_ago=None if handshake is None else max(0, int(now.unix - handshake)),
         rx_bytes=status.rx_bytes,
         tx_bytes=status.tx_bytes,
         last_seen=None if last_seen is None or status.online else int(last_seen),
-        next="unknown" if is_watched(status) else "not watched",
+        next="unknown" if is_watched(status, own_ips) else "not watched",
+        hidden=hidden(status),
         ping=ping,
     )
 
@@ -181,9 +210,10 @@ def _judged(row: Row, verdict: Verdict, snapshot: Snapshot, forecast: Forecast) 
     row = replace(row, verdict=verdict.reason, next=_next(verdict, snapshot.policy, forecast))
     if verdict.reason in DIRECT:
         return row
+    relay = snapshot.state.relays.get(row.peer)
     return replace(
         row,
-        relay_since=snapshot.state.relay_since.get(row.peer),
+        relay_since=None if relay is None else relay.since,
         relay_seconds=verdict.relay_seconds,
     )
 
@@ -203,6 +233,8 @@ def _next(verdict: Verdict, policy: ThresholdPolicy, forecast: Forecast) -> str:
             return f"waiting, {relay} of {limit}"
         case Reason.DETECTED:
             return "just detected"
+        case Reason.HELD:
+            return "held back: this node is cut off"
         case Reason.EXCLUDED:
             return "excluded"
         case Reason.DIRECT | Reason.RECOVERED | Reason.RESTORED:

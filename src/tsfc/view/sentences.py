@@ -8,9 +8,9 @@ from returns.result import Failure, Result, Success
 
 from tsfc.core.clock import Instant
 from tsfc.core.tailscale import status as statuses
+from tsfc.core.tailscale.naming import find
 from tsfc.core.tailscale.paths import Path
-from tsfc.core.tailscale.peers import is_watched, named
-from tsfc.core.tailscale.status import PeerStatus
+from tsfc.core.tailscale.peers import Unwatched, named, unwatched
 from tsfc.core.text import one_line
 from tsfc.core.watchdog.forecast import Forecast, WhatIf, what_ifs
 from tsfc.core.watchdog.policy import ThresholdPolicy
@@ -25,7 +25,10 @@ PATHS = {
     Path.IDLE: "idle; nothing was sent to it in the last 45 seconds, so it has no direct "
     "address, which is normal",
     Path.OFFLINE: "offline, according to the coordination server",
+    Path.NONE: "no path; it has no direct address, no peer relay and no home DERP region, so "
+    "packets to it are lost",
 }
+NETCHECK = "Run `tailscale netcheck` on the peer: it must reach a DERP server to have a region."
 VERDICTS = {
     Reason.DIRECT: "it has a direct address, and was not on relay in the last run; there is "
     "nothing to do",
@@ -37,6 +40,8 @@ VERDICTS = {
     "excluded and never causes a restart",
     Reason.COOLDOWN: "no direct address for {relay}, longer than the limit, but the cooldown of "
     "{cooldown} (--cooldown-seconds) still has {left} left",
+    Reason.HELD: "no direct address for {relay}, longer than the limit of {threshold} "
+    "(--max-relay-seconds), but the watchdog does not restart tailscaled: {hold}",
     Reason.RESTART: "no direct address for {relay}, longer than the limit of {threshold} "
     "(--max-relay-seconds), and there is no cooldown; the next run restarts tailscaled",
     Reason.RECOVERED: "it has a direct address again, and was on relay in the last run; the next "
@@ -51,6 +56,7 @@ WHAT_IFS = {
     Reason.WAITING: "the watchdog would keep waiting",
     Reason.EXCLUDED: "this peer would never cause a restart",
     Reason.COOLDOWN: "the watchdog would wait for the end of the cooldown",
+    Reason.HELD: "a restart would be due, but held back",
     Reason.RESTART: "the watchdog would restart tailscaled because of this peer",
     Reason.RECOVERED: "the recovery would count as natural",
     Reason.RESTORED: "the recovery would be attributed to a restart",
@@ -59,24 +65,33 @@ WHAT_IFS = {
 
 
 def explain(view: View, name: str) -> Result[tuple[str, ...], str]:
-    """Return the lines about a peer, or an error line if there is no such peer."""
+    """Return the lines about a peer, or an error line if `name` does not mean one peer.
+
+    `name` is as for `naming.find`.
+    """
     if not statuses.is_running(view.status):
         state = one_line(view.status.backend_state, 40)
         return Failure(
             f"explaining {one_line(name)}: tailscaled is {state}, not Running, and reports no "
             "peers; run `tailscale up`"
         )
-    row = next((row for row in view.rows if row.peer == name), None)
-    if row is None:
+    found = find(named(view.status), name)
+    if not found:
         similar = get_close_matches(name, [row.peer for row in view.rows], 1, 0.5)
         hint = f"did you mean {similar[0]}?" if similar else "run `tsfc peers` for a list"
         return Failure(f"explaining {one_line(name)}: there is no such peer; {hint}")
-    peer = next(peer.status for peer in named(view.status) if peer.name == name)
+    if len(found) > 1:
+        names = ", ".join(peer.name for peer in found)
+        return Failure(f"explaining {one_line(name)}: several peers have that name: {names}")
+    peer = found[0]
+    row = next(row for row in view.rows if row.peer == peer.name)
+    why = unwatched(peer.status, view.status.self_.tailscale_ips or ())
     return Success(
         (
             f"{row.peer}: {_path(view, row)}.",
+            *([NETCHECK] if row.path is Path.NONE and why is None else []),
             _traffic(row),
-            *(_watched(view, row) if is_watched(peer) else (_not_watched(peer),)),
+            *(_watched(view, row) if why is None else (_not_watched(why),)),
             *view.warnings,
         )
     )
@@ -84,9 +99,14 @@ def explain(view: View, name: str) -> Result[tuple[str, ...], str]:
 
 def _path(view: View, row: Row) -> str:
     path = PATHS[row.path].format(via=row.via or "(unknown)")
-    if row.path is Path.OFFLINE and row.last_seen is not None:
-        return f"{path}; last seen {duration(view.at - row.last_seen)} ago"
-    return path
+    if row.path is not Path.OFFLINE:
+        return path
+    if row.last_seen is not None:
+        path = f"{path}; last seen {duration(view.at - row.last_seen)} ago"
+    if row.active_path is None:
+        return path
+    active = PATHS[row.active_path].format(via=row.via or "(unknown)")
+    return f"{path}. Something was sent to it in the last 45 seconds all the same: {active}"
 
 
 def _traffic(row: Row) -> str:
@@ -101,13 +121,7 @@ def _traffic(row: Row) -> str:
     )
 
 
-def _not_watched(peer: PeerStatus) -> str:
-    if peer.expired:
-        why = "its key has expired"
-    elif not peer.online:
-        why = "it is offline"
-    else:
-        why = "it belongs to a user you share a node with, or is a Mullvad exit node"
+def _not_watched(why: Unwatched) -> str:
     return f"The watchdog does not watch this peer: {why}."
 
 
@@ -131,6 +145,7 @@ def _verdict(row: Row, reason: Reason, snapshot: Snapshot, forecast: Forecast) -
         threshold=duration(snapshot.policy.max_relay_seconds),
         cooldown=duration(snapshot.policy.cooldown_seconds),
         left=duration(forecast.cooldown_seconds),
+        hold=forecast.hold,
     )
     return f"Watchdog: {verdict}."
 

@@ -13,19 +13,29 @@ from rich.table import Table
 from rich.text import Text
 
 from tsfc.core.tailscale.paths import Path
+from tsfc.core.tailscale.peers import Hidden
 from tsfc.core.text import one_line
 from tsfc.core.watchdog.state import last_restart
 from tsfc.core.watchdog.track import Reason
 from tsfc.shell.console import STDOUT
 from tsfc.view.model import Row, View, byte_size, duration, health, peers_by_path
 
+PATH_WORDS = {Path.PEER_RELAY: "peer-relay", Path.NONE: "no path"}
+"Words for paths, where they differ from the metric's label."
 STYLES = {
     Path.DIRECT: "green",
     Path.PEER_RELAY: "yellow",
     Path.DERP: "red",
     Path.IDLE: "cyan",
     Path.OFFLINE: "dim",
+    Path.NONE: "bold red",
 }
+HIDDEN = {
+    Hidden.MULLVAD: "Mullvad exit node",
+    Hidden.FUNNEL: "Funnel ingress node",
+    Hidden.SHAREE: "sharee",
+}
+"Kinds of hidden peers, in the singular."
 ALARMING = frozenset({Reason.RESTART, Reason.COOLDOWN})
 "Verdicts in bold red."
 OVERDUE_SECONDS = 180
@@ -84,11 +94,17 @@ def _header_lines(view: View) -> list[str]:
     state = one_line(view.status.backend_state, 40)
     version = one_line(view.status.version.partition("-")[0], 40)
     by_path = ", ".join(
-        f"{number} {path.value.replace('_', '-')}" for path, number in peers_by_path(view).items()
+        f"{number} {PATH_WORDS.get(path, path.value)}"
+        for path, number in peers_by_path(view).items()
     )
     peers = f": {len(view.rows)} peers ({by_path})" if view.rows else ""
+    hidden = ", ".join(
+        f"{number} {HIDDEN[kind]}{'' if number == 1 else 's'}"
+        for kind, number in view.hidden.items()
+    )
     return [
         f"{view.name} is {state}, tailscaled {version}{peers}",
+        *([f"hidden: {hidden}; --all shows them"] if hidden else []),
         *(f"health: {message}" for message in health(view.status)),
         *_watchdog_lines(view),
         *view.warnings,
@@ -112,6 +128,8 @@ def _watchdog_lines(view: View) -> list[str]:
     at = last_restart(state)
     restart = "no restart" if at is None else f"last restart {duration(view.at - at)} ago"
     past = f"last run {duration(age)} ago{note}; {restart}, {state.restarts} in total"
+    if forecast is not None and forecast.hold is not None:
+        return [f"watchdog: {past}", f"watchdog: no restart now: {forecast.hold}"]
     if forecast is None or forecast.restart_seconds is None:
         return [f"watchdog: {past}"]
 
@@ -144,11 +162,21 @@ def _table(view: View, rows: tuple[Row, ...], width: int, *, is_terminal: bool) 
 
 
 def _path(view: View, row: Row) -> Text:
-    """Path as `tailscale status` prints it: `direct 192.0.2.7:41641`, `relay fra`."""
-    if row.path is Path.OFFLINE and row.last_seen is not None:
-        return Text(f"offline {duration(view.at - row.last_seen, 1)}", STYLES[row.path])
-    word = {Path.PEER_RELAY: "peer-relay", Path.DERP: "relay"}.get(row.path, row.path.value)
-    return Text(f"{word} {row.via}".rstrip(), STYLES[row.path])
+    """Path as `tailscale status` prints it: `direct 192.0.2.7:41641`, `relay fra`.
+
+    For an offline peer that packets are sent to: `offline 3d, active: relay fra`.
+    """
+    style = STYLES[row.path]
+    active = "" if row.active_path is None else _active_path(row.active_path, row.via)
+    if row.path is not Path.OFFLINE:
+        return Text(active or row.path.value, style)
+    seen = "" if row.last_seen is None else f" {duration(view.at - row.last_seen, 1)}"
+    return Text(f"offline{seen}{f', active: {active}' if active else ''}", style)
+
+
+def _active_path(path: Path, via: str) -> str:
+    word = {Path.DERP: "relay"}.get(path, PATH_WORDS.get(path, path.value))
+    return f"{word} {via}".rstrip()
 
 
 def _since(view: View, row: Row) -> Text:

@@ -61,6 +61,12 @@ def test_a_fault_is_a_tailscaled_that_is_down() -> None:
     assert status_of(Observation(START, fault="why")) == Failure(Down("why"))
 
 
+def test_the_fault_of_a_foreign_capture_is_one_printable_line() -> None:
+    """It is printed by a replay, and a capture may come from anybody."""
+    observation = Observation(START, fault="a\n2027-01-15T08:00:00Z b\x1b[31m\u202e")
+    assert status_of(observation) == Failure(Down("a 2027-01-15T08:00:00Z b�[31m�"))
+
+
 def test_the_time_of_an_observation_is_in_whole_seconds() -> None:
     assert instant(Observation(START + 0.9, fault="x")) == Instant(START)
     assert instant(Observation(START, Boot("b", 7), fault="x")) == Instant(START, Boot("b", 7))

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from tsfc.core.tailscale.paths import Path, classify, has_direct_address
+from tsfc.core.tailscale.paths import Path, active_path, classify, has_direct_address
 from tsfc.core.tailscale.status import PeerStatus
 
 DIRECT, PEER_RELAY, HOME = "192.0.2.7:41641", "192.0.2.9:7777:vni:1", "fra"
 
 ACTIVE_PATHS = {
     # CurAddr, PeerRelay, Relay: set (x) or empty (-).
-    "---": Path.IDLE,
+    "---": Path.NONE,
     "--x": Path.DERP,
     "-x-": Path.PEER_RELAY,
     "-xx": Path.PEER_RELAY,
@@ -44,9 +44,13 @@ def test_the_path_follows_the_table(fields: str, *, online: bool, active: bool) 
         assert classify(peer) is Path.IDLE
     else:
         assert classify(peer) is ACTIVE_PATHS[fields]
+    assert active_path(peer) is (ACTIVE_PATHS[fields] if active else None)
     assert has_direct_address(peer) is cur_addr
 
 
 def test_the_path_label_has_the_documented_values() -> None:
     """The order is the order of the series in the exposition."""
-    assert [path.value for path in Path] == ["direct", "peer_relay", "derp", "idle", "offline"]
+    assert [path.value for path in Path] == [
+        *("direct", "peer_relay", "derp", "idle", "offline"),
+        "none",
+    ]

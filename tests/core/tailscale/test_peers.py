@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from support.corpus import NAMES_FROM_HELL, hostile_statuses
 from support.statuses import SUFFIX, decoded, peer
-from tsfc.core.tailscale.peers import address, base_name, is_watched, named
+from tsfc.core.tailscale.peers import Hidden, address, base_name, hidden, is_watched, named
 from tsfc.core.tailscale.status import PeerStatus
 
 LONGEST_FILE_NAME = 255
@@ -259,13 +259,73 @@ def test_the_base_name_lacks_the_suffix(name: str) -> None:
         pytest.param(PeerStatus(online=True, tailscale_ips=()), True, id="no-ip"),
         pytest.param(PeerStatus(online=True, active=True), True, id="active"),
         pytest.param(PeerStatus(online=True, tags=("tag:server",)), True, id="tagged"),
+        pytest.param(PeerStatus(online=True, os="iOS"), True, id="phone"),
+        pytest.param(PeerStatus(online=True, peer_relay="192.0.2.1:1:vni:1"), True, id="relay"),
+        pytest.param(PeerStatus(online=True, os="js"), False, id="browser"),
+        pytest.param(PeerStatus(online=True, dns_name="hello.ts.net."), False, id="hello"),
+        pytest.param(
+            PeerStatus(online=True, dns_name="hello.tail1.ts.net."), True, id="called-hello"
+        ),
+        pytest.param(PeerStatus(online=True, in_magic_sock=False), False, id="not-in-magicsock"),
+        pytest.param(PeerStatus(online=True, in_magic_sock=True), True, id="in-magicsock"),
+        pytest.param(PeerStatus(online=True, tailscale_ips=("100.64.0.1",)), False, id="own-ip"),
+        pytest.param(PeerStatus(online=True, tailscale_ips=("100.64.0.2",)), True, id="other-ip"),
+        pytest.param(PeerStatus(online=True, host_name="svc:web"), False, id="service"),
+        pytest.param(PeerStatus(online=True, dns_name="svc:web."), False, id="service-name"),
     ],
 )
 def test_online_peers_are_watched_unless_they_cannot_be_direct(
     peer: PeerStatus, *, watched: bool
 ) -> None:
-    """Expired peers, sharees and Mullvad's exit nodes cannot; an IP is not required."""
-    assert is_watched(peer) is watched
+    """An IP is not required."""
+    assert is_watched(peer, ("100.64.0.1",)) is watched
+
+
+MULLVAD = "us-nyc-wg-301.mullvad.ts.net."
+
+
+@pytest.mark.parametrize(
+    ("peer", "kind"),
+    [
+        pytest.param(PeerStatus(dns_name="nas.tail1.ts.net."), None, id="ordinary"),
+        pytest.param(
+            PeerStatus(dns_name=MULLVAD, exit_node_option=True), Hidden.MULLVAD, id="mullvad"
+        ),
+        pytest.param(
+            PeerStatus(dns_name=MULLVAD[:-1], exit_node_option=True),
+            Hidden.MULLVAD,
+            id="mullvad-no-dot",
+        ),
+        pytest.param(
+            PeerStatus(dns_name=MULLVAD, exit_node_option=True, exit_node=True),
+            None,
+            id="mullvad-in-use",
+        ),
+        pytest.param(PeerStatus(dns_name=MULLVAD), None, id="mullvad-not-permitted"),
+        pytest.param(
+            PeerStatus(dns_name="exit.tail1.ts.net.", exit_node_option=True), None, id="exit-node"
+        ),
+        pytest.param(
+            PeerStatus(sharee_node=True, host_name="funnel-ingress-node"),
+            Hidden.FUNNEL,
+            id="funnel",
+        ),
+        pytest.param(
+            PeerStatus(
+                sharee_node=True,
+                host_name="funnel-ingress-node",
+                dns_name="funnel-ingress-node.tail2.ts.net.",
+            ),
+            Hidden.SHAREE,
+            id="sharee-called-funnel",
+        ),
+        pytest.param(PeerStatus(host_name="funnel-ingress-node"), None, id="called-funnel"),
+        pytest.param(PeerStatus(sharee_node=True), Hidden.SHAREE, id="sharee"),
+    ],
+)
+def test_peers_are_hidden_as_in_tailscale_status(peer: PeerStatus, kind: Hidden | None) -> None:
+    """Sharees, and exit nodes of Mullvad that could be used but are not."""
+    assert hidden(peer) is kind
 
 
 @pytest.mark.parametrize(

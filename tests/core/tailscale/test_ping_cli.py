@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.corpus import NAMES_FROM_HELL, names
+from support.corpus import FIXTURES, NAMES_FROM_HELL, names
 from tsfc.core.tailscale.ping import ERROR, NO_REPLY, PingOutcome, PingResult
 from tsfc.core.tailscale.ping_cli import parse_output
 
@@ -36,7 +36,25 @@ from tsfc.core.tailscale.ping_cli import parse_output
             "pong from a (b) via c in 1s (100.64.0.2) via DERP(fra) in 12ms",
             PingResult(PingOutcome.DERP, 0.012),
         ),
+        (
+            "pong from host (100.64.0.2) via DERP(my region) in 12ms",
+            PingResult(PingOutcome.DERP, 0.012),
+        ),
+        (
+            "pong from host (100.64.0.2) via DERP(a:b) in 12ms",
+            PingResult(PingOutcome.DERP, 0.012),
+        ),
+        (
+            "pong from host (100.64.0.2) via disco in 12ms",
+            PingResult(PingOutcome.DERP, 0.012),
+        ),
+        (
+            "pong from host (100.64.0.2, 51234) via 192.0.2.7:41641 in 12ms",
+            PingResult(PingOutcome.DIRECT, 0.012),
+        ),
         ('ping "100.64.0.2" timed out', NO_REPLY),
+        ("2026/09/18 23:48:45 no reply", NO_REPLY),
+        ("2026/09/18 23:48:45 unknown peer", ERROR),
         ("no reply", NO_REPLY),
         ("100.64.0.1 is local Tailscale IP", ERROR),
         ("no matching peer", ERROR),
@@ -64,6 +82,7 @@ def test_a_line_is_a_pong_or_a_timeout_or_an_error(line: str, result: PingResult
     """A pong carries its path and its latency."""
     assert parse_output(line) == (result,)
     assert parse_output(line + "\n") == (result,)
+    assert parse_output(line + "\r\n") == (result,)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +140,31 @@ def test_pongs_follow_one_result_for_all_timeouts(
 ) -> None:
     """So a pong decides the overall result."""
     assert parse_output(output) == results
+
+
+DIRECT, PEER_RELAY, DERP = PingOutcome.DIRECT, PingOutcome.PEER_RELAY, PingOutcome.DERP
+
+
+@pytest.mark.parametrize(
+    ("name", "results"),
+    [
+        ("crlf", (PingResult(DERP, 0.065), PingResult(DIRECT, 0.008))),
+        ("dated-derp", (PingResult(DERP, 0.065),)),
+        ("dated-no-reply", (NO_REPLY,)),
+        ("flaky", (NO_REPLY, PingResult(DERP, 0.065))),
+        ("name-space", (PingResult(DERP, 0.065),)),
+        ("relay", (PingResult(PEER_RELAY, 0.012),)),
+        ("v6", (PingResult(DERP, 1.007), PingResult(DIRECT, 4.5 * 1e-3))),
+        ("local", (ERROR,)),
+        ("nomatch", (ERROR,)),
+        ("stopped", (ERROR,)),
+        ("unknown", (ERROR,)),
+    ],
+)
+def test_outputs_of_each_release_and_system_are_read(
+    name: str, results: tuple[PingResult, ...]
+) -> None:
+    assert parse_output((FIXTURES / f"field/ping-{name}.txt").read_bytes().decode()) == results
 
 
 @pytest.mark.parametrize("name", NAMES_FROM_HELL)

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from msgspec.structs import replace
 from returns.result import Success
 
-from support.statuses import PATHS, peer
+from support.statuses import PATHS, decoded, peer
 from tsfc.core.clock import STEP_SECONDS, Boot, Instant
 from tsfc.core.watchdog.effects import Apply
 from tsfc.core.watchdog.events import Asking, Event, Observed, Performed
@@ -24,7 +24,7 @@ from tsfc.core.watchdog.remedy import Done, Failed, Outcome, Stage
 from tsfc.core.watchdog.state import State, decode, encode, last_restart, pending
 from tsfc.core.watchdog.step import Transition, step
 
-from .worlds import DOWN, STOPPED, T0, Step, lines, observation, restarts, rows
+from .worlds import DOWN, STOPPED, T0, Step, lines, restarts, rows
 
 NODES = {"cam#nA": "cam", "cam#nB": "cam", "nas": "nas", "pi": "pi", "rpi3": "rpi3"}
 """Host name of each node, by the name that the watchdog gives it.
@@ -37,6 +37,8 @@ UNWATCHED: dict[str, dict[str, Any]] = {
     "expired": {"Expired": True},
     "sharee": {"ShareeNode": True},
     "mullvad": {"DNSName": "se-got-wg-001.mullvad.ts.net."},
+    "browser": {"OS": "js"},
+    "no path": {"InMagicSock": False},
 }
 "Fields of a node that is in the status but not watched, by the reason."
 
@@ -59,6 +61,22 @@ def node(name: str, path: str, reason: str | None) -> dict[str, Any]:
     )
 
 
+class Break:
+    """Reasons why relay was not watched since the last run that observed peers."""
+
+    def __init__(self) -> None:
+        self.blind_since: int | None = None
+        self.is_rebooted = False
+        self.slept = 0
+        self.is_other_start = False
+
+    def applies(self, now: int, *, has_boot_clocks: bool) -> bool:
+        """Whether a run that observes peers now starts every relay again."""
+        is_blind = self.blind_since is not None and now - self.blind_since > 300
+        is_interrupted = has_boot_clocks and (self.is_rebooted or self.slept > 60)
+        return is_blind or is_interrupted or self.is_other_start
+
+
 class Ledger:
     """Expected state: when each relay began, and the last restart."""
 
@@ -66,6 +84,13 @@ class Ledger:
         self.relay_since: dict[str, int] = {}
         self.last_restart: int | None = None
         self.previous_restart: int | None = None
+        self.interruption = Break()
+        self.had_boot_clock: bool | None = None
+        "At the last run that observed peers; None before the first."
+        self.is_start_known = False
+        "Whether that run knew the start of tailscaled, and no restart followed."
+        self.has_answered = True
+        "Whether tailscaled has answered since the last restart."
 
     def settle(self, clock_step: int, now: int) -> None:
         """Move all times by a clock step, and none past `now`."""
@@ -74,6 +99,9 @@ class Ledger:
         }
         if self.last_restart is not None:
             self.last_restart = min(self.last_restart + clock_step, now)
+        blind = self.interruption.blind_since
+        if blind is not None:
+            self.interruption.blind_since = max(0, min(blind + clock_step, now))
         self.previous_restart = self.last_restart
 
     def recoveries(self, direct: frozenset[str], now: int, cooldown: int) -> list[str]:
@@ -86,6 +114,17 @@ class Ledger:
         return [
             name for name, since in self.relay_since.items() if name in direct and since > cause
         ]
+
+    def watch(self, now: int, *, has_boot_clock: bool, is_start_known: bool) -> None:
+        """Record a run that observes peers: forget all relays after a break."""
+        has_boot_clocks = has_boot_clock and bool(self.had_boot_clock)
+        self.interruption.is_other_start &= self.is_start_known and is_start_known
+        is_first = self.had_boot_clock is None
+        if not is_first and self.interruption.applies(now, has_boot_clocks=has_boot_clocks):
+            self.relay_since = {}
+        self.interruption = Break()
+        self.had_boot_clock, self.is_start_known = has_boot_clock, is_start_known
+        self.has_answered = True
 
     def observe(self, on_relay: frozenset[str], now: int) -> None:
         """Record the peers on relay; a peer that already was keeps its time."""
@@ -105,7 +144,9 @@ class Tailnet(RuleBasedStateMachine):
         self.unwatched: dict[str, str | None] = dict.fromkeys(NODES)
         self.absent: set[str] = set()
         self.policy = ThresholdPolicy()
-        self.unix, self.uptime, self.boot = T0, 1000, 1
+        self.unix, self.uptime, self.awake, self.boot = T0, 1000, 1000, 1
+        self.start, self.is_start_known = T0 - 500, True
+        self.is_cut_off = False
         self.has_boot_clock = True
         self.clock_change = 0
         # True if the next run can compare its boot clock with that of the last run.
@@ -157,8 +198,28 @@ class Tailnet(RuleBasedStateMachine):
     @rule()
     def node_reboots(self) -> None:
         self.boot += 1
-        self.uptime = 0
+        self.uptime = self.awake = 0
         self.is_comparable = False
+        self.ledger.interruption.is_rebooted = True
+
+    @rule(seconds=st.sampled_from([1, 30, 60, 61, 28_800]))
+    def node_is_suspended(self, seconds: int) -> None:
+        self.unix += seconds
+        self.uptime += seconds
+        self.ledger.interruption.slept += seconds
+
+    @rule()
+    def operator_restarts_tailscaled(self) -> None:
+        self.start += 1
+        self.ledger.interruption.is_other_start = True
+
+    @rule()
+    def start_of_tailscaled_is_unknown_or_known(self) -> None:
+        self.is_start_known = not self.is_start_known
+
+    @rule()
+    def control_server_goes_or_returns(self) -> None:
+        self.is_cut_off = not self.is_cut_off
 
     @rule()
     def boot_clock_disappears_or_returns(self) -> None:
@@ -172,7 +233,9 @@ class Tailnet(RuleBasedStateMachine):
             for name, path in self.paths.items()
             if name not in self.absent
         ]
-        self.run_watchdog(observation(*present), outcome)
+        own = {"Self": {"Online": not self.is_cut_off}}
+        start = self.start if self.is_start_known else None
+        self.run_watchdog(Observed(decoded(*present, **own), start), outcome)
 
     @rule(name=NAMES, seconds=st.sampled_from(DURATIONS), outcome=OUTCOMES)
     def is_stuck_on_relay(self, name: str, seconds: int, outcome: Outcome | Stage) -> None:
@@ -192,18 +255,18 @@ class Tailnet(RuleBasedStateMachine):
         self.run_watchdog(event, Stage.ASKED)
 
     def advance(self, seconds: int) -> None:
-        """Advance both clocks."""
+        """Advance all clocks."""
         self.unix += seconds
         self.uptime += seconds
+        self.awake += seconds
 
     def run_watchdog(self, event: Event, outcome: Outcome | Stage) -> None:
         """Run the watchdog once as the job does, and check the promises.
 
         A run that was killed leaves its restart pending: `outcome` is then a stage.
         """
-        now = Instant(
-            self.unix, Boot(f"boot {self.boot}", self.uptime) if self.has_boot_clock else None
-        )
+        boot = Boot(f"boot {self.boot}", self.uptime, self.awake)
+        now = Instant(self.unix, boot if self.has_boot_clock else None)
         before = self.state
 
         # The job stores the state between runs, so it must survive that.
@@ -229,7 +292,7 @@ class Tailnet(RuleBasedStateMachine):
         if isinstance(event, Observed) and event != STOPPED:
             self.check_observed(before, transition, now.unix)
         else:
-            check_unobservable(before, transition, self.ledger)
+            self.check_unobservable(before, event, transition, now.unix)
 
         # Then it stores the state and restarts tailscaled.
         self.state = transition.state
@@ -243,6 +306,10 @@ class Tailnet(RuleBasedStateMachine):
             self.ledger.last_restart = self.ledger.previous_restart
             return
         asked = self.event(decided, Asking(effect.attempt))
+        self.ledger.has_answered = False
+        self.ledger.is_start_known = False
+        self.ledger.interruption.is_other_start = False
+        self.start += 1
         check_counters(decided, asked, done=0, failed=0)
         check_only_attempt_changed(decided, asked)
         self.state = asked
@@ -272,6 +339,11 @@ class Tailnet(RuleBasedStateMachine):
             for name, path in self.paths.items()
             if name not in self.absent and self.unwatched[name] is None
         }
+        self.ledger.watch(
+            now,
+            has_boot_clock=self.has_boot_clock,
+            is_start_known=self.is_start_known,
+        )
         recoveries = self.ledger.recoveries(
             frozenset(name for name, path in watched.items() if path == "direct"),
             now,
@@ -288,10 +360,11 @@ class Tailnet(RuleBasedStateMachine):
             self.check_restart(effect, transition, watched, now)
 
         # The state.
-        assert after.relay_since == self.ledger.relay_since, (
-            "relay_since has each peer on relay, with the time when it changed to relay"
+        assert relay_since(after) == self.ledger.relay_since, (
+            "relays have each peer on relay, with the time when it changed to relay"
         )
-        assert after.last_success == now, "a run that observes peers sets last_success"
+        assert after.last_success is not None, "a run that observes peers sets last_success"
+        assert after.last_success.unix == now, "a run that observes peers sets last_success"
         assert (pending(after) is not None) == bool(effects), (
             "a restart is pending from the run that decides it"
         )
@@ -308,6 +381,37 @@ class Tailnet(RuleBasedStateMachine):
             "each peer has at most one line, and the lines are sorted by name"
         )
         assert set(subjects) <= watched.keys(), "only watched peers have a line"
+
+    def check_unobservable(
+        self, before: State, event: Event, transition: Transition, now: int
+    ) -> None:
+        """Check the promises about a run that could not observe peers."""
+        after, ledger = transition.state, self.ledger
+        if ledger.interruption.blind_since is None:
+            ledger.interruption.blind_since = now
+        if event == STOPPED:
+            ledger.has_answered = True
+        assert relay_since(after) == ledger.relay_since, (
+            "without an observation, the relays stay as they are"
+        )
+        assert transition.verdicts is None, "without an observation, no peer has a verdict"
+        assert (after.last_success is None) == (before.last_success is None), (
+            "without an observation, the run is not a success"
+        )
+        is_over = (
+            ledger.last_restart is not None
+            and now - ledger.last_restart >= self.policy.cooldown_seconds
+        )
+        is_due = not ledger.has_answered and is_over and event == DOWN
+        assert len(restarts(transition)) == int(is_due), (
+            "without an observation, only a restart that left tailscaled down is repeated"
+        )
+        assert len(lines(transition)) == int(is_due), "without an observation, no peer has a line"
+        if is_due:
+            ledger.last_restart = now
+        assert last_restart(after) == ledger.last_restart, (
+            "without an observation, the cooldown stays as it is"
+        )
 
     def check_restart(
         self, effect: Apply, transition: Transition, watched: Mapping[str, str], now: int
@@ -335,6 +439,7 @@ class Tailnet(RuleBasedStateMachine):
         assert cause == first, (
             "the cause of a restart is the peer longest on relay, the first by name in a tie"
         )
+        assert not self.is_cut_off, "no restart while the control server is away"
         ledger.last_restart = now
 
 
@@ -352,9 +457,9 @@ def check_counters(before: State, after: State, *, done: int, failed: int) -> No
 
 def check_only_attempt_changed(before: State, after: State) -> None:
     """Check that an event of the newest attempt changes only that attempt."""
-    assert replace(after, restarts=0, restart_failures=0, attempts=()) == replace(
-        before, restarts=0, restart_failures=0, attempts=()
-    ), "an event of a restart changes only its attempt and its counters"
+    assert without_attempts(after) == without_attempts(before), (
+        "an event of a restart changes only its attempt and its counters"
+    )
     assert after.attempts[:-1] == before.attempts[:-1], (
         "an event of a restart changes only its attempt and its counters"
     )
@@ -363,18 +468,18 @@ def check_only_attempt_changed(before: State, after: State) -> None:
     )
 
 
-def check_unobservable(before: State, transition: Transition, ledger: Ledger) -> None:
-    """Check the promises about a run that could not observe peers."""
-    after = transition.state
-    assert after.relay_since == ledger.relay_since, (
-        "without an observation, relay_since stays as it is"
+def without_attempts(state: State) -> State:
+    """The state without what a restart changes."""
+    return replace(
+        state,
+        restarts=0,
+        restart_failures=0,
+        attempts=(),
+        has_answered=True,
+        tailscaled_start=None,
     )
-    assert last_restart(after) == ledger.last_restart, (
-        "without an observation, the cooldown stays as it is"
-    )
-    assert lines(transition) == (), "without an observation, no peer has a line"
-    assert restarts(transition) == (), "without an observation, nothing is restarted"
-    assert transition.verdicts is None, "without an observation, no peer has a verdict"
-    assert (after.last_success is None) == (before.last_success is None), (
-        "without an observation, the run is not a success"
-    )
+
+
+def relay_since(state: State) -> dict[str, int]:
+    """When each relay began."""
+    return {name: relay.since for name, relay in state.relays.items()}

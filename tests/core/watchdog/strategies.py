@@ -10,8 +10,8 @@ from tsfc.core.faults import Down, Unusable
 from tsfc.core.tailscale.status import PeerStatus, Status
 from tsfc.core.watchdog.events import Asking, Observed, Performed, Unobservable
 from tsfc.core.watchdog.policy import ThresholdPolicy
-from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Done, Failed, Remedy, Stage
-from tsfc.core.watchdog.state import State
+from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Declined, Done, Failed, Remedy, Stage
+from tsfc.core.watchdog.state import Relay, State
 
 from .worlds import T0
 
@@ -61,7 +61,9 @@ WILD_STATUSES = st.builds(
     peer=st.none() | st.dictionaries(TEXT, WILD_PEERS, max_size=6),
 )
 WILD_INSTANTS = st.builds(
-    Instant, INTEGERS, st.none() | st.builds(Boot, st.sampled_from(["b1", "b2"]), INTEGERS)
+    Instant,
+    INTEGERS,
+    st.none() | st.builds(Boot, st.sampled_from(["b1", "b2"]), INTEGERS, st.none() | INTEGERS),
 )
 
 
@@ -83,22 +85,30 @@ def attempts(
 
 WILD_STATES = st.builds(
     State,
-    relay_since=st.dictionaries(TEXT, INTEGERS, max_size=6),
+    relays=st.dictionaries(TEXT, st.builds(Relay, INTEGERS, TEXT), max_size=6),
     attempts=attempts(INTEGERS, TEXT),
     restarts=INTEGERS,
     restart_failures=INTEGERS,
     detections=INTEGERS,
     recoveries=INTEGERS,
-    last_success=st.none() | INTEGERS,
+    last_success=st.none() | WILD_INSTANTS,
+    blind_since=st.none() | INTEGERS,
+    has_answered=st.booleans(),
+    tailscaled_start=st.none() | INTEGERS,
+    all_offline_since=st.none() | INTEGERS,
     last_run=st.none() | WILD_INSTANTS,
 )
 WILD_ATTEMPTS = st.builds(Attempt, st.sampled_from(Remedy), TEXT, INTEGERS, INTEGERS)
 WILD_POLICIES = st.builds(ThresholdPolicy, INTEGERS, INTEGERS, st.frozensets(TEXT, max_size=3))
 WILD_EVENTS = (
-    st.builds(Observed, WILD_STATUSES)
+    st.builds(Observed, WILD_STATUSES, st.none() | INTEGERS)
     | st.builds(Unobservable, st.builds(Down, TEXT) | st.builds(Unusable, TEXT))
     | st.builds(Asking, WILD_ATTEMPTS)
-    | st.builds(Performed, WILD_ATTEMPTS, st.builds(Done) | st.builds(Failed, TEXT))
+    | st.builds(
+        Performed,
+        WILD_ATTEMPTS,
+        st.builds(Done) | st.builds(Failed, TEXT) | st.builds(Declined, TEXT),
+    )
 )
 
 NAMES = ["a", "b", "c", "d", "e"]
@@ -108,21 +118,29 @@ INSTANTS = st.builds(
     st.just(T0),
     st.none() | st.builds(Boot, st.sampled_from(["b1", "b2"]), st.integers(1000, 1020)),
 )
+EARLIER = st.builds(
+    Instant,
+    TIMES,
+    st.none()
+    | st.builds(
+        Boot, st.sampled_from(["b1", "b2"]), st.integers(0, 1000), st.none() | st.integers(0, 1000)
+    ),
+)
+RELAYS = st.builds(Relay, TIMES, st.sampled_from(["", *(f"n{name}" for name in NAMES)]))
 STATES = st.builds(
     State,
-    relay_since=st.dictionaries(st.sampled_from(NAMES), TIMES),
+    relays=st.dictionaries(st.sampled_from(NAMES), RELAYS),
     attempts=attempts(TIMES, st.sampled_from(NAMES)),
     restarts=st.integers(0, 9),
     restart_failures=st.integers(0, 9),
     detections=st.integers(0, 9),
     recoveries=st.integers(0, 9),
-    last_success=st.none() | TIMES,
-    last_run=st.none()
-    | st.builds(
-        Instant,
-        TIMES,
-        st.none() | st.builds(Boot, st.sampled_from(["b1", "b2"]), st.integers(0, 1000)),
-    ),
+    last_success=st.none() | EARLIER,
+    blind_since=st.none() | TIMES,
+    has_answered=st.booleans(),
+    tailscaled_start=st.none() | TIMES,
+    all_offline_since=st.none() | TIMES,
+    last_run=st.none() | EARLIER,
 )
 
 
@@ -150,19 +168,27 @@ POLICIES = st.builds(
 )
 
 NUMBERS = st.integers(0, MAX_NUMBER)
+STORABLE_INSTANTS = st.builds(
+    Instant,
+    NUMBERS,
+    st.none() | st.builds(Boot, st.text(), NUMBERS, st.none() | NUMBERS),
+)
 STORABLE_STATES = st.builds(
     State,
-    relay_since=st.dictionaries(
+    relays=st.dictionaries(
         st.text(max_size=40) | st.sampled_from([name for name in HOSTILE if name != "\ud800"]),
-        NUMBERS,
+        st.builds(Relay, NUMBERS, st.text(max_size=40)),
     ),
     attempts=attempts(NUMBERS, st.text(max_size=40)),
     restarts=NUMBERS,
     restart_failures=NUMBERS,
     detections=NUMBERS,
     recoveries=NUMBERS,
-    last_success=st.none() | NUMBERS,
-    last_run=st.none()
-    | st.builds(Instant, NUMBERS, st.none() | st.builds(Boot, st.text(), NUMBERS)),
+    last_success=st.none() | STORABLE_INSTANTS,
+    blind_since=st.none() | NUMBERS,
+    has_answered=st.booleans(),
+    tailscaled_start=st.none() | NUMBERS,
+    all_offline_since=st.none() | NUMBERS,
+    last_run=st.none() | STORABLE_INSTANTS,
 )
 "States that `state.json` can hold."

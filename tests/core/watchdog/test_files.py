@@ -6,9 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from tsfc.core.clock import MAX_NUMBER, Boot, Instant
-from tsfc.core.watchdog.files import from_directory, from_files, is_script_file, to_files
-from tsfc.core.watchdog.remedy import Attempt, Remedy, Stage
-from tsfc.core.watchdog.state import State, encode, restart_at
+from tsfc.core.watchdog.files import from_files, is_script_file, salvage, to_files
+from tsfc.core.watchdog.state import Relay, State, decode, encode, restart_at
 from tsfc.core.watchdog.step import step
 from tsfc.core.watchdog.track import Reason, Verdict
 
@@ -49,7 +48,7 @@ def test_an_empty_state_exports_only_its_counters() -> None:
 
 
 def test_the_order_of_the_files_does_not_depend_on_the_order_of_the_peers() -> None:
-    reverse = replace(FULL, relay_since=dict(sorted(FULL.relay_since.items(), reverse=True)))
+    reverse = replace(FULL, relays=dict(sorted(FULL.relays.items(), reverse=True)))
     assert list(to_files(reverse).items()) == list(to_files(FULL).items())
 
 
@@ -111,7 +110,7 @@ UNKNOWN: list[tuple[bytes | None, str]] = [
 @pytest.mark.parametrize(
     ("name", "expected", "instead"),
     [
-        ("peer_rpi3", State({"rpi3": T0}), "its relay begins now"),
+        ("peer_rpi3", make_state({"rpi3": T0}), "its relay begins now"),
         (".last_restart", make_state(last_restart=T0), "the cooldown begins now"),
         (".restart_count", State(), "counting from 0"),
         (".restart_failure_count", State(), "counting from 0"),
@@ -133,7 +132,7 @@ def test_the_largest_number_is_read() -> None:
     state, warnings = from_files(
         {".restart_count": b"9007199254740992\n", "peer_a": b"9007199254740992"}, now=NOW
     )
-    assert (state, warnings) == (State({"a": 2**53}, restarts=2**53), ())
+    assert (state, warnings) == (make_state({"a": 2**53}, restarts=2**53), ())
 
 
 def test_each_unreadable_file_has_one_warning_in_a_fixed_order() -> None:
@@ -202,7 +201,7 @@ def test_a_warning_quotes_at_most_80_characters_of_the_problem() -> None:
 
 def test_a_last_run_of_an_older_version_is_read() -> None:
     """Missing fields have their defaults."""
-    assert from_files({".last_run": b'{"success":7}'}, now=NOW) == (State(last_success=7), ())
+    assert from_files({".last_run": b'{"success":7}'}, now=NOW) == (make_state(last_success=7), ())
     assert from_files({".last_run": b'{"at":{"unix":7}}'}, now=NOW) == (
         State(last_run=Instant(7)),
         (),
@@ -217,19 +216,6 @@ def test_a_restart_that_an_older_tsfc_left_pending_was_asked_for() -> None:
         make_state(last_restart=1699999000, restart_pending=True),
         (),
     )
-
-
-def test_with_state_json_the_scripts_files_are_ignored() -> None:
-    attempt = Attempt(Remedy.RESTART, "rpi3", T0 - 9, T0 + 591, Stage.FAILED)
-    state = State({"rpi3": T0 - 60}, (attempt,), detections=3, last_run=NOW)
-    assert from_directory(encode(state), {"peer_x": b"", ".restart_count": b"7\n"}, now=NOW) == (
-        state,
-        (),
-    )
-
-
-def test_without_state_json_the_scripts_files_are_read() -> None:
-    assert from_directory(None, {".restart_count": b"7\n"}, now=NOW) == (State(restarts=7), ())
 
 
 @pytest.mark.parametrize(
@@ -249,12 +235,13 @@ def test_without_state_json_the_scripts_files_are_read() -> None:
 )
 def test_a_damaged_state_json_begins_the_cooldown_now(raw: bytes, problem: str) -> None:
     """Nothing is restarted before a whole cooldown has passed."""
-    state, (warning,) = from_directory(raw, {".restart_count": b"7\n"}, now=NOW)
-    assert state == State(attempts=(restart_at(T0),))
+    files = {".restart_count": b"7\n", "peer_rpi3": b"1\n", ".last_restart": b"1\n"}
+    state, (warning,) = salvage(decode(raw).failure(), files, now=NOW)
+    assert state == State(attempts=(restart_at(T0),), restarts=7)
     assert warning.startswith(f"state.json in the state directory {problem}")
-    assert warning.endswith(": the cooldown begins now, counting from 0")
+    assert warning.endswith(": the cooldown begins now, and counters go on from the exported files")
     assert warning.isprintable()
-    long_on_relay = replace(state, relay_since={"rpi3": T0 - 9000})
+    long_on_relay = replace(state, relays={"rpi3": Relay(T0 - 9000)})
     transition = step(
         long_on_relay, observation(derp_peer("rpi3")), now=Instant(T0 + 599), policy=POLICY
     )
@@ -318,16 +305,16 @@ def test_only_the_exported_files_are_script_files(name: str, expected: bool) -> 
 
 def test_the_error_about_a_damaged_state_json_is_short() -> None:
     raw = b'{"version":1,"state":{"' + 200 * b"x" + b'":1}}'
-    _, (warning,) = from_directory(raw, {}, now=NOW)
+    _, (warning,) = salvage(decode(raw).failure(), {}, now=NOW)
     problem = f"is damaged (Object contains unknown field `{49 * 'x'}…)"
     assert warning.startswith(f"state.json in the state directory {problem}: ")
 
 
 def test_the_document_does_not_depend_on_the_order_of_the_peers() -> None:
-    one, other = State({"a": 1, "b": 2}), State({"b": 2, "a": 1})
+    one, other = make_state({"a": 1, "b": 2}), make_state({"b": 2, "a": 1})
     assert encode(one) == encode(other)
 
 
 def test_a_damaged_file_at_the_epoch_begins_then() -> None:
     state, _ = from_files({"peer_a": b""}, now=Instant(0))
-    assert state.relay_since == {"a": 0}
+    assert state.relays == {"a": Relay(0)}

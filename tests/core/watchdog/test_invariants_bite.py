@@ -78,9 +78,7 @@ def is_unobserved(event: Event) -> bool:
 
 def unjudged(state: State, transition: Transition) -> list[str]:
     """Names of peers in the state that have no verdict."""
-    return sorted(
-        state.relay_since.keys() - {verdict.peer for verdict in transition.verdicts or ()}
-    )
+    return sorted(state.relays.keys() - {verdict.peer for verdict in transition.verdicts or ()})
 
 
 def restarts_for_a_recovered_peer(_: State, _event: Event, transition: Transition) -> Transition:
@@ -161,13 +159,12 @@ def counts_no_detection(state: State, _event: Event, transition: Transition) -> 
 def counts_offline_as_recovered(state: State, _event: Event, transition: Transition) -> Transition:
     return with_state(
         transition,
-        recoveries=state.recoveries
-        + len(state.relay_since.keys() - transition.state.relay_since.keys()),
+        recoveries=state.recoveries + len(state.relays.keys() - transition.state.relays.keys()),
     )
 
 
 def forgets_peers_on_a_fault(_: State, event: Event, transition: Transition) -> Transition:
-    return with_state(transition, relay_since={}) if is_unobserved(event) else transition
+    return with_state(transition, relays={}) if is_unobserved(event) else transition
 
 
 def starts_the_cooldown_on_a_fault(_: State, event: Event, transition: Transition) -> Transition:
@@ -196,9 +193,7 @@ def has_verdicts_on_a_fault(_: State, _event: Event, transition: Transition) -> 
 
 def succeeds_on_a_fault(_: State, event: Event, transition: Transition) -> Transition:
     return (
-        with_state(
-            transition, last_success=transition.state.last_run and transition.state.last_run.unix
-        )
+        with_state(transition, last_success=transition.state.last_run)
         if is_unobserved(event)
         else transition
     )
@@ -209,8 +204,8 @@ def never_sets_last_success(state: State, _event: Event, transition: Transition)
 
 
 def keeps_unwatched_peers(state: State, _event: Event, transition: Transition) -> Transition:
-    stale = {name: state.relay_since[name] for name in unjudged(state, transition)}
-    return with_state(transition, relay_since={**stale, **transition.state.relay_since})
+    stale = {name: state.relays[name] for name in unjudged(state, transition)}
+    return with_state(transition, relays={**stale, **transition.state.relays})
 
 
 def logs_in_reverse_order(_: State, _event: Event, transition: Transition) -> Transition:
@@ -254,9 +249,7 @@ def restarts_without_a_pending_attempt(
 
 def forgets_peers_after_a_restart(_: State, event: Event, transition: Transition) -> Transition:
     return (
-        with_state(transition, relay_since={})
-        if isinstance(event, Asking | Performed)
-        else transition
+        with_state(transition, relays={}) if isinstance(event, Asking | Performed) else transition
     )
 
 
@@ -264,7 +257,7 @@ def makes_a_state_that_cannot_be_stored(
     state: State, event: Event, transition: Transition
 ) -> Transition:
     return (
-        with_state(transition, last_success=-1)
+        with_state(transition, last_success=Instant(-1))
         if is_unobserved(event) and state.last_success is not None
         else transition
     )
@@ -307,10 +300,50 @@ def ignores_clock_steps(state: State, event: Event, *, now: Instant, policy: Pol
     return step(state, event, now=Instant(now.unix), policy=policy)
 
 
+def forgets(**fields: Any) -> Step:
+    """Return a `step` that does not know these fields of the state."""
+
+    def broken(state: State, event: Event, *, now: Instant, policy: Policy) -> Transition:
+        return step(replace(state, **fields), event, now=now, policy=policy)
+
+    return broken
+
+
+def ignores_other_boots(state: State, event: Event, *, now: Instant, policy: Policy) -> Transition:
+    seen = state.last_success
+    if seen is not None and seen.boot is not None and now.boot is not None:
+        here = replace(seen.boot, id=now.boot.id, monotonic=0, seconds=now.boot.seconds)
+        awake = replace(now.boot, monotonic=0) if seen.boot.id != now.boot.id else now.boot
+        if seen.boot.id != now.boot.id:
+            state = replace(state, last_success=replace(seen, boot=here), last_run=None)
+            now = replace(now, boot=awake)
+    return step(state, event, now=now, policy=policy)
+
+
+def ignores_suspends(state: State, event: Event, *, now: Instant, policy: Policy) -> Transition:
+    awake = now.boot and replace(now.boot, monotonic=now.boot.seconds)
+    return step(state, event, now=replace(now, boot=awake), policy=policy)
+
+
+def ignores_starts(state: State, event: Event, *, now: Instant, policy: Policy) -> Transition:
+    if isinstance(event, Observed):
+        event = replace(event, tailscaled_start=None)
+    return step(state, event, now=now, policy=policy)
+
+
+def trusts_a_node_that_is_cut_off(
+    state: State, event: Event, *, now: Instant, policy: Policy
+) -> Transition:
+    if isinstance(event, Observed):
+        own = replace(event.status.self_, online=True)
+        event = replace(event, status=replace(event.status, self_=own))
+    return step(state, event, now=now, policy=policy)
+
+
 CAUSE = "the cause of a restart is "
 CLOCK = (
-    "relay_since has each peer on relay"
-    "|without an observation, relay_since stays as it is"
+    "relays have each peer on relay"
+    "|without an observation, the relays stay as they are"
     "|without an observation, the cooldown stays as it is"
     "|each peer that recovers without a restart counts"
     "|no restart within the cooldown"
@@ -319,6 +352,20 @@ CLOCK = (
 "The promises about times. Which one breaks first depends on the history."
 
 BROKEN = [
+    pytest.param(forgets(blind_since=None), CLOCK, id="blind time ignored"),
+    pytest.param(
+        forgets(has_answered=True),
+        "without an observation, only a restart that left tailscaled down is repeated",
+        id="left down",
+    ),
+    pytest.param(ignores_other_boots, CLOCK, id="reboots ignored"),
+    pytest.param(ignores_suspends, CLOCK, id="suspends ignored"),
+    pytest.param(ignores_starts, CLOCK, id="starts of tailscaled ignored"),
+    pytest.param(
+        trusts_a_node_that_is_cut_off,
+        "no restart while the control server is away",
+        id="cut off, and trusted",
+    ),
     pytest.param(
         with_policy(lambda policy: replace(policy, cooldown_seconds=0)),
         "no restart within the cooldown",
@@ -407,7 +454,7 @@ BROKEN = [
     ),
     pytest.param(
         with_transition(forgets_peers_on_a_fault),
-        "without an observation, relay_since stays as it is",
+        "without an observation, the relays stay as they are",
         id="peers forgotten on a fault",
     ),
     pytest.param(
@@ -417,7 +464,7 @@ BROKEN = [
     ),
     pytest.param(
         with_transition(restarts_on_a_fault),
-        "without an observation, nothing is restarted",
+        "without an observation, only a restart that left tailscaled down is repeated",
         id="restart on a fault",
     ),
     pytest.param(
@@ -445,7 +492,7 @@ BROKEN = [
     ),
     pytest.param(
         with_transition(keeps_unwatched_peers),
-        "relay_since has each peer on relay, with the time when it changed to relay",
+        "relays have each peer on relay, with the time when it changed to relay",
         id="unwatched peer kept",
     ),
     pytest.param(ignores_clock_steps, CLOCK, id="clock steps ignored"),

@@ -18,7 +18,7 @@ from tsfc.core.watchdog.events import Asking, Event, Observed
 from tsfc.core.watchdog.files import PEER_PREFIX, is_script_file, to_files
 from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.remedy import Attempt
-from tsfc.core.watchdog.state import State, decode, encode
+from tsfc.core.watchdog.state import Relay, State, decode, encode
 from tsfc.core.watchdog.step import step
 from tsfc.core.watchdog.track import DIRECT, Reason
 
@@ -57,7 +57,7 @@ def test_step_decides_on_any_input(
     if transition.verdicts is not None:
         peers = [verdict.peer for verdict in transition.verdicts]
         assert peers == sorted(set(peers))
-        assert transition.state.relay_since.keys() == {
+        assert transition.state.relays.keys() == {
             verdict.peer for verdict in transition.verdicts if verdict.reason not in DIRECT
         }
 
@@ -89,7 +89,7 @@ def test_the_order_of_the_peers_changes_nothing(
     other = replace(status, peer=None if status.peer is None else reordered(status.peer, data))
     assert (
         step(
-            replace(state, relay_since=reordered(state.relay_since, data)),
+            replace(state, relays=reordered(state.relays, data)),
             Observed(other),
             now=now,
             policy=policy,
@@ -115,7 +115,12 @@ def instant_later(instant: Instant, seconds: int, uptime: int) -> Instant:
     """Return the instant with both clocks advanced."""
     return Instant(
         instant.unix + seconds,
-        instant.boot and replace(instant.boot, seconds=instant.boot.seconds + uptime),
+        instant.boot
+        and replace(
+            instant.boot,
+            seconds=instant.boot.seconds + uptime,
+            monotonic=None if instant.boot.monotonic is None else instant.boot.monotonic + uptime,
+        ),
     )
 
 
@@ -126,11 +131,22 @@ def attempt_later(attempt: Attempt, seconds: int) -> Attempt:
 
 def state_later(state: State, seconds: int, uptime: int) -> State:
     """Return the state with all its times moved."""
+
+    def later(instant: int | None) -> int | None:
+        return None if instant is None else instant + seconds
+
     return replace(
         state,
-        relay_since={name: since + seconds for name, since in state.relay_since.items()},
+        relays={
+            name: Relay(relay.since + seconds, relay.id) for name, relay in state.relays.items()
+        },
         attempts=tuple(attempt_later(attempt, seconds) for attempt in state.attempts),
-        last_success=None if state.last_success is None else state.last_success + seconds,
+        last_success=None
+        if state.last_success is None
+        else instant_later(state.last_success, seconds, uptime),
+        blind_since=later(state.blind_since),
+        tailscaled_start=later(state.tailscaled_start),
+        all_offline_since=later(state.all_offline_since),
         last_run=None if state.last_run is None else instant_later(state.last_run, seconds, uptime),
     )
 
@@ -161,7 +177,7 @@ def test_a_second_run_in_the_same_second_detects_nothing_new(
     for effect in restarts(first):
         state = step(state, Asking(effect.attempt), now=now, policy=policy).state
     second = step(state, Observed(status), now=now, policy=policy)
-    assert second.state.relay_since == first.state.relay_since
+    assert second.state.relays == first.state.relays
     assert {verdict.reason for verdict in second.verdicts or ()}.isdisjoint(
         {Reason.DETECTED, Reason.RECOVERED, Reason.RESTORED}
     )

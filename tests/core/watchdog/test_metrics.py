@@ -6,6 +6,7 @@ from support.statuses import peer
 from tsfc.core.metrics.families import Family, Kind, Sample
 from tsfc.core.watchdog.metrics import metrics
 from tsfc.core.watchdog.policy import ThresholdPolicy
+from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import step
 from tsfc.core.watchdog.track import Reason, Verdict
@@ -34,14 +35,13 @@ def test_a_run_that_observed_peers_has_all_families() -> None:
     """Each verdict gives a state, a duration, and one count of its reason."""
     verdicts = (
         Verdict("a", Reason.WAITING, 30),
-        Verdict("b", Reason.DIRECT),
+        Verdict("b", Reason.DIRECT, is_excluded=True),
         Verdict("c", Reason.DETECTED),
         Verdict("d", Reason.RESTART, 601),
         Verdict("e", Reason.WAITING, 40),
     )
-    families = metrics(
-        COUNTERS, verdicts, now=NOW, policy=ThresholdPolicy(7, 8, frozenset({"b", "gone"}))
-    )
+    run = Run(NOW, COUNTERS, unmatched=("gone",), verdicts=verdicts)
+    families = metrics(run, ThresholdPolicy(7, 8, frozenset({"b", "gone"})))
     assert [(family.name, family.kind, family.help) for family in families] == [
         ("tailscale_watchdog_restarts_total", Kind.COUNTER, "Times tailscaled was restarted."),
         (
@@ -80,6 +80,16 @@ def test_a_run_that_observed_peers_has_all_families() -> None:
             "Watched peers by the reason of the verdict on them in the last run.",
         ),
         (
+            "tailscale_watchdog_unmatched_exclusions",
+            Kind.GAUGE,
+            "Names given by --exclude-peer that no peer has.",
+        ),
+        (
+            "tailscale_watchdog_all_peers_offline",
+            Kind.GAUGE,
+            "Whether every peer is offline (1); 0 if there are no peers.",
+        ),
+        (
             "tailscale_watchdog_max_relay_seconds",
             Kind.GAUGE,
             "Threshold in seconds: a peer that is on relay for longer causes a restart.",
@@ -107,6 +117,7 @@ def test_a_run_that_observed_peers_has_all_families() -> None:
         "waiting": 2,
         "excluded": 0,
         "cooldown": 0,
+        "held": 0,
         "restart": 1,
         "recovered": 0,
         "restored": 0,
@@ -131,6 +142,8 @@ def test_a_run_that_observed_peers_has_all_families() -> None:
         "tailscale_watchdog_peers": [
             ({"reason": reason}, count) for reason, count in counts.items()
         ],
+        "tailscale_watchdog_unmatched_exclusions": [({}, 1)],
+        "tailscale_watchdog_all_peers_offline": [({}, 0)],
         "tailscale_watchdog_max_relay_seconds": [({}, 7)],
         "tailscale_watchdog_cooldown_seconds": [({}, 8)],
         "tailscale_watchdog_last_restart_timestamp_seconds": [({}, T0 - 50)],
@@ -142,7 +155,7 @@ def test_a_run_that_observed_peers_has_all_families() -> None:
 def test_peers_are_on_relay_except_with_the_reasons_direct_recovered_and_restored() -> None:
     samples = values(
         metrics(
-            State(), tuple(Verdict(reason, reason) for reason in Reason), now=NOW, policy=POLICY
+            Run(NOW, State(), verdicts=tuple(Verdict(reason, reason) for reason in Reason)), POLICY
         )
     )
     direct = [
@@ -153,7 +166,7 @@ def test_peers_are_on_relay_except_with_the_reasons_direct_recovered_and_restore
 
 def test_without_an_observation_no_peer_has_a_series() -> None:
     """Old values must not look fresh: there are no peers and no counts of peers."""
-    samples = values(metrics(COUNTERS, None, now=NOW, policy=POLICY))
+    samples = values(metrics(Run(NOW, COUNTERS), POLICY))
     assert list(samples) == [
         "tailscale_watchdog_restarts_total",
         "tailscale_watchdog_restart_failures_total",
@@ -169,7 +182,7 @@ def test_without_an_observation_no_peer_has_a_series() -> None:
 
 def test_a_tailnet_without_peers_counts_0_for_each_reason() -> None:
     """An empty observation differs from no observation."""
-    samples = values(metrics(State(), (), now=NOW, policy=POLICY))
+    samples = values(metrics(Run(NOW, State(), verdicts=()), POLICY))
     assert samples["tailscale_watchdog_peer_state"] == []
     assert samples["tailscale_watchdog_peer_relay_duration_seconds"] == []
     assert samples["tailscale_watchdog_peer_excluded"] == []
@@ -178,7 +191,7 @@ def test_a_tailnet_without_peers_counts_0_for_each_reason() -> None:
 
 def test_before_the_first_success_and_restart_their_times_have_no_sample() -> None:
     """Counters exist from the start, at 0."""
-    samples = values(metrics(State(), None, now=NOW, policy=POLICY))
+    samples = values(metrics(Run(NOW, State()), POLICY))
     assert "tailscale_watchdog_last_success_timestamp_seconds" not in samples
     assert "tailscale_watchdog_last_restart_timestamp_seconds" not in samples
     assert samples["tailscale_watchdog_restarts_total"] == [({}, 0)]
@@ -186,11 +199,9 @@ def test_before_the_first_success_and_restart_their_times_have_no_sample() -> No
 
 def test_only_a_run_that_observes_peers_advances_last_success() -> None:
     """Every run advances `last_run`, so it does not show that tailscaled works."""
-    state = State(last_success=T0 - 300)
+    state = make_state(last_success=T0 - 300)
     unobserved, observed = (
-        values(
-            metrics(step(state, event, now=NOW, policy=POLICY).state, None, now=NOW, policy=POLICY)
-        )
+        values(metrics(Run(NOW, step(state, event, now=NOW, policy=POLICY).state), POLICY))
         for event in (DOWN, observation(peer("rpi3")))
     )
     assert (
@@ -210,5 +221,5 @@ def test_two_peers_of_one_name_have_two_series() -> None:
         now=NOW,
         policy=POLICY,
     )
-    states = metrics(transition.state, transition.verdicts, now=NOW, policy=POLICY)[4]
+    states = metrics(Run(NOW, transition.state, verdicts=transition.verdicts), POLICY)[4]
     assert states.samples == (Sample({"peer": "rpi3#nA"}, 1), Sample({"peer": "rpi3#nB"}, 1))

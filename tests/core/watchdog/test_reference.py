@@ -25,7 +25,7 @@ from tsfc.core.watchdog.remedy import Done, Failed, Outcome
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import step
 
-from .worlds import DOWN, T0, Summary, lines, observation, restarts, summarize
+from .worlds import DOWN, STOPPED, T0, Summary, lines, observation, restarts, summarize
 
 
 class Sighting(NamedTuple):
@@ -33,7 +33,7 @@ class Sighting(NamedTuple):
 
     at: int
     kind: str
-    "`direct`, `relay`, or `away`: not watched."
+    "`direct`, `relay`, or `away`: not watched, or not without a break until now."
 
 
 class Line(NamedTuple):
@@ -124,6 +124,17 @@ def due(
     return min(starts, key=lambda name: (starts[name], name), default=None)
 
 
+def left_down(
+    at: int, all_restarts: list[Restart], observed_at: list[int], policy: ThresholdPolicy
+) -> Restart | None:
+    """Last restart before `at`, if tailscaled has not answered since and it is time."""
+    earlier = [restart for restart in all_restarts if restart.at < at]
+    if not earlier or any(earlier[-1].at < instant < at for instant in observed_at):
+        return None
+    cooldown = cooldown_left(at, [restart.at for restart in earlier], policy.cooldown_seconds)
+    return None if cooldown else earlier[-1]
+
+
 class Run(NamedTuple):
     """One run of the watchdog."""
 
@@ -170,6 +181,8 @@ def test_step_agrees_with_the_reference(
 ) -> None:
     """Lines, counters, restarts and the stored times are the same."""
     state, at = State(), T0
+    observed_at: list[int] = []
+    blind_since: int | None = None
     log: dict[int, list[str]] = {}
     all_restarts: list[Restart] = []
     outcomes: list[Outcome | None] = []
@@ -184,9 +197,19 @@ def test_step_agrees_with_the_reference(
             else DOWN
         )
         if run.observes:
+            has_break = bool(observed_at) and blind_since is not None and at - blind_since > 300
             lives = {
-                name: [*life, Sighting(at, kinds[name][index])] for name, life in lives.items()
+                name: [
+                    *life,
+                    *([Sighting(at, "away")] if has_break else []),
+                    Sighting(at, kinds[name][index]),
+                ]
+                for name, life in lives.items()
             }
+            observed_at.append(at)
+            blind_since = None
+        elif blind_since is None:
+            blind_since = at
         transition = step(state, event, now=Instant(at), policy=policy)
         log[at] = list(lines(transition))
         state = transition.state
@@ -208,13 +231,26 @@ def test_step_agrees_with_the_reference(
         instant: [text for name in NAMES for when, text in biographies[name][0] if when == instant]
         for instant in log
     }
+    repeated = {
+        instant: restart
+        for instant in log
+        if instant not in observed_at
+        and (restart := left_down(instant, all_restarts, observed_at, policy)) is not None
+    }
+    for instant, restart in repeated.items():
+        expected[instant].append(
+            f"RESTART: tailscaled down since the restart {instant - restart.at}s ago, "
+            "restarting tailscaled"
+        )
     assert log == expected
 
     # The restarts as well.
     causes = [
         (
             instant,
-            due(
+            repeated[instant].peer
+            if instant in repeated
+            else due(
                 lives,
                 instant,
                 [restart.at for restart in all_restarts if restart.at < instant],
@@ -229,7 +265,7 @@ def test_step_agrees_with_the_reference(
 
     # And the state, once a pending restart is settled.
     failures = sum(isinstance(outcome, Failed) for outcome in outcomes)
-    settled = step(state, DOWN, now=Instant(at), policy=policy).state
+    settled = step(state, STOPPED, now=Instant(at), policy=policy).state
     assert replace(summarize(settled), last_run=None, last_success=None) == Summary(
         relay_since={
             name: since for name, (_, _, since) in biographies.items() if since is not None

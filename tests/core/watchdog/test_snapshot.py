@@ -11,7 +11,7 @@ from support.statuses import peer
 from tsfc.core.clock import Boot, Instant
 from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.core.watchdog.snapshot import Snapshot, decode, encode
-from tsfc.core.watchdog.state import State
+from tsfc.core.watchdog.state import Relay, State
 from tsfc.core.watchdog.step import step
 
 from .strategies import STORABLE_STATES
@@ -58,7 +58,7 @@ def test_the_snapshot_of_a_run_without_an_observation_says_so_and_has_the_state(
     after = step(before, DOWN, now=NOW, policy=POLICY).state
     snapshot = Snapshot(NOW, POLICY, after)
     assert not snapshot.saw_peers
-    assert snapshot.state.relay_since == {"a": T0 - 400}
+    assert snapshot.state.relays == {"a": Relay(T0 - 400)}
 
 
 @pytest.mark.parametrize(

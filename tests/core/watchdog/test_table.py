@@ -12,18 +12,30 @@ from msgspec.structs import replace
 from support.statuses import decoded, peer
 from tsfc.core.clock import Boot, Instant
 from tsfc.core.faults import Unusable
-from tsfc.core.watchdog.effects import Log, Warn
+from tsfc.core.tailscale.status import PeerStatus
+from tsfc.core.watchdog.effects import Apply, Log, Warn
 from tsfc.core.watchdog.events import Asking, Event, Observed, Performed, Unobservable
-from tsfc.core.watchdog.policy import ThresholdPolicy, is_excluded
-from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Done, Failed, Remedy, Stage
-from tsfc.core.watchdog.state import State, pending
+from tsfc.core.watchdog.policy import ThresholdPolicy
+from tsfc.core.watchdog.remedy import (
+    Attempt,
+    AttemptResult,
+    Declined,
+    Done,
+    Failed,
+    Outcome,
+    Remedy,
+    Stage,
+)
+from tsfc.core.watchdog.state import Relay, State, pending
 from tsfc.core.watchdog.step import step
 from tsfc.core.watchdog.threshold import Due, line
 from tsfc.core.watchdog.track import Reason, Verdict
+from tsfc.core.watchdog.watch import Hold
 
 from .worlds import (
     DOWN,
     NOW,
+    POLICY,
     ROWS,
     STOPPED,
     T0,
@@ -43,8 +55,9 @@ DIRECT, DETECTED, WAITING, EXCLUDED = (
     Reason.WAITING,
     Reason.EXCLUDED,
 )
-COOLDOWN, RESTART, RECOVERED, RESTORED = (
+COOLDOWN, HELD, RESTART, RECOVERED, RESTORED = (
     Reason.COOLDOWN,
+    Reason.HELD,
     Reason.RESTART,
     Reason.RECOVERED,
     Reason.RESTORED,
@@ -90,6 +103,16 @@ RESTART_PENDING = {"last_restart": T0, "restart_pending": True}
 EXCLUDES_RPI3 = ThresholdPolicy(excluded=frozenset({"rpi3"}))
 TWINS = (derp_peer("rpi3", ID="nA"), derp_peer("rpi3", ID="nB"))
 
+ALL_OFFLINE = (
+    Warn(
+        "all peers are offline (1); if this node's own network works, see `tailscale status`, "
+        "and try `systemctl restart tailscaled`"
+    ),
+)
+CUT_OFF = decoded(Self={"Online": False}).self_
+EXPIRED = decoded(Self={"Online": True, "KeyExpiry": "2023-11-14T22:13:20Z"}).self_
+"A node whose key expires at `T0`."
+
 ONE_PEER = [
     # A direct peer that was not on relay: nothing happens.
     Row("direct", State(), observation(peer("rpi3")), (Verdict("rpi3", DIRECT),)),
@@ -130,7 +153,7 @@ ONE_PEER = [
         "excluded, detected",
         State(),
         observation(derp_peer("rpi3")),
-        DETECTED_VERDICT,
+        (Verdict("rpi3", DETECTED, is_excluded=True),),
         DETECTED_LINE,
         RELAY_BEGINS,
         EXCLUDES_RPI3,
@@ -161,7 +184,7 @@ ONE_PEER = [
         "excluded, below",
         on_relay(rpi3=600),
         observation(derp_peer("rpi3")),
-        (Verdict("rpi3", WAITING, 600),),
+        (Verdict("rpi3", WAITING, 600, is_excluded=True),),
         logs("WAITING: rpi3 on relay for 600s (threshold: 600s)"),
         policy=EXCLUDES_RPI3,
     ),
@@ -222,7 +245,7 @@ ONE_PEER = [
         "excluded",
         on_relay(rpi3=650),
         observation(derp_peer("rpi3")),
-        (Verdict("rpi3", EXCLUDED, 650),),
+        (Verdict("rpi3", EXCLUDED, 650, is_excluded=True),),
         logs("EXCLUDED: rpi3 on relay for 650s, excluded from restarts"),
         policy=EXCLUDES_RPI3,
     ),
@@ -230,7 +253,7 @@ ONE_PEER = [
         "excluded, in cooldown",
         on_relay(rpi3=601, last_restart=1),
         observation(derp_peer("rpi3")),
-        (Verdict("rpi3", EXCLUDED, 601),),
+        (Verdict("rpi3", EXCLUDED, 601, is_excluded=True),),
         logs("EXCLUDED: rpi3 on relay for 601s, excluded from restarts"),
         policy=EXCLUDES_RPI3,
     ),
@@ -247,7 +270,7 @@ ONE_PEER = [
         "excluded, recovered",
         on_relay(rpi3=900),
         observation(peer("rpi3")),
-        (Verdict("rpi3", RECOVERED),),
+        (Verdict("rpi3", RECOVERED, is_excluded=True),),
         RECOVERED_LINE,
         {"relay_since": {}, "recoveries": 1},
         EXCLUDES_RPI3,
@@ -290,7 +313,7 @@ ONE_PEER = [
         on_relay(rpi3=900),
         observation(peer("rpi3", "offline")),
         (),
-        (),
+        ALL_OFFLINE,
         {"relay_since": {}},
     ),
     Row("gone", on_relay(rpi3=900), observation(), (), (), {"relay_since": {}}),
@@ -419,7 +442,7 @@ SEVERAL_PEERS = [
         on_relay(a=900, b=601, c=600, d=10),
         observation(*map(derp_peer, "abc"), peer("d"), peer("e"), derp_peer("f")),
         (
-            Verdict("a", EXCLUDED, 900),
+            Verdict("a", EXCLUDED, 900, is_excluded=True),
             Verdict("b", RESTART, 601),
             Verdict("c", WAITING, 600),
             Verdict("d", RECOVERED),
@@ -448,7 +471,10 @@ SEVERAL_PEERS = [
         "an excluded name covers all peers that share it",
         make_state({"rpi3#nA": T0 - 700, "rpi3#nB": T0 - 800}),
         observation(*TWINS),
-        (Verdict("rpi3#nA", EXCLUDED, 700), Verdict("rpi3#nB", EXCLUDED, 800)),
+        (
+            Verdict("rpi3#nA", EXCLUDED, 700, is_excluded=True),
+            Verdict("rpi3#nB", EXCLUDED, 800, is_excluded=True),
+        ),
         logs(
             "EXCLUDED: rpi3#nA on relay for 700s, excluded from restarts",
             "EXCLUDED: rpi3#nB on relay for 800s, excluded from restarts",
@@ -459,7 +485,7 @@ SEVERAL_PEERS = [
         "an excluded name with an ID covers only that peer",
         make_state({"rpi3#nA": T0 - 700, "rpi3#nB": T0 - 800}),
         observation(*TWINS),
-        (Verdict("rpi3#nA", RESTART, 700), Verdict("rpi3#nB", EXCLUDED, 800)),
+        (Verdict("rpi3#nA", RESTART, 700), Verdict("rpi3#nB", EXCLUDED, 800, is_excluded=True)),
         (
             *logs(
                 "RESTART: rpi3#nA on relay for 700s, restarting tailscaled",
@@ -468,7 +494,7 @@ SEVERAL_PEERS = [
             Restart("rpi3#nA"),
         ),
         RESTART_PENDING,
-        ThresholdPolicy(excluded=frozenset({"rpi3#nB", "rpi", "RPI3"})),
+        ThresholdPolicy(excluded=frozenset({"rpi3#nB"})),
     ),
 ]
 
@@ -657,7 +683,170 @@ CLOCKS_AND_CRASHES = [
     ),
 ]
 
-TABLE = [*ONE_PEER, *SEVERAL_PEERS, *CLOCKS_AND_CRASHES]
+
+def node_of(event: Observed, own: PeerStatus) -> Observed:
+    """Return the observation with another node itself."""
+    return Observed(replace(event.status, self_=own))
+
+
+HELD_BACK = [
+    Row(
+        "held: the control server is away",
+        on_relay(rpi3=601),
+        node_of(observation(derp_peer("rpi3")), CUT_OFF),
+        (Verdict("rpi3", HELD, 601),),
+        logs("HELD: rpi3 on relay for 601s, not restarting: the control server cannot be reached"),
+    ),
+    Row(
+        "held: the node's key has expired",
+        on_relay(rpi3=601),
+        node_of(observation(derp_peer("rpi3")), EXPIRED),
+        (Verdict("rpi3", HELD, 601),),
+        logs("HELD: rpi3 on relay for 601s, not restarting: this node's key has expired"),
+    ),
+    Row(
+        "held: the node is expired",
+        on_relay(rpi3=601),
+        node_of(observation(derp_peer("rpi3")), replace(CUT_OFF, online=True, expired=True)),
+        (Verdict("rpi3", HELD, 601),),
+        logs("HELD: rpi3 on relay for 601s, not restarting: this node's key has expired"),
+    ),
+    Row(
+        "each peer over the threshold is held",
+        on_relay(a=601, b=700, c=10),
+        node_of(observation(*map(derp_peer, "abc")), CUT_OFF),
+        (Verdict("a", HELD, 601), Verdict("b", HELD, 700), Verdict("c", WAITING, 10)),
+        logs(
+            "HELD: a on relay for 601s, not restarting: the control server cannot be reached",
+            "HELD: b on relay for 700s, not restarting: the control server cannot be reached",
+            "WAITING: c on relay for 10s (threshold: 600s)",
+        ),
+    ),
+    Row(
+        "cut off, in cooldown",
+        on_relay(rpi3=700, last_restart=100),
+        node_of(observation(derp_peer("rpi3")), CUT_OFF),
+        (Verdict("rpi3", COOLDOWN, 700),),
+        logs("COOLDOWN: rpi3 exceeded threshold but in cooldown (500s remaining)"),
+    ),
+    Row(
+        "cut off, excluded",
+        on_relay(rpi3=700),
+        node_of(observation(derp_peer("rpi3")), CUT_OFF),
+        (Verdict("rpi3", EXCLUDED, 700, is_excluded=True),),
+        logs("EXCLUDED: rpi3 on relay for 700s, excluded from restarts"),
+        policy=EXCLUDES_RPI3,
+    ),
+    Row(
+        "not known to be cut off",
+        on_relay(rpi3=601),
+        node_of(observation(derp_peer("rpi3")), replace(CUT_OFF, online=None)),
+        (Verdict("rpi3", RESTART, 601),),
+        (*RESTART_LINE, Restart("rpi3")),
+        RESTART_PENDING,
+    ),
+    Row(
+        "the key expires in a second",
+        on_relay(rpi3=601),
+        node_of(observation(derp_peer("rpi3")), EXPIRED),
+        (Verdict("rpi3", WAITING, 600),),
+        logs("WAITING: rpi3 on relay for 600s (threshold: 600s)"),
+        now=Instant(T0 - 1),
+    ),
+]
+
+
+def seen_before(seen: Instant, **fields: Any) -> State:
+    """Return a state with a peer on relay for 700 s, last observed then."""
+    return make_state({"rpi3": T0 - 700}, last_success=seen, last_run=seen, **fields)
+
+
+def reading_of(unix: int, uptime: int, awake: int | None, boot: str = "b1") -> Instant:
+    """Return a reading of all clocks."""
+    return Instant(unix, Boot(boot, uptime, awake))
+
+
+def starts_again(id_: str, before: State, now: Instant, why: str) -> Row:
+    """Return a row of a run after a break."""
+    return Row(
+        id_,
+        before,
+        observation(derp_peer("rpi3")),
+        DETECTED_VERDICT,
+        (Warn(f"relay starts again for every peer: {why}"), *DETECTED_LINE),
+        RELAY_BEGINS,
+        now=now,
+    )
+
+
+def goes_on(id_: str, before: State, now: Instant, **changes: Any) -> Row:
+    """Return a row of a run without a break, in which a restart is due."""
+    return Row(
+        id_,
+        before,
+        observation(derp_peer("rpi3")),
+        (Verdict("rpi3", RESTART, 700),),
+        (*logs("RESTART: rpi3 on relay for 700s, restarting tailscaled"), Restart("rpi3")),
+        {**RESTART_PENDING, **changes},
+        now=now,
+    )
+
+
+BREAKS = [
+    starts_again(
+        "no peer observed for 301 s",
+        seen_before(Instant(T0 - 361), blind_since=T0 - 301),
+        NOW,
+        "no peer could be observed for 301s",
+    ),
+    goes_on(
+        "no peer observed for 300 s", seen_before(Instant(T0 - 360), blind_since=T0 - 300), NOW
+    ),
+    goes_on("a timer of ten minutes", seen_before(Instant(T0 - 600)), NOW),
+    starts_again(
+        "reboot",
+        seen_before(reading_of(T0 - 60, 900, 900)),
+        reading_of(T0, 30, 30, "b2"),
+        "the host was rebooted",
+    ),
+    starts_again(
+        "reboot, clock ahead",
+        seen_before(reading_of(T0 - 31_536_000, 900, 900)),
+        reading_of(T0, 30, 30, "b2"),
+        "the host was rebooted",
+    ),
+    starts_again(
+        "suspended for 61 s",
+        seen_before(reading_of(T0 - 120, 1000, 1000)),
+        reading_of(T0, 1120, 1059),
+        "the host was suspended for 61s",
+    ),
+    goes_on(
+        "suspended for 60 s",
+        seen_before(reading_of(T0 - 120, 1000, 1000)),
+        reading_of(T0, 1120, 1060),
+    ),
+    goes_on(
+        "a timer of ten minutes, awake",
+        seen_before(reading_of(T0 - 600, 1000, 1000)),
+        reading_of(T0, 1600, 1600),
+    ),
+    starts_again(
+        "a long pause in a capture without CLOCK_MONOTONIC",
+        seen_before(reading_of(T0 - 301, 1000, None)),
+        reading_of(T0, 1301, None),
+        "the host may have been suspended",
+    ),
+    goes_on(
+        "a pause in a capture without CLOCK_MONOTONIC",
+        seen_before(reading_of(T0 - 300, 1000, None)),
+        reading_of(T0, 1300, None),
+    ),
+    goes_on("the boot clock is gone", seen_before(reading_of(T0 - 60, 1000, 1000)), NOW),
+    goes_on("the boot clock is new", seen_before(Instant(T0 - 60)), reading_of(T0, 1000, 1000)),
+]
+
+TABLE = [*ONE_PEER, *SEVERAL_PEERS, *CLOCKS_AND_CRASHES, *HELD_BACK, *BREAKS]
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.id)
@@ -682,11 +871,11 @@ def test_the_cases_cover_every_row_of_the_table() -> None:
 
 ATTEMPT = Attempt(Remedy.RESTART, "rpi3", T0, T0 + 600, Stage.ASKED)
 ASKED = State(
-    {"rpi3": T0 - 601},
+    {"rpi3": Relay(T0 - 601)},
     (ATTEMPT,),
     restarts=2,
     restart_failures=1,
-    last_success=T0,
+    last_success=NOW,
     last_run=NOW,
 )
 
@@ -731,11 +920,13 @@ def test_a_restart_is_decided_then_asked_for_then_performed() -> None:
     """Each transition has its stage in the state, so that the shell can store it."""
     policy = ThresholdPolicy(cooldown_seconds=900)
     decided = step(on_relay(rpi3=601), observation(derp_peer("rpi3")), now=NOW, policy=policy)
-    attempt = Attempt(Remedy.RESTART, "rpi3", T0, T0 + 900)
+    attempt = Attempt(Remedy.RESTART, "rpi3", T0, T0 + 900, peer_id="nrpi3CNTRL")
     assert [effect.attempt for effect in restarts(decided)] == [attempt]
     assert decided.state.attempts == (attempt,)
     asked = step(decided.state, Asking(attempt), now=NOW, policy=policy)
-    assert asked.state == replace(decided.state, attempts=(replace(attempt, stage=Stage.ASKED),))
+    assert asked.state == replace(
+        decided.state, attempts=(replace(attempt, stage=Stage.ASKED),), has_answered=False
+    )
     assert (asked.effects, asked.verdicts) == ((), None)
     performed = step(asked.state, Performed(attempt, Done()), now=NOW, policy=policy)
     assert performed.state.attempts == (replace(attempt, stage=Stage.DONE),)
@@ -774,7 +965,7 @@ def test_the_result_of_a_restart_is_determined_at_judge_at(
     peers: tuple[dict[str, Any], ...], result: AttemptResult
 ) -> None:
     done = replace(ATTEMPT, stage=Stage.DONE)
-    state = State({"rpi3": T0 - 601}, (done,), last_run=NOW)
+    state = State({"rpi3": Relay(T0 - 601)}, (done,), last_run=NOW)
     policy = ThresholdPolicy(max_relay_seconds=10**6)
     early = step(state, observation(*peers), now=Instant(T0 + 599), policy=policy).state
     assert early.attempts == (done,)
@@ -786,7 +977,7 @@ def test_the_result_of_a_restart_is_determined_at_judge_at(
 
 def test_a_result_does_not_change_later() -> None:
     helped = replace(ATTEMPT, stage=Stage.DONE, result=AttemptResult.HELPED)
-    state = State({"rpi3": T0 - 601}, (helped,), last_run=NOW)
+    state = State({"rpi3": Relay(T0 - 601)}, (helped,), last_run=NOW)
     later = step(
         state, observation(derp_peer("rpi3")), now=Instant(T0 + 700), policy=ThresholdPolicy(10**6)
     )
@@ -796,7 +987,9 @@ def test_a_result_does_not_change_later() -> None:
 def test_only_the_result_that_is_due_is_determined() -> None:
     """The earlier one stays as it was determined."""
     earlier = Attempt(Remedy.RESTART, "rpi3", T0 - 900, T0 - 300, Stage.DONE, AttemptResult.HELPED)
-    state = State({"rpi3": T0 - 601}, (earlier, replace(ATTEMPT, stage=Stage.DONE)), last_run=NOW)
+    state = State(
+        {"rpi3": Relay(T0 - 601)}, (earlier, replace(ATTEMPT, stage=Stage.DONE)), last_run=NOW
+    )
     policy = ThresholdPolicy(max_relay_seconds=10**6)
     later = step(state, observation(derp_peer("rpi3")), now=Instant(T0 + 600), policy=policy)
     assert later.state.attempts[0] == earlier
@@ -843,7 +1036,7 @@ def test_the_times_of_an_attempt_move_with_the_clock() -> None:
 
 
 def test_the_newest_attempts_are_kept() -> None:
-    state, policy = State({"rpi3": 0}), ThresholdPolicy(0, 0)
+    state, policy = State({"rpi3": Relay(0)}), ThresholdPolicy(0, 0)
     for at in range(1, 31):
         transition = step(state, observation(derp_peer("rpi3")), now=Instant(at), policy=policy)
         (effect,) = restarts(transition)
@@ -860,6 +1053,10 @@ def test_the_newest_attempts_are_kept() -> None:
         (DIRECT, None),
         (DETECTED, "DETECTED: rpi3 transitioned to relay"),
         (WAITING, "WAITING: rpi3 on relay for 300s (threshold: 601s)"),
+        (
+            HELD,
+            "HELD: rpi3 on relay for 300s, not restarting: the control server cannot be reached",
+        ),
         (EXCLUDED, "EXCLUDED: rpi3 on relay for 300s, excluded from restarts"),
         (COOLDOWN, "COOLDOWN: rpi3 exceeded threshold but in cooldown (200s remaining)"),
         (RESTART, "RESTART: rpi3 on relay for 300s, restarting tailscaled"),
@@ -872,32 +1069,191 @@ def test_each_reason_has_its_documented_line(reason: Reason, expected: str | Non
         line(
             Verdict("rpi3", reason, 300),
             cooldown_seconds=200,
+            hold=Hold.NO_CONTROL,
             policy=ThresholdPolicy(max_relay_seconds=601),
         )
         == expected
     )
 
 
-@pytest.mark.parametrize(
-    ("excluded", "name", "expected"),
-    [
-        ({"rpi3"}, "rpi3", True),
-        ({"rpi3"}, "rpi3#nA", True),
-        ({"rpi3#nA"}, "rpi3#nA", True),
-        ({"rpi3#nA"}, "rpi3#nB", False),
-        ({"rpi3#nA"}, "rpi3", False),
-        ({"rpi3"}, "rpi3.tail2.ts.net", False),
-        ({"rpi3"}, "rpi33", False),
-        (set[str](), "rpi3", False),
-    ],
-)
-def test_an_excluded_name_covers_the_peer_and_those_that_share_its_name(
-    *, excluded: set[str], name: str, expected: bool
-) -> None:
-    assert is_excluded(ThresholdPolicy(excluded=frozenset(excluded)), name) is expected
-
-
 def test_the_default_threshold_and_cooldown_are_ten_minutes() -> None:
     assert ThresholdPolicy() == ThresholdPolicy(
         max_relay_seconds=600, cooldown_seconds=600, excluded=frozenset()
     )
+
+
+def test_a_start_of_tailscaled_by_another_restarts_the_relay_timer() -> None:
+    before = seen_before(Instant(T0 - 60), tailscaled_start=T0 - 9000)
+    event = Observed(observation(derp_peer("rpi3")).status, T0 - 30)
+    transition = step(before, event, now=NOW, policy=ThresholdPolicy())
+    assert effects(transition) == (
+        Warn("relay starts again for every peer: tailscaled was started, and not by the watchdog"),
+        *DETECTED_LINE,
+    )
+    assert transition.is_after_break
+    assert transition.state.tailscaled_start == T0 - 30
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        pytest.param(T0 - 9000, T0 - 9000, id="the same"),
+        pytest.param(None, T0 - 30, id="unknown before"),
+        pytest.param(T0 - 9000, None, id="unknown now"),
+    ],
+)
+def test_without_another_start_of_tailscaled_relay_counts_on(
+    before: int | None, now: int | None
+) -> None:
+    state = seen_before(Instant(T0 - 60), tailscaled_start=before)
+    event = Observed(observation(derp_peer("rpi3")).status, now)
+    transition = step(state, event, now=NOW, policy=ThresholdPolicy())
+    assert transition.verdicts == (Verdict("rpi3", RESTART, 700),)
+    assert not transition.is_after_break
+
+
+def test_the_start_that_the_watchdog_caused_is_no_break() -> None:
+    """Whatever the time of the start is: the restart may take long."""
+    status = observation(derp_peer("rpi3")).status
+    before = seen_before(Instant(T0 - 60), tailscaled_start=T0 - 9000)
+    decided = step(before, Observed(status, T0 - 9000), now=NOW, policy=ThresholdPolicy())
+    (effect,) = restarts(decided)
+    done = after_apply(decided.state, effect, Done())
+    for later, start in ((T0 + 60, T0 + 90), (T0 + 120, T0 + 90)):
+        run = step(done, Observed(status, start), now=Instant(later), policy=ThresholdPolicy())
+        assert run.verdicts == (Verdict("rpi3", COOLDOWN, later - T0 + 700),)
+        done = run.state
+
+
+def after_apply(state: State, effect: Apply, outcome: Outcome) -> State:
+    """Return the state after a restart was asked for, and had this outcome."""
+    for event in (Asking(effect.attempt), Performed(effect.attempt, outcome)):
+        state = step(state, event, now=NOW, policy=ThresholdPolicy()).state
+    return state
+
+
+def after_restart(outcome: Outcome) -> State:
+    """Return the state after a restart at `T0` because of `rpi3`."""
+    decided = step(
+        on_relay(rpi3=601), observation(derp_peer("rpi3")), now=NOW, policy=ThresholdPolicy()
+    )
+    (effect,) = restarts(decided)
+    return after_apply(decided.state, effect, outcome)
+
+
+@pytest.mark.parametrize("outcome", [Done(), Failed("systemctl: no")], ids=["done", "failed"])
+def test_a_tailscaled_that_a_restart_left_down_is_restarted_after_each_cooldown(
+    outcome: Outcome,
+) -> None:
+    state = after_restart(outcome)
+    for at in (T0 + 60, T0 + 599):
+        waiting = step(state, DOWN, now=Instant(at), policy=ThresholdPolicy())
+        assert restarts(waiting) == ()
+        state = waiting.state
+    for at in (T0 + 600, T0 + 1200):
+        again = step(state, DOWN, now=Instant(at), policy=ThresholdPolicy())
+        assert effects(again) == (
+            Warn("asking tailscaled: connection refused; is it running?"),
+            *logs("RESTART: tailscaled down since the restart 600s ago, restarting tailscaled"),
+            Restart("rpi3"),
+        )
+        (effect,) = restarts(again)
+        state = after_apply(again.state, effect, outcome)
+    counts = (state.restarts, state.restart_failures)
+    assert counts == ((3, 0) if outcome == Done() else (0, 3))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(observation(peer("rpi3")), id="with peers"),
+        pytest.param(STOPPED, id="Stopped"),
+    ],
+)
+def test_after_an_answer_a_tailscaled_that_is_down_is_left_alone(answer: Event) -> None:
+    """Then the watchdog is not the one who stopped it."""
+    answered = step(
+        after_restart(Done()), answer, now=Instant(T0 + 60), policy=ThresholdPolicy()
+    ).state
+    later = step(answered, DOWN, now=Instant(T0 + 6000), policy=ThresholdPolicy())
+    assert restarts(later) == ()
+
+
+def test_a_unit_that_was_stopped_on_purpose_is_left_alone() -> None:
+    state = after_restart(Declined("tailscaled.service is stopped"))
+    assert (state.restarts, state.restart_failures) == (0, 0)
+    (attempt,) = state.attempts
+    assert (attempt.stage, attempt.result) == (Stage.DECLINED, AttemptResult.UNKNOWN)
+    later = step(state, DOWN, now=Instant(T0 + 6000), policy=ThresholdPolicy())
+    assert restarts(later) == ()
+
+
+def test_an_unusable_status_does_not_show_that_tailscaled_is_down() -> None:
+    event = Unobservable(Unusable("reading tailscaled's status: not JSON"))
+    later = step(after_restart(Done()), event, now=Instant(T0 + 6000), policy=ThresholdPolicy())
+    assert restarts(later) == ()
+
+
+def test_without_a_restart_a_tailscaled_that_is_down_is_left_alone() -> None:
+    assert restarts(step(State(), DOWN, now=NOW, policy=ThresholdPolicy())) == ()
+
+
+def test_the_relay_of_a_peer_goes_on_when_another_takes_its_name() -> None:
+    """The StableNodeID identifies it, whatever its name is now."""
+    alone = step(State(), observation(derp_peer("rpi3", ID="nA")), now=NOW, policy=POLICY).state
+    assert alone.relays == {"rpi3": Relay(T0, "nA")}
+    with_twin = step(alone, observation(*TWINS), now=Instant(T0 + 60), policy=POLICY)
+    assert with_twin.verdicts == (
+        Verdict("rpi3#nA", WAITING, 60),
+        Verdict("rpi3#nB", DETECTED),
+    )
+    alone_again = step(
+        with_twin.state,
+        observation(derp_peer("rpi3", ID="nB")),
+        now=Instant(T0 + 120),
+        policy=POLICY,
+    )
+    assert alone_again.verdicts == (Verdict("rpi3", WAITING, 60),)
+
+
+def test_another_node_of_the_same_name_starts_its_own_relay() -> None:
+    old = State({"rpi3": Relay(T0 - 700, "nA")})
+    transition = step(old, observation(derp_peer("rpi3", ID="nB")), now=NOW, policy=POLICY)
+    assert transition.verdicts == (Verdict("rpi3", DETECTED),)
+
+
+def test_the_result_of_a_restart_goes_with_the_peer_whatever_its_name_is() -> None:
+    attempt = Attempt(Remedy.RESTART, "rpi3", T0 - 600, T0, Stage.DONE, peer_id="nA")
+    state = State({"rpi3": Relay(T0 - 900, "nA")}, (attempt,))
+    policy = ThresholdPolicy(max_relay_seconds=10**6)
+    after = step(state, observation(*TWINS), now=NOW, policy=policy).state
+    assert after.attempts[-1].result is AttemptResult.FUTILE
+
+
+def test_an_excluded_name_that_no_peer_has_is_told_at_each_run() -> None:
+    policy = ThresholdPolicy(excluded=frozenset({"RPI3.tail1.ts.net", "typo"}))
+    for before in (State(), on_relay(rpi3=700)):
+        transition = step(before, observation(derp_peer("rpi3")), now=NOW, policy=policy)
+        warning = Warn("--exclude-peer typo: no peer has that name; see `tsfc peers`")
+        assert effects(transition)[0] == warning
+        assert transition.unmatched == ("typo",)
+        assert restarts(transition) == ()
+
+
+def test_that_all_peers_are_offline_is_told_once_and_again_after_one_was_online() -> None:
+    runs = [
+        (observation(peer("a"), peer("b", "offline")), ()),
+        (observation(peer("a", "offline"), peer("b", "offline")), (2,)),
+        (observation(peer("a", "offline")), ()),
+        (observation(peer("a")), ()),
+        (observation(peer("a", "offline")), (1,)),
+        (observation(), ()),
+        (observation(peer("a", "offline", Expired=True)), ()),
+        (observation(peer("a", "offline")), (1,)),
+    ]
+    state = State()
+    for minute, (event, numbers) in enumerate(runs):
+        transition = step(state, event, now=Instant(T0 + 60 * minute), policy=POLICY)
+        warnings = [effect.line for effect in transition.effects if isinstance(effect, Warn)]
+        assert [int(line.split("(")[1].split(")")[0]) for line in warnings] == list(numbers)
+        state = transition.state

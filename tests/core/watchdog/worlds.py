@@ -15,7 +15,7 @@ from tsfc.core.watchdog.effects import Apply, Effect, Log, Warn
 from tsfc.core.watchdog.events import Event, Observed, Unobservable
 from tsfc.core.watchdog.policy import Policy, ThresholdPolicy
 from tsfc.core.watchdog.remedy import Attempt, Stage
-from tsfc.core.watchdog.state import State, last_restart, pending, restart_at
+from tsfc.core.watchdog.state import Relay, State, last_restart, pending, restart_at
 from tsfc.core.watchdog.step import Transition
 from tsfc.core.watchdog.track import Reason
 
@@ -94,14 +94,14 @@ class Summary(Struct, frozen=True):
 def summarize(state: State) -> Summary:
     """Return the summary of a state."""
     return Summary(
-        state.relay_since,
+        {name: relay.since for name, relay in state.relays.items()},
         last_restart(state),
         state.restarts,
         state.restart_failures,
         state.detections,
         state.recoveries,
         pending(state) is not None,
-        state.last_success,
+        None if state.last_success is None else state.last_success.unix,
         state.last_run,
     )
 
@@ -111,6 +111,7 @@ def make_state(
     *,
     last_restart: int | None = None,
     restart_pending: bool = False,
+    last_success: int | Instant | None = None,
     **fields: Any,
 ) -> State:
     """Return a state, with at most one attempt.
@@ -121,7 +122,9 @@ def make_state(
     attempts: tuple[Attempt, ...] = () if last_restart is None else (restart_at(last_restart),)
     if restart_pending:
         attempts = tuple(replace(attempt, stage=Stage.ASKED) for attempt in attempts)
-    return State(relay_since or {}, attempts, **fields)
+    relays = {name: Relay(since) for name, since in (relay_since or {}).items()}
+    seen = Instant(last_success) if isinstance(last_success, int) else last_success
+    return State(relays, attempts, last_success=seen, **fields)
 
 
 def rows(before: State, transition: Transition) -> set[str]:
@@ -130,4 +133,4 @@ def rows(before: State, transition: Transition) -> set[str]:
         return {"unobservable"}
     peers = {verdict.peer for verdict in transition.verdicts}
     reasons: set[str] = {verdict.reason for verdict in transition.verdicts}
-    return reasons | {"forgotten"} if before.relay_since.keys() - peers else reasons
+    return reasons | {"forgotten"} if before.relays.keys() - peers else reasons

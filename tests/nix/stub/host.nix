@@ -46,6 +46,7 @@ in
       socketConfig = section;
     };
     systemd.tmpfiles.rules = texts;
+    users.groups = section;
 
     assertions = mkOption {
       type = types.listOf types.anything;

@@ -236,6 +236,12 @@ let
       };
     concatMap = builtins.concatMap;
     hasPrefix = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
+    removePrefix =
+      prefix: text:
+      if lib.hasPrefix prefix text then
+        builtins.substring (builtins.stringLength prefix) (-1) text
+      else
+        text;
     optional = condition: value: if condition then [ value ] else [ ];
     optionalAttrs = condition: value: if condition then value else { };
     optionals = condition: values: if condition then values else [ ];

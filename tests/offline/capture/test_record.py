@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.captures import START, TIMELINE
-from support.processes import UNPRIVILEGED, complaints, ended, interrupt, run, started, wait_until
+from support.processes import UNPRIVILEGED, ended, error_lines, interrupt, run, started, wait_until
 from support.statuses import encoded, peer
 from tsfc.core.evaluation.observation import Observation
 from tsfc.offline.capture.read import observations
@@ -51,7 +51,7 @@ def test_each_run_appends_its_observation(box: Path, file: str, name: str) -> No
 def test_a_stopped_tailscaled_is_recorded_without_an_error_status(box: Path) -> None:
     ran = run("capture", "--output", f"{box}/c", "--socket", f"{box}/nobody")
     assert ran.status == 0
-    (error,) = complaints("capture", ran)
+    (error,) = error_lines("capture", ran)
     (observation,) = _read(box / "c")
     assert observation.fault == error
     assert observation.boot is not None
@@ -138,7 +138,7 @@ def test_a_full_disk_leaves_the_capture_unchanged(box: Path, file: str, name: st
         around=f'exec /usr/bin/prlimit --fsize={limit} "$@"',
     )
     assert ran.status == 1
-    (error,) = complaints("capture", ran)
+    (error,) = error_lines("capture", ran)
     assert error.startswith(f"writing {box}/{name}: File too large; ")
     assert (box / name).read_bytes() == before
 
@@ -214,7 +214,7 @@ def test_a_failed_write_is_one_error_line(box: Path, file: str, output: str, err
     (box / "closed").mkdir(mode=0o500)
     ran = run("capture", "--output", f"{box}/{output}", "--status-file", file, around=UNPRIVILEGED)
     assert ran.status == 1
-    assert error in complaints("capture", ran)[0]
+    assert error in error_lines("capture", ran)[0]
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,13 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 from returns.result import Failure, Result, Success
 
-from tsfc.core.clock import Boot, Instant
+from tsfc.core.clock import Boot, Instant, Seconds
 from tsfc.core.faults import Down, Fault
 from tsfc.core.tailscale.status import Status, decode
 from tsfc.core.text import one_line
+
+FAULT_LIMIT = 4000
+"Maximum length of the text of a fault, in characters; longer than those of tsfc."
 
 UnixTime = Annotated[float, Meta(ge=0, le=253402300799)]
 "Unix time in seconds, up to the end of the year 9999."
@@ -26,6 +29,8 @@ class Observation(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     captured_at: UnixTime
     boot: Boot | None = None
     "Boot clock at the same moment, if known. It reveals steps of the wall clock."
+    tailscaled_start: Seconds | None = None
+    "Unix time when tailscaled had started, if known."
     status: Raw = Raw()
     "JSON of tailscaled's status, unchanged; empty if there is a fault."
     fault: str | None = None
@@ -56,9 +61,12 @@ def line(observation: Observation) -> bytes:
 
 
 def status_of(observation: Observation) -> Result[Status, Fault]:
-    """Decode the status of an observation. Fails with the fault if there is none."""
+    """Decode the status of an observation. Fails with the fault if there is none.
+
+    The text of the fault becomes one printable line: a capture may come from anybody.
+    """
     if observation.fault is not None:
-        return Failure(Down(observation.fault))
+        return Failure(Down(one_line(observation.fault, FAULT_LIMIT)))
     return decode(observation.status)
 
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
 from msgspec import to_builtins
 
 from tsfc.core.evaluation import summary
 from tsfc.core.evaluation.statistics import Statistics, peers_at_end
+from tsfc.core.text import printable_json
 
 
 def opening(kind: str, name: str, *, is_json: bool, has_header: bool) -> str:
     """Return what goes before the lines. `kind` is "capture" or "scenario"."""
     if is_json:
-        return f'{{"{kind}":{_json(name)},"lines":['
+        return f'{{"{kind}":{printable_json(name)},"lines":['
     return f"== {name}\n" if has_header else ""
 
 
@@ -27,7 +27,7 @@ def log_lines(unix: int, lines: Sequence[str], *, is_json: bool, is_first: bool)
     if not lines:
         return ""
     if is_json:
-        objects = ",".join([_json({"at": unix, "line": line}) for line in lines])
+        objects = ",".join([printable_json({"at": unix, "line": line}) for line in lines])
         return objects if is_first else f",{objects}"
     at = summary.utc(unix)
     return "".join([f"{at} {line}\n" for line in lines])
@@ -47,11 +47,7 @@ def closing(
             "peers": to_builtins(peers_at_end(statistics)),
             "notes": list(notes),
         }
-        return f"],{_json(numbers)[1:]}\n"
+        return f"],{printable_json(numbers)[1:]}\n"
     extra_text = ", ".join(f"{name} {value}" for name, value in extra.items())
     text = summary.text(statistics, f"{extra_text}\n" if extra else "")
     return f"\n{text}" + "".join(f"note: {note}\n" for note in notes)
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()

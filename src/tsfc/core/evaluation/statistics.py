@@ -2,7 +2,8 @@
 
 An episode of a peer lasts from the run that detected a relay to the run that saw its
 end (direct again, offline, gone), or to the last run. The watchdog counts in the same
-way: an episode includes runs that could not observe peers.
+way: an episode includes runs that could not observe peers, but no time in which relay
+was not watched (`watch.break_before`). It ends before such a break.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from msgspec import Struct, field
 
 from tsfc.core.clock import step_between
 from tsfc.core.watchdog.run import Run
-from tsfc.core.watchdog.state import State
+from tsfc.core.watchdog.state import Relay, State
 from tsfc.core.watchdog.track import DIRECT, Reason
+from tsfc.core.watchdog.watch import BLIND_SECONDS
 
 GAP_FACTOR = 3
 "An interval longer than this many usual intervals is a gap."
@@ -77,7 +79,8 @@ def update(statistics: Statistics, run: Run) -> None:
     statistics.gaps += statistics.is_gap
     if elapsed > 0:
         statistics.intervals.append(elapsed)
-        statistics.direct_seconds += elapsed * statistics.direct_peers
+        if not run.is_after_break:
+            statistics.direct_seconds += elapsed * statistics.direct_peers
 
     # What the watchdog decided.
     if run.verdicts is None:
@@ -104,16 +107,27 @@ def peers_at_end(statistics: Statistics) -> dict[str, PeerStatistics]:
         )
         for name, peer in sorted(statistics.peers.items())
     }
-    for name, since in statistics.state.relay_since.items():
-        _end_episode(peers.setdefault(name, PeerStatistics()), (statistics.last or 0) - since)
+    state = statistics.state
+    seen = state.last_success.unix if state.last_success is not None else 0
+    last = statistics.last or 0
+    if state.blind_since is not None and last - state.blind_since > BLIND_SECONDS:
+        last = seen
+    for name, relay in state.relays.items():
+        _end_episode(peers.setdefault(name, PeerStatistics()), last - relay.since)
     return peers
 
 
 def _count_verdicts(statistics: Statistics, run: Run, before: State, elapsed: int) -> None:
-    # Episodes that ended in this run.
-    for name in before.relay_since.keys() - run.state.relay_since.keys():
-        seconds = (statistics.last or 0) - before.relay_since[name] + elapsed
-        _end_episode(statistics.peers[name], seconds)
+    # Episodes that ended in this run, or before a break. A new name ends none.
+    if before.relays and (run.is_after_break or before.relays.keys() != run.state.relays.keys()):
+        end = (statistics.last or 0) + elapsed
+        if run.is_after_break and before.last_success is not None:
+            end = before.last_success.unix
+        goes_on = set(map(_identity, run.state.relays.items()))
+        for item in before.relays.items():
+            if run.is_after_break or _identity(item) not in goes_on:
+                name, relay = item
+                _end_episode(statistics.peers.setdefault(name, PeerStatistics()), end - relay.since)
 
     direct = 0
     peers = statistics.peers
@@ -128,6 +142,11 @@ def _count_verdicts(statistics: Statistics, run: Run, before: State, elapsed: in
         elif reason is Reason.COOLDOWN:
             statistics.cooldowns += 1
     statistics.direct_peers = direct
+
+
+def _identity(item: tuple[str, Relay]) -> str:
+    name, relay = item
+    return relay.id or name
 
 
 def _end_episode(peer: PeerStatistics, seconds: int) -> None:

@@ -23,7 +23,7 @@ from tsfc.core.watchdog.track import Reason
 
 UNSEEN = "unseen"
 "Path of a peer that is not in the status, or if no status could be read."
-PATHS = (UNSEEN, Path.DIRECT, Path.IDLE, Path.OFFLINE, Path.PEER_RELAY, Path.DERP)
+PATHS = (UNSEEN, Path.DIRECT, Path.IDLE, Path.OFFLINE, Path.PEER_RELAY, Path.DERP, Path.NONE)
 "By severity, least first. Merging keeps the more severe."
 REASONS = (
     None,
@@ -31,6 +31,7 @@ REASONS = (
     Reason.WAITING,
     Reason.EXCLUDED,
     Reason.COOLDOWN,
+    Reason.HELD,
     Reason.DETECTED,
     Reason.RESTORED,
     Reason.RECOVERED,
@@ -107,7 +108,9 @@ def record(
     if statistics.is_gap and timeline.last is not None:
         _hide_peers(timeline, timeline.last + int(median(statistics.intervals)), _GAP)
     if run.verdicts is None or isinstance(observed, Failure):
-        text = _known_text(timeline, lines[-1] if lines else "")
+        # The last line says why, but for that of a restart that it leads to.
+        why = [line for line in lines if not line.startswith(Reason.RESTART.upper())]
+        text = _known_text(timeline, why[-1] if why else "")
         _hide_peers(timeline, now, (FAULT, text))
     else:
         _append(timeline, timeline.node, now, _SEEN, _worse_of_node(timeline))

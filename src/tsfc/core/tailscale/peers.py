@@ -1,4 +1,4 @@
-"""Peers: their names, which of them are watched, and their addresses.
+"""Peers: their names, which of them are watched or hidden, and their addresses.
 
 A name serves as a label, in log lines and in file names, and comes from another
 machine. So it is made printable, cut to a length, and unique within the status. It does
@@ -8,6 +8,7 @@ not depend on the order of the peers.
 from __future__ import annotations
 
 from collections import Counter
+from enum import StrEnum
 from urllib.parse import quote
 
 from msgspec import Struct
@@ -20,6 +21,18 @@ MULLVAD_SUFFIX = ".mullvad.ts.net"
 
 They speak WireGuard only: no disco, no DERP, no reply to `tailscale ping`
 (`cmd/tailscale/cli/status.go`).
+"""
+
+HELLO = "hello.ts.net"
+"Name of a node of Tailscale's that is shared with everybody; it is on relay for good."
+
+SERVICE_PREFIX = "svc:"
+"Prefix of the names of Tailscale Services (`tailcfg.ServiceName`)."
+
+FUNNEL_HOST_NAME = "funnel-ingress-node"
+"""Hostname of all Funnel ingress nodes, which also have no DNS name.
+
+They are in the status of a node that may use Funnel, to forward its visitors.
 """
 
 SEPARATOR = "#"
@@ -35,6 +48,17 @@ label has at most 63.
 MAX_IP_LENGTH = 45
 "Characters in the longest IPv6 address, one that embeds an IPv4 address."
 _IP_CHARACTERS = frozenset("0123456789abcdefABCDEF:.")
+
+
+class Hidden(StrEnum):
+    """Kind of a peer that `tailscale status` hides; the value of the label `kind`."""
+
+    MULLVAD = "mullvad"
+    "Exit node of Mullvad that is not in use. A node that may use them sees hundreds."
+    FUNNEL = "funnel"
+    "Funnel ingress node of Tailscale."
+    SHAREE = "sharee"
+    "Known only because a node is shared with its owner."
 
 
 class Peer(Struct, frozen=True):
@@ -70,14 +94,75 @@ def named(status: Status) -> tuple[Peer, ...]:
     )
 
 
-def is_watched(peer: PeerStatus) -> bool:
-    """Whether the peer is online, not expired, no sharee and no Mullvad exit node."""
-    return (
-        peer.online
-        and not peer.expired
-        and not peer.sharee_node
-        and not peer.dns_name.removesuffix(".").endswith(MULLVAD_SUFFIX)
-    )
+class Unwatched(StrEnum):
+    """Why a peer is not watched."""
+
+    EXPIRED = "its key has expired"
+    OFFLINE = "it is offline"
+    SHAREE = "it belongs to a user you share a node with"
+    FUNNEL = "it is a Funnel ingress node of Tailscale"
+    MULLVAD = "it is a Mullvad exit node, which sends no pongs"
+    BROWSER = "it runs in a browser, which has no UDP"
+    HELLO = "it is Tailscale's hello.ts.net, which never becomes direct"
+    SERVICE = "it is a Tailscale Service, which other nodes host"
+    NO_PATH = "tailscaled does not look for a path to it (InMagicSock is false)"
+    SELF = "it has an IP address of this node"
+
+
+def unwatched(peer: PeerStatus, own_ips: tuple[str, ...]) -> Unwatched | None:
+    """Return why a peer is not watched; None if it is.
+
+    `own_ips` are the Tailscale IPs of the node. Phones, peer relays and peers without
+    an IP are watched.
+    """
+    if peer.expired:
+        return Unwatched.EXPIRED
+    if peer.sharee_node:
+        is_funnel = hidden(peer) is Hidden.FUNNEL
+        return Unwatched.FUNNEL if is_funnel else Unwatched.SHAREE
+    kind = _never_direct(peer, own_ips)
+    return Unwatched.OFFLINE if kind is None and not peer.online else kind
+
+
+def is_watched(peer: PeerStatus, own_ips: tuple[str, ...]) -> bool:
+    """Whether the peer is watched: online, valid, and of a kind that can be direct."""
+    return unwatched(peer, own_ips) is None
+
+
+def _never_direct(peer: PeerStatus, own_ips: tuple[str, ...]) -> Unwatched | None:
+    """Why no restart can make the peer direct, if that is so."""
+    if peer.in_magic_sock is False:
+        return Unwatched.NO_PATH
+    if peer.os == "js":
+        return Unwatched.BROWSER
+    dns_name = peer.dns_name.removesuffix(".")
+    if is_mullvad(peer):
+        return Unwatched.MULLVAD
+    if dns_name == HELLO:
+        return Unwatched.HELLO
+    if dns_name.startswith(SERVICE_PREFIX) or peer.host_name.startswith(SERVICE_PREFIX):
+        return Unwatched.SERVICE
+    if own_ips and any(ip in own_ips for ip in peer.tailscale_ips or ()):
+        return Unwatched.SELF
+    return None
+
+
+def hidden(peer: PeerStatus) -> Hidden | None:
+    """Return why `tailscale status` hides a peer; None if it shows the peer.
+
+    Source: `runStatus` in `cmd/tailscale/cli/status.go` of v1.102.3. A Mullvad exit
+    node that the node may not use is shown, as is the one in use.
+    """
+    if peer.sharee_node:
+        is_funnel = peer.host_name == FUNNEL_HOST_NAME and not peer.dns_name
+        return Hidden.FUNNEL if is_funnel else Hidden.SHAREE
+    is_idle_exit_node = peer.exit_node_option and not peer.exit_node
+    return Hidden.MULLVAD if is_idle_exit_node and is_mullvad(peer) else None
+
+
+def is_mullvad(peer: PeerStatus) -> bool:
+    """Whether the peer is an exit node of Mullvad."""
+    return peer.dns_name.removesuffix(".").endswith(MULLVAD_SUFFIX)
 
 
 def address(peer: PeerStatus) -> str | None:

@@ -9,12 +9,14 @@ document "has changed between releases and might change more" (`tailscale status
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import msgspec
 from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 from returns.result import Failure, Result, Success
 
 from tsfc.core.faults import Unusable
@@ -77,13 +79,17 @@ class PeerStatus(Struct, frozen=True, kw_only=True):
     """
     key_expiry: Timestamp | None = field(default=None, name="KeyExpiry")
     "Time when the node key expires; None if expiry is disabled, as for tagged nodes."
-    online: bool = field(default=False, name="Online")
+    online: bool | None = field(default=None, name="Online")
     """Whether the control server considers the peer online.
 
-    Changes with a delay of minutes. False if the node is not permitted to know.
+    Changes with a delay of minutes. False if the node is not permitted to know. For the
+    node itself, false means that it has no connection to the control server, or that
+    this is not known yet (v1.102.3: 105 s after the server went silent).
     """
     exit_node: bool = field(default=False, name="ExitNode")
     "Whether the peer is the exit node in use."
+    exit_node_option: bool = field(default=False, name="ExitNodeOption")
+    "Whether the node may use the peer as its exit node."
     active: bool = field(default=False, name="Active")
     """Whether the node sent the peer a packet in the last 45 s.
 
@@ -95,6 +101,8 @@ class PeerStatus(Struct, frozen=True, kw_only=True):
     `tailscale status` hides it.
     """
     expired: bool = field(default=False, name="Expired")
+    in_magic_sock: bool | None = field(default=None, name="InMagicSock")
+    "Whether tailscaled looks for a path to the peer; None if the release does not say."
 
 
 class TailnetStatus(Struct, frozen=True, kw_only=True):
@@ -126,19 +134,30 @@ class Status(Struct, frozen=True, kw_only=True):
     """
     user: Mapping[str, UserProfile] | None = field(default=None, name="User")
     "Users by ID."
+    problems: tuple[str, ...] = field(default=(), name="tsfc.problems")
+    """One line for each part that could not be read, and is missing here.
+
+    It is no part of the document: tailscaled has no field of that name.
+    """
 
 
+PROBLEMS_LIMIT = 5
+"Number of unreadable parts that get a line each; one more line counts the others."
+
+_YEAR_0 = re.compile(r"0000-\d\d-\d\dT")
 _DECODER = msgspec.json.Decoder(Status)
 
 
 def decode(raw: bytes) -> Result[Status, Unusable]:
     """Decode a status.
 
-    Fails for a truncated, mistyped, unrelated or too deeply nested document, and for
+    `null` stands for the default of any field, and a time in year 0 for the zero time.
+    A peer, a user or the node itself that cannot be read is left out, with a line in
+    `problems`. Fails for a truncated, unrelated or too deeply nested document, and for
     anything that is not JSON.
     """
     try:
-        status = _DECODER.decode(raw)
+        status = _decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return Failure(_unreadable(raw, str(error)))
     if not status.backend_state:
@@ -164,6 +183,86 @@ def last_seen(peer: PeerStatus) -> float | None:
 def key_expiry(peer: PeerStatus) -> float | None:
     """Unix time when the node key expires; None if it never does."""
     return None if peer.key_expiry is None else _unix(peer.key_expiry)
+
+
+def _decode(raw: bytes) -> Status:
+    try:
+        return _DECODER.decode(raw)
+    except msgspec.ValidationError:
+        document = _without_nulls(msgspec.json.decode(raw))
+        if not isinstance(document, dict):
+            raise
+        return _convert(cast("dict[str, Any]", document))
+
+
+def _without_nulls(value: object) -> object:
+    """The value without `null` and without times in year 0."""
+    match value:
+        case dict():
+            return {
+                key: _without_nulls(item)
+                for key, item in cast("dict[str, object]", value).items()
+                if not _is_null(item)
+            }
+        case list():
+            items = cast("list[object]", value)
+            return [_without_nulls(item) for item in items if not _is_null(item)]
+        case _:
+            return value
+
+
+def _is_null(value: object) -> bool:
+    return value is None or (isinstance(value, str) and _YEAR_0.match(value) is not None)
+
+
+def _convert(document: dict[str, Any]) -> Status:
+    """Convert a status part by part. Raises ValidationError if it has no use at all."""
+    problems: list[str] = []
+
+    def readable(kind: type, parts: dict[str, Any], subject: str) -> dict[str, Any]:
+        good: dict[str, Any] = {}
+        for key, part in parts.items():
+            try:
+                good[key] = msgspec.convert(part, kind)
+            except msgspec.ValidationError as error:
+                label = _label(part) or key
+                problems.append(
+                    f"reading tailscaled's status: {subject} {one_line(label, 60)} is left out: "
+                    f"{one_line(str(error), 120)}"
+                )
+        return good
+
+    parts: dict[str, Any] = {}
+    for name, kind, subject in (("Peer", PeerStatus, "peer"), ("User", UserProfile, "user")):
+        of_kind = msgspec.convert(document.pop(name, {}), dict[str, Any])
+        parts[name] = readable(kind, of_kind, subject)
+    own = readable(PeerStatus, {"Self": document.pop("Self", {})}, "the node itself,")
+    status = msgspec.convert(document, Status)
+    more = len(problems) - PROBLEMS_LIMIT
+    if more > 0:
+        problems[PROBLEMS_LIMIT:] = [f"reading tailscaled's status: {more} more parts left out"]
+    return replace(
+        status,
+        peer=parts["Peer"],
+        user=parts["User"],
+        self_=own.get("Self", PeerStatus()),
+        problems=tuple(problems),
+    )
+
+
+def _label(part: object) -> str:
+    """A name of a peer that cannot be read; empty if it has none."""
+    if not isinstance(part, dict):
+        return ""
+    peer = cast("dict[str, object]", part)
+    return next(
+        (
+            name
+            for key in ("DNSName", "HostName")
+            if isinstance(name := peer.get(key), str) and name
+        ),
+        "",
+    )
 
 
 def _unix(time: datetime) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from tsfc.core.clock import Seconds
 from tsfc.core.faults import Fault
 from tsfc.core.tailscale.status import Status
 from tsfc.core.watchdog.remedy import Attempt, Outcome
@@ -13,6 +14,8 @@ class Observed(Struct, frozen=True):
     """tailscaled returned its status."""
 
     status: Status
+    tailscaled_start: Seconds | None = None
+    "Unix time when tailscaled started; None if unknown."
 
 
 class Unobservable(Struct, frozen=True):

@@ -21,7 +21,7 @@ from returns.result import Failure, Result, Success
 from tsfc.core.clock import MAX_NUMBER, Instant, Seconds, step_between
 from tsfc.core.text import one_line
 from tsfc.core.watchdog.remedy import Stage
-from tsfc.core.watchdog.state import State, begin, decode, last_restart, restart_at
+from tsfc.core.watchdog.state import Relay, State, last_restart, restart_at
 
 STATE = "state.json"
 PEER_PREFIX = "peer_"
@@ -33,6 +33,9 @@ LAST_RUN = ".last_run"
 OBSOLETE = frozenset({LAST_RUN, ".journal"})
 "Files of tsfc before 0.2, which the export removes."
 _NAMES = {LAST_RESTART, LAST_RUN, RESTARTS, RESTART_FAILURES, DETECTIONS, RECOVERIES}
+
+WARNINGS_LIMIT = 10
+"Number of damaged files that get a line each; one more line counts the others."
 
 
 class LastRun(Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,21 +54,21 @@ def is_script_file(name: str) -> bool:
     return name.startswith(PEER_PREFIX) or name in _NAMES
 
 
-def from_directory(
-    document: bytes | None, files: Mapping[str, bytes | None], *, now: Instant
+def salvage(
+    problem: str, files: Mapping[str, bytes | None], *, now: Instant
 ) -> tuple[State, tuple[str, ...]]:
-    """The state in a directory, and one line for each damaged file.
+    """The state if `state.json` is unusable, and what to say about it.
 
-    `document` is the content of `state.json`; None if there is no such file. `files`
-    are the scripts' files, as for `from_files`.
+    `problem` says what is wrong with `state.json`. The counters go on from their
+    export, and the cooldown begins now, so that nothing is restarted before it ends.
+    `files` are as for `from_files`.
     """
-    if document is None:
-        return from_files(files, now=now)
-    state = decode(document)
-    if isinstance(state, Failure):
-        problem = f"{STATE} in the state directory {state.failure()}"
-        return begin(now), (f"{problem}: the cooldown begins now, counting from 0",)
-    return state.unwrap(), ()
+    exported, warnings = from_files(files, now=now)
+    line = f"{STATE} in the state directory {problem}"
+    return replace(exported, relays={}, attempts=(restart_at(now.unix),)), (
+        f"{line}: the cooldown begins now, and counters go on from the exported files",
+        *warnings,
+    )
 
 
 def to_files(state: State) -> dict[str, str]:
@@ -78,8 +81,8 @@ def to_files(state: State) -> dict[str, str]:
         RECOVERIES: state.recoveries,
         **({} if at is None else {LAST_RESTART: at}),
         **{
-            PEER_PREFIX + quote(name, safe=""): since
-            for name, since in sorted(state.relay_since.items())
+            PEER_PREFIX + quote(name, safe=""): relay.since
+            for name, relay in sorted(state.relays.items())
         },
     }
     return {name: f"{number}\n" for name, number in numbers.items()}
@@ -118,8 +121,8 @@ def from_files(files: Mapping[str, bytes | None], *, now: Instant) -> tuple[Stat
         at = begins_now if restarted is None else restarted
         attempts = (replace(restart_at(at), stage=Stage.ASKED),)
     state = State(
-        relay_since={
-            unquote(name.removeprefix(PEER_PREFIX)): at
+        relays={
+            unquote(name.removeprefix(PEER_PREFIX)): Relay(at)
             for name, at in since.items()
             if at is not None
         },
@@ -128,12 +131,22 @@ def from_files(files: Mapping[str, bytes | None], *, now: Instant) -> tuple[Stat
         restart_failures=count(RESTART_FAILURES),
         detections=count(DETECTIONS),
         recoveries=count(RECOVERIES),
-        last_success=known.success,
+        last_success=_last_success(known),
         last_run=known.at,
     )
     if isinstance(last_run, Failure):
         warnings.append(f"{LAST_RUN} in the state directory {last_run.failure()}: going on without")
+    more = len(warnings) - WARNINGS_LIMIT
+    if more > 0:
+        warnings[WARNINGS_LIMIT:] = [f"{more} more damaged files in the state directory"]
     return state, tuple(warnings)
+
+
+def _last_success(known: LastRun) -> Instant | None:
+    if known.success is None:
+        return None
+    boot = known.at.boot if known.at is not None and known.at.unix == known.success else None
+    return Instant(known.success, boot)
 
 
 def _read_number(raw: bytes | None) -> Result[int, str]:

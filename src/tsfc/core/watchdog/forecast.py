@@ -12,13 +12,15 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tsfc.core.clock import Instant
-from tsfc.core.tailscale.peers import base_name
+from tsfc.core.tailscale.naming import find
+from tsfc.core.tailscale.peers import named
 from tsfc.core.tailscale.status import Status
 from tsfc.core.watchdog.events import Observed
-from tsfc.core.watchdog.policy import Policy, cooldown_left, is_excluded
+from tsfc.core.watchdog.policy import Policy, cooldown_left
 from tsfc.core.watchdog.state import State, last_restart
 from tsfc.core.watchdog.step import Transition, step
 from tsfc.core.watchdog.track import Reason, Verdict
+from tsfc.core.watchdog.watch import Hold
 
 
 class Forecast(Struct, frozen=True):
@@ -32,6 +34,8 @@ class Forecast(Struct, frozen=True):
     "Seconds until the next restart if no path changes; 0 if it is due."
     restart_peer: str | None
     "The peer that causes it."
+    hold: Hold | None = None
+    "Why no remedy may be applied now."
 
 
 class WhatIf(Struct, frozen=True):
@@ -48,8 +52,8 @@ def forecast(state: State, status: Status, *, now: Instant, policy: Policy) -> F
     cooldown = cooldown_left(policy, transition.state, now)
     due = transition.due
     if due is None:
-        return Forecast(transition.verdicts, cooldown, None, None)
-    return Forecast(transition.verdicts, cooldown, due.at - now.unix, due.peer)
+        return Forecast(transition.verdicts, cooldown, None, None, transition.hold)
+    return Forecast(transition.verdicts, cooldown, due.at - now.unix, due.peer, transition.hold)
 
 
 def what_ifs(
@@ -63,7 +67,7 @@ def what_ifs(
     if current is None:
         return ()
     found: list[WhatIf] = []
-    for option, other in _others(state, current, now, policy):
+    for option, other in _others(state, status, current, now, policy):
         verdict = _verdict(_run(state, status, now, other), name)
         if verdict is not None and verdict.reason is not current.reason:
             found.append(WhatIf(option, verdict.reason))
@@ -71,7 +75,7 @@ def what_ifs(
 
 
 def _others(
-    state: State, verdict: Verdict, now: Instant, policy: Policy
+    state: State, status: Status, verdict: Verdict, now: Instant, policy: Policy
 ) -> Iterable[tuple[str, Policy]]:
     """The policies to try, each with the option that makes it."""
     seconds, name = verdict.relay_seconds, verdict.peer
@@ -91,11 +95,16 @@ def _others(
         yield f"--cooldown-seconds {cooldown}", replace(policy, cooldown_seconds=cooldown)
 
     # The exclusion, there or not.
-    if is_excluded(policy, name):
-        excluded = policy.excluded - {name, base_name(name)}
-        yield f"without --exclude-peer {base_name(name)}", replace(policy, excluded=excluded)
+    if verdict.is_excluded:
+        names = frozenset(given for given in policy.excluded if name in _meant(status, given))
+        options = " ".join(f"--exclude-peer {given}" for given in sorted(names))
+        yield f"without {options}", replace(policy, excluded=policy.excluded - names)
     else:
         yield f"--exclude-peer {name}", replace(policy, excluded=policy.excluded | {name})
+
+
+def _meant(status: Status, given: str) -> set[str]:
+    return {peer.name for peer in find(named(status), given)}
 
 
 def _run(state: State, status: Status, now: Instant, policy: Policy) -> Transition:

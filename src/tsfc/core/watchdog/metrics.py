@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tsfc.core.clock import Instant
 from tsfc.core.metrics.families import Family, Kind, Sample, counter, gauge
-from tsfc.core.watchdog.policy import Policy, is_excluded
-from tsfc.core.watchdog.state import State, last_restart
+from tsfc.core.watchdog.policy import Policy
+from tsfc.core.watchdog.run import Run
+from tsfc.core.watchdog.state import last_restart
 from tsfc.core.watchdog.track import DIRECT, Reason, Verdict
 
 
-def metrics(
-    state: State, verdicts: tuple[Verdict, ...] | None, *, now: Instant, policy: Policy
-) -> tuple[Family, ...]:
+def metrics(run: Run, policy: Policy) -> tuple[Family, ...]:
     """Return the metrics of one run: its state, its verdicts, and the policy's limits.
 
     Without verdicts (None: no peer was observed) there are no series of peers, because
     old values must not look fresh.
     """
+    state, now = run.state, run.now
     return (
         counter(
             "tailscale_watchdog_restarts_total", "Times tailscaled was restarted.", state.restarts
@@ -38,7 +37,8 @@ def metrics(
             "Times peers recovered naturally: not by a restart, not by going offline.",
             state.recoveries,
         ),
-        *(() if verdicts is None else _peers(verdicts, policy)),
+        *(() if run.verdicts is None else _peers(run.verdicts)),
+        *(() if run.verdicts is None else _names(run)),
         gauge(
             "tailscale_watchdog_max_relay_seconds",
             "Threshold in seconds: a peer that is on relay for longer causes a restart.",
@@ -60,12 +60,25 @@ def metrics(
         *_instant(
             "tailscale_watchdog_last_success_timestamp_seconds",
             "Unix time of the last run that observed peers.",
-            state.last_success,
+            None if state.last_success is None else state.last_success.unix,
         ),
     )
 
 
-def _peers(verdicts: tuple[Verdict, ...], policy: Policy) -> Iterable[Family]:
+def _names(run: Run) -> Iterable[Family]:
+    yield gauge(
+        "tailscale_watchdog_unmatched_exclusions",
+        "Names given by --exclude-peer that no peer has.",
+        len(run.unmatched),
+    )
+    yield gauge(
+        "tailscale_watchdog_all_peers_offline",
+        "Whether every peer is offline (1); 0 if there are no peers.",
+        int(run.state.all_offline_since is not None),
+    )
+
+
+def _peers(verdicts: tuple[Verdict, ...]) -> Iterable[Family]:
     reasons = [verdict.reason for verdict in verdicts]
     yield Family(
         "tailscale_watchdog_peer_state",
@@ -86,10 +99,7 @@ def _peers(verdicts: tuple[Verdict, ...], policy: Policy) -> Iterable[Family]:
         "tailscale_watchdog_peer_excluded",
         Kind.GAUGE,
         "Whether the peer never causes a restart (1).",
-        tuple(
-            Sample({"peer": verdict.peer}, int(is_excluded(policy, verdict.peer)))
-            for verdict in verdicts
-        ),
+        tuple(Sample({"peer": verdict.peer}, int(verdict.is_excluded)) for verdict in verdicts),
     )
     yield Family(
         "tailscale_watchdog_peers",

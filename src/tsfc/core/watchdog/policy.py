@@ -5,7 +5,6 @@ from __future__ import annotations
 from msgspec import Struct
 
 from tsfc.core.clock import Instant
-from tsfc.core.tailscale.peers import base_name
 from tsfc.core.watchdog.state import State, last_restart
 
 
@@ -17,19 +16,11 @@ class ThresholdPolicy(Struct, frozen=True, tag="threshold"):
     cooldown_seconds: int = 600
     "Time after a restart in which there is no other."
     excluded: frozenset[str] = frozenset()
-    "Names of peers that are watched and never cause a restart."
+    "Names, as for `naming.find`, of peers that are watched and never cause a restart."
 
 
 Policy = ThresholdPolicy
 "Every policy: a closed union, with one member so far. `step` has a case for each."
-
-
-def is_excluded(policy: Policy, name: str) -> bool:
-    """Whether the policy excludes the peer, by its name or its base name.
-
-    `rpi3` covers `rpi3#nABC`, too.
-    """
-    return name in policy.excluded or base_name(name) in policy.excluded
 
 
 def cooldown_left(policy: Policy, state: State, now: Instant) -> int:

@@ -29,6 +29,8 @@ class Stage(StrEnum):
     "The command may have been run; its outcome is unknown."
     DONE = "done"
     FAILED = "failed"
+    DECLINED = "declined"
+    "The unit had been stopped on purpose, so the command left it alone."
 
 
 class AttemptResult(StrEnum):
@@ -41,10 +43,10 @@ class AttemptResult(StrEnum):
     FUTILE = "futile"
     "The peer was still on relay at `judge_at`."
     UNKNOWN = "unknown"
-    "The command failed, or the peer could not be observed at `judge_at`."
+    "The command did not succeed, or the peer could not be observed at `judge_at`."
 
 
-class Attempt(Struct, frozen=True, forbid_unknown_fields=True):
+class Attempt(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One application of a remedy.
 
     What the command did (`stage`) and whether it helped (`result`) are two questions:
@@ -60,6 +62,8 @@ class Attempt(Struct, frozen=True, forbid_unknown_fields=True):
     "Unix time from which `result` is determined."
     stage: Stage = Stage.DECIDED
     result: AttemptResult = AttemptResult.PENDING
+    peer_id: str = ""
+    "StableNodeID of that peer; empty if unknown."
 
 
 class Done(Struct, frozen=True, tag=True):
@@ -73,8 +77,15 @@ class Failed(Struct, frozen=True, tag=True):
     "One line: what was tried, what went wrong, what to do."
 
 
+class Declined(Struct, frozen=True, tag=True):
+    """The command of a remedy changed nothing: the unit had been stopped on purpose."""
+
+    detail: str
+    "One line: what was tried, why it was not done, what to do."
+
+
 class Withheld(Struct, frozen=True, tag=True):
     """The command was not run, because this is a dry run."""
 
 
-Outcome = Done | Failed
+Outcome = Done | Failed | Declined

@@ -17,6 +17,10 @@ class Run(Struct, frozen=True):
     now: Instant
     state: State
     "After the run."
+    is_after_break: bool = False
+    "Relay was not watched for a time before this run, so it starts again."
+    unmatched: tuple[str, ...] = ()
+    "Excluded names that mean no peer."
     verdicts: tuple[Verdict, ...] | None = None
     "None if no peer could be observed."
     attempt: Attempt | None = None

@@ -22,7 +22,7 @@ class Snapshot(Struct, frozen=True):
     @property
     def saw_peers(self) -> bool:
         """Whether that run observed peers. If not, the state is from an earlier run."""
-        return self.state.last_success == self.at.unix
+        return self.state.last_success is not None and self.state.last_success.unix == self.at.unix
 
 
 _DECODER = msgspec.json.Decoder(Snapshot)

@@ -23,19 +23,42 @@ ATTEMPT_LIMIT = 5
 "Number of newest attempts to keep. The file is written every minute, so it is small."
 
 
+class Relay(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A peer that was on relay when last observed."""
+
+    since: Seconds
+    "When its relay was detected."
+    id: str = ""
+    "StableNodeID; empty if unknown, as in the files of the scripts."
+
+
 class State(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """All that is kept. Instants are Unix time in whole seconds."""
 
-    relay_since: Mapping[str, Seconds] = {}
-    "When relay began, by the name of each peer that was on relay when last observed."
+    relays: Mapping[str, Relay] = {}
+    """By the name that the peer had.
+
+    A name can change when another peer joins; the StableNodeID identifies the peer.
+    """
     attempts: tuple[Attempt, ...] = ()
     "Newest last."
     restarts: Seconds = 0
     restart_failures: Seconds = 0
     detections: Seconds = 0
     recoveries: Seconds = 0
-    last_success: Seconds | None = None
+    last_success: Instant | None = None
     "The last run that observed peers."
+    blind_since: Seconds | None = None
+    "The first run after that which could not observe peers, if there was one."
+    has_answered: bool = True
+    "tailscaled has answered since the last attempt, whatever its backend state."
+    tailscaled_start: Seconds | None = None
+    """When tailscaled had started at `last_success`.
+
+    None if unknown, and after each attempt of the watchdog.
+    """
+    all_offline_since: Seconds | None = None
+    "The first of the latest runs that observed every peer offline, if there is one."
     last_run: Instant | None = None
 
 
@@ -76,7 +99,7 @@ def restart_at(unix: int) -> Attempt:
 
 def encode(state: State) -> bytes:
     """The content of `state.json`."""
-    in_order = msgspec.structs.replace(state, relay_since=dict(sorted(state.relay_since.items())))
+    in_order = msgspec.structs.replace(state, relays=dict(sorted(state.relays.items())))
     return msgspec.json.encode(_Document(VERSION, in_order)) + b"\n"
 
 
@@ -89,8 +112,3 @@ def decode(raw: bytes) -> Result[State, str]:
         return Success(_DECODER.decode(raw).state)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return Failure(f"is damaged ({one_line(str(error), 80)})")
-
-
-def begin(now: Instant) -> State:
-    """Return the state if `state.json` is unusable: the cooldown begins now."""
-    return State(attempts=(restart_at(now.unix),))

@@ -26,11 +26,18 @@ cooldown holding while `now - last_restart < cooldown`:
     | on relay | since, d <= max           | WAITING   | keep          |           |
     | on relay | since, d > max, excluded  | EXCLUDED  | keep          |           |
     | on relay | since, d > max, cooldown  | COOLDOWN  | keep          |           |
+    | on relay | since, d > max, held      | HELD      | keep          |           |
     | on relay | since, d > max            | RESTART   | keep; restart | restart   |
     | direct   | since                     | RECOVERED | forget        | recovery  |
     | direct   | since, a restart cured it | RESTORED  | forget        |           |
 
-If no peer could be observed, everything is kept.
+If no peer could be observed, everything is kept. Relay counts only while it is watched:
+after a break (`watch.break_before`), the relay of each peer starts again.
+
+A restart is held back while the node itself is cut off (`watch.hold`).
+
+If tailscaled does not answer after a restart, the restart is repeated after each
+cooldown until it does: what the watchdog has stopped, it must bring back.
 
 "On relay" means, as documented, to have no direct address. That is also true of an idle
 peer, so this policy needs the job `keepalive`. `paths.classify` could tell the two
@@ -50,8 +57,7 @@ Relay is kept without a gap, so that is `since <= last_restart`.
 Clocks. Instants are wall-clock time, because the files of the scripts hold that. If the
 boot clock shows that the wall clock was set between two runs, all instants move with
 it, so that a Raspberry Pi that learns the time after boot does not restart anything.
-Without a boot clock (a capture) an instant in the future becomes now. Suspend and
-reboot change nothing: both clocks count that time, or cannot be compared.
+Without a boot clock (a capture) an instant in the future becomes now.
 """
 
 from __future__ import annotations
@@ -61,18 +67,29 @@ from typing import assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tsfc.core.clock import Instant, step_between
+from tsfc.core.clock import Instant, Seconds, step_between
+from tsfc.core.faults import Down, Fault
 from tsfc.core.tailscale import status as statuses
-from tsfc.core.tailscale.status import Status
+from tsfc.core.tailscale.naming import NOBODY, match
+from tsfc.core.tailscale.peers import named
 from tsfc.core.text import one_line
 from tsfc.core.watchdog import threshold
 from tsfc.core.watchdog.effects import Apply, Effect, Log, Warn
 from tsfc.core.watchdog.events import Asking, Event, Observed, Performed, Unobservable
 from tsfc.core.watchdog.policy import Policy, ThresholdPolicy, cooldown_left
-from tsfc.core.watchdog.remedy import AttemptResult, Done, Failed, Outcome, Stage
-from tsfc.core.watchdog.state import State, pending, with_attempt
+from tsfc.core.watchdog.remedy import (
+    Attempt,
+    AttemptResult,
+    Declined,
+    Done,
+    Failed,
+    Outcome,
+    Stage,
+)
+from tsfc.core.watchdog.state import Relay, State, pending, with_attempt
 from tsfc.core.watchdog.threshold import Decision, Due
-from tsfc.core.watchdog.track import Verdict, track
+from tsfc.core.watchdog.track import Look, Verdict, track
+from tsfc.core.watchdog.watch import Hold, break_before, hold
 
 
 class Transition(Struct, frozen=True):
@@ -85,49 +102,153 @@ class Transition(Struct, frozen=True):
     "One for each watched peer, in the order of the names; None if none was observed."
     due: Due | None = None
     "The next attempt, if nothing changes; None if there is none, or it is unknown."
+    hold: Hold | None = None
+    "Why no remedy may be applied now."
+    is_after_break: bool = False
+    "Relay was not watched for a time before this run, so it starts again."
+    unmatched: tuple[str, ...] = ()
+    "Excluded names that mean no peer."
 
 
 def step(state: State, event: Event, *, now: Instant, policy: Policy) -> Transition:
     """Decide. Total: returns for every state, event, instant and policy."""
     match event:
-        case Observed(status=status):
-            return _observed(state, status, now=now, policy=policy)
+        case Observed():
+            return _observed(state, event, now=now, policy=policy)
         case Unobservable(fault=fault):
-            settled, warnings = _settle(state, now)
-            return Transition(settled, (*warnings, Warn(fault.detail)))
+            return _unobservable(state, fault, now=now, policy=policy)
         case Asking():
-            return Transition(_with_stage(state, Stage.ASKED))
+            # From here on tailscaled may be down, or have another start.
+            asked = _with_stage(state, Stage.ASKED)
+            return Transition(replace(asked, has_answered=False, tailscaled_start=None))
         case Performed(outcome=outcome):
             return _performed(state, outcome)
         case _ as never:
             assert_never(never)
 
 
-def _observed(state: State, status: Status, *, now: Instant, policy: Policy) -> Transition:
+def _observed(state: State, event: Observed, *, now: Instant, policy: Policy) -> Transition:
+    status = event.status
     settled, warnings = _settle(state, now)
     if not statuses.is_running(status):
         backend = one_line(status.backend_state, 40)
         detail = f"tailscaled is {backend}, not Running: no peer can be judged, the state is kept"
-        return Transition(settled, (*warnings, Warn(detail)))
+        blind = replace(_blind(settled, now), has_answered=True)
+        return Transition(blind, (*warnings, Warn(detail)))
 
+    # Look at the peers.
+    why_broken = break_before(settled, now, event.tailscaled_start)
+    if why_broken is not None and settled.relays:
+        settled = replace(settled, relays={})
+        warnings.append(Warn(f"relay starts again for every peer: {why_broken}"))
+    peers = named(status)
+    matches = match(peers, status.self_, policy.excluded) if policy.excluded else NOBODY
+    look = Look(peers, status.self_.tailscale_ips or (), matches.peers)
     cooldown = cooldown_left(policy, settled, now)
-    tracked, verdicts = track(settled, status, now=now, is_cooling=cooldown > 0)
-    decision = _decide(verdicts, tracked, cooldown, now=now, policy=policy)
+    tracked, verdicts = track(settled, look, now=now, is_cooling=cooldown > 0)
+    tracked, offline = _with_success(tracked, look, verdicts, now, event.tailscaled_start)
 
-    effects: list[Effect] = [*warnings, *map(Log, decision.lines)]
+    # Decide.
+    held = hold(status, now)
+    decision = _decide(verdicts, tracked, cooldown, held, now=now, policy=policy)
+    effects: list[Effect] = [*warnings, *map(_unmatched, matches.unmatched), *offline]
+    effects += map(Log, decision.lines)
     if decision.attempt is not None:
         attempts = with_attempt(tracked.attempts, decision.attempt)
         tracked = replace(tracked, attempts=attempts)
         effects.append(Apply(decision.attempt))
-    return Transition(tracked, tuple(effects), decision.verdicts, decision.due)
+    return Transition(
+        tracked,
+        tuple(effects),
+        decision.verdicts,
+        decision.due,
+        held,
+        why_broken is not None,
+        matches.unmatched,
+    )
+
+
+def _unobservable(state: State, fault: Fault, *, now: Instant, policy: Policy) -> Transition:
+    settled, warnings = _settle(state, now)
+    settled = _blind(settled, now)
+    effects: list[Effect] = [*warnings, Warn(fault.detail)]
+    last = settled.attempts[-1] if settled.attempts else None
+    if (
+        last is None
+        or not isinstance(fault, Down)
+        or not _has_left_tailscaled_down(settled, last)
+        or cooldown_left(policy, settled, now) > 0
+    ):
+        return Transition(settled, tuple(effects))
+
+    ago = now.unix - last.at
+    line = f"RESTART: tailscaled down since the restart {ago}s ago, restarting tailscaled"
+    again = Attempt(
+        last.remedy, last.peer, now.unix, now.unix + policy.cooldown_seconds, peer_id=last.peer_id
+    )
+    settled = replace(settled, attempts=with_attempt(settled.attempts, again))
+    return Transition(settled, (*effects, Log(line), Apply(again)))
+
+
+def _has_left_tailscaled_down(state: State, attempt: Attempt) -> bool:
+    """Whether tailscaled has not answered since an attempt that may have stopped it."""
+    return not state.has_answered and attempt.stage in {Stage.DONE, Stage.FAILED}
+
+
+def _blind(state: State, now: Instant) -> State:
+    """The state after a run that could not observe peers."""
+    if state.blind_since is not None:
+        return state
+    return replace(state, blind_since=now.unix)
+
+
+def _with_success(
+    state: State,
+    look: Look,
+    verdicts: list[Verdict],
+    now: Instant,
+    tailscaled_start: Seconds | None,
+) -> tuple[State, tuple[Warn, ...]]:
+    """The state after a run that observed peers; a line if all have gone offline."""
+    offline = 0 if verdicts else sum(map(look.is_offline, look.peers))
+    offline_since = state.all_offline_since
+    warnings: tuple[Warn, ...] = ()
+    if not offline:
+        offline_since = None
+    elif offline_since is None:
+        offline_since = now.unix
+        warnings = (
+            Warn(
+                f"all peers are offline ({offline}); if this node's own network works, see "
+                "`tailscale status`, and try `systemctl restart tailscaled`"
+            ),
+        )
+    return replace(
+        state,
+        last_success=now,
+        blind_since=None,
+        has_answered=True,
+        tailscaled_start=tailscaled_start,
+        all_offline_since=offline_since,
+    ), warnings
+
+
+def _unmatched(name: str) -> Warn:
+    return Warn(f"--exclude-peer {one_line(name, 80)}: no peer has that name; see `tsfc peers`")
 
 
 def _decide(
-    verdicts: list[Verdict], state: State, cooldown: int, *, now: Instant, policy: Policy
+    verdicts: list[Verdict],
+    state: State,
+    cooldown: int,
+    held: Hold | None,
+    *,
+    now: Instant,
+    policy: Policy,
 ) -> Decision:
     match policy:
         case ThresholdPolicy():
-            return threshold.decide(verdicts, state, cooldown, now=now, policy=policy)
+            return threshold.decide(verdicts, state, cooldown, held, now=now, policy=policy)
         case _ as never:
             assert_never(never)
 
@@ -158,11 +279,23 @@ def _with_clock(state: State, now: Instant, clock_step: int) -> State:
             )
             for attempt in attempts
         )
+
+    def moved_or_none(instant: int | None) -> int | None:
+        return None if instant is None else moved(instant)
+
+    seen = state.last_success
     return replace(
         state,
-        relay_since={name: moved(since) for name, since in state.relay_since.items()},
+        relays={
+            name: relay
+            if moved(relay.since) == relay.since
+            else Relay(moved(relay.since), relay.id)
+            for name, relay in state.relays.items()
+        },
         attempts=attempts,
-        last_success=None if state.last_success is None else moved(state.last_success),
+        last_success=None if seen is None else Instant(moved(seen.unix), seen.boot),
+        blind_since=moved_or_none(state.blind_since),
+        all_offline_since=moved_or_none(state.all_offline_since),
         last_run=now,
     )
 
@@ -191,6 +324,8 @@ def _performed(state: State, outcome: Outcome) -> Transition:
                 ),
                 (Warn(detail),),
             )
+        case Declined(detail=detail):
+            return Transition(_with_stage(state, Stage.DECLINED), (Warn(detail),))
         case _ as never:
             assert_never(never)
 
@@ -200,7 +335,8 @@ def _with_stage(state: State, stage: Stage) -> State:
     attempt = pending(state)
     if attempt is None:
         return state
-    result = AttemptResult.UNKNOWN if stage is Stage.FAILED else attempt.result
+    has_no_result = stage in {Stage.FAILED, Stage.DECLINED}
+    result = AttemptResult.UNKNOWN if has_no_result else attempt.result
     return replace(
         state, attempts=(*state.attempts[:-1], replace(attempt, stage=stage, result=result))
     )

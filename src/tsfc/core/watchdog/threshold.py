@@ -8,17 +8,17 @@ restart begins.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from tsfc.core.clock import Instant
-from tsfc.core.watchdog.policy import ThresholdPolicy, is_excluded
+from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.core.watchdog.remedy import Attempt, Remedy
 from tsfc.core.watchdog.state import State
-from tsfc.core.watchdog.track import Reason, Verdict
+from tsfc.core.watchdog.track import DIRECT, Reason, Verdict
+from tsfc.core.watchdog.watch import Hold
 
 
 class Due(Struct, frozen=True):
@@ -41,16 +41,23 @@ class Decision(Struct, frozen=True):
 
 
 def decide(
-    verdicts: list[Verdict], state: State, cooldown: int, *, now: Instant, policy: ThresholdPolicy
+    verdicts: list[Verdict],
+    state: State,
+    cooldown: int,
+    hold: Hold | None,
+    *,
+    now: Instant,
+    policy: ThresholdPolicy,
 ) -> Decision:
     """Decide about each peer that `track` left WAITING, in the state that it left.
 
-    `cooldown` is the number of seconds for which the cooldown still holds.
+    `cooldown` is the number of seconds for which the cooldown still holds. With a
+    `hold`, nothing is restarted.
     """
-    if not state.relay_since:
-        return Decision(tuple(verdicts), _lines(verdicts, cooldown, policy))
+    if not state.relays:
+        return Decision(tuple(verdicts), _lines(verdicts, cooldown, hold, policy))
     decided = [
-        replace(verdict, reason=_overdue(verdict.peer, cooldown, policy))
+        replace(verdict, reason=_overdue(verdict, cooldown, hold))
         if verdict.reason is Reason.WAITING and verdict.relay_seconds > policy.max_relay_seconds
         else verdict
         for verdict in verdicts
@@ -61,8 +68,8 @@ def decide(
         default=None,
     )
     if cause is None:
-        due = _due(state.relay_since, now.unix + cooldown, policy)
-        return Decision(tuple(decided), _lines(decided, cooldown, policy), due=due)
+        due = None if hold is not None else _due(decided, cooldown, now, policy)
+        return Decision(tuple(decided), _lines(decided, cooldown, hold, policy), due=due)
 
     # All other peers over the threshold wait for the cooldown that begins now.
     decided = [
@@ -73,27 +80,35 @@ def decide(
     ]
     return Decision(
         tuple(decided),
-        _lines(decided, policy.cooldown_seconds, policy),
-        Attempt(Remedy.RESTART, cause.peer, now.unix, now.unix + policy.cooldown_seconds),
+        _lines(decided, policy.cooldown_seconds, hold, policy),
+        Attempt(
+            Remedy.RESTART,
+            cause.peer,
+            now.unix,
+            now.unix + policy.cooldown_seconds,
+            peer_id=state.relays[cause.peer].id,
+        ),
         Due(now.unix, Remedy.RESTART, cause.peer),
     )
 
 
 def _lines(
-    verdicts: list[Verdict], cooldown_seconds: int, policy: ThresholdPolicy
+    verdicts: list[Verdict], cooldown_seconds: int, hold: Hold | None, policy: ThresholdPolicy
 ) -> tuple[str, ...]:
     return tuple(
         [
             text
             for verdict in verdicts
             if verdict.reason is not Reason.DIRECT  # nearly all of them, so not worth a call
-            and (text := line(verdict, cooldown_seconds=cooldown_seconds, policy=policy))
+            and (text := line(verdict, cooldown_seconds=cooldown_seconds, hold=hold, policy=policy))
             is not None
         ]
     )
 
 
-def line(verdict: Verdict, *, cooldown_seconds: int, policy: ThresholdPolicy) -> str | None:
+def line(
+    verdict: Verdict, *, cooldown_seconds: int, hold: Hold | None, policy: ThresholdPolicy
+) -> str | None:
     """The documented log line about a peer; None if there is nothing to say."""
     peer, seconds = verdict.peer, verdict.relay_seconds
     match verdict.reason:
@@ -110,6 +125,8 @@ def line(verdict: Verdict, *, cooldown_seconds: int, policy: ThresholdPolicy) ->
         case Reason.COOLDOWN:
             left = f"{cooldown_seconds}s remaining"
             return f"COOLDOWN: {peer} exceeded threshold but in cooldown ({left})"
+        case Reason.HELD:
+            return f"HELD: {peer} on relay for {seconds}s, not restarting: {hold}"
         case Reason.RESTART:
             return f"RESTART: {peer} on relay for {seconds}s, restarting tailscaled"
         case Reason.RECOVERED | Reason.RESTORED:
@@ -118,19 +135,25 @@ def line(verdict: Verdict, *, cooldown_seconds: int, policy: ThresholdPolicy) ->
             assert_never(never)
 
 
-def _overdue(peer: str, cooldown: int, policy: ThresholdPolicy) -> Reason:
+def _overdue(verdict: Verdict, cooldown: int, hold: Hold | None) -> Reason:
     """The reason of a peer that is on relay for longer than the threshold."""
-    if is_excluded(policy, peer):
+    if verdict.is_excluded:
         return Reason.EXCLUDED
-    return Reason.COOLDOWN if cooldown > 0 else Reason.RESTART
+    if cooldown > 0:
+        return Reason.COOLDOWN
+    return Reason.HELD if hold is not None else Reason.RESTART
 
 
-def _due(relay_since: Mapping[str, int], cooled_at: int, policy: ThresholdPolicy) -> Due | None:
+def _due(
+    verdicts: list[Verdict], cooldown: int, now: Instant, policy: ThresholdPolicy
+) -> Due | None:
     candidates = [
-        (since, peer) for peer, since in relay_since.items() if not is_excluded(policy, peer)
+        (-verdict.relay_seconds, verdict.peer)
+        for verdict in verdicts
+        if verdict.reason not in DIRECT and not verdict.is_excluded
     ]
     if not candidates:
         return None
-    since, peer = min(candidates)
-    at = max(since + policy.max_relay_seconds + 1, cooled_at)
-    return Due(at, Remedy.RESTART, peer)
+    longest, peer = min(candidates)
+    at = max(longest + policy.max_relay_seconds + 1, cooldown)
+    return Due(now.unix + at, Remedy.RESTART, peer)

@@ -13,10 +13,9 @@ from msgspec.structs import replace
 
 from tsfc.core.clock import Instant
 from tsfc.core.tailscale.paths import has_direct_address
-from tsfc.core.tailscale.peers import is_watched, named
-from tsfc.core.tailscale.status import Status
+from tsfc.core.tailscale.peers import Peer, Unwatched, is_watched, unwatched
 from tsfc.core.watchdog.remedy import Attempt, AttemptResult
-from tsfc.core.watchdog.state import State
+from tsfc.core.watchdog.state import Relay, State
 
 
 class Reason(StrEnum):
@@ -31,6 +30,7 @@ class Reason(StrEnum):
     WAITING = "waiting"
     EXCLUDED = "excluded"
     COOLDOWN = "cooldown"
+    HELD = "held"
     RESTART = "restart"
     RECOVERED = "recovered"
     RESTORED = "restored"
@@ -48,10 +48,25 @@ class Verdict(Struct, frozen=True):
     reason: Reason
     relay_seconds: int = 0
     "Whole seconds on relay, rounded down; 0 for a direct peer."
+    is_excluded: bool = False
+    "The policy excludes the peer: it never causes a remedy."
+
+
+class Look(Struct, frozen=True):
+    """The peers of one status."""
+
+    peers: tuple[Peer, ...]
+    own_ips: tuple[str, ...]
+    excluded: frozenset[str]
+    "Names of the peers that the policy excludes."
+
+    def is_offline(self, peer: Peer) -> bool:
+        """Whether the peer would be watched if it were online."""
+        return unwatched(peer.status, self.own_ips) is Unwatched.OFFLINE
 
 
 def track(
-    state: State, status: Status, *, now: Instant, is_cooling: bool
+    state: State, look: Look, *, now: Instant, is_cooling: bool
 ) -> tuple[State, list[Verdict]]:
     """The state after a look at the peers, and a verdict on each watched peer.
 
@@ -62,43 +77,50 @@ def track(
     A peer that is not watched anymore (offline, gone, expired) is forgotten, so that it
     does not return with its old start.
     """
-    since = state.relay_since
     cured_since = state.attempts[-1].at if is_cooling and state.attempts else None
+    by_id = {relay.id: relay for relay in state.relays.values() if relay.id}
     verdicts: list[Verdict] = []
-    relay_since: dict[str, int] = {}
+    relays: dict[str, Relay] = {}
     detections, recoveries = state.detections, state.recoveries
-    for peer in named(status):
-        if not is_watched(peer.status):
+    for peer in look.peers:
+        if not is_watched(peer.status, look.own_ips):
             continue
-        name, began = peer.name, since.get(peer.name)
+        name, id_, is_excluded = peer.name, peer.status.id, peer.name in look.excluded
+        relay = by_id.get(id_) or _nameless(state, name, id_) if state.relays else None
         if has_direct_address(peer.status):
-            if began is None:
+            if relay is None:
                 reason = Reason.DIRECT
-            elif cured_since is not None and began <= cured_since:
+            elif cured_since is not None and relay.since <= cured_since:
                 reason = Reason.RESTORED
             else:
                 reason = Reason.RECOVERED
                 recoveries += 1
-            verdicts.append(Verdict(name, reason))
-        elif began is None:
+            verdicts.append(Verdict(name, reason, 0, is_excluded))
+        elif relay is None:
             detections += 1
-            relay_since[name] = now.unix
-            verdicts.append(Verdict(name, Reason.DETECTED))
+            relays[name] = Relay(now.unix, id_)
+            verdicts.append(Verdict(name, Reason.DETECTED, 0, is_excluded))
         else:
-            relay_since[name] = began
-            verdicts.append(Verdict(name, Reason.WAITING, now.unix - began))
+            relays[name] = relay if relay.id == id_ else Relay(relay.since, id_)
+            seconds = now.unix - relay.since
+            verdicts.append(Verdict(name, Reason.WAITING, seconds, is_excluded))
     return replace(
         state,
-        relay_since=relay_since,
-        attempts=_judged(state.attempts, verdicts, now),
+        relays=relays,
+        attempts=_judged(state.attempts, look, verdicts, now),
         detections=detections,
         recoveries=recoveries,
-        last_success=now.unix,
     ), verdicts
 
 
+def _nameless(state: State, name: str, id_: str) -> Relay | None:
+    """The relay of that name, if it is of a peer whose StableNodeID is unknown."""
+    relay = state.relays.get(name)
+    return relay if relay is not None and not (relay.id and id_) else None
+
+
 def _judged(
-    attempts: tuple[Attempt, ...], verdicts: list[Verdict], now: Instant
+    attempts: tuple[Attempt, ...], look: Look, verdicts: list[Verdict], now: Instant
 ) -> tuple[Attempt, ...]:
     """The attempts, with the result of each whose time has come."""
     due = [
@@ -112,9 +134,10 @@ def _judged(
         verdict.peer: AttemptResult.HELPED if verdict.reason in DIRECT else AttemptResult.FUTILE
         for verdict in verdicts
     }
-    return tuple(
-        replace(attempt, result=results.get(attempt.peer, AttemptResult.UNKNOWN))
-        if attempt in due
-        else attempt
-        for attempt in attempts
-    )
+    names = {peer.status.id: peer.name for peer in look.peers}
+
+    def judged(attempt: Attempt) -> Attempt:
+        name = names.get(attempt.peer_id, "") if attempt.peer_id else attempt.peer
+        return replace(attempt, result=results.get(name, AttemptResult.UNKNOWN))
+
+    return tuple(judged(attempt) if attempt in due else attempt for attempt in attempts)

@@ -28,7 +28,7 @@ from tsfc.shell.atomic import write_all
 from tsfc.shell.clocks import instant, unix_time
 from tsfc.shell.console import print_error
 from tsfc.shell.signals import LONGEST_WAIT_SECONDS
-from tsfc.shell.tailscaled.observe import RunOptions, raw_status
+from tsfc.shell.tailscaled.observe import RunOptions, raw_status, tailscaled_start
 
 TOOL = "capture"
 MODE = 0o600
@@ -87,7 +87,8 @@ def observe(common: RunOptions) -> tuple[Observation, Fault | None]:
     if isinstance(readable, Failure):
         fault: Fault = readable.failure()
         return Observation(at, boot, fault=fault.detail), fault
-    return Observation(at, boot, status=Raw(raw.unwrap())), None
+    start = None if boot is None else tailscaled_start(common)
+    return Observation(at, boot, start, Raw(raw.unwrap())), None
 
 
 def record(path: str, observation: Observation) -> Result[bytes, str]:

@@ -3,13 +3,24 @@
 One table lists the fields of a status to copy, each with its redaction. All other
 fields are dropped, because a new release of Tailscale may add some.
 
-A pseudonym is an HMAC of the original: the same key gives the same pseudonym, in other
-captures too. IP addresses go through a format-preserving encryption, a Feistel network
-with cycle walking: the result is an address of the same range, and no two addresses
-become the same.
+Names: the pseudonym is HMAC-SHA-256 (RFC 2104) of the kind and the name, truncated to
+48 to 256 bits. The same key gives the same pseudonym, in other captures too.
 
-Redaction hides names. It is not cryptographic anonymization: times, traffic and the
-shape of the tailnet remain, and whoever has the key can test guesses.
+Addresses: the pseudonym is an address of the same range, and no two addresses become
+the same. A balanced Feistel network permutes the bits (Luby and Rackoff, "How to
+Construct Pseudorandom Permutations from Pseudorandom Functions", 1988); its round
+function is HMAC-SHA-256. It has ten rounds, as FF1 has (NIST SP 800-38G), because the
+four of Luby and Rackoff are too few for a range as small as 16 bits. FF1 itself needs
+AES, which neither Python's standard library nor a dependency of tsfc has. A public
+address stays outside of the private ranges by cycle walking (Black and Rogaway,
+"Ciphers with Arbitrary Finite Domains", 2002). Common prefixes are not preserved:
+Crypto-PAn would preserve them, and so show the subnets.
+
+Values of a closed set are kept: versions, operating systems, states and region codes
+that are Tailscale's own. Anything else in those fields gets a pseudonym.
+
+Redaction hides names. It is not cryptographic anonymization: times, ports, traffic and
+the shape of the tailnet remain, and whoever has the key can test guesses.
 """
 
 from __future__ import annotations
@@ -26,13 +37,65 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from tsfc.core.clock import Boot
 from tsfc.core.evaluation.observation import Observation
+from tsfc.core.tailscale.peers import HELLO, SERVICE_PREFIX
 
 KNOWN_SUFFIXES = (".mullvad.ts.net", ".ts.net", ".beta.tailscale.net")
 "Suffixes of DNS names that belong to Tailscale; they stay as they are."
-_PLAIN = re.compile(r"[A-Za-z0-9_.+-]{0,60}")
-"Form of a version, an operating system, a state and the code of a DERP region."
+
+BACKEND_STATES = frozenset(
+    """
+    NoState InUseOtherUser NeedsLogin NeedsMachineAuth Stopped Starting Running
+    """.split()  # noqa: SIM905 - more readable than a list of strings
+)
+"Names of `ipn.State` (`ipn/backend.go` of Tailscale v1.102.3)."
+
+OPERATING_SYSTEMS = frozenset(
+    """
+    linux windows macOS iOS tvOS android js
+    aix dragonfly freebsd illumos netbsd openbsd plan9 solaris wasip1
+    """.split()  # noqa: SIM905 - more readable than a list of strings
+)
+"""Values of `version.OS` (`version/prop.go` of Tailscale v1.102.3).
+
+They are Go's GOOS, except that Apple's systems have names of their own. A NAS reports
+the system below its own, which is linux or freebsd.
+"""
+
+DERP_REGIONS = frozenset(
+    """
+    nyc sfo sin fra syd blr tok lhr dfw sea sao ord den ams
+    jnb mia lax par mad hkg tor waw dbi hnl nai nue iad hel
+    """.split()  # noqa: SIM905 - more readable than a list of strings
+)
+"""Codes of Tailscale's public DERP regions, as `tailscale netcheck` prints them.
+
+The current list is https://controlplane.tailscale.com/derpmap/default. A code that is
+missing here gets a pseudonym.
+"""
+
+_VERSION = re.compile(
+    r"""
+    ([01]\.[0-9]{1,3}\.[0-9]{1,7})        # the release
+    (?:
+        (?:-[0-9]{1,6} | -dev[0-9]{8})?   # number of changes, or date of the commit
+        (?:-t[0-9a-f]{9})?                # commit of Tailscale
+        (?:-g[0-9a-f]{9})?                # commit of the repository around it
+        (?:-dirty)?
+        | -ERR-BuildInfo                  # built without information on the commit
+        | ([ -].*)                        # anything else
+    )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"Forms of `version.Long` (`version/version.go` of Tailscale v1.102.3)."
+
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
+    r"(Z|[+-][0-9]{2}:[0-9]{2})"
+)
+"RFC 3339, as Go encodes a time."
+
 _V4 = tuple(
     map(
         ipaddress.IPv4Network,
@@ -47,7 +110,7 @@ _V4 = tuple(
     )
 )
 _V6 = tuple(map(ipaddress.IPv6Network, ("fd7a:115c:a1e0::/48", "fe80::/10")))
-_ROUNDS = 4
+_ROUNDS = 10
 
 Redact = Callable[[Any, bytes], Any]
 "Redacts a value with a key."
@@ -62,7 +125,7 @@ def redacted(observation: Observation, key: bytes) -> Observation:
     boot = (
         None
         if observation.boot is None
-        else Boot(_uuid(key, observation.boot.id), observation.boot.seconds)
+        else replace(observation.boot, id=_uuid(key, observation.boot.id))
     )
     if observation.fault is not None:
         return replace(observation, boot=boot, fault=fault(observation.fault, key))
@@ -83,37 +146,47 @@ def redacted(observation: Observation, key: bytes) -> Observation:
 def fault(text: str, key: bytes) -> str:
     """Return the text of a fault with all words replaced that may be a name.
 
-    Only the words in `_ORDINARY` and `_KEPT`, and small numbers, stay.
+    These stay: the words in `_ORDINARY` and `_PUBLIC`; and a number with its unit in
+    `_MEASURE`. Any other number is replaced: it may be a port or a PIN.
     """
-    words = re.split(r"(\s+)", text)
-    return "".join(
-        word if word.isspace() or _is_ordinary(word) else f"[{_hash(key, 'word', word)[:12]}]"
-        for word in words
-    )
+    return _PIECE.sub(lambda piece: _word(piece, key), text)
+
+
+def _word(piece: re.Match[str], key: bytes) -> str:
+    word = piece[0]
+    bare = word.strip("`'\"();:,.?!").lower()
+    is_harmless = piece["measure"] or bare in _ORDINARY or bare in _PUBLIC
+    return word if is_harmless else f"[{_hash(key, 'word', word)[:12]}]"
 
 
 _ORDINARY = frozenset(
     """
-    a after and answer asking be by bytes can cannot check cli closed complete
-    connection could daemon denied directory disk does done exit failed file for from
-    get give got hang help http in installed is it its journalctl json large larger
-    localapi mib no nobody not of on opening or out output over permission program raise
-    reading refused reports reset response right run running s see set should socket
-    space start started status such systemctl tailscale tailscaled than that the there
-    timed to too tried usable user valid version was what whole with within without you
-    --json --socket --source --tailscale --timeout
-    """.split()  # noqa: SIM905 - more readable than a hundred strings
+    a after and answer array asking be by bytes can cannot check cli closed complete
+    connection could daemon denied directory disk does done ended exit expected failed
+    file for from get give got hang help http in input install installed int invalid is
+    it its journalctl json large larger listens localapi malformed mib no nobody not null
+    object of on opening or out output over permission program raise reading refused
+    reports reset response restarting right run running s see set should socket space
+    start started status str such systemctl tailscale tailscaled tailscaled's than that
+    the there timed to too tried truncated unexpectedly usable user valid version was
+    what whole with within without you
+    --json --socket --source --tailscale --timeout -u
+    sigabrt sigbus sigill sigint sigkill sigpipe sigsegv sigterm
+    """.split()  # noqa: SIM905 - more readable than a list of strings
 )
-_KEPT = frozenset(
+_PUBLIC = frozenset(
     {"/var/run/tailscale/tailscaled.sock", "/run/tailscale/tailscaled.sock", "tailscaled.service"}
 )
-
-
-def _is_ordinary(word: str) -> bool:
-    bare = word.strip("`'\"();:,.?!").lower()
-    # A small number is a count, an exit status, or an HTTP status.
-    is_small = bare.isdigit() and len(bare) < 6  # noqa: PLR2004
-    return bare in _ORDINARY or bare in _KEPT or is_small
+_MEASURE = r"""
+    exit[ ]status[ ][0-9]{1,3}
+    | [0-9]{1,9}(?:\.[0-9]{1,6})?[ ](?:s|bytes|MiB)
+    | [(]byte[ ][0-9]{1,9}
+    | 400[ ]Bad[ ]Request | 403[ ]Forbidden | 404[ ]Not[ ]Found
+    | 405[ ]Method[ ]Not[ ]Allowed | 500[ ]Internal[ ]Server[ ]Error
+    | 503[ ]Service[ ]Unavailable
+"""
+"An exit status, seconds, sizes and positions in JSON; the HTTP statuses of tailscaled."
+_PIECE = re.compile(rf"(?P<measure>(?:{_MEASURE})[;:,.?)]*(?!\S)) | \S+", re.VERBOSE)
 
 
 # Texts
@@ -125,12 +198,17 @@ def _hash(key: bytes, kind: str, text: str) -> str:
 
 
 def _name(text: str, key: bytes) -> str:
+    """A pseudonym; the prefix of a Tailscale Service stays."""
+    if text.startswith(SERVICE_PREFIX):
+        return SERVICE_PREFIX + _name(text.removeprefix(SERVICE_PREFIX), key)
     return f"n{_hash(key, 'name', text)[:16]}" if text else ""
 
 
 def _dns_name(text: str, key: bytes) -> str:
     dot = "." if text.endswith(".") else ""
     bare = text.removesuffix(".")
+    if bare == HELLO:
+        return text
     known = next((suffix for suffix in KNOWN_SUFFIXES if f".{bare}".endswith(suffix)), "")
     labels = f".{bare}".removesuffix(known).split(".")[1:]
     return (".".join(_name(label, key) for label in labels) + known).removeprefix(
@@ -159,13 +237,21 @@ def _health(text: str, key: bytes) -> str:
     return f"health message {_hash(key, 'health', text)[:12]}"
 
 
-def _plain(text: str, key: bytes) -> str:
-    """Keep a version, a state or a code; replace anything else."""
-    return text if _PLAIN.fullmatch(text) else _name(text, key)
+def _one_of(known: frozenset[str]) -> Callable[[str, bytes], str]:
+    """Return a redaction that keeps the known values and replaces all others."""
+    return lambda text, key: text if text in known else _name(text, key)
+
+
+def _version(text: str, key: bytes) -> str:
+    """Keep a version of Tailscale; in that of a fork, keep only the release."""
+    found = _VERSION.fullmatch(text)
+    if found is None:
+        return _name(text, key)
+    return f"{found[1]}-{_name(found[2], key)}" if found[2] else text
 
 
 def _time(text: str, _key: bytes) -> str | None:
-    return text if re.fullmatch(r"[0-9T:.Z+-]{1,40}", text) else None
+    return text if _TIME.fullmatch(text) else None
 
 
 def _uuid(key: bytes, text: str) -> str:
@@ -208,7 +294,7 @@ def _permuted(address: ipaddress.IPv4Address | ipaddress.IPv6Address, key: bytes
         return str(type(address)(int(kind.network_address) | _feistel(host, bits, key, str(kind))))
 
     # A public address: keep the first four bits, so that a routable one stays routable.
-    # Cycle walking: repeat until the result is outside of the ranges above.
+    # Cycle walking: permute again until the result is outside of the ranges above.
     bits = address.max_prefixlen - 4
     while True:
         number = number >> bits << bits | _feistel(
@@ -220,16 +306,18 @@ def _permuted(address: ipaddress.IPv4Address | ipaddress.IPv6Address, key: bytes
 
 
 def _feistel(number: int, bits: int, key: bytes, kind: str) -> int:
-    """Permute the numbers of `bits` bits, which must be even.
-
-    It is a Feistel network; its round function is HMAC-SHA-256.
-    """
+    """Permute the numbers of `bits` bits, which must be even; `kind` is the tweak."""
     half = bits // 2
     mask = (1 << half) - 1
     left, right = number >> half, number & mask
     for turn in range(_ROUNDS):
-        left, right = right, left ^ int(_hash(key, f"{kind}/{turn}", str(right)), 16) & mask
+        left, right = right, left ^ _round(right, turn, key, kind) & mask
     return left << half | right
+
+
+def _round(half: int, turn: int, key: bytes, kind: str) -> int:
+    """Return 256 pseudorandom bits: HMAC-SHA-256 of tweak, round and half."""
+    return int.from_bytes(hmac.digest(key, f"{kind}/{turn}\0{half}".encode(), hashlib.sha256))
 
 
 def _endpoint(text: str, key: bytes) -> str:
@@ -247,7 +335,10 @@ def _endpoint(text: str, key: bytes) -> str:
 
 
 def _prefix(text: str, key: bytes) -> str | None:
-    """Redact `ip/bits` to a network of the same size, or None if it is invalid."""
+    """Redact `ip/bits` to a network of the same size, or None if it is invalid.
+
+    The bits after the prefix are cut off, so two networks may become the same.
+    """
     address, _, bits = text.partition("/")
     other = _ip(address, key)
     if other is None or not bits.isdigit() or int(bits) > ipaddress.ip_address(other).max_prefixlen:
@@ -263,7 +354,7 @@ def _of(kind: type, redact: Redact) -> Redact:
     return lambda value, key: redact(value, key) if type(value) is kind else None
 
 
-def _kept(*kinds: type) -> Redact:
+def _unchanged(*kinds: type) -> Redact:
     return lambda value, _key: value if type(value) in kinds else None
 
 
@@ -300,14 +391,14 @@ def _text(redact: Callable[[str, bytes], str | None]) -> Redact:
     return _of(str, redact)
 
 
-_FLAG, _NUMBER = _kept(bool), _kept(int)
+_FLAG, _NUMBER = _unchanged(bool), _unchanged(int)
 
 _PEER: Mapping[str, Redact] = {
     "ID": _text(_stable_id),
     "PublicKey": _text(_node_key),
     "HostName": _text(_name),
     "DNSName": _text(_dns_name),
-    "OS": _text(_plain),
+    "OS": _text(_one_of(OPERATING_SYSTEMS)),
     "UserID": _of(int, _user_id),
     "AltSharerUserID": _of(int, _user_id),
     "TailscaleIPs": _list(_text(_ip)),
@@ -317,7 +408,7 @@ _PEER: Mapping[str, Redact] = {
     "Addrs": _list(_text(_endpoint)),
     "CurAddr": _text(_endpoint),
     "PeerRelay": _text(_endpoint),
-    "Relay": _text(_plain),
+    "Relay": _text(_one_of(DERP_REGIONS)),
     **dict.fromkeys(("RxBytes", "TxBytes", "TaildropTarget"), _NUMBER),
     **dict.fromkeys(("LastWrite", "LastSeen", "LastHandshake", "KeyExpiry"), _text(_time)),
     **dict.fromkeys(
@@ -336,9 +427,9 @@ _PEER: Mapping[str, Redact] = {
     ),
 }
 _STATUS: Mapping[str, Redact] = {
-    "Version": _text(_plain),
+    "Version": _text(_version),
     "TUN": _FLAG,
-    "BackendState": _text(_plain),
+    "BackendState": _text(_one_of(BACKEND_STATES)),
     "HaveNodeKey": _FLAG,
     "TailscaleIPs": _list(_text(_ip)),
     "Self": _object(_PEER),

@@ -119,6 +119,7 @@ class World:
         self._derp_outages = self._control_outages = self._deaths = 0
         self._down_since: float | None = None
         self._is_starting = False
+        self.tailscaled_start = int(scenario.start)
         self._suspended_at: float | None = None
         self._faults: list[StuckFault] = []
 
@@ -201,7 +202,11 @@ class World:
         """Return the time on the node's clocks."""
         return Instant(
             max(0, int(self._wall(self.now))),
-            Boot("00000000-0000-4000-8000-000000000000", int(self.now) + _UPTIME_SECONDS),
+            Boot(
+                "00000000-0000-4000-8000-000000000000",
+                int(self.now) + _UPTIME_SECONDS,
+                int(self.now - self._slept_seconds()) + _UPTIME_SECONDS,
+            ),
         )
 
     def observe(self) -> bytes | str:
@@ -415,6 +420,8 @@ class World:
         """Start tailscaled. It is `Running` when the control server sends the peers."""
         if self._deaths or self._down_since is None:
             return
+        if not self._is_starting:
+            self.tailscaled_start = int(self._wall(self.now))
         self._is_starting = True
         if not self._control_outages:
             self.daemon_down_seconds += self.now - self._down_since

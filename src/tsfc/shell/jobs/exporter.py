@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
 from returns.result import Failure
 
 from tsfc.core import exporter
@@ -13,12 +14,17 @@ from tsfc.shell.host import Host
 
 
 def run(
-    host: Host, *, last_exposition: Callable[[], str], accept_health: Sequence[str] = ()
+    host: Host,
+    *,
+    last_exposition: Callable[[], str],
+    accept_health: Sequence[str],
+    omits_users: bool,
 ) -> Report:
     """The metrics of all peers, or that tailscaled is down.
 
     `last_exposition` reads what the last run wrote: it says when a run last succeeded.
-    `accept_health` are patterns of accepted health messages.
+    `accept_health` are patterns of accepted health messages. With `omits_users` the
+    metrics have no login names.
     """
     observed = host.status()
     now = host.unix_time()
@@ -28,6 +34,5 @@ def run(
         last_success = exporter.parse_last_success(last_exposition())
         families = exporter.metrics(None, now=now, last_success=last_success)
         return Report(families, exit_status=exit_status(fault))
-    return Report(
-        exporter.metrics(observed.unwrap(), now=now, last_success=None, accept_health=accept_health)
-    )
+    status = replace(observed.unwrap(), user=None) if omits_users else observed.unwrap()
+    return Report(exporter.metrics(status, now=now, last_success=None, accept_health=accept_health))

@@ -6,18 +6,26 @@ from returns.result import Failure
 
 from tsfc.core import keepalive
 from tsfc.core.faults import exit_status
+from tsfc.core.keepalive import Exclusion
 from tsfc.core.report import Report
+from tsfc.core.text import one_line
 from tsfc.shell.host import Host
 
 
-def run(host: Host, *, count: int, ping_timeout: float) -> Report:
+def run(host: Host, *, count: int, ping_timeout: float, excluded: Exclusion) -> Report:
     """Ping all online peers until each has answered directly or has had its pings."""
     observed = host.status()
     if isinstance(observed, Failure):
         fault = observed.failure()
         host.warn(fault.detail)
         return Report(keepalive.metrics(None), exit_status=exit_status(fault))
-    pings = keepalive.pings(observed.unwrap())
+    status = observed.unwrap()
+    for name in keepalive.unknown_names(status, excluded):
+        host.warn(
+            f"excluding {one_line(name)}: there is no such peer; run `tsfc peers --all` for a "
+            "list, and correct --exclude-peer"
+        )
+    pings = keepalive.pings(status, excluded)
     round_ = host.ping(pings, count=count, timeout=ping_timeout)
     if round_.error is not None:
         host.warn(round_.error)

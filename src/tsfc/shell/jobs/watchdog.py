@@ -54,7 +54,11 @@ def run(host: Host, store: Store, *, policy: Policy) -> Result[Run, str]:
 
     # Decide.
     fault = observed.failure() if isinstance(observed, Failure) else None
-    event = Observed(observed.unwrap()) if fault is None else Unobservable(fault)
+    event = (
+        Observed(observed.unwrap(), host.tailscaled_start())
+        if fault is None
+        else Unobservable(fault)
+    )
     decided = step(before, event, now=now, policy=policy)
 
     # Persist before acting: a crash after this costs one restart, never makes two.
@@ -64,7 +68,14 @@ def run(host: Host, store: Store, *, policy: Policy) -> Result[Run, str]:
     _export(host, store, decided.state)
 
     # Say, then act.
-    run_ = Run(now, decided.state, decided.verdicts, fault=fault)
+    run_ = Run(
+        now,
+        decided.state,
+        is_after_break=decided.is_after_break,
+        unmatched=decided.unmatched,
+        verdicts=decided.verdicts,
+        fault=fault,
+    )
     attempt = _perform(host, decided.effects)
     if attempt is None:
         return Success(run_)
@@ -74,7 +85,7 @@ def run(host: Host, store: Store, *, policy: Policy) -> Result[Run, str]:
 def report(run: Run, policy: Policy) -> Report:
     """The metrics and the snapshot of a run."""
     return Report(
-        metrics(run.state, run.verdicts, now=run.now, policy=policy),
+        metrics(run, policy),
         snapshot=snapshot.encode(Snapshot(run.now, policy, run.state)),
         exit_status=1 if run.has_failed else exit_status(run.fault),
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 from msgspec import Struct
 from returns.result import Failure, Result, Success
 
 from tsfc.core.faults import Fault, Unusable
 from tsfc.core.tailscale.status import Status, decode
 from tsfc.shell.console import STDIN
+from tsfc.shell.defaults import SOCKET
 from tsfc.shell.tailscaled import source as tailscaled
 from tsfc.shell.tailscaled.localapi import RESPONSE_LIMIT
 from tsfc.shell.tailscaled.source import Source
@@ -58,6 +61,19 @@ def observe(options: RunOptions) -> Result[Status, Fault]:
     if isinstance(raw, Failure):
         return Failure(raw.failure())
     return decode(raw.unwrap())
+
+
+def tailscaled_start(options: RunOptions) -> int | None:
+    """Return the Unix time when tailscaled started; None if its socket is missing.
+
+    A tailscaled that starts creates its socket (`safesocket.listen`, v1.102.3), and the
+    time of that change cannot be set.
+    """
+    path = options.socket or SOCKET
+    try:
+        return int(os.stat(path).st_ctime)
+    except (OSError, ValueError):
+        return None
 
 
 def raw_usermetrics(options: RunOptions) -> Result[bytes, Fault]:

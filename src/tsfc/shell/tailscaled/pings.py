@@ -1,6 +1,6 @@
 """Result of a round of pings, whether over the LocalAPI or with the `tailscale` CLI.
 
-All peers are pinged concurrently.
+Over the LocalAPI all peers are pinged concurrently, with the CLI a limited number.
 """
 
 from __future__ import annotations

@@ -21,6 +21,14 @@ DAEMON_DOWN = b"failed to connect to local tailscale"
 /localapi/v0/usermetrics; not running?`.
 """
 
+ACCESS_DENIED = (b"permission denied", b"operation not permitted", b"access denied")
+"""Errors of the CLI, in lower case, if the user may not use tailscaled's socket.
+
+The first two come from the kernel, the third from tailscaled (`AccessDeniedError` in
+`client/local`, HTTP status 403). The CLI prints each after "failed to connect to local
+tailscaled", although tailscaled is running.
+"""
+
 
 class LocalAPI(Struct, frozen=True, tag=True):
     """Requests over tailscaled's socket."""
@@ -106,6 +114,11 @@ def _output(argv: tuple[str, ...], *, timeout: float) -> Result[bytes, Fault]:
     if completed.status == 0:
         return Success(completed.stdout)
     error = f"{action}: {completed.summary()}"
-    if DAEMON_DOWN in completed.stderr.lower():
+    stderr = completed.stderr.lower()
+    if any(problem in stderr for problem in ACCESS_DENIED):
+        return Failure(
+            Unusable(f"{error}; run as a user with access to tailscaled's socket, or set --socket")
+        )
+    if DAEMON_DOWN in stderr:
         return Failure(Down(f"{error}; is tailscaled running? see `systemctl status tailscaled`"))
     return Failure(Unusable(f"{error}; run the command by hand for details"))

@@ -6,6 +6,7 @@ const PATHS = {
   offline: { height: 0.12, text: "offline" },
   peer_relay: { height: 0.7, text: "peer relay", pattern: "bars" },
   derp: { height: 1, text: "relay (DERP)", pattern: "hatch" },
+  none: { height: 1, text: "no path: packets to it are lost" },
   unseen: { height: 0, text: "not seen" },
 };
 const REASONS = {

@@ -1,0 +1,5 @@
+# Directory and group in which jobs write metrics without a capability.
+{
+  directory = "/var/lib/tsfc";
+  group = "tsfc";
+}

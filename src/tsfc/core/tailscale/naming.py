@@ -1,0 +1,84 @@
+"""Which peers a user means by a name.
+
+People name a peer as the label `peer` does, by its FQDN, its host name, a Tailscale IP,
+or its StableNodeID. Upper and lower case are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from tsfc.core.tailscale.peers import Peer, base_name
+from tsfc.core.tailscale.status import PeerStatus
+
+
+class Matches(Struct, frozen=True):
+    """The peers that a list of names means."""
+
+    peers: frozenset[str] = frozenset()
+    "Unique names of the peers."
+    unmatched: tuple[str, ...] = ()
+    "The given names that mean no peer, sorted."
+
+
+NOBODY = Matches()
+
+
+def find(peers: Iterable[Peer], name: str) -> tuple[Peer, ...]:
+    """Return the peers that a name means.
+
+    A unique name means that peer alone. `rpi3` also means `rpi3#nABC`, of which there
+    is one for each peer called `rpi3`. A host name counts last, because it is not
+    unique and its owner can change it at will.
+    """
+    wanted = name.casefold()
+    if not wanted:
+        return ()
+    known = tuple(peers)
+    for names in (_unique_name, _identifiers, _host_name):
+        found = tuple(peer for peer in known if wanted in names(peer))
+        if found:
+            return found
+    return ()
+
+
+def match(peers: tuple[Peer, ...], own: PeerStatus, names: Iterable[str]) -> Matches:
+    """Return the peers that the names mean, and the names that mean none.
+
+    The node itself, `own`, counts as known: the nodes of a tailnet can share one list.
+    """
+    node = (Peer(own.dns_name.partition(".")[0], own),)
+    found: set[str] = set()
+    unmatched: list[str] = []
+    for name in sorted(names):
+        matching = find(peers, name)
+        found.update(peer.name for peer in matching)
+        if not matching and not find(node, name):
+            unmatched.append(name)
+    return Matches(frozenset(found), tuple(unmatched))
+
+
+def _unique_name(peer: Peer) -> tuple[str, ...]:
+    return (peer.name.casefold(),)
+
+
+def _identifiers(peer: Peer) -> tuple[str, ...]:
+    status = peer.status
+    fqdn = status.dns_name.removesuffix(".")
+    return tuple(
+        text.casefold()
+        for text in (
+            base_name(peer.name),
+            fqdn,
+            fqdn and f"{fqdn}.",
+            *(status.tailscale_ips or ()),
+            status.id,
+        )
+        if text
+    )
+
+
+def _host_name(peer: Peer) -> tuple[str, ...]:
+    return (peer.status.host_name.casefold(),)

@@ -1,0 +1,68 @@
+"""The watchdog as root without a helper: `systemctl` restarts tailscaled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.programs import calls, program
+from tsfc.core.watchdog.remedy import Declined, Done
+from tsfc.shell import systemd
+
+UNIT = "tailscaled.service"
+
+
+@pytest.fixture
+def programs(box: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only directory on PATH, with a `systemctl` that succeeds."""
+    program(box, "systemctl")
+    monkeypatch.setenv("PATH", str(box))
+    return box
+
+
+def show(programs: Path, load: str, active: str) -> None:
+    """Set what `systemctl show` prints."""
+    text = f"LoadState={load}\nActiveState={active}\n"
+    (programs / "systemctl.shown").write_text(text)
+
+
+@pytest.mark.parametrize("state", ["active", "activating", "reloading"])
+def test_a_started_unit_is_restarted(programs: Path, state: str) -> None:
+    show(programs, "loaded", state)
+    assert systemd.restart(UNIT) == Done()
+    assert calls(programs, "systemctl") == [f"restart {UNIT}"]
+
+
+@pytest.mark.parametrize("state", ["inactive", "deactivating"])
+def test_a_unit_that_was_stopped_on_purpose_is_left_alone(programs: Path, state: str) -> None:
+    show(programs, "loaded", state)
+    assert systemd.restart(UNIT) == Declined(
+        f"restarting with `systemctl restart {UNIT}`: {UNIT} is stopped; a unit that was stopped "
+        f"on purpose is not restarted; start it with `systemctl start {UNIT}`"
+    )
+    assert calls(programs, "systemctl") == []
+
+
+def test_a_failed_unit_is_reset_first_so_that_no_start_limit_holds(programs: Path) -> None:
+    show(programs, "loaded", "failed")
+    assert systemd.restart(UNIT) == Done()
+    assert calls(programs, "systemctl") == [f"reset-failed {UNIT}", f"restart {UNIT}"]
+
+
+@pytest.mark.parametrize("load", ["not-found", "masked", "error"])
+def test_a_unit_that_is_not_loaded_gets_the_error_of_systemctl(
+    box: Path, monkeypatch: pytest.MonkeyPatch, load: str
+) -> None:
+    """Such a unit is inactive, too."""
+    program(box, "systemctl", "echo Unit is unknown. >&2; exit 5")
+    monkeypatch.setenv("PATH", str(box))
+    show(box, load, "inactive")
+    assert "exit status 5: Unit is unknown." in str(systemd.restart(UNIT))
+
+
+@pytest.mark.parametrize("shown", [b"", b"\n", b"ActiveState", b"\xff=\xff\n", b"=\n=inactive\n"])
+def test_a_unit_in_an_unknown_state_is_restarted(programs: Path, shown: bytes) -> None:
+    (programs / "systemctl.shown").write_bytes(shown)
+    assert systemd.restart(UNIT) == Done()
+    assert calls(programs, "systemctl") == [f"restart {UNIT}"]
