@@ -346,7 +346,7 @@ def watchdog() -> list[Panel]:
             "Time since each job last wrote its metrics file.",
             query(
                 'time() - node_textfile_mtime_seconds{instance="$instance",'
-                'file=~".*/tailscale-.*"}',
+                'file=~"(.*/)?tailscale-.*"}',
                 "{{file}}",
             ),
             unit="s",

@@ -15,6 +15,11 @@ in
   options.atro.tailscale.exporter = {
     enable = lib.mkEnableOption "the job exporter of tsfc";
     interval = job.mkIntervalOption "30s";
+    acceptHealth = lib.mkOption {
+      type = lib.types.listOf lib.types.str;
+      default = [ ];
+      description = "Shell patterns of health messages that are counted apart from the others.";
+    };
     omitUsers = lib.mkOption {
       type = lib.types.bool;
       default = false;
@@ -37,6 +42,10 @@ in
         // {
           ExecStart = job.execStart "exporter" (
             job.socketArguments
+            ++ lib.concatMap (pattern: [
+              "--accept-health"
+              pattern
+            ]) cfg.acceptHealth
             ++ [
               "--metrics-path"
               cfg.metricsPath

@@ -39,7 +39,8 @@ Generated from the code by `make docs`; do not edit.
 |---|---|
 """
 TAIL = """
-The `native-metrics` job also passes on tailscaled's own metrics, `tailscaled_*`, unchanged.
+The `native-metrics` job also passes on tailscaled's own metrics, `tailscaled_*`.
+They are unchanged, except for `--label`.
 [Tailscale's documentation](https://tailscale.com/kb/1482/client-metrics) describes them.
 [jobs.md](jobs.md) and [policy.md](policy.md) say when and why metrics are absent.
 The recording rules are in [mixin/rules.yaml](../mixin/rules.yaml).
@@ -52,7 +53,9 @@ def metrics() -> dict[str, tuple[Family, ...]]:
     state = State(attempts=(restart_at(1),), last_success=Instant(1))
     run = Run(now, state, verdicts=(Verdict("nas", Reason.DIRECT),))
     return {
-        "exporter": exporter.metrics(decode(STATUS).unwrap(), now=now.unix, last_success=None),
+        "exporter": exporter.metrics(
+            decode(STATUS).unwrap(), now=now.unix, last_success=None, accept_health=("*",)
+        ),
         "native-metrics": (native.up(is_up=True),),
         "keepalive": keepalive.metrics({"nas": (PingResult(PingOutcome.DIRECT, 0.01),)}),
         "watchdog": watchdog.metrics(run, Policy()),

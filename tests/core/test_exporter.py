@@ -190,6 +190,56 @@ def test_health_issues_are_counted(health: list[str] | None, issues: int) -> Non
     assert samples("tailscale_health_issues", Health=health) == [({}, issues)]
 
 
+ROUTES = "Some peers are advertising routes but --accept-routes is false"
+DNS = "Tailscale can't reach the configured DNS servers [unexpected?]"
+
+
+@pytest.mark.parametrize(
+    ("patterns", "issues", "accepted"),
+    [
+        pytest.param([ROUTES], 1, 1, id="whole message"),
+        pytest.param(["*accept-routes*"], 1, 1, id="part"),
+        pytest.param(["*ACCEPT-routes*"], 1, 1, id="case"),
+        pytest.param(["accept-routes"], 2, 0, id="part without stars"),
+        pytest.param(["Some peers"], 2, 0, id="beginning"),
+        pytest.param(["*is false"], 1, 1, id="end"),
+        pytest.param(["*can?t reach*"], 1, 1, id="one character"),
+        pytest.param(["*[[]unexpected?]"], 1, 1, id="bracket"),
+        pytest.param(["*--accept-routes*", "*dns*"], 0, 2, id="two patterns"),
+        pytest.param(["*routes*", "*peers*"], 1, 1, id="one message, two patterns"),
+        pytest.param(["*"], 0, 2, id="all"),
+        pytest.param([""], 2, 0, id="empty"),
+        pytest.param([r"[z-a]", "[", "(", "\\", "\udcff"], 2, 0, id="odd patterns"),
+    ],
+)
+def test_accepted_health_messages_are_counted_apart(
+    patterns: list[str], issues: int, accepted: int
+) -> None:
+    """A pattern is one of the shell, for a whole message, in any case."""
+    families = metrics(
+        decoded(Health=[ROUTES, DNS]), now=NOW, last_success=None, accept_health=patterns
+    )
+    counted = {family.name: family.samples for family in families if "_health_" in family.name}
+    assert counted == {
+        "tailscale_health_issues": (Sample({}, issues),),
+        "tailscale_health_issues_accepted": (Sample({}, accepted),),
+    }
+
+
+def test_a_pattern_matches_a_message_of_several_lines() -> None:
+    families = metrics(
+        decoded(Health=["one\ntwo\n"]), now=NOW, last_success=None, accept_health=["one*"]
+    )
+    assert [family.samples for family in families if family.name == "tailscale_health_issues"] == [
+        (Sample({}, 0),)
+    ]
+
+
+@given(st.lists(st.text() | st.text("[]!*?-az\\")))
+def test_every_text_is_a_pattern(patterns: list[str]) -> None:
+    assert metrics(decoded(Health=[ROUTES]), now=NOW, last_success=None, accept_health=patterns)
+
+
 @pytest.mark.parametrize(
     ("version", "short"),
     [
@@ -415,6 +465,8 @@ def test_the_last_success_is_read_from_the_previous_file(at: float) -> None:
         pytest.param("tailscale_up 1.0\n", None, id="absent"),
         pytest.param(f"{LAST_SUCCESS} 1.5e+09\n", 1.5e9, id="float"),
         pytest.param(f"tailscale_up 0.0\n{LAST_SUCCESS} 7\n", 7.0, id="int"),
+        pytest.param(f'{LAST_SUCCESS}{{tailscaled="at work"}} 7\n', 7.0, id="label"),
+        pytest.param(f'{LAST_SUCCESS}{{tailscaled="a }} 8"}} 7\n', 7.0, id="brace-in-a-label"),
         pytest.param(
             f"# HELP {LAST_SUCCESS} 7\n# TYPE {LAST_SUCCESS} gauge\n", None, id="described"
         ),

@@ -21,6 +21,20 @@ def test_tailscaleds_metrics_are_unchanged() -> None:
     assert validated(CAPTURED).unwrap().encode() == CAPTURED
 
 
+def test_each_sample_gets_the_labels() -> None:
+    assert validated(b'a 1\nb{c="d"} 2', labels={"work": "yes"}).unwrap() == (
+        'a{work="yes"} 1\nb{work="yes",c="d"} 2\n'
+    )
+
+
+def test_a_label_that_tailscaled_uses_is_an_error() -> None:
+    """A name that no release has used so far is found only here."""
+    assert validated(b'a{work="no"} 1\n', labels={"work": "yes"}).failure().detail == (
+        "reading tailscaled's metrics, 15 bytes: a has the label work already; "
+        "choose another name for --label"
+    )
+
+
 @pytest.mark.parametrize(
     ("raw", "text"),
     [

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from support.mixin import MIXIN, board, expressions_of_the_dashboard, panels, promtool
+from support.mixin import MIXIN, ROOT, board, expressions_of_the_dashboard, panels, promtool
 
 
 def test_the_dashboard_is_up_to_date() -> None:
@@ -30,10 +30,7 @@ def test_a_panel_has_a_description_a_query_and_the_data_source(panel: dict[str, 
 
 
 def test_promtool_accepts_each_query(tmp_path: Path) -> None:
-    expressions = [
-        re.sub(r"\$\w+", "5m", expression.replace("$instance", "a").replace("$peer", ".*"))
-        for expression in expressions_of_the_dashboard()
-    ]
+    expressions = [with_values(expression) for expression in expressions_of_the_dashboard()]
     rules = [
         {"record": f"query:{number}:a", "expr": expression}
         for number, expression in enumerate(expressions)
@@ -44,6 +41,49 @@ def test_promtool_accepts_each_query(tmp_path: Path) -> None:
     ran = promtool("check", "rules", "queries.yaml", cwd=tmp_path)
     assert (ran.status, ran.stderr) == (0, "")
     assert len(rules) > len(panels())
+
+
+def with_values(expression: str) -> str:
+    """Query with a value for each variable of the dashboard."""
+    return re.sub(r"\$\w+", "5m", expression.replace("$instance", "a").replace("$peer", ".*"))
+
+
+def evaluated(expressions: list[str], labels: list[str], directory: Path) -> list[str]:
+    """Evaluate expressions on the series of all jobs, once for each text of labels.
+
+    Returns the errors.
+    """
+    samples = [
+        re.sub(r"^(\w+)\{?(.*?)\}? \S+$", r"\1{\2", line).rstrip("{").rstrip(",")
+        for name in ("mixed-paths", "keepalive", "timeline", "usermetrics")
+        for line in (ROOT / f"tests/fixtures/{name}.prom").read_text().splitlines()
+        if not line.startswith("#")
+    ]
+    series = [
+        {
+            "series": f"{sample}{',' if '{' in sample else '{'}{label}}}",
+            "values": "0+60x20",
+        }
+        for sample in samples
+        for label in labels
+    ]
+    cases = [{"expr": expression, "eval_time": "10m"} for expression in expressions]
+    (directory / "test.yaml").write_text(
+        yaml.safe_dump(
+            {"tests": [{"interval": "1m", "input_series": series, "promql_expr_test": cases}]}
+        )
+    )
+    ran = promtool("test", "rules", "test.yaml", cwd=directory)
+    assert "got:" in ran.stdout + ran.stderr, "no query selects any series"
+    return re.findall(r"err: .*", ran.stdout + ran.stderr)
+
+
+def test_each_query_works_for_two_tailscaleds_on_one_host(tmp_path: Path) -> None:
+    two = ['instance="a",tailscaled="home"', 'instance="a",tailscaled="work"']
+    expressions = [with_values(expression) for expression in expressions_of_the_dashboard()]
+    assert evaluated(expressions, two, tmp_path) == []
+    joined = "tailscale_up / on (instance) tailscale_peer_direct"
+    assert len(evaluated([*expressions, joined], two, tmp_path)) == 1
 
 
 def test_no_query_selects_by_job() -> None:

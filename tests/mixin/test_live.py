@@ -2,7 +2,9 @@
 
 Each host has a fake tailscaled that plays a scenario, the jobs, and a node_exporter
 that serves their files. One Prometheus scrapes all hosts. Time runs 30 times as fast:
-the durations in the rules are divided, and the scenarios are as much shorter.
+the durations in the rules are divided, and the scenarios are as much shorter. On a
+machine that is too slow or too busy for that, all of them are longer by one factor, the
+pace.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +27,15 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
-from support.mixin import MIXIN, RULE_FILES, alerts, expressions_of_the_dashboard
-from support.processes import Forked, forked, short_directory, started, wait_until
+from support.mixin import MIXIN, ROOT, RULE_FILES, alerts, expressions_of_the_dashboard
+from support.processes import Forked, forked, run, series, short_directory, started, wait_until
 from support.programs import program as script
 from support.required import program
 from support.servers import Request, http, serving
 from support.statuses import encoded, peer, status
 
 SPEED = 30
+"Factor by which time runs faster, at a pace of 1."
 JOB_SPEED = 10
 "Divisor of the limits of TailscaleJobSlow; the duration of a job is not compressed."
 SCENARIO_SECONDS = 400
@@ -39,6 +43,9 @@ ENOUGH_SECONDS = 140
 "Seconds to wait for alerts that must not fire: 70 minutes in the time of the rules."
 LATEST_SECONDS = 400
 PERIOD_SECONDS = 2
+JOBS_PER_ROUND = 30
+"Upper limit of the jobs that one process forks in a round."
+SLOWEST_PACE = 6.0
 MAX_RELAY, COOLDOWN = (
     ("--max-relay-seconds", str(600 // SPEED)),
     ("--cooldown-seconds", str(600 // SPEED)),
@@ -151,6 +158,12 @@ HOSTS: dict[str, Host] = {
     "ill": Host(
         lambda second: status(traffic(second), Health=["no relay"]), {("TailscaleHealth", None)}
     ),
+    "cut-off": Host(
+        lambda second: status(
+            *(peer(name, "direct" if second < 10 else "offline") for name in ("nas", "rpi3"))
+        ),
+        {("TailscaleAllPeersOffline", None)},
+    ),
     "no-udp": Host(
         lambda second: status(*losing_direct(second, "nas", "rpi3"), peer("idle", "idle")),
         {("TailscaleNodeOnRelay", None)},
@@ -176,7 +189,10 @@ HOSTS: dict[str, Host] = {
         ("--max-relay-seconds", "3", "--cooldown-seconds", "5"),
     ),
     "hopeless": Host(
-        lambda second: status(traffic(second, "derp"), traffic(second, name="rpi3")),
+        # On relay for three restarts: six would fire TailscaleRestartsTooOften as well.
+        lambda second: status(
+            traffic(second, "derp" if second < 120 else "direct"), traffic(second, name="rpi3")
+        ),
         {("TailscaleRestartsDoNotHelp", "nas")},
         (*MAX_RELAY, "--cooldown-seconds", str(1200 // SPEED)),
     ),
@@ -203,18 +219,42 @@ def test_each_alert_has_a_scenario() -> None:
     }
 
 
-def compressed(text: str) -> str:
-    """Rules with their durations divided by `SPEED`."""
+def compressed(text: str, pace: float) -> str:
+    """Rules with their durations divided by `SPEED`, and multiplied by the pace."""
     seconds = {"m": 60, "h": 3600, "d": 86400}
     text = re.sub(
         r"(\[|for: )(\d+)([mhd])\b",
-        lambda found: f"{found[1]}{int(found[2]) * seconds[found[3]] // SPEED}s",
+        lambda found: found[1] + span(int(found[2]) * seconds[found[3]] / SPEED * pace),
         text,
     )
-    text = re.sub(r"\* 60\b", f"* {60 // SPEED}", text)
+    text = re.sub(r"\* 60\b", f"* {60 / SPEED * pace}", text)
     return re.sub(
-        r'("", ""\) > )(\d+)', lambda found: f"{found[1]}{int(found[2]) / JOB_SPEED}", text
+        r'("", ""\) > )(\d+)', lambda found: f"{found[1]}{int(found[2]) / JOB_SPEED * pace}", text
     )
+
+
+def span(seconds: float) -> str:
+    """Duration in Prometheus's format."""
+    return f"{round(1000 * seconds)}ms"
+
+
+def measured_pace(servers: list[Forked], directory: Path) -> float:
+    """Pace at which a round takes at most its period, while all servers run jobs."""
+    (directory / "status.json").write_bytes(encoded(*(traffic(1, name=f"p{n}") for n in range(4))))
+
+    def seconds_per_job(number: int) -> float:
+        begun = time.monotonic()
+        for _ in range(10):
+            servers[number].run(
+                "exporter",
+                *("--status-file", f"{directory}/status.json"),
+                *("--metrics-path", f"{directory}/{number}.prom"),
+            )
+        return (time.monotonic() - begun) / 10
+
+    with ThreadPoolExecutor() as threads:
+        slowest = max(threads.map(seconds_per_job, range(len(servers))))
+    return min(SLOWEST_PACE, max(1.0, JOBS_PER_ROUND * slowest / PERIOD_SECONDS))
 
 
 class Site(NamedTuple):
@@ -226,10 +266,11 @@ class Site(NamedTuple):
     forks: Forked
     collector: subprocess.Popen[bytes]
     begun: float
+    pace: float
 
     def run_jobs(self, number: int) -> None:
         """Run the jobs of one round, with the fault of the host, if any."""
-        second = time.monotonic() - self.begun
+        second = (time.monotonic() - self.begun) / self.pace
         fault = self.host.after[1] if self.host.after and second >= self.host.after[0] else ""
         if fault == "no collector":
             self.collector.terminate()
@@ -249,7 +290,10 @@ class Site(NamedTuple):
                 "--state-dir",
                 f"{self.directory}/state",
                 "--unit=tailscaled.service",
-                *self.host.watchdog,
+                *(
+                    str(round(int(option) * self.pace)) if option.isdigit() else option
+                    for option in self.host.watchdog
+                ),
                 *nowhere,
             )
         if self.name == "healthy" or (self.name != "slow" and number % 4 == 0):
@@ -263,6 +307,8 @@ class Site(NamedTuple):
             job,
             "--socket",
             f"{self.directory}/s",
+            "--timeout",
+            "60",
             "--metrics-path",
             path,
             *options,
@@ -299,12 +345,12 @@ def node_exporter(files: Path) -> Generator[tuple[subprocess.Popen[bytes], int]]
 
 
 @contextmanager
-def playing(name: str, host: Host, directory: Path) -> Generator[None]:
+def playing(name: str, host: Host, directory: Path, pace: float) -> Generator[None]:
     """Play a scenario on a host's socket. The host `slow` delays each status by 4 s."""
     if name == "slow":
 
         def respond(request: Request) -> Iterator[bytes]:
-            due = request.at + 4
+            due = request.at + 4 * pace
             while time.monotonic() < due:
                 yield b""
             yield http(encoded(traffic(1)))
@@ -319,16 +365,22 @@ def playing(name: str, host: Host, directory: Path) -> Generator[None]:
     ]
     capture = directory / "capture.ndjson"
     capture.write_text("".join(json.dumps(observation) + "\n" for observation in observations))
-    with started("stand-in", "--capture", str(capture), "--socket", f"{directory}/s"):
+    with started(
+        *("stand-in", "--capture", str(capture), "--socket", f"{directory}/s"),
+        *("--speed", str(1 / pace)),
+    ):
         wait_until((directory / "s").exists, "the stand-in listens")
         yield
 
 
-def run_rounds(sites: list[Site], stop: threading.Event) -> None:
-    """Run the jobs of the sites, at most once every `PERIOD_SECONDS`."""
+def run_rounds(sites: list[Site], stop: threading.Event, pace: float) -> None:
+    """Run the jobs of the sites, at most once every `PERIOD_SECONDS`.
+
+    A site may be added during a round.
+    """
     number = 0
     while not stop.is_set():
-        due = time.monotonic() + PERIOD_SECONDS
+        due = time.monotonic() + PERIOD_SECONDS * pace
         for site in sites:
             if not stop.is_set():
                 site.run_jobs(number)
@@ -340,6 +392,7 @@ class Prometheus(NamedTuple):
     """A running Prometheus."""
 
     url: str
+    pace: float
 
     def series(self, query: str) -> list[dict[str, Any]]:
         """Series that a query selects."""
@@ -365,10 +418,10 @@ class Prometheus(NamedTuple):
 
 
 @contextmanager
-def prometheus(directory: Path, ports: dict[str, int]) -> Generator[Prometheus]:
+def prometheus(directory: Path, ports: dict[str, int], pace: float) -> Generator[Prometheus]:
     """Run a Prometheus with compressed rules that scrapes these ports every second."""
     for name in RULE_FILES:
-        (directory / name).write_text(compressed((MIXIN / name).read_text()))
+        (directory / name).write_text(compressed((MIXIN / name).read_text(), pace))
     targets = [
         {"targets": [f"127.0.0.1:{port}"], "labels": {"instance": name}}
         for name, port in ports.items()
@@ -376,7 +429,7 @@ def prometheus(directory: Path, ports: dict[str, int]) -> Generator[Prometheus]:
     (directory / "prometheus.yml").write_text(
         yaml.safe_dump(
             {
-                "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+                "global": {"scrape_interval": span(pace), "evaluation_interval": span(pace)},
                 "rule_files": list(RULE_FILES),
                 "scrape_configs": [{"job_name": "integrations/unix", "static_configs": targets}],
             }
@@ -394,7 +447,7 @@ def prometheus(directory: Path, ports: dict[str, int]) -> Generator[Prometheus]:
     )
     with process:
         try:
-            running = Prometheus(f"http://127.0.0.1:{port}")
+            running = Prometheus(f"http://127.0.0.1:{port}", pace)
             wait_until(running.is_up, "Prometheus answers")
             yield running
         finally:
@@ -406,33 +459,76 @@ def watched() -> Iterator[Prometheus]:
     """All hosts with their scenarios, and the Prometheus that scrapes them."""
     stop = threading.Event()
     with short_directory() as root, ExitStack() as running:
-        ports: dict[str, int] = {}
-        sites: list[Site] = []
         servers = [running.enter_context(forked()) for _ in range(3)]
-        for number, (name, host) in enumerate(HOSTS.items()):
-            directory = root / str(number)
+        pace = measured_pace(servers, root)
+        directories = {name: root / str(number) for number, name in enumerate(HOSTS)}
+        collectors: dict[str, subprocess.Popen[bytes]] = {}
+        ports: dict[str, int] = {}
+        for name, host in HOSTS.items():
             for below in ("files", "state", "bin"):
-                (directory / below).mkdir(parents=True)
-            script(directory / "bin", "systemctl", host.systemctl)
-            collector, ports[name] = running.enter_context(node_exporter(directory / "files"))
-            running.enter_context(playing(name, host, directory))
-            sites.append(
-                Site(
-                    name,
-                    host,
-                    directory,
-                    servers[2] if name == "slow" else servers[number % 2],
-                    collector,
-                    time.monotonic(),
-                )
+                (directories[name] / below).mkdir(parents=True)
+            script(directories[name] / "bin", "systemctl", host.systemctl)
+            collectors[name], ports[name] = running.enter_context(
+                node_exporter(directories[name] / "files")
             )
-        shared = [[site for site in sites if site.forks is server] for server in servers]
-        threads = [threading.Thread(target=run_rounds, args=(some, stop)) for some in shared]
+        started_prometheus = running.enter_context(prometheus(root, ports, pace))
+
+        # Run the jobs of a site as soon as its scenario begins: the first seconds matter.
+        sites: list[list[Site]] = [[] for _ in servers]
+        threads = [threading.Thread(target=run_rounds, args=(some, stop, pace)) for some in sites]
         for thread in threads:
             thread.start()
             running.callback(thread.join)
         running.callback(stop.set)
-        yield running.enter_context(prometheus(root, ports))
+        for number, (name, host) in enumerate(HOSTS.items()):
+            running.enter_context(playing(name, host, directories[name], pace))
+            server = 2 if name == "slow" else number % 2
+            sites[server].append(
+                Site(
+                    name,
+                    host,
+                    directories[name],
+                    servers[server],
+                    collectors[name],
+                    time.monotonic(),
+                    pace,
+                )
+            )
+        yield started_prometheus
+
+
+def served(port: int) -> str:
+    """What a collector serves; empty if it does not listen yet."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+            return str(answer.read().decode())
+    except OSError:
+        return ""
+
+
+def test_a_collector_serves_the_files_of_two_tailscaleds(box: Path) -> None:
+    """Also if only one of them has the option `--accept-health`."""
+    (box / "status.json").write_bytes(encoded(peer("nas"), Health=["no relay"]))
+    (box / "files").mkdir()
+    for name, options in (("home", []), ("work", ["--accept-health", "no relay"])):
+        for job, source in (
+            ("exporter", f"--status-file={box}/status.json"),
+            ("native-metrics", f"--metrics-file={ROOT}/tests/fixtures/usermetrics.txt"),
+        ):
+            ran = run(
+                *(job, source, "--label", f"tailscaled={name}"),
+                *("--metrics-path", f"{box}/files/tailscale-{name}-{job}.prom"),
+                *(options if job == "exporter" else ()),
+            )
+            assert ran == (0, "", "")
+    with node_exporter(box / "files") as (_, port):
+        wait_until(lambda: served(port), "node_exporter serves")
+        values = series(served(port))
+    assert values["node_textfile_scrape_error"] == 0
+    for name, issues in (("home", 1), ("work", 0)):
+        assert values[f'tailscale_health_issues{{tailscaled="{name}"}}'] == issues
+        assert values[f'tailscale_peer_direct{{peer="nas",tailscaled="{name}"}}'] == 1
+        assert values[f'tailscaled_health_messages{{tailscaled="{name}",type="warning"}}'] == 0
 
 
 def test_each_alert_fires_only_in_its_scenario_and_each_dashboard_query_has_series(
@@ -442,18 +538,18 @@ def test_each_alert_fires_only_in_its_scenario_and_each_dashboard_query_has_seri
     # Wait until every expected alert has fired, and for those that must not.
     expected = {name: host.expected for name, host in HOSTS.items()}
     begun = time.monotonic()
-    while (elapsed := time.monotonic() - begun) < ENOUGH_SECONDS or (
+    while (elapsed := (time.monotonic() - begun) / watched.pace) < ENOUGH_SECONDS or (
         elapsed < LATEST_SECONDS
         and any(expected[name] - fired for name, fired in watched.fired().items())
     ):
         time.sleep(1)
-    assert watched.fired() == expected
+    assert watched.fired() == expected, f"at a pace of {watched.pace}"
 
     # Every query of the dashboard selects series of at least one host.
     replacements = {
         'instance="$instance"': 'instance=~".+"',
         "$peer": ".*",
-        "$__rate_interval": "30s",
+        "$__rate_interval": span(30 * watched.pace),
         "[2m]": "[1h]",
     }
     for expression in expressions_of_the_dashboard():

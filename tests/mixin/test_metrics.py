@@ -16,9 +16,12 @@ NATIVE = set(
 RECORDED = {rule["record"] for rule in rules() if "record" in rule}
 UNUSED = {
     "tailscale_version_info": "information for people",
+    "tailscale_health_issues_accepted": "the operator knows these messages",
     "tailscale_peer_exit_node": "for alerts that users write",
     "tailscale_hidden_peers": "information for people",
     "tailscale_exporter_last_success_timestamp_seconds": "tailscale_up shows it earlier",
+    "tailscale_watchdog_all_peers_offline": "the exporter's metrics exist without a watchdog",
+    "tailscale_watchdog_unmatched_exclusions": "the watchdog's log names them",
     "tailscale_native_metrics_up": "tailscale_up shows it, too",
 }
 "Metrics that neither rules nor dashboard use, with the reason."
@@ -40,6 +43,17 @@ def test_each_emitted_metric_is_used_or_listed_as_unused() -> None:
 
 def test_each_recording_rule_is_used() -> None:
     assert USED_BY_RULES >= RECORDED
+
+
+def test_the_rule_about_phones_drops_each_label_except_the_name() -> None:
+    """Otherwise it would not match other series of the same peer."""
+    golden = (ROOT / "tests/fixtures/mixed-paths.prom").read_text()
+    (_, labels, *_) = re.findall(r"^tailscale_peer_info\{(.*)\} 1", golden, re.MULTILINE)
+    (expression,) = [
+        rule["expr"] for rule in rules() if rule.get("record") == "peer:tailscale_peer_mobile:info"
+    ]
+    (dropped,) = re.findall(r"without \((.*?)\)", expression)
+    assert {"peer", *dropped.split(", ")} == set(re.findall(r'(\w+)="', labels))
 
 
 def test_the_tests_of_the_rules_use_only_emitted_metrics() -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from support.mixin import MIXIN, ROOT, RULE_FILES, alerts, promtool, rules
+from tsfc.core.metrics.labels import OF_PROMETHEUS
 
 TESTS = sorted(path.name for path in (MIXIN / "tests").glob("*.yaml"))
 
@@ -48,6 +49,15 @@ def changes(rule: str) -> Iterator[tuple[str, str]]:
         rule.lstrip().startswith("- ") :
     ]:
         yield f"without {line.strip()[:60]}", rule.replace(line, "")
+    # Compare the series of a whole host, or those with the same labels only.
+    for line in re.findall(r"^ +(?:and|unless) .*\n?", rule, re.MULTILINE):
+        if " on (instance)" in line:
+            other = line.replace(" on (instance)", "")
+        elif "ignoring" in line:
+            other = re.sub(r"ignoring \(\w+\)", "on (instance)", line)
+        else:
+            other = re.sub(r"(and|unless)", r"\1 on (instance, peer)", line, count=1)
+        yield f"{other.strip()[:60]}", rule.replace(line, other)
     # Remove a duration, or make it three times as long.
     for line in re.findall(r"^ +(?:for|keep_firing_for): .*\n", rule, re.MULTILINE):
         yield f"without {line.strip()}", rule.replace(line, "")
@@ -107,7 +117,7 @@ def test_an_alert_has_a_severity_names_its_node_and_links_a_runbook(rule: dict[s
     annotations = rule["annotations"]
     assert "$labels.instance" in annotations["summary"]
     assert "$labels.instance" in annotations["description"]
-    if "Peer" in rule["alert"]:
+    if re.search("Peer(?!s)", rule["alert"]):
         assert "$labels.peer" in annotations["summary"]
         assert "$labels.peer" in annotations["description"]
     runbook = ROOT / annotations["runbook_url"]
@@ -121,6 +131,15 @@ def test_an_alert_has_a_severity_names_its_node_and_links_a_runbook(rule: dict[s
         "Mitigation",
         "When to silence it",
     ]
+
+
+def test_no_label_that_a_rule_sets_can_be_added_to_series() -> None:
+    """Otherwise the alerts of two tailscaleds on one host would have the same labels."""
+    names = {name for rule in alerts() for name in rule["labels"]} | {
+        name for rule in rules() for name in re.findall(r', "(\w+)", "tailscale-', rule["expr"])
+    }
+    assert names == {"severity", "unit"}
+    assert names <= OF_PROMETHEUS
 
 
 def test_each_runbook_belongs_to_an_alert() -> None:

@@ -155,6 +155,7 @@ def test_the_options_have_these_defaults(evaluate: Evaluate) -> None:
         "exporter": {
             "enable": False,
             "interval": "30s",
+            "acceptHealth": [],
             "omitUsers": False,
             "metricsPath": "/var/lib/alloy/tailscale-peers.prom",
             "extraArgs": [],
@@ -205,12 +206,14 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
     "exporter": (
         (
             'exporter = { enable = true; interval = "1min 30s"; metricsPath = "/srv/m/a.prom"; '
-            "omitUsers = true; };"
+            'acceptHealth = [ "*accept-routes*" "100% [a-z]?" ]; omitUsers = true; };'
         ),
         [
             "exporter",
             "--exporter-interval=1min 30s",
             "--exporter-metrics-path=/srv/m/a.prom",
+            "--exporter-accept-health=*accept-routes*",
+            "--exporter-accept-health=100% [a-z]?",
             "--exporter-omit-users",
         ],
     ),
@@ -402,6 +405,7 @@ INVALID = [
     ("exporter.metricsPath", '"/peers.prom"', METRICS_PATH),
     ("exporter.metricsPath", "null", METRICS_PATH),
     ("exporter.enable", '"true"', "boolean"),
+    ("exporter.acceptHealth", '"*dns*"', "list of string"),
     ("keepalive.metricsPath", '"/a/%h/b.prom"', f"null or {METRICS_PATH}"),
     ("keepalive.extraArgs", '[ "--count" 1 ]', "string"),
     ("exporter.omitUsers", '"yes"', "boolean"),

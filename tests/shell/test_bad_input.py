@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,10 +56,7 @@ DOCUMENTS = {
     "a byte order mark": b"\xef\xbb\xbf" + encoded(peer("a")),
     "two documents": encoded() * 2,
     "peers of another type": encoded(Peer=["a"]),
-    "a name of another type": encoded(peer("a", DNSName=5)),
     "zeros": bytes(10_000),
-    "a time without a zone": encoded(peer("a", LastHandshake="2026-01-01T00:00:00")),
-    "a time out of range": encoded(peer("a", LastHandshake="9999-99-99T00:00:00Z")),
 }
 EXPOSITIONS = {
     "not UTF-8": b"a \xff\n",
@@ -101,6 +99,33 @@ def test_an_invalid_status_is_a_one_line_error_of_each_job(
         "watchdog.prom",
         "watchdog.json",
     }
+
+
+@pytest.mark.parametrize("job", ["exporter", "keepalive", "watchdog"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"DNSName": 5}, id="a name of another type"),
+        pytest.param({"LastHandshake": "2026-01-01T00:00:00"}, id="a time without a zone"),
+        pytest.param({"LastHandshake": "9999-99-99T00:00:00Z"}, id="a time out of range"),
+    ],
+)
+def test_a_peer_that_cannot_be_read_costs_itself_and_one_line_of_each_job(
+    box: Path, forks: Forked, job: str, fields: dict[str, Any]
+) -> None:
+    (box / "status.json").write_bytes(encoded(peer("a", **fields), peer("b")))
+    ran = forks.run(
+        job,
+        *("--now", "1000", "--status-file", str(box / "status.json")),
+        *("--socket", str(box / "s"), "--metrics-path", str(box / "a.prom")),
+        *(["--state-dir", str(box / "state"), "--dry-run"] if job == "watchdog" else []),
+    )
+    line = error_lines(job, ran)[0]
+    assert line.startswith("reading tailscaled's status: peer ")
+    assert " is left out: " in line
+    assert ran.status == 0
+    if job != "keepalive":
+        assert 'peer="b"' in (box / "a.prom").read_text()
 
 
 @pytest.mark.parametrize("name", EXPOSITIONS)

@@ -102,6 +102,18 @@ from tsfc.core.watchdog.policy import ThresholdPolicy
             pytest.param(["watchdog", f"--unit={text}"], "argument --unit:", id=f"unit {text!r}")
             for text in ("", "-rf", "a b", "a\n", "a;b", "../a")
         ),
+        *(
+            pytest.param(["keepalive", *options], says, id=f"label {' '.join(options)!r}")
+            for options, says in (
+                (["--label=a"], "argument --label: 'a' is not a label NAME=VALUE such as "),
+                (["--label=a-b=c"], "the name must be letters, digits and _"),
+                (["--label=__a=b"], "Prometheus reserves names that begin with __"),
+                (["--label=peer=a"], "series of the jobs have a label peer already"),
+                (["--label=instance=a"], "Prometheus or the alert rules set the label instance"),
+                (["--label=a="], "the value is empty, which means no label"),
+                (["--label=a=b", "--label=a=b"], "argument --label: 'a' is given twice"),
+            )
+        ),
         pytest.param(
             ["stand-in"],
             "the following arguments are required: --socket",

@@ -183,7 +183,8 @@ def test_defect_corrupt_state_restarts_at_once(watchdog: Watchdog, content: byte
 )
 def test_defect_vanished_peer_returns_with_old_start(watchdog: Watchdog, meanwhile: bytes) -> None:
     watchdog.run(STUCK)
-    assert watchdog.run(meanwhile, now=T + 300) == (0, "", "")
+    status, lines, _ = watchdog.run(meanwhile, now=T + 300)
+    assert (status, lines) == (0, "")
     assert not (watchdog.state / "peer_rpi3").exists()
     assert watchdog.run(STUCK, now=T + 700).stdout == "DETECTED: rpi3 transitioned to relay\n"
     assert watchdog.restarts() == 0

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from support.processes import error_lines, run, series, short_directory, started, wait_until
 from tsfc.shell.tailscaled import localapi
@@ -43,6 +44,15 @@ def socket() -> Iterator[Path]:
             yield path
 
 
+def samples(text: str) -> list[tuple[str, dict[str, str], float]]:
+    """Samples of an exposition: names, labels and values."""
+    return [
+        (sample.name, sample.labels, sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
+
+
 def _options(job: str, box: Path) -> list[str]:
     return (
         ["--state-dir", str(box / "state"), "--unit=tailscaled.service"]
@@ -61,6 +71,19 @@ def test_the_exporter_writes_the_path_of_every_peer(socket: Path, box: Path) -> 
     assert exported['tailscale_peer_path{path="direct",peer="carol"}'] == 1
     assert exported["tailscale_exporter_last_success_timestamp_seconds"] > 0
     assert exported["tailscale_exporter_duration_seconds"] > 0
+
+
+def test_the_exporter_counts_accepted_health_messages_apart(box: Path) -> None:
+    ran = run(
+        "exporter",
+        *("--status-file", str(FIXTURES / "field/accept-routes-note.json")),
+        *("--accept-health", "*accept-routes*", "--accept-health", "no relay"),
+        *("--metrics-path", str(box / "a.prom")),
+    )
+    assert ran == (0, "", "")
+    exported = series((box / "a.prom").read_text())
+    assert exported["tailscale_health_issues"] == 0
+    assert exported["tailscale_health_issues_accepted"] == 1
 
 
 def test_the_exporter_can_omit_the_users(socket: Path, box: Path) -> None:
@@ -154,6 +177,43 @@ def test_the_watchdog_detects_relays_and_stores_its_state(socket: Path, box: Pat
         "peer_delta",
         "peer_echo",
     }
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_every_series_has_the_labels(socket: Path, box: Path, job: str) -> None:
+    """Those of tailscaled as well. All other text is that of a run without labels."""
+    options = (
+        *("--socket", str(socket), "--now", "1795438440", "--metrics-path", "-"),
+        *(["--count", "1"] if job == "keepalive" else []),
+    )
+    state = ("--state-dir", str(box / "one")), ("--state-dir", str(box / "two"))
+    plain = run(job, *options, *(state[0] if job == "watchdog" else ()))
+    ran = run(
+        job,
+        *options,
+        *(state[1] if job == "watchdog" else ()),
+        *("--label", "tailscaled=at work", "--label", "zone=a"),
+    )
+    assert (ran.status, ran.stderr) == (0, plain.stderr)
+    assert samples(ran.stdout) == [
+        (name, labels | {"tailscaled": "at work", "zone": "a"}, value)
+        for name, labels, value in samples(plain.stdout)
+    ]
+    assert [line for line in ran.stdout.splitlines() if line.startswith("#")] == [
+        line for line in plain.stdout.splitlines() if line.startswith("#")
+    ]
+
+
+def test_the_last_success_is_found_in_a_file_with_labels(box: Path) -> None:
+    options = ("--metrics-path", str(box / "a.prom"), "--label", "tailscaled=at work")
+    status = str(FIXTURES / "mixed-paths.json")
+    run("exporter", "--status-file", status, "--now", "1795438440", *options)
+    ran = run("exporter", "--socket", str(box / "none"), "--source", "localapi", *options)
+    assert (ran.status, len(error_lines("exporter", ran))) == (0, 1)
+    exported = series((box / "a.prom").read_text())
+    assert exported['tailscale_up{tailscaled="at work"}'] == 0
+    last = 'tailscale_exporter_last_success_timestamp_seconds{tailscaled="at work"}'
+    assert exported[last] == 1795438440
 
 
 @pytest.mark.parametrize("job", JOBS)

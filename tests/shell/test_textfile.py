@@ -150,7 +150,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_temporary_file(
     """A limit on the file size imitates a full disk; a block is 512 bytes."""
     path = box / "a.prom"
     path.write_text(OLD)
-    metrics = f"# {'x' * 2000}\n".encode()
+    metrics = f"# {'x' * 2000}\na 1\n".encode()
     given, stdin = (
         ("--metrics-file", metrics)
         if job == "native-metrics"

@@ -28,11 +28,13 @@ def emitted() -> frozenset[str]:
         f"tailscale_{job.replace('-', '_')}_duration_seconds" for job in JOBS
     }  # absent from golden files, which are made with a fixed time
     key_expiry = {"tailscale_key_expiry_timestamp_seconds"}  # no key in the lab expires
+    accepted = {"tailscale_health_issues_accepted"}  # only with --accept-health
     return frozenset(
         {
             *re.findall(r"^# TYPE (tailscale_\w+)", goldens, re.MULTILINE),
             *durations,
             *key_expiry,
+            *accepted,
         }
     )
 

@@ -300,6 +300,19 @@ CHANGES: list[tuple[str, Change]] = [
         ),
     ),
     (
+        "exporter",
+        (
+            "accept-health",
+            ["--exporter-accept-health=*routes*", "--exporter-accept-health=a b"],
+            set(),
+            {
+                "service: argument --accept-health",
+                "service: argument *routes*",
+                "service: argument a b",
+            },
+        ),
+    ),
+    (
         "watchdog",
         (
             "exclude-peers",
@@ -529,7 +542,11 @@ METRICS_OPTION: tuple[str, str | None, dict[str, object]] = (
     {"metrics_path": "/srv/m/a.prom"},
 )
 OPTIONS: dict[str, list[tuple[str, str | None, dict[str, object]]]] = {
-    "exporter": [METRICS_OPTION, ("omit-users", None, {"omit_users": True})],
+    "exporter": [
+        METRICS_OPTION,
+        ("accept-health", "*$a*", {"accept_health": ["*$a*"]}),
+        ("omit-users", None, {"omit_users": True}),
+    ],
     "native-metrics": [METRICS_OPTION],
     "keepalive": [
         METRICS_OPTION,

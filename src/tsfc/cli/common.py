@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace, _ArgumentGroup
+from argparse import Action, ArgumentError, ArgumentParser, Namespace, _ArgumentGroup
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tsfc.cli import values
 from tsfc.shell import defaults
@@ -65,17 +65,47 @@ def add_source(parser: ArgumentParser, *, has_status_file: bool = True) -> None:
     )
     # `run_options` reads these, even if the command lacks the option.
     parser.set_defaults(
-        status_file=None, metrics_file=None, metrics_path=None, default_metrics_path=None
+        status_file=None, metrics_file=None, metrics_path=None, default_metrics_path=None, label={}
     )
 
 
-def add_metrics_path(parser: ArgumentParser, *, default: str | None) -> None:
-    """Add `--metrics-path`. If `default` is None, no metrics are written without it."""
-    parser.add_argument_group("output").add_argument(
+class _AddLabel(Action):
+    """Collect the labels of a repeated option; each name at most once."""
+
+    def __call__(
+        self,
+        parser: ArgumentParser,  # noqa: ARG002 - argparse's interface
+        namespace: Namespace,
+        label: Any,  # noqa: ANN401 - argparse does not know the type
+        option_string: str | None = None,  # noqa: ARG002
+    ) -> None:
+        name, value = label
+        labels: dict[str, str] = getattr(namespace, self.dest)
+        if name in labels:
+            raise ArgumentError(self, f"{name!r} is given twice")
+        setattr(namespace, self.dest, {**labels, name: value})
+
+
+def add_metrics_output(parser: ArgumentParser, *, default: str | None) -> None:
+    """Add `--metrics-path` and `--label`.
+
+    If `default` is None, no metrics are written without `--metrics-path`.
+    """
+    group = parser.add_argument_group("output")
+    group.add_argument(
         "--metrics-path",
         metavar="PATH",
         help="write the metrics to PATH, or to standard output if PATH is - "
         f"(default: {default or 'write no metrics'})",
+    )
+    group.add_argument(
+        "--label",
+        type=values.label,
+        action=_AddLabel,
+        default={},
+        metavar="NAME=VALUE",
+        help="add this label to every series, to tell two tailscaleds on one host apart; can be "
+        "repeated",
     )
     parser.set_defaults(default_metrics_path=default)
 
@@ -145,6 +175,7 @@ def run_options(options: Namespace) -> RunOptions:
         metrics_file=options.metrics_file,
         now=options.now,
         metrics_path=options.default_metrics_path if path is None else path,
+        labels=options.label,
     )
 
 

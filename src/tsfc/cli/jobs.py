@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from tsfc.cli import values
 from tsfc.cli.common import (
     Command,
-    add_metrics_path,
+    add_metrics_output,
     add_ping_timeout,
     add_policy,
     add_source,
@@ -19,13 +19,21 @@ from tsfc.shell import defaults
 
 def _add_exporter(parser: ArgumentParser) -> None:
     parser.add_argument(
+        "--accept-health",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="count health messages that match this shell pattern apart from the others, for "
+        "example '*accept-routes*'; upper and lower case are the same; can be repeated",
+    )
+    parser.add_argument(
         "--omit-users",
         action="store_true",
         help="leave the label user of tailscale_peer_info empty; it has the login names of the "
         "peers' owners",
     )
     add_source(parser)
-    add_metrics_path(parser, default=defaults.EXPORTER_PATH)
+    add_metrics_output(parser, default=defaults.EXPORTER_PATH)
 
 
 def _exporter(options: Namespace) -> int:
@@ -41,7 +49,10 @@ def _exporter(options: Namespace) -> int:
     return oneshot.run(
         system,
         lambda host: exporter.run(
-            host, last_exposition=last_exposition, omits_users=options.omit_users
+            host,
+            last_exposition=last_exposition,
+            accept_health=options.accept_health,
+            omits_users=options.omit_users,
         ),
     )
 
@@ -53,7 +64,7 @@ def _add_native_metrics(parser: ArgumentParser) -> None:
         help="read tailscaled's metrics from FILE, or from standard input if FILE is -",
     )
     add_source(parser, has_status_file=False)
-    add_metrics_path(parser, default=defaults.NATIVE_METRICS_PATH)
+    add_metrics_output(parser, default=defaults.NATIVE_METRICS_PATH)
 
 
 def _native_metrics(options: Namespace) -> int:
@@ -61,7 +72,8 @@ def _native_metrics(options: Namespace) -> int:
     from tsfc.shell.jobs import native_metrics
     from tsfc.shell.system import System
 
-    return oneshot.run(System("native-metrics", run_options(options)), native_metrics.run)
+    system = System("native-metrics", run_options(options))
+    return oneshot.run(system, lambda host: native_metrics.run(host, labels=system.options.labels))
 
 
 def _add_keepalive(parser: ArgumentParser) -> None:
@@ -89,7 +101,7 @@ def _add_keepalive(parser: ArgumentParser) -> None:
         "batteries pings would drain; can be repeated",
     )
     add_source(parser)
-    add_metrics_path(parser, default=None)
+    add_metrics_output(parser, default=None)
 
 
 def _keepalive(options: Namespace) -> int:
@@ -135,7 +147,7 @@ def _add_watchdog(parser: ArgumentParser) -> None:
     )
     add_policy(parser)
     add_source(parser)
-    add_metrics_path(parser, default=defaults.WATCHDOG_PATH)
+    add_metrics_output(parser, default=defaults.WATCHDOG_PATH)
 
 
 def _watchdog(options: Namespace) -> int:

@@ -46,6 +46,7 @@ DEFAULTS: Options = {
     "labels": [],
     "exporter_interval": "30s",
     "exporter_metrics_path": defaults.EXPORTER_PATH,
+    "exporter_accept_health": [],
     "exporter_omit_users": False,
     "exporter_extra_args": [],
     "native_metrics_interval": "15s",
@@ -335,6 +336,14 @@ def _add_shared(group: argparse._ArgumentGroup) -> None:
 def _add_exporter(group: argparse._ArgumentGroup) -> None:
     _add_interval(group, "exporter")
     group.add_argument(
+        "--exporter-accept-health",
+        type=values.argument,
+        action="append",
+        metavar="PATTERN",
+        help="count health messages that match this shell pattern apart from the others; "
+        "repeatable",
+    )
+    group.add_argument(
         "--exporter-omit-users",
         action="store_const",
         const=True,
@@ -558,8 +567,11 @@ def _arguments(options: argparse.Namespace, job: str, instance: str | None) -> l
                 *labels,
             ]
         case "exporter":
+            patterns = options.exporter_accept_health
             return [
-                *(*shared, "--metrics-path", options.exporter_metrics_path),
+                *shared,
+                *chain(*(("--accept-health", pattern) for pattern in patterns)),
+                *("--metrics-path", options.exporter_metrics_path),
                 *(["--omit-users"] if options.exporter_omit_users else []),
                 *labels,
             ]

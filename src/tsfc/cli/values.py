@@ -83,6 +83,19 @@ def unit_name(text: str) -> str:
     return text
 
 
+def label(text: str) -> tuple[str, str]:
+    """Name and value of a label to add to series, from `NAME=VALUE`."""
+    from tsfc.core.metrics import labels
+
+    name, equals, value = text.partition("=")
+    problem = labels.problem(name, value) if equals else "it has no ="
+    if problem is not None:
+        raise ArgumentTypeError(
+            f"{text!r} is not a label NAME=VALUE such as tailscaled=work: {problem}"
+        )
+    return name, value
+
+
 def _number(text: str, low: float, high: float, what: str) -> float:
     try:
         number = float(text)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 import math
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tsfc.core.metrics.families import Family, Kind, Sample, gauge
 from tsfc.core.tailscale import status as statuses
@@ -24,7 +26,13 @@ _USUAL_PATHS = tuple(path for path in Path if path is not Path.NONE)
 _UNKNOWN_USER = UserProfile()
 
 
-def metrics(status: Status | None, *, now: float, last_success: float | None) -> tuple[Family, ...]:
+def metrics(
+    status: Status | None,
+    *,
+    now: float,
+    last_success: float | None,
+    accept_health: Sequence[str] = (),
+) -> tuple[Family, ...]:
     """Return the metrics of one run.
 
     Peers are exported only while the backend is Running; otherwise their flags are
@@ -35,12 +43,17 @@ def metrics(status: Status | None, *, now: float, last_success: float | None) ->
         now: Unix time in seconds.
         last_success: Unix time of the last run that read a status; None if unknown.
             Used only without a status.
+        accept_health: Patterns of the health messages that the operator accepts.
     """
     if status is None:
         # A time in the future comes from a clock that was wrong, or from somebody else.
         at = None if last_success is None else min(last_success, now)
         return (_up(0), *_last_success(at))
-    families = (_up(int(statuses.is_running(status))), *_last_success(now), *_node(status))
+    families = (
+        _up(int(statuses.is_running(status))),
+        *_last_success(now),
+        *_node(status, accept_health),
+    )
     if not statuses.is_running(status):
         return families
     # Hidden peers take part in the naming: an ordinary peer keeps its name.
@@ -67,7 +80,7 @@ def _last_success(at: float | None) -> tuple[Family, ...]:
     )
 
 
-def _node(status: Status) -> tuple[Family, ...]:
+def _node(status: Status, accept_health: Sequence[str]) -> tuple[Family, ...]:
     version = _label(status.version)
     labels = {"version": version, "short_version": version.partition("-")[0]}
     current = _label(status.backend_state)
@@ -91,16 +104,37 @@ def _node(status: Status) -> tuple[Family, ...]:
                 ),
             )
         ),
-        gauge(
-            "tailscale_health_issues",
-            "Number of health messages of tailscaled.",
-            len(status.health or ()),
-        ),
+        *_health(status.health or (), accept_health),
         Family(
             "tailscale_version_info",
             Kind.GAUGE,
             "Version of tailscaled, always 1.",
             (Sample(labels, 1),),
+        ),
+    )
+
+
+def _health(messages: Sequence[str], accept: Sequence[str]) -> tuple[Family, ...]:
+    """Return the number of health messages, and the number of accepted ones.
+
+    A pattern is one of the shell, for a whole message in upper or lower case.
+    """
+    patterns = [re.compile(fnmatch.translate(pattern), re.IGNORECASE) for pattern in accept]
+    accepted = sum(any(pattern.match(text) for pattern in patterns) for text in messages)
+    issues = gauge(
+        "tailscale_health_issues",
+        "Number of health messages of tailscaled.",
+        len(messages) - accepted,
+    )
+    if not accept:
+        return (issues,)
+    return (
+        issues,
+        gauge(
+            "tailscale_health_issues_accepted",
+            "Number of health messages that --accept-health accepts, "
+            "which are not in tailscale_health_issues.",
+            accepted,
         ),
     )
 
@@ -224,8 +258,8 @@ def parse_last_success(exposition: str) -> float | None:
     None if there is none. The job keeps no other state than its metrics file.
     """
     for line in exposition.splitlines():
-        name, _, value = line.partition(" ")
-        if name == LAST_SUCCESS:
+        series, _, value = line.rpartition(" ")
+        if series.partition("{")[0] == LAST_SUCCESS:
             return _finite(value)
     return None
 

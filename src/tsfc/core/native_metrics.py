@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from returns.result import Failure, Result, Success
 
 from tsfc.core.faults import Unusable
-from tsfc.core.metrics.families import Family, gauge
+from tsfc.core.metrics.families import NO_LABELS, Family, gauge
+from tsfc.core.metrics.labels import add_to_text
 from tsfc.core.metrics.lint import check
 
 OWN_PREFIX = "tailscale_native_metrics_"
 "Prefix of the job's own metrics; those of tailscaled are all `tailscaled_*`."
 
 
-def validated(raw: bytes) -> Result[str, Unusable]:
+def validated(raw: bytes, *, labels: Mapping[str, str] = NO_LABELS) -> Result[str, Unusable]:
     """Return the exposition `raw` as text that ends with a newline.
 
-    Fails if node_exporter would reject it, if it has no sample, or if the job's own
-    metrics cannot follow it.
+    Each sample gets `labels`; all else is unchanged.
+
+    Fails if node_exporter would reject it, if it has no sample, if the job's own
+    metrics cannot follow it, or if a sample has one of the labels already.
     """
     action = f"reading tailscaled's metrics, {len(raw)} bytes"
     try:
@@ -53,7 +58,10 @@ def validated(raw: bytes) -> Result[str, Unusable]:
                 f"{action}: it has no sample; run `tailscale metrics print` by hand for details"
             )
         )
-    return Success(text)
+    labelled = add_to_text(text, labels)
+    if isinstance(labelled, Failure):
+        return Failure(Unusable(f"{action}: {labelled.failure()}; choose another name for --label"))
+    return Success(labelled.unwrap())
 
 
 def up(*, is_up: bool) -> Family:

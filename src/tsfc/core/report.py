@@ -14,7 +14,7 @@ class Report(Struct, frozen=True):
 
     families: Iterable[Family]
     passthrough: str = ""
-    "An exposition that goes before the families, unchanged."
+    "An exposition that goes before the families, without changes or added labels."
     snapshot: str = ""
     "JSON for `tsfc peers` and `tsfc explain`, which goes beside the metrics."
     exit_status: int = 0

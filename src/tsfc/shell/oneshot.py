@@ -55,6 +55,7 @@ def watchdog(host: System, *, state_dir: str, policy: Policy) -> int:
 def write(host: System, report: Report, *, started: float) -> int:
     """Write a report to `--metrics-path`, if that has a value; return the exit status.
 
+    The families get the labels of `--label`; the passthrough has them already.
     The duration since `started` (monotonic seconds) comes last; a run outside real time
     (`--now`) has none.
     """
@@ -62,11 +63,12 @@ def write(host: System, report: Report, *, started: float) -> int:
     if path is None:
         return report.exit_status
     # prometheus_client is half of a start, and a keepalive without metrics needs none.
+    from tsfc.core.metrics import labels  # noqa: PLC0415
     from tsfc.core.metrics.exposition import render  # noqa: PLC0415
 
     seconds = time.monotonic() - started
     own = () if host.options.now is not None else (duration(host.job, seconds),)
-    text = report.passthrough + render((*report.families, *own))
+    text = report.passthrough + render(labels.add((*report.families, *own), host.options.labels))
     written = textfile.write(path, text)
     if not isinstance(written, Failure) and path != textfile.STANDARD_OUTPUT and report.snapshot:
         written = textfile.write(textfile.snapshot_path(path), report.snapshot)

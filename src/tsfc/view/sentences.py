@@ -75,15 +75,14 @@ def explain(view: View, name: str) -> Result[tuple[str, ...], str]:
             f"explaining {one_line(name)}: tailscaled is {state}, not Running, and reports no "
             "peers; run `tailscale up`"
         )
-    found = find(named(view.status), name)
-    if not found:
+    peer, *others = find(named(view.status), name) or (None,)
+    if peer is None:
         similar = get_close_matches(name, [row.peer for row in view.rows], 1, 0.5)
         hint = f"did you mean {similar[0]}?" if similar else "run `tsfc peers` for a list"
         return Failure(f"explaining {one_line(name)}: there is no such peer; {hint}")
-    if len(found) > 1:
-        names = ", ".join(peer.name for peer in found)
+    if others:
+        names = ", ".join((peer.name, *(other.name for other in others)))
         return Failure(f"explaining {one_line(name)}: several peers have that name: {names}")
-    peer = found[0]
     row = next(row for row in view.rows if row.peer == peer.name)
     why = unwatched(peer.status, view.status.self_.tailscale_ips or ())
     return Success(

@@ -191,7 +191,7 @@ def test_in_order_skips_torn_records_with_a_warning(box: Path) -> None:
     [
         ("[]", "line 2: "),
         (text([{"captured_at": 1, "status": {"Peer": {}}}]), "BackendState"),
-        (text([seen(1, peer("a", RxBytes=-1))]), "RxBytes"),
+        (text([seen(1, Health=1)]), "Health"),
         (text([{"captured_at": 1, "status": None}]), "status"),
     ],
 )

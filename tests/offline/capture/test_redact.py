@@ -56,7 +56,7 @@ LIST_FIELDS = {
     "Health",
     "sshHostKeys",
 }
-PUBLIC = {"0.0.0.0/0", "::/0", "mullvad", "tag:", "User"}
+PUBLIC = {"0.0.0.0/0", "::/0", "mullvad", "hello", "hello.ts.net.", "tag:", "User"}
 "Default routes, Tailscale's own domain, and names that are also words of a status."
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 from returns.result import Failure
@@ -13,11 +13,18 @@ from tsfc.core.report import Report
 from tsfc.shell.host import Host
 
 
-def run(host: Host, *, last_exposition: Callable[[], str], omits_users: bool) -> Report:
+def run(
+    host: Host,
+    *,
+    last_exposition: Callable[[], str],
+    accept_health: Sequence[str],
+    omits_users: bool,
+) -> Report:
     """The metrics of all peers, or that tailscaled is down.
 
     `last_exposition` reads what the last run wrote: it says when a run last succeeded.
-    With `omits_users` the metrics have no login names.
+    `accept_health` are patterns of accepted health messages. With `omits_users` the
+    metrics have no login names.
     """
     observed = host.status()
     now = host.unix_time()
@@ -28,4 +35,4 @@ def run(host: Host, *, last_exposition: Callable[[], str], omits_users: bool) ->
         families = exporter.metrics(None, now=now, last_success=last_success)
         return Report(families, exit_status=exit_status(fault))
     status = replace(observed.unwrap(), user=None) if omits_users else observed.unwrap()
-    return Report(exporter.metrics(status, now=now, last_success=None))
+    return Report(exporter.metrics(status, now=now, last_success=None, accept_health=accept_health))

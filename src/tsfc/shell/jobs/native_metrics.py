@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from returns.result import Failure
 
 from tsfc.core import native_metrics
 from tsfc.core.faults import exit_status
+from tsfc.core.metrics.families import NO_LABELS
 from tsfc.core.report import Report
 from tsfc.shell.host import Host
 
 
-def run(host: Host) -> Report:
-    """Return tailscaled's own metrics unchanged, or that there are none."""
+def run(host: Host, *, labels: Mapping[str, str] = NO_LABELS) -> Report:
+    """Return tailscaled's own metrics, or that there are none.
+
+    They are unchanged, except that each sample gets `labels`.
+    """
     raw = host.usermetrics()
-    validated = raw if isinstance(raw, Failure) else native_metrics.validated(raw.unwrap())
+    validated = (
+        raw if isinstance(raw, Failure) else native_metrics.validated(raw.unwrap(), labels=labels)
+    )
     if isinstance(validated, Failure):
         fault = validated.failure()
         host.warn(fault.detail)

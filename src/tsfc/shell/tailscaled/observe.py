@@ -37,6 +37,8 @@ class RunOptions(Struct, frozen=True):
     "Unix time of the run; None for the wall clock."
     metrics_path: str | None = None
     "File to write the metrics to; None to write none."
+    labels: dict[str, str] = {}
+    "Labels to add to each series."
 
 
 def source(options: RunOptions) -> Source:
