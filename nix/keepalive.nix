@@ -19,7 +19,7 @@ in
     excludePeers = lib.mkOption {
       type = lib.types.listOf lib.types.str;
       default = [ ];
-      description = "Peers that get no pings, named as in the label `peer`.";
+      description = "Peers that get no pings, by label `peer`, FQDN, Tailscale IP, StableNodeID or host name.";
     };
     excludeOs = lib.mkOption {
       type = lib.types.listOf lib.types.str;

@@ -113,7 +113,7 @@ in
     path:
     let
       target = withoutLink path;
-      isHelper = lib.hasPrefix "/run/tailscale-watchdog/" target;
+      isHelper = builtins.match "/run/tailscale-watchdog(-[^/]*)?/.+" target != null;
     in
     if hidden target != null then
       hidden target

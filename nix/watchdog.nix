@@ -87,7 +87,7 @@ in
     excludePeers = lib.mkOption {
       type = lib.types.listOf lib.types.str;
       default = [ ];
-      description = "Peers that never cause a restart, named as in the label `peer`.";
+      description = "Peers that never cause a restart, by label `peer`, FQDN, Tailscale IP, StableNodeID or host name.";
     };
     dryRun = lib.mkOption {
       type = lib.types.bool;

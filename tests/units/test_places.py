@@ -27,6 +27,7 @@ ELSEWHERE = [
     *("/var/lib/tailscale/a.sock", "/srv/tailscale/a.sock", "/run/a/tailscale/a.sock"),
     *("/etc/tailscale/a.sock", "/usr/tailscale/a.sock", "/tailscale/a.sock", "/run/tailscal/a"),
     *("/run/tailscale-watchdog/restart.sock", "/var/run/tailscale-watchdog/restart.sock"),
+    "/run/tailscale-watchdog-work/restart.sock",
 ]
 OUTPUTS = [
     pytest.param(values.metrics_path, "a.prom", "/var/lib/alloy", id="metrics"),

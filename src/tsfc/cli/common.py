@@ -156,7 +156,8 @@ def add_policy(parser: ArgumentParser) -> _ArgumentGroup:
         action="append",
         default=[],
         metavar="NAME",
-        help="never restart tailscaled because of this peer; can be repeated",
+        help="never restart tailscaled because of this peer: label `peer`, FQDN, Tailscale IP, "
+        "StableNodeID or host name; can be repeated",
     )
     return group
 

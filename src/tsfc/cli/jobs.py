@@ -90,7 +90,8 @@ def _add_keepalive(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="never ping this peer; can be repeated",
+        help="never ping this peer: label `peer`, FQDN, Tailscale IP, StableNodeID or host name; "
+        "can be repeated",
     )
     parser.add_argument(
         "--exclude-os",

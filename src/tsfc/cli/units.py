@@ -366,7 +366,7 @@ def _add_keepalive(group: argparse._ArgumentGroup) -> None:
         type=values.argument,
         action="append",
         metavar="NAME",
-        help="never ping this peer, named as for --exclude-peer of the job; repeatable",
+        help="never ping this peer, named as for `tsfc keepalive --exclude-peer`; repeatable",
     )
     group.add_argument(
         "--keepalive-exclude-os",
@@ -400,7 +400,8 @@ def _add_watchdog(group: argparse._ArgumentGroup) -> None:
         type=values.argument,
         action="append",
         metavar="NAME",
-        help="never restart because of this peer, named as in the label `peer`; repeatable",
+        help="never restart because of this peer, named as for `tsfc watchdog --exclude-peer`; "
+        "repeatable",
     )
     group.add_argument(
         "--watchdog-dry-run",

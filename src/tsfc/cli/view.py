@@ -51,7 +51,11 @@ def _peers(options: Namespace) -> int:
 
 
 def _add_explain(parser: ArgumentParser) -> None:
-    parser.add_argument("peer", metavar="PEER", help="name of the peer, as in `tsfc peers`")
+    parser.add_argument(
+        "peer",
+        metavar="PEER",
+        help="the peer: its name in `tsfc peers`, FQDN, Tailscale IP, StableNodeID or host name",
+    )
     _add_view_source(parser)
 
 

@@ -78,8 +78,8 @@ SHARED_DIRECTORIES = (
 
 _TAILSCALED = "(/run/tailscale[^/]*)/.+"
 "Path in a runtime directory of a tailscaled: `/run/tailscale-work/tailscaled.sock`."
-_HELPER = "/run/tailscale-watchdog"
-"Directory of the socket on which the privileged restart helper listens."
+_HELPER = "/run/tailscale-watchdog(-[^/]*)?/.+"
+"Path in the directory of the privileged restart helper's socket, or of an instance's."
 
 
 def output_problem(path: str, example: str) -> str | None:
@@ -121,7 +121,7 @@ def socket_problem(path: str) -> str | None:
     path = _without_link(path)
     if hidden := _hidden(path):
         return hidden
-    if re.fullmatch(_TAILSCALED, path) and not _ancestor(path, (_HELPER,)):
+    if re.fullmatch(_TAILSCALED, path) and not re.fullmatch(_HELPER, path):
         return None
     return (
         "not in /run/tailscale or /run/tailscale-NAME, and the jobs could then use everything "
