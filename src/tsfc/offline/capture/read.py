@@ -1,6 +1,7 @@
 """Read observations: from a capture, a URL, a directory of statuses, or standard input.
 
 A capture is plain or compressed. It is read as a stream, one line in memory at a time.
+Time and memory are bounded, because a capture may come from somebody else.
 Unreadable parts are reported and skipped: a crash of the host may damage a record in
 the middle of a capture, because later runs append to it.
 """
@@ -9,12 +10,11 @@ from __future__ import annotations
 
 import os
 import re
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib import import_module
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -23,16 +23,17 @@ from returns.result import Failure, Result, Success
 from tsfc.core.evaluation.observation import Observation, parse
 from tsfc.core.tailscale.status import decode
 from tsfc.core.text import one_line
+from tsfc.offline.capture.decompress import Take, plain
+from tsfc.offline.capture.lines import LINE_LIMIT, Damaged, Dropped, Line, lines
 from tsfc.shell.console import STDIN
 from tsfc.shell.tailscaled.observe import STANDARD_INPUT
 
-LINE_LIMIT = 256 * 2**20
-"Maximum length of a line, in bytes: the limit on a response of tailscaled."
-_PIECE = 2**18
+_UNREAD_BYTES = 2 * LINE_LIMIT
+_UNREAD_LINES = 100_000
+"How much data without an observation ends the reading."
+_ADVICE = "give a capture of `tsfc capture`"
 _URL = re.compile(r"[a-z][a-z0-9+.-]*(::[^/]*)?://")
 "Matches chained URLs too, such as `zip://a.ndjson::s3://bucket/captures.zip`."
-GZIP, ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
-"First bytes of each gzip member (RFC 1952) and of each zstd frame (RFC 8878)."
 
 
 class Skipped(Struct, frozen=True):
@@ -53,20 +54,6 @@ class Broken(Struct, frozen=True):
 
 T = TypeVar("T")
 Read = Observation | Skipped | Broken
-Take = Callable[[int], bytes]
-"Returns the next bytes, up to the given number; none at the end."
-
-
-class _Decompressor(Protocol):
-    """Common interface of the decompressors of zlib and zstandard."""
-
-    @property
-    def eof(self) -> bool: ...
-
-    @property
-    def unused_data(self) -> bytes: ...
-
-    def decompress(self, data: bytes, /) -> bytes: ...
 
 
 def observations(source: str) -> Iterator[Read]:
@@ -148,128 +135,59 @@ def _remote(url: str) -> Iterator[Read]:
 
 
 def _capture(take: Take, name: str) -> Iterator[Read]:
-    number = 0
-    rest: list[bytes] = []
-    size = 0
-    for piece in _plain(take):
-        # A damaged part: drop the beginning of a line before it.
-        if piece is None:
-            yield Skipped(
-                f"reading {name}: after line {number}: compressed data torn or damaged; skipped",
-                is_torn=True,
-            )
-            rest, size = [], 0
+    unread_lines = unread_bytes = 0
+    for part in lines(plain(take)):
+        read = _read(part, name)
+        if read is not None:
+            yield read
+        if isinstance(read, Observation):
+            unread_lines = unread_bytes = 0
             continue
 
-        # The lines that end in this piece; the first may have begun in an earlier one.
-        *lines, tail = piece.split(b"\n")
-        for line in lines:
-            number += 1
-            whole = b"".join((*rest, line)) if rest else line
-            if size + len(line) > LINE_LIMIT:
-                limit = f"{LINE_LIMIT // 2**20} MiB"
-                yield Skipped(f"reading {name}: line {number}: longer than {limit}; skipped")
-            elif whole.strip():
-                yield _observation(whole, f"reading {name}: line {number}: ")
-            rest, size = [], 0
-
-        # The beginning of the next line; of a line that is too long, only its size.
-        size += len(tail)
-        if size <= LINE_LIMIT:
-            rest.append(tail)
-        else:
-            rest = []
-
-    # A last line without line feed: whole, or torn by a crash.
-    last = b"".join(rest)
-    if last.strip():
-        whole_last = _observation(last, f"reading {name}: line {number + 1}: ")
-        torn = Skipped(
-            f"reading {name}: line {number + 1}: torn, as after a crash; skipped",
-            is_torn=True,
-        )
-        yield torn if isinstance(whole_last, Skipped) else whole_last
+        # Without a limit, a few kilobytes of compressed data could take hours.
+        unread_lines += not isinstance(part, Dropped)
+        unread_bytes += _size(part)
+        if unread_lines > _UNREAD_LINES:
+            yield Broken(f"reading {name}: no observation in {_UNREAD_LINES} lines; {_ADVICE}")
+            return
+        if unread_bytes > _UNREAD_BYTES:
+            amount = f"{_UNREAD_BYTES // 2**20} MiB"
+            yield Broken(f"reading {name}: no observation in {amount}; {_ADVICE}")
+            return
 
 
-def _observation(line: bytes, prefix: str) -> Observation | Skipped:
-    parsed = parse(line)
-    return (
-        Skipped(f"{prefix}{parsed.failure()}; skipped")
-        if isinstance(parsed, Failure)
-        else parsed.unwrap()
-    )
+def _read(part: Line | Dropped | Damaged, name: str) -> Observation | Skipped | None:
+    """Return the observation in a part of a capture; None if the part is blank."""
+    match part:
+        case Dropped():
+            return None
+        case Damaged():
+            problem = f"after line {part.after}: compressed data torn or damaged"
+            return Skipped(f"reading {name}: {problem}; skipped", is_torn=True)
+        case Line():
+            return _observation(part, f"reading {name}: line {part.number}")
 
 
-def _plain(take: Take) -> Iterator[bytes | None]:
-    """Yield the content in pieces, decompressed if its first bytes say so.
-
-    None stands for data that could not be decompressed.
-    """
-    first = b""
-    while len(first) < len(ZSTD) and (more := take(_PIECE)):
-        first += more
-    if first.startswith(GZIP):
-        return _members(first, take, GZIP, lambda: zlib.decompressobj(wbits=31))
-    if first.startswith(ZSTD):
-        import zstandard  # noqa: PLC0415 - only for zstd
-
-        return _members(first, take, ZSTD, lambda: zstandard.ZstdDecompressor().decompressobj())
-    return _pieces(first, take)
+def _observation(line: Line, action: str) -> Observation | Skipped:
+    if line.text is None:
+        return Skipped(f"{action}: longer than {LINE_LIMIT // 2**20} MiB; skipped")
+    parsed = parse(line.text)
+    if not isinstance(parsed, Failure):
+        return parsed.unwrap()
+    if not line.is_ended:
+        return Skipped(f"{action}: torn, as after a crash; skipped", is_torn=True)
+    return Skipped(f"{action}: {parsed.failure()}; skipped")
 
 
-def _pieces(first: bytes, take: Take) -> Iterator[bytes]:
-    piece = first
-    while piece:
-        yield piece
-        piece = take(_PIECE)
-
-
-def _members(
-    first: bytes, take: Take, magic: bytes, new: Callable[[], _Decompressor]
-) -> Iterator[bytes | None]:
-    """Yield the decompressed members; None for a damaged one.
-
-    After a damaged member, continue at the next magic number.
-    """
-    data = first
-    member, is_open = new(), False
-    while data:
-        try:
-            plain = member.decompress(data)
-        except Exception as error:
-            # `zlib.error`, or `zstandard.ZstdError`, which is not imported here.
-            if type(error).__name__ not in {"error", "ZstdError"}:
-                raise
-            yield None
-            data = _from_next(data, take, magic)
-            member, is_open = new(), False
-            continue
-        if plain:
-            yield plain
-
-        # A member may end anywhere in the data; the next one begins right after it.
-        is_open = not member.eof
-        if is_open:
-            data = take(_PIECE)
-        else:
-            data, member = member.unused_data or take(_PIECE), new()
-    if is_open:
-        yield None
-
-
-def _from_next(data: bytes, take: Take, magic: bytes) -> bytes:
-    """Return the data from the next magic number on, or nothing if there is none.
-
-    The search skips the first byte, where the damaged member begins.
-    """
-    at = data.find(magic, 1)
-    while at < 0:
-        more = take(_PIECE)
-        if not more:
-            return b""
-        data = data[-len(magic) + 1 :] + more
-        at = data.find(magic)
-    return data[at:]
+def _size(part: Line | Dropped | Damaged) -> int:
+    """Return the size of a part, in bytes; a line too long counts by its dropped parts."""
+    match part:
+        case Dropped():
+            return part.size
+        case Line():
+            return len(part.text or b"")
+        case Damaged():
+            return 0
 
 
 # A directory of statuses
