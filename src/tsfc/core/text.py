@@ -10,6 +10,8 @@ import msgspec
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 "Replacement for an unprintable character."
+PATH_LIMIT = 4096
+"Longest path of Linux, in bytes."
 
 _BLANK = frozenset(
     "\N{COMBINING GRAPHEME JOINER}"

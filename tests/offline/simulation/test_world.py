@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import re
 
 import pytest
-from returns.result import Failure
+from returns.result import Failure, Success
 
 from support.captures import TIMELINE
 from tsfc.core.tailscale.paths import Path, classify
@@ -337,6 +339,9 @@ VALID = 'summary = "x"\nlasts = "1d"\n[[peers]]\nname = "a"\n'
             "has to end",
             id="endless event that repeats",
         ),
+        pytest.param(
+            f'{VALID}mapping = "{"9" * 400}d"', "Expected seconds (0 to 1e+09)", id="infinite span"
+        ),
         pytest.param("summary =", "reading the scenario f.toml: ", id="TOML"),
         pytest.param("\xff", "reading the scenario f.toml: ", id="UTF-8"),
     ],
@@ -361,19 +366,107 @@ def test_an_error_in_a_scenario_is_reported_in_one_line(text: str, error: str) -
     ],
 )
 def test_a_span_is_in_seconds_as_soon_as_the_scenario_is_read(span: str, seconds: float) -> None:
-    text = f"""{VALID}readdress = {{ min = {span}, max = "2d" }}
+    text = f"""{VALID}mapping = {span}
 [[events]]
 kind = "derp-outage"
 at = {span}
 lasts = {span}
+[[events]]
+kind = "derp-outage"
+at = 0
+lasts = {{ min = {span}, max = "2d" }}
 """
     description = scenario.read(text.encode(), "test").unwrap()
-    (event,) = description.events
+    event, varied = description.events
     assert event.at == seconds
     assert event.lasts is not None
     assert event.lasts.range == span_range(seconds, seconds)
-    assert description.peers[0].readdress == span_range(seconds, 172_800)
+    assert varied.lasts is not None
+    assert varied.lasts.range == span_range(seconds, 172_800)
+    assert description.peers[0].mapping == seconds
     assert scenario.duration_seconds(description) == 86_400
+
+
+ZERO = "{ min = 0, max = 0 }"
+ENDLESS = {
+    "repeat": f"""[[events]]
+kind = "readdress"
+at = 0
+lasts = 0
+repeat = {ZERO}
+""",
+    "repeat, almost 0": """[[events]]
+kind = "readdress"
+at = 0
+lasts = 0
+repeat = { min = 1, max = 0.001 }
+""",
+    "phone": f"phone = {{ online = {ZERO}, offline = {ZERO} }}\n",
+    "traffic": f"traffic = {{ every = {ZERO}, lasts = {ZERO} }}\n",
+    "readdress": f'nat = "cgnat"\nreaddress = {ZERO}\n',
+    "interval": "[watchdog]\ninterval = 0\njitter = 0\n",
+}
+
+
+@pytest.mark.parametrize("more", ENDLESS.values(), ids=ENDLESS)
+def test_a_scenario_that_repeats_without_a_pause_is_refused(more: str) -> None:
+    refused = scenario.read(f"{VALID}{more}".encode(), "f.toml")
+    assert isinstance(refused, Failure)
+    assert "Expected seconds (1 to 1e+09) or a time span" in refused.failure()
+    accepted = re.sub(r"\b(0.001|0)\b", "1", more)
+    assert isinstance(scenario.read(f"{VALID}{accepted}".encode(), "f.toml"), Success)
+
+
+def test_the_schema_has_the_shortest_pause() -> None:
+    schema = scenario.schema()["$defs"]
+    for table, key in [("PeriodRange", "min"), ("PeriodRange", "max"), ("Watchdog", "interval")]:
+        number, text = schema[table]["properties"][key]["anyOf"]
+        assert number["minimum"] == 1
+        assert text["description"].endswith(", at least 1s")
+    repeating = [
+        schema[kind]["properties"][key]
+        for kind, key in [
+            ("Phone", "online"),
+            ("Phone", "offline"),
+            ("Traffic", "every"),
+            ("Peer", "readdress"),
+            ("Readdress", "repeat"),
+        ]
+    ]
+    assert all("PeriodRange" in str(reference) for reference in repeating)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "directory", "large", "missing"])
+def test_a_scenario_must_be_a_small_regular_file(box: pathlib.Path, kind: str) -> None:
+    path = box / "s.toml"
+    match kind:
+        case "fifo":
+            os.mkfifo(path)
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "directory":
+            path.mkdir()
+        case "large":
+            path.write_text(VALID + "#" * 2**20)
+        case _:
+            pass
+    found = scenario.find(str(path))
+    assert isinstance(found, Failure)
+    reason = {"large": "it is larger than 1 MiB", "missing": "No such file or directory"}.get(
+        kind, "it is not a regular file"
+    )
+    assert found.failure().startswith(f"reading the scenario {path}: {reason}; give a TOML file")
+
+
+def test_the_name_of_a_scenario_is_printable_in_an_error(box: pathlib.Path) -> None:
+    """A new line or an escape sequence in a name must not reach the terminal."""
+    missing = scenario.find("a\nb\x1b[31m")
+    assert isinstance(missing, Failure)
+    assert missing.failure().startswith("reading the scenario a\ufffdb\ufffd[31m: ")
+    (box / "a\nb").write_text("=")
+    invalid = scenario.find(str(box / "a\nb"))
+    assert isinstance(invalid, Failure)
+    assert invalid.failure().isprintable()
 
 
 def test_the_schema_describes_all_tables_of_a_scenario() -> None:

@@ -180,7 +180,7 @@ def _observation(line: Line, action: str) -> Observation | Skipped:
 
 
 def _size(part: Line | Dropped | Damaged) -> int:
-    """Return the size of a part, in bytes; a line too long counts by its dropped parts."""
+    """Return the size of a part, in bytes; None is a line whose parts were dropped."""
     match part:
         case Dropped():
             return part.size

@@ -18,11 +18,24 @@ import msgspec
 from msgspec import Meta, Struct
 from returns.result import Failure, Result, Success
 
-from tsfc.core.text import one_line
+from tsfc.core.text import PATH_LIMIT, one_line, printable
 from tsfc.offline.simulation import spans
-from tsfc.offline.simulation.spans import Length, Range, Span, default, span_range
+from tsfc.offline.simulation.spans import (
+    Length,
+    Period,
+    PeriodRange,
+    Range,
+    Span,
+    default,
+    default_period,
+    period_range,
+    span_range,
+)
+from tsfc.shell import regular_file
 
 HOUR = 3600.0
+SIZE_LIMIT = 2**20
+"Maximum size of a scenario, in bytes."
 Name = Annotated[
     str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?$", description="a DNS label")
 ]
@@ -58,7 +71,7 @@ class Node(Struct, frozen=True, forbid_unknown_fields=True):
 class Watchdog(Struct, frozen=True, forbid_unknown_fields=True):
     """The timer of the watchdog."""
 
-    interval: Span = default(60)
+    interval: Period = default_period(60)
     jitter: Span = default(0.1)
     "Maximum delay of a run (`AccuracySec`)."
 
@@ -66,14 +79,14 @@ class Watchdog(Struct, frozen=True, forbid_unknown_fields=True):
 class Phone(Struct, frozen=True, forbid_unknown_fields=True):
     """Times of a peer that goes online and offline."""
 
-    online: Range
-    offline: Range
+    online: PeriodRange
+    offline: PeriodRange
 
 
 class Traffic(Struct, frozen=True, forbid_unknown_fields=True):
     """Traffic to a peer, in addition to keepalive."""
 
-    every: Range
+    every: PeriodRange
     "From the end of one exchange to the start of the next."
     lasts: Range
 
@@ -91,7 +104,7 @@ class Peer(Struct, frozen=True, forbid_unknown_fields=True):
     "It is a peer relay for all peers that have UDP and cannot be direct."
     mapping: Span = default(120)
     "Time until the NATs forget a flow of packets."
-    readdress: Range = span_range(6 * HOUR, 24 * HOUR)
+    readdress: PeriodRange = period_range(6 * HOUR, 24 * HOUR)
     "From one change of the address to the next (`cgnat` only)."
     phone: Phone | None = None
     traffic: Traffic | None = None
@@ -103,7 +116,7 @@ class _Event(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     at: Span
     lasts: Length | None = None
     "None: until the end of the simulation."
-    repeat: Range | None = None
+    repeat: PeriodRange | None = None
     "From its end to its next start."
 
 
@@ -232,18 +245,16 @@ def read(raw: bytes, name: str) -> Result[Scenario, str]:
 
 
 def find(name: str) -> Result[Scenario, str]:
-    """Return a built-in scenario by its name, or read one from a file."""
+    """Return a built-in scenario by its name, or read one from a regular file."""
     if name in builtin():
         return Success(builtin()[name])
-    try:
-        with open(name, "rb") as file:
-            raw = file.read()
-    except OSError as error:
+    raw = regular_file.read(name, SIZE_LIMIT)
+    if isinstance(raw, Failure):
         return Failure(
-            f"reading the scenario {name}: {error.strerror};"
+            f"reading the scenario {printable(name, PATH_LIMIT)}: {raw.failure()};"
             f" give a TOML file, or one of {', '.join(builtin())}"
         )
-    return read(raw, name)
+    return read(raw.unwrap(), printable(name, PATH_LIMIT))
 
 
 def schema() -> dict[str, Any]:
@@ -279,8 +290,8 @@ def duration_seconds(scenario: Scenario) -> float:
 
 def _decode(kind: type, value: object) -> Span | Length:
     """Decode a type that msgspec does not know."""
-    if kind is Span:
-        return spans.parse(value)
+    if issubclass(kind, Span):
+        return spans.parse(value, kind)
     if isinstance(value, dict):
         return Length(msgspec.convert(value, Range, dec_hook=_decode))
     fixed = spans.parse(value)
@@ -289,6 +300,6 @@ def _decode(kind: type, value: object) -> Span | Length:
 
 def _schema_of(kind: type) -> dict[str, Any]:
     """Return the JSON Schema of a type that msgspec does not know."""
-    if kind is Span:
-        return spans.json_schema()
+    if issubclass(kind, Span):
+        return spans.json_schema(kind)
     return {"anyOf": [*spans.json_schema()["anyOf"], {"$ref": "#/$defs/Range"}]}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from msgspec import Struct
 
 LIMIT_SECONDS = 1e9
-"Largest span that may be written as a number: about 32 years."
+"Longest span: about 32 years."
 _PATTERN = r"^ *([0-9]+(\.[0-9]+)? *(s|min|h|d) *)+$"
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
@@ -17,6 +17,17 @@ class Span(float):
     """A time span in seconds, written as a number or as text such as `2h 30min`."""
 
     __slots__ = ()
+    minimum: ClassVar[float] = 0
+
+
+class Period(Span):
+    """A time span between repetitions.
+
+    With shorter ones, a simulation might never end.
+    """
+
+    __slots__ = ()
+    minimum: ClassVar[float] = 1
 
 
 class Range(Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,6 +35,13 @@ class Range(Struct, frozen=True, forbid_unknown_fields=True):
 
     min: Span
     max: Span
+
+
+class PeriodRange(Range, frozen=True, forbid_unknown_fields=True):
+    """A range of spans between repetitions: at least one second."""
+
+    min: Period
+    max: Period
 
 
 class Length:
@@ -43,29 +61,46 @@ def default(seconds: float) -> Span:
     return cast("Span", seconds)
 
 
+def default_period(seconds: float) -> Period:
+    """Return the default value of a field; a plain float, like `default`."""
+    return cast("Period", seconds)
+
+
 def span_range(low: float, high: float) -> Range:
     """Return a range of two numbers of seconds."""
     return Range(default(low), default(high))
 
 
-def parse(value: object) -> Span:
-    """Parse a span. Raise `ValueError` with what was expected."""
+def period_range(low: float, high: float) -> PeriodRange:
+    """Return a range of two numbers of seconds, at least 1."""
+    return PeriodRange(default_period(low), default_period(high))
+
+
+def parse(value: object, kind: type[Span] = Span) -> Span:
+    """Parse a span of a kind. Raise `ValueError` with what was expected."""
+    seconds = _seconds(value)
+    if seconds is None or not kind.minimum <= seconds <= LIMIT_SECONDS:
+        raise ValueError(
+            f"Expected seconds ({kind.minimum:g} to {LIMIT_SECONDS:g})"
+            " or a time span such as 90s, 2h 30min, 1d"
+        )
+    return kind(seconds)
+
+
+def _seconds(value: object) -> float | None:
     if isinstance(value, str) and re.search(_PATTERN, value):
         parts = re.findall(r"([0-9.]+) *(s|min|h|d)", value)
-        return Span(sum(float(number) * _UNITS[unit] for number, unit in parts))
+        return sum(float(number) * _UNITS[unit] for number, unit in parts)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number and 0 <= cast("float", value) <= LIMIT_SECONDS:
-        return Span(cast("float", value))
-    raise ValueError(
-        f"Expected seconds (0 to {LIMIT_SECONDS:g}) or a time span such as 90s, 2h 30min, 1d"
-    )
+    return cast("float", value) if is_number else None
 
 
-def json_schema() -> dict[str, Any]:
-    """Return a new JSON Schema of a span: msgspec adds defaults to it."""
-    number = {"type": "number", "minimum": 0, "maximum": LIMIT_SECONDS}
+def json_schema(kind: type[Span] = Span) -> dict[str, Any]:
+    """Return a new JSON Schema of a kind of span: msgspec adds defaults to it."""
+    number = {"type": "number", "minimum": kind.minimum, "maximum": LIMIT_SECONDS}
+    low = f", at least {kind.minimum:g}s" if kind.minimum else ""
     text = {
-        "description": "a time span such as 90s, 2h 30min, 1d",
+        "description": f"a time span such as 90s, 2h 30min, 1d{low}",
         "type": "string",
         "pattern": _PATTERN,
     }
