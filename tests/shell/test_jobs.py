@@ -185,6 +185,7 @@ def test_every_series_has_the_labels(socket: Path, box: Path, job: str) -> None:
     options = (
         *("--socket", str(socket), "--now", "1795438440", "--metrics-path", "-"),
         *(["--count", "1"] if job == "keepalive" else []),
+        *(["--unit=tailscaled.service"] if job == "watchdog" else []),
     )
     state = ("--state-dir", str(box / "one")), ("--state-dir", str(box / "two"))
     plain = run(job, *options, *(state[0] if job == "watchdog" else ()))

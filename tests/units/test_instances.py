@@ -116,8 +116,8 @@ def test_an_instance_shares_no_file_directory_or_series_with_the_usual_units(roo
     socket = written[f"{UNITS}/tailscale-watchdog-restart-work.socket"]
     assert "ListenStream=/run/tailscale-watchdog-work/restart.sock\n" in socket
     helper = written[f"{UNITS}/tailscale-watchdog-restart-work@.service"]
-    assert '"tailscaled-work.service"' in helper
-    assert '"tailscaled.service"' not in helper
+    assert '"UNIT=tailscaled-work.service"' in helper
+    assert "tailscaled.service" not in helper
 
 
 def test_given_labels_replace_the_default_one(root: Path) -> None:

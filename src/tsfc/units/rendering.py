@@ -149,7 +149,8 @@ def _access(settings: JobSettings) -> dict[str, str]:
         return {}
     if _has_state_directory(settings):
         # systemd keeps it in /var/lib/private, which only root may enter.
-        return {"StateDirectory": "tailscale-capture", "StateDirectoryMode": "0700"}
+        name = os.path.basename(of_instance(CAPTURE_DIRECTORY, settings.instance))
+        return {"StateDirectory": name, "StateDirectoryMode": "0700"}
     shown = {"BindPaths": f"-{os.path.dirname(settings.output)}"}
     # The watchdog needs the capability for the socket of its helper, too.
     if _is_in_own_directory(settings) and settings.job != "watchdog":
@@ -164,7 +165,8 @@ def _access(settings: JobSettings) -> dict[str, str]:
 
 
 def _has_state_directory(settings: JobSettings) -> bool:
-    return settings.job == "capture" and _directory(settings) == CAPTURE_DIRECTORY
+    own = of_instance(CAPTURE_DIRECTORY, settings.instance)
+    return settings.job == "capture" and _directory(settings) == own
 
 
 def _is_in_own_directory(settings: JobSettings) -> bool:

@@ -71,6 +71,7 @@ def test_a_capture_can_be_replayed(box: Path, file: str) -> None:
         "watchdog",
         "--socket",
         f"{box}/nobody",
+        "--unit=tailscaled.service",
         "--state-dir",
         f"{box}/state",
         "--metrics-path",
