@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 import signal
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from returns.result import Success
 
 from support.captures import START, TIMELINE
 from support.processes import UNPRIVILEGED, ended, error_lines, interrupt, run, started, wait_until
 from support.statuses import encoded, peer
 from tsfc.core.evaluation.observation import Observation
+from tsfc.offline.capture.append import append
 from tsfc.offline.capture.read import observations
+from tsfc.offline.capture.record import record
 
 
 @pytest.fixture
@@ -201,6 +208,121 @@ def test_a_full_file_is_rotated(box: Path, file: str, keep: int, files: set[str]
         one.captured_at - START for name in sorted(files, reverse=True) for one in _read(box / name)
     ]
     assert kept == [float(number) for number in range(9)][-len(kept) :]
+
+
+def test_many_writers_that_rotate_one_capture_lose_nothing(box: Path) -> None:
+    """Each process, and each open file of one, has a lock of its own."""
+    path = f"{box}/c"
+
+    def write(writer: int) -> None:
+        for number in range(100):
+            data = record(path, Observation(START + writer * 1000 + number, fault="x")).unwrap()
+            appended = append(path, data, max_size=len(data) * 2, keep=900)
+            assert appended == Success(None)
+
+    with ThreadPoolExecutor(6) as writers:
+        list(writers.map(write, range(6)))
+    kept = {one.captured_at - START for name in box.iterdir() for one in _read(name)}
+    assert kept == {writer * 1000 + number for writer in range(6) for number in range(100)}
+
+
+def _waits_for_a_lock(process: subprocess.Popen[bytes]) -> bool:
+    """Whether Linux lists the process as blocked in `flock`."""
+    waiting = re.compile(rf"-> FLOCK +ADVISORY +WRITE {process.pid} ")
+    return waiting.search(Path("/proc/locks").read_text(encoding="ascii")) is not None
+
+
+def test_a_writer_waits_for_the_lock_and_follows_a_rotation(box: Path, file: str) -> None:
+    with (box / "c").open("ab") as rotating:
+        fcntl.flock(rotating, fcntl.LOCK_EX)
+        with started("capture", "--output", f"{box}/c", "--status-file", file) as process:
+            wait_until(lambda: process.poll() is not None or _waits_for_a_lock(process), "it waits")
+            assert process.poll() is None, "it has not waited for the lock"
+            (box / "c").rename(box / "c.1")
+            fcntl.flock(rotating, fcntl.LOCK_UN)
+            assert ended(process).status == 0
+    assert _read(box / "c.1") == []
+    assert len(_read(box / "c")) == 1
+
+
+def test_writers_that_redact_share_one_new_key(box: Path, file: str) -> None:
+    """The second writer finds the key file that the first one has not written yet."""
+    options = ("capture", "--output", f"{box}/c", "--status-file", file, "--redact")
+    with (box / "c.key").open("ab") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        with started(*options) as process:
+            wait_until(lambda: process.poll() is not None or _waits_for_a_lock(process), "it waits")
+            first.write(b"the key\n")
+            first.close()
+            assert ended(process).status == 0
+    run(*options[:-1], "--redact-key", "the key")
+    shared, given = _read(box / "c")
+    assert shared.status == given.status
+
+
+def test_a_record_larger_than_the_limit_has_a_file_of_its_own(box: Path, file: str) -> None:
+    options = ("capture", "--output", f"{box}/c", "--status-file", file, "--max-size", "1")
+    for _ in range(3):
+        assert run(*options).status == 0
+    assert [len(_read(box / name)) for name in ("c", "c.1", "c.2")] == [1, 1, 1]
+    assert not (box / "c.3").exists()
+
+
+@pytest.mark.parametrize("options", [(), ("--redact",)])
+def test_a_capture_is_never_written_through_a_link(
+    box: Path, file: str, options: tuple[str, ...]
+) -> None:
+    (box / "target").write_bytes(b"")
+    (box / ("c.key" if options else "c")).symlink_to(box / "target")
+    ran = run("capture", "--output", f"{box}/c", "--status-file", file, *options)
+    assert ran.status == 1
+    (error,) = complaints("capture", ran)
+    assert error.endswith(": it is a symbolic link; set --output to the file itself")
+    assert (box / "target").read_bytes() == b""
+
+
+@pytest.mark.parametrize("name", ["c", "c.key"])
+def test_a_fifo_is_refused_at_once(box: Path, file: str, name: str) -> None:
+    os.mkfifo(box / name)
+    ran = run("capture", "--output", f"{box}/c", "--status-file", file, "--redact")
+    assert ran.status == 1
+    (error,) = complaints("capture", ran)
+    advice = "set --output to a file, or to - for standard output"
+    assert error == f"writing {box}/{name}: not a regular file; {advice}"
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o660, 0o604])
+def test_a_capture_that_others_can_read_is_made_private(box: Path, file: str, mode: int) -> None:
+    (box / "c").touch()
+    (box / "c").chmod(mode)
+    ran = run("capture", "--output", f"{box}/c", "--status-file", file)
+    assert ran == (0, "", "")
+    assert (box / "c").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_capture_of_another_user_that_others_can_read_is_one_warning(
+    box: Path, file: str
+) -> None:
+    (box / "c").touch()
+    (box / "c").chmod(0o666)
+    os.chown(box / "c", 1, 1)
+    ran = run(
+        "capture",
+        "--output",
+        f"{box}/c",
+        "--status-file",
+        file,
+        "--interval",
+        "0.001s",
+        "--duration",
+        "0.1s",
+        around='exec /usr/bin/setpriv --bounding-set=-fowner "$@"',
+    )
+    assert ran.status == 0
+    (warning,) = complaints("capture", ran)
+    assert warning.startswith(f"writing {box}/c: other users can read it, and its permissions ")
+    assert len(_read(box / "c")) > 1
 
 
 @pytest.mark.parametrize(

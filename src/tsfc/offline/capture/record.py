@@ -1,4 +1,4 @@
-"""`tsfc capture`: append observations of tailscaled to a capture.
+"""`tsfc capture`: observe tailscaled, and append the observations to a capture.
 
 Each record is one write to the end of the file. So a crash leaves at most one torn
 record, and two processes can append to the same file. Each record is compressed
@@ -7,15 +7,12 @@ separately, as a gzip member or a zstd frame, so this holds for compressed files
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import os
 import re
 import secrets
-import stat
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from msgspec import Raw, Struct
 from returns.result import Failure, Result, Success
@@ -23,6 +20,7 @@ from returns.result import Failure, Result, Success
 from tsfc.core.evaluation.observation import Observation, line
 from tsfc.core.faults import Fault, exit_status
 from tsfc.core.tailscale.status import decode
+from tsfc.offline.capture.append import append, locked, permission_warning, write_error
 from tsfc.shell import textfile
 from tsfc.shell.atomic import write_all
 from tsfc.shell.clocks import instant, unix_time
@@ -31,8 +29,6 @@ from tsfc.shell.signals import LONGEST_WAIT_SECONDS
 from tsfc.shell.tailscaled.observe import RunOptions, raw_status, tailscaled_start
 
 TOOL = "capture"
-MODE = 0o600
-"Permissions of new files: a status contains names of users and machines."
 
 
 class Options(Struct, frozen=True):
@@ -62,6 +58,8 @@ def run(common: RunOptions, options: Options) -> int:
     number = 0
     while True:
         status = _capture(common, options, redact.unwrap())
+        if number == 0 and status <= 1:
+            _warn_of_permissions(options.output)
         worst = max(worst, status)
         if options.interval is None or status > 1:
             return min(worst, 1)
@@ -103,44 +101,6 @@ def record(path: str, observation: Observation) -> Result[bytes, str]:
     return Success(plain)
 
 
-def append(path: str, data: bytes, *, max_size: int | None, keep: int) -> Result[None, str]:
-    """Append a whole record, or nothing.
-
-    If a plain file ends with a torn line, the record begins on a new line.
-    """
-    if path == textfile.STANDARD_OUTPUT:
-        return _write(1, data, path)
-
-    # Rotate and open the file. O_NONBLOCK: opening a FIFO must not block.
-    try:
-        if max_size is not None:
-            _rotate(path, len(data), max_size, keep)
-        descriptor = os.open(
-            path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, MODE
-        )
-    except OSError as error:
-        return Failure(_error(path, error))
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return Failure(
-                f"writing {path}: not a regular file; set --output to a file, or to - for "
-                "standard output"
-            )
-
-        # Append under a lock, and undo a partial write.
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        size = os.fstat(descriptor).st_size
-        is_plain = not path.endswith((".gz", ".zst"))
-        torn = is_plain and size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        written = _write(descriptor, b"\n" + data if torn else data, path)
-        if isinstance(written, Failure):
-            with suppress(OSError):
-                os.ftruncate(descriptor, size)
-        return written
-    finally:
-        os.close(descriptor)
-
-
 def size(text: str) -> int | None:
     """Return the number of bytes of a size such as `100M`, or None if it is invalid."""
     found = re.fullmatch(r"([0-9]{1,12})([kMG]?)", text)
@@ -170,31 +130,10 @@ def _capture(
     return exit_status(fault)
 
 
-def _write(descriptor: int, data: bytes, path: str) -> Result[None, str]:
-    try:
-        written = os.write(descriptor, data)
-        if written < len(data):
-            write_all(descriptor, data[written:])  # retry, to get the reason
-    except OSError as error:
-        return Failure(_error(path, error))
-    return Success(None)
-
-
-def _rotate(path: str, more: int, max_size: int, keep: int) -> None:
-    """Rotate the file if `more` bytes would make it larger than `max_size`.
-
-    It becomes `.1`, the former `.1` becomes `.2`, and the oldest is deleted.
-    """
-    try:
-        if os.stat(path).st_size + more <= max_size:
-            return
-    except FileNotFoundError:
-        return
-    for number in range(keep, 0, -1):
-        with suppress(FileNotFoundError):
-            os.replace(path if number == 1 else f"{path}.{number - 1}", f"{path}.{number}")
-    if keep == 0:
-        os.unlink(path)
+def _warn_of_permissions(path: str) -> None:
+    warning = None if path == textfile.STANDARD_OUTPUT else permission_warning(path)
+    if warning is not None:
+        print_error(TOOL, warning)
 
 
 def _redaction(options: Options) -> Result[Callable[[Observation], Observation], str]:
@@ -214,7 +153,7 @@ def _redaction(options: Options) -> Result[Callable[[Observation], Observation],
 
 
 def _stored_key(output: str) -> Result[bytes, str]:
-    """Return the key in the file `OUTPUT.key`; create the file if it is missing.
+    """Return the key in the file `OUTPUT.key`; write a new one if there is none.
 
     So all runs that append to one capture use the same pseudonyms. For standard output,
     the key is random and not stored.
@@ -223,35 +162,11 @@ def _stored_key(output: str) -> Result[bytes, str]:
         return Success(secrets.token_bytes(32))
     path = f"{output}.key"
     try:
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
-        except FileExistsError:
-            with open(path, "rb") as file:
-                key = file.read(4096).strip()
-            return (
-                Success(key)
-                if key
-                else Failure(
-                    f"reading {path}: empty; delete it to get a new key, with other pseudonyms"
-                )
-            )
-        try:
-            key = secrets.token_hex(32).encode()
-            write_all(descriptor, key + b"\n")
-        finally:
-            os.close(descriptor)
+        with locked(path) as descriptor:
+            key = os.read(descriptor, 4096).strip()
+            if not key:
+                key = secrets.token_hex(32).encode()
+                write_all(descriptor, key + b"\n")
     except OSError as error:
-        return Failure(_error(path, error))
+        return Failure(write_error(path, error))
     return Success(key)
-
-
-def _error(path: str, error: OSError) -> str:
-    match error:
-        case FileNotFoundError():
-            directory = os.path.dirname(path) or "."
-            advice = f"create the directory {directory}, or set --output to another file"
-        case PermissionError():
-            advice = "run as a user with write permission, or set --output to another file"
-        case _:
-            advice = "check the disk, or set --output to another file; the capture is unchanged"
-    return f"writing {path}: {error.strerror}; {advice}"
