@@ -15,7 +15,7 @@ import zstandard
 from returns.result import Failure
 
 from support.captures import START, TIMELINE, fault, seen, text
-from support.processes import complaints, run
+from support.processes import error_lines, run
 from support.statuses import peer, status
 from tsfc.core.evaluation.observation import Observation
 from tsfc.offline.capture.lines import LINE_LIMIT
@@ -207,7 +207,7 @@ def test_a_decompression_bomb_is_one_error_in_bounded_memory(
     assert path.stat().st_size < 2**22
     ran = run("replay", str(path), around='exec /usr/bin/prlimit --data=700000000 "$@"')
     assert ran.status == 1
-    errors = complaints("replay", ran)
+    errors = error_lines("replay", ran)
     assert len(errors) == (22 if content is GARBAGE else 1)
     error = f"reading {path}: no observation in {limit}; give a capture of `tsfc capture`"
     assert error in errors

@@ -276,7 +276,7 @@ def test_a_capture_is_never_written_through_a_link(
     (box / ("c.key" if options else "c")).symlink_to(box / "target")
     ran = run("capture", "--output", f"{box}/c", "--status-file", file, *options)
     assert ran.status == 1
-    (error,) = complaints("capture", ran)
+    (error,) = error_lines("capture", ran)
     assert error.endswith(": it is a symbolic link; set --output to the file itself")
     assert (box / "target").read_bytes() == b""
 
@@ -286,7 +286,7 @@ def test_a_fifo_is_refused_at_once(box: Path, file: str, name: str) -> None:
     os.mkfifo(box / name)
     ran = run("capture", "--output", f"{box}/c", "--status-file", file, "--redact")
     assert ran.status == 1
-    (error,) = complaints("capture", ran)
+    (error,) = error_lines("capture", ran)
     advice = "set --output to a file, or to - for standard output"
     assert error == f"writing {box}/{name}: not a regular file; {advice}"
 
@@ -320,7 +320,7 @@ def test_a_capture_of_another_user_that_others_can_read_is_one_warning(
         around='exec /usr/bin/setpriv --bounding-set=-fowner "$@"',
     )
     assert ran.status == 0
-    (warning,) = complaints("capture", ran)
+    (warning,) = error_lines("capture", ran)
     assert warning.startswith(f"writing {box}/c: other users can read it, and its permissions ")
     assert len(_read(box / "c")) > 1
 
