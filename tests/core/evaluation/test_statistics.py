@@ -51,6 +51,12 @@ def test_an_episode_includes_faults() -> None:
     assert peers_at_end(statistics)["nas"].relay_seconds == 120
 
 
+def test_an_episode_in_progress_does_not_include_a_time_without_peers() -> None:
+    """The watchdog saw no peers for more than 300 s, so it knows no relay in that time."""
+    faults = [fault(START + at) for at in range(60, 481, 60)]
+    assert peers_at_end(counted([*_stuck(0, 30), *faults]))["nas"].relay_seconds == 30
+
+
 def test_direct_seconds_end_at_a_fault() -> None:
     observations = [
         seen(START, peer("nas"), peer("rpi3")),

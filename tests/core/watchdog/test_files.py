@@ -163,6 +163,14 @@ def test_each_unreadable_file_has_one_warning_in_a_fixed_order() -> None:
     assert warnings[-1] == ".last_run in the state directory cannot be read: going on without"
 
 
+def test_at_most_ten_damaged_files_are_named() -> None:
+    """One line counts the others: 100,000 files in the directory must not fill the journal."""
+    names = [f"peer_{number:02}" for number in range(12)]
+    _, warnings = from_files(dict.fromkeys(names, b""), now=NOW)
+    assert [warning.split(" ")[0] for warning in warnings[:10]] == names[:10]
+    assert warnings[10:] == ("2 more damaged files in the state directory",)
+
+
 @pytest.mark.parametrize(
     "raw",
     [
