@@ -49,9 +49,13 @@ def node() -> Iterator[Booted]:
     """A node with a history.
 
     tailscaled was down, and the watchdog restarted it because of a peer that can never
-    be direct.
+    be direct. The helper would refuse to restart a tailscaled that is younger than the
+    threshold, so that is a second.
     """
-    with Lab(bravo=NAT.EASY, carol=NAT.NO_UDP) as lab, booted_node(lab, "alpha", NAT.EASY) as alpha:
+    with (
+        Lab(bravo=NAT.EASY, carol=NAT.NO_UDP) as lab,
+        booted_node(lab, "alpha", NAT.EASY, "--watchdog-max-relay-seconds=1") as alpha,
+    ):
         machine = alpha.host.machine
         machine.run("systemctl", "stop", "tailscaled.service")
         alpha.host.start("exporter")
