@@ -11,7 +11,7 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from selenium.webdriver import Chrome, ChromeOptions, Keys
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
+from support import irregular
 from support.captures import START, TIMELINE, fault, hectic, seen, text
 from support.processes import error_lines, run, wait_until
 from support.required import program
@@ -404,20 +405,26 @@ def test_without_jinja_one_line_says_what_to_install(box: Path) -> None:
         )
 
 
-@pytest.mark.parametrize(
-    ("path", "why"),
-    [
-        pytest.param("none/r.html", "No such file", id="no-directory"),
-        pytest.param("taken", "Is a directory", id="directory"),
-    ],
-)
-def test_a_failed_write_prints_one_line_after_the_output(box: Path, path: str, why: str) -> None:
-    (box / "taken").mkdir()
-    result = run("replay", str(TIMELINE), "--report", str(box / path))
+def test_a_failed_write_prints_one_line_after_the_output(box: Path) -> None:
+    result = run("replay", str(TIMELINE), "--report", str(box / "none/r.html"))
     assert result.status == 1
     assert result.stdout == run("replay", str(TIMELINE)).stdout
-    assert [why in complaint for complaint in error_lines("replay", result)] == [True]
-    assert list(box.iterdir()) == [box / "taken"]
+    assert ["No such file" in line for line in error_lines("replay", result)] == [True]
+    assert list(box.iterdir()) == []
+
+
+@pytest.mark.parametrize("make", irregular.EACH_KIND)
+def test_only_a_regular_file_is_replaced(box: Path, make: Callable[[Path], None]) -> None:
+    """The line comes before the work, not after it."""
+    path = box / "r.html"
+    make(path)
+    before = irregular.remains(box)
+    for tool in (("replay", str(TIMELINE)), ("simulate", "healthy")):
+        result = run(*tool, "--report", str(path))
+        assert error_lines(tool[0], result) == [
+            f"writing {path}: it is not a regular file; set --report to a regular file"
+        ]
+        assert (result.status, result.stdout, irregular.remains(box)) == (1, "", before)
 
 
 def test_several_captures_are_rejected(box: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support import irregular
 from support.processes import error_lines, run
 from tsfc.offline.simulation import scenario
 
@@ -137,6 +139,25 @@ def test_replaying_the_capture_of_a_simulation_gives_its_result(
     assert {key: value for key, value in simulated.items() if key not in left_out} == {
         key: value for key, value in replayed.items() if key not in left_out
     }
+
+
+@pytest.mark.parametrize("make", irregular.EACH_KIND)
+def test_a_capture_replaces_only_a_regular_file(box: Path, make: Callable[[Path], None]) -> None:
+    path = box / "c.ndjson"
+    make(path)
+    before = irregular.remains(box)
+    ran = run("simulate", "healthy", "--capture", str(path))
+    assert error_lines("simulate", ran) == [
+        f"writing {path}: it is not a regular file; set --capture to a regular file"
+    ]
+    assert (ran.status, irregular.remains(box)) == (1, before)
+
+
+def test_a_capture_leaves_the_files_next_to_it(box: Path) -> None:
+    (box / "c.tmp").write_text("mine")
+    assert run("simulate", "healthy", "--capture", str(box / "c")).status == 0
+    assert (box / "c.tmp").read_text() == "mine"
+    assert sorted(path.name for path in box.iterdir()) == ["c", "c.tmp"]
 
 
 def test_the_output_depends_only_on_the_seed() -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from support import irregular
+from support.irregular import OLD
 from support.processes import UNPRIVILEGED, Completed, error_lines, run, tree
 from support.statuses import encoded, peer
-
-OLD = "# the old file\n"
 
 
 def _exporter(path: str, around: str | None = None) -> Completed:
@@ -30,35 +30,11 @@ def _exporter(path: str, around: str | None = None) -> Completed:
     )
 
 
-def _pipe(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def _link(path: Path) -> None:
-    path.with_name("target").write_text(OLD)
-    path.symlink_to("target")
-
-
-def _dangling_link(path: Path) -> None:
-    path.symlink_to("nowhere")
-
-
-def _directory(path: Path) -> None:
-    path.mkdir()
-
-
-def _device(path: Path) -> None:
-    try:
-        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
-    except PermissionError:
-        pytest.skip("only root can make a device")
-
-
-@pytest.mark.parametrize("make", [_pipe, _link, _dangling_link, _directory, _device])
+@pytest.mark.parametrize("make", irregular.EACH_KIND)
 def test_only_a_regular_file_is_replaced(box: Path, make: Callable[[Path], None]) -> None:
     path = box / "a.prom"
     make(path)
-    mode, before = path.lstat().st_mode, sorted(box.iterdir())
+    before = irregular.remains(box)
     ran = _exporter(str(path))
     assert error_lines("exporter", ran) == [
         (
@@ -66,15 +42,7 @@ def test_only_a_regular_file_is_replaced(box: Path, make: Callable[[Path], None]
             "set --metrics-path to a regular file, or to - for standard output"
         )
     ]
-    assert (ran.status, path.lstat().st_mode, sorted(box.iterdir())) == (1, mode, before)
-    if make is _link:
-        assert path.read_text() == OLD
-
-
-def test_the_null_device_is_not_replaced() -> None:
-    ran = _exporter(os.devnull)
-    assert (ran.status, len(error_lines("exporter", ran))) == (1, 1)
-    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    assert (ran.status, irregular.remains(box)) == (1, before)
 
 
 @pytest.mark.parametrize(

@@ -95,9 +95,11 @@ def run(options: Options) -> int:
         print_error(TOOL, error)
         return 2
     comparison = options.comparison
-    if comparison.report is not None and (missing := report.missing()) is not None:
-        print_error(TOOL, missing)
-        return 1
+    if comparison.report is not None:
+        obstacle = report.obstacle(comparison.report)
+        if obstacle is not None:
+            print_error(TOOL, obstacle)
+            return 1
     tasks = _tasks(options, comparison.policies().unwrap())
     if len(tasks) > 1 or comparison.cluster is not None:
         return _replay_all(tasks, comparison.cluster)

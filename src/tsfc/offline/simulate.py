@@ -35,7 +35,7 @@ from tsfc.offline.report import document, report
 from tsfc.offline.simulation import scenario
 from tsfc.offline.simulation.scenario import Scenario
 from tsfc.offline.simulation.world import World
-from tsfc.shell.atomic import atomic_write
+from tsfc.shell.atomic import NotRegularError, atomic_write, temporary_path
 from tsfc.shell.console import print_error, write_out
 
 TOOL = "simulate"
@@ -106,9 +106,11 @@ def run(options: Options) -> int:
         print_error(TOOL, found.failure())
         return 1
     comparison = options.comparison
-    if comparison.report is not None and (missing := report.missing()) is not None:
-        print_error(TOOL, missing)
-        return 1
+    if comparison.report is not None:
+        obstacle = report.obstacle(comparison.report)
+        if obstacle is not None:
+            print_error(TOOL, obstacle)
+            return 1
     if _is_single(options):
         return _simulate_one(options, _task(options, found.unwrap(), comparison.policy))
     return _simulate_all(options, found.unwrap(), comparison.policies().unwrap())
@@ -234,7 +236,11 @@ def _simulate_one(options: Options, task: Task) -> int:
     try:
         simulated = _simulate_captured(options.capture, task, write, timeline)
     except OSError as error:
-        advice = "give a writable --capture, or check disk space"
+        advice = (
+            "set --capture to a regular file"
+            if isinstance(error, NotRegularError)
+            else "give a writable --capture, or check disk space"
+        )
         print_error(TOOL, f"writing {options.capture}: {error.strerror}; {advice}")
         return 1
     write_out(output.closing(simulated.statistics, simulated.extra, (), is_json=is_json))
@@ -392,7 +398,7 @@ def _discard(_unix: int, _lines: tuple[str, ...]) -> None:
 def _capture(path: str) -> Generator[Keep]:
     """Write a capture atomically. Yields a function that adds an observation."""
     with (
-        atomic_write(path, f"{path}.tmp", 0o644) as descriptor,
+        atomic_write(path, temporary_path(path), 0o644) as descriptor,
         open(descriptor, "wb", closefd=False) as file,
         _compressed(path, file) as compressed,
     ):

@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+
+
+class NotRegularError(OSError):
+    """A path leads to a link, a directory, a device, a FIFO or a socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(errno.EINVAL, "it is not a regular file", path)
+
+
+def require_replaceable(path: str) -> None:
+    """Raise `NotRegularError` if `path` exists and is not a regular file.
+
+    As root, renaming a file to /dev/null would replace the device. A link is refused,
+    too: others may be able to write to the directory.
+    """
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise NotRegularError(path)
+
+
+def temporary_path(path: str) -> str:
+    """Return the path of this process's temporary file, in the directory of `path`."""
+    directory, name = os.path.split(os.path.abspath(path))
+    return os.path.join(directory, f".{name}.{os.getpid()}.tmp")
 
 
 @contextmanager
@@ -14,8 +40,9 @@ def atomic_write(path: str, temporary: str, mode: int) -> Generator[int, None, N
     If the block or the rename fails, `temporary` is removed and `path` is unchanged.
     Both must be on one file system. `mode` applies whatever the umask is. `temporary`
     is never opened through a symbolic link: others may be able to write to the
-    directory.
+    directory. Only a regular file is replaced (`require_replaceable`).
     """
+    require_replaceable(path)
     with suppress(FileNotFoundError):
         os.unlink(temporary)
     descriptor = os.open(

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from returns.result import Failure, Result, Success
 
-from tsfc.shell.atomic import atomic_write, write_all
+from tsfc.shell.atomic import NotRegularError, atomic_write, temporary_path, write_all
 from tsfc.shell.clocks import unix_time
 from tsfc.shell.regular import read_regular
 
@@ -23,21 +23,14 @@ ABANDONED_SECONDS = 600
 def write(path: str, text: str) -> Result[None, str]:
     """Replace the file `path` by `text` in one step, readable by all; print it if `-`.
 
-    Only a regular file is replaced: as root, renaming over /dev/null would replace the
-    device. The file is not synced to disk: the next run rewrites it, and 7 syncs per
-    minute would wear out an SD card.
+    The file is not synced to disk: the next run rewrites it, and 7 syncs per minute
+    would wear out an SD card.
     """
     if path == STANDARD_OUTPUT:
         return _print(text)
     directory, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(directory, f".{name}.{os.getpid()}.tmp")
     try:
-        if not _is_replaceable(path):
-            return Failure(
-                f"writing {path}: it is not a regular file; "
-                "set --metrics-path to a regular file, or to - for standard output"
-            )
-        with atomic_write(path, temporary, 0o644) as descriptor:
+        with atomic_write(path, temporary_path(path), 0o644) as descriptor:
             write_all(descriptor, text.encode())
         _remove_abandoned(directory, name)
     except OSError as error:
@@ -68,13 +61,6 @@ def _print(text: str) -> Result[None, str]:
     return Success(None)
 
 
-def _is_replaceable(path: str) -> bool:
-    try:
-        return stat.S_ISREG(os.lstat(path).st_mode)
-    except FileNotFoundError:
-        return True
-
-
 def _remove_abandoned(directory: str, name: str) -> None:
     """Remove the temporary files of runs that were killed."""
     now = unix_time(None)
@@ -97,6 +83,8 @@ def _is_sticky(directory: str) -> bool:
 
 def _advice(error: OSError, directory: str) -> str:
     match error:
+        case NotRegularError():
+            return "set --metrics-path to a regular file, or to - for standard output"
         case FileNotFoundError():
             return f"create the directory {directory}, or set --metrics-path"
         case PermissionError() if error.errno == errno.EPERM and _is_sticky(directory):

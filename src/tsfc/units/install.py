@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from returns.result import Failure, Result, Success
 
 from tsfc.shell import systemd
-from tsfc.shell.atomic import atomic_write, write_all
+from tsfc.shell.atomic import atomic_write, temporary_path, write_all
 from tsfc.shell.console import STDOUT, print_error, say
 from tsfc.units.directories import redirectable_output, way_out
 from tsfc.units.record import UnitFiles, record, recorded_arguments
@@ -317,10 +317,8 @@ def _write(files: Mapping[str, str], links: Mapping[str, str]) -> None:
     """Write all or nothing: rename the files after all are on disk and linked."""
     with ExitStack() as stack:
         for path, text in files.items():
-            directory, name = os.path.split(path)
-            os.makedirs(directory, exist_ok=True)
-            temporary = os.path.join(directory, f".{name}.{os.getpid()}.tmp")
-            descriptor = stack.enter_context(atomic_write(path, temporary, 0o644))
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            descriptor = stack.enter_context(atomic_write(path, temporary_path(path), 0o644))
             write_all(descriptor, text.encode())
         for path, target in links.items():
             stack.enter_context(_linked(path, target))

@@ -288,7 +288,7 @@ def test_a_fifo_is_refused_at_once(box: Path, file: str, name: str) -> None:
     assert ran.status == 1
     (error,) = error_lines("capture", ran)
     advice = "set --output to a file, or to - for standard output"
-    assert error == f"writing {box}/{name}: not a regular file; {advice}"
+    assert error == f"writing {box}/{name}: it is not a regular file; {advice}"
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o660, 0o604])

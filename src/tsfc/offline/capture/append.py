@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from returns.result import Failure, Result, Success
 
 from tsfc.shell import textfile
-from tsfc.shell.atomic import write_all
+from tsfc.shell.atomic import NotRegularError, write_all
 
 MODE = 0o600
 "Permissions of captures: a status contains names of users and machines."
@@ -28,10 +28,6 @@ _FLAGS = (
     | os.O_NOFOLLOW  # as for metrics: others may be able to write to the directory
     | os.O_NONBLOCK  # opening a FIFO must not block
 )
-
-
-class NotRegularError(OSError):
-    """The file is a FIFO or a device."""
 
 
 def append(path: str, data: bytes, *, max_size: int | None, keep: int) -> Result[None, str]:
@@ -64,7 +60,7 @@ def locked(path: str) -> Generator[int, None, None]:
     descriptor = os.open(path, _FLAGS, MODE)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise NotRegularError(errno.EINVAL, "not a regular file")
+            raise NotRegularError(path)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
     finally:

@@ -8,7 +8,6 @@ the JSON.
 
 from __future__ import annotations
 
-import os
 from base64 import b64encode
 from hashlib import sha256
 from importlib import import_module
@@ -20,7 +19,13 @@ import msgspec
 
 from tsfc.core.evaluation.timeline import OBSERVATION_STATUSES, PATHS, REASONS, Lane, Timeline
 from tsfc.offline.report.document import Document, Drawing
-from tsfc.shell.atomic import atomic_write, write_all
+from tsfc.shell.atomic import (
+    NotRegularError,
+    atomic_write,
+    require_replaceable,
+    temporary_path,
+    write_all,
+)
 from tsfc.shell.console import print_error
 
 _PAGE = files("tsfc.offline.report") / "page"
@@ -29,8 +34,8 @@ SHIFT = 16
 "A value of a lane is `kind * SHIFT + detail` in the page: numbers keep it small."
 
 
-def missing() -> str | None:
-    """Return one line about what a report needs and is not installed, or None.
+def obstacle(path: str) -> str | None:
+    """Return one line about why no report can be written to `path`, or None.
 
     Call it before the work, so that hours of simulation are not lost.
     """
@@ -38,6 +43,10 @@ def missing() -> str | None:
         import_module("jinja2")
     except ImportError:
         return "--report needs Jinja, which is not installed; install tsfc[report]"
+    try:
+        require_replaceable(path)
+    except OSError as error:
+        return _write_error(path, error)
     return None
 
 
@@ -46,20 +55,22 @@ def write(tool: str, path: str, document: Document) -> int:
 
     Errors are printed in the name of `tool`.
     """
-    directory, name = os.path.split(os.path.abspath(path))
     try:
-        with atomic_write(
-            path, os.path.join(directory, f".{name}.{os.getpid()}.tmp"), 0o644
-        ) as descriptor:
+        with atomic_write(path, temporary_path(path), 0o644) as descriptor:
             write_all(descriptor, page(document).encode())
     except OSError as error:
-        print_error(
-            tool,
-            f"writing {path}: {error.strerror}; "
-            "set --report to a writable path on a disk with free space",
-        )
+        print_error(tool, _write_error(path, error))
         return 1
     return 0
+
+
+def _write_error(path: str, error: OSError) -> str:
+    advice = (
+        "set --report to a regular file"
+        if isinstance(error, NotRegularError)
+        else "set --report to a writable path on a disk with free space"
+    )
+    return f"writing {path}: {error.strerror}; {advice}"
 
 
 def page(document: Document) -> str:
