@@ -1,64 +1,60 @@
-"""Files that somebody else may have replaced: only regular files of a known size are read."""
+"""Only regular files of a limited size are read; all others are refused at once."""
 
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from returns.result import Failure, Success
 
+from support import irregular
 from support.processes import error_lines, run
-from tsfc.shell.regular import read_regular
+from tsfc.shell.regular import read, read_unlinked
 from tsfc.shell.textfile import read_previous
 
-
-def _fifo(path: Path) -> None:
-    os.mkfifo(path)
+READS = [read, read_unlinked]
 
 
-def _link_to_zeros(path: Path) -> None:
-    path.symlink_to("/dev/zero")
-
-
-def _link_to_file(path: Path) -> None:
-    (path.parent / "secret").write_text("secret")
-    path.symlink_to(path.parent / "secret")
-
-
-def _socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-
-
-def _directory(path: Path) -> None:
-    path.mkdir()
-
-
-OTHERS = [_fifo, _link_to_zeros, _link_to_file, _socket, _directory]
-
-
-def test_a_regular_file_is_read(box: Path) -> None:
+@pytest.mark.parametrize("reading", READS)
+def test_a_regular_file_is_read(box: Path, reading: Callable[[str, int], object]) -> None:
     (box / "a").write_bytes(b"12345")
-    assert read_regular(str(box / "a"), 5) == b"12345"
+    assert reading(str(box / "a"), 5) == Success(b"12345")
 
 
-@pytest.mark.parametrize("make", OTHERS)
-def test_anything_else_is_refused_at_once(box: Path, make: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("make", [*irregular.NO_FILES, irregular.link_to_zeros])
+@pytest.mark.parametrize("reading", READS)
+def test_anything_else_is_refused_at_once(
+    box: Path, reading: Callable[[str, int], object], make: Callable[[Path], None]
+) -> None:
     make(box / "a")
-    with pytest.raises(OSError, match="it is not a regular file"):
-        read_regular(str(box / "a"), 100)
+    assert reading(str(box / "a"), 100) == Failure("it is not a regular file")
 
 
-def test_a_larger_file_is_refused(box: Path) -> None:
+@pytest.mark.parametrize("make", irregular.LINKS)
+def test_links_can_be_refused(box: Path, make: Callable[[Path], None]) -> None:
+    make(box / "a")
+    assert read_unlinked(str(box / "a"), 100) == Failure("it is not a regular file")
+
+
+def test_links_can_be_followed(box: Path) -> None:
+    irregular.link(box / "a")
+    irregular.dangling_link(box / "b")
+    (box / "c").symlink_to("c")
+    assert read(str(box / "a"), 100) == Success(irregular.OLD.encode())
+    assert read(str(box / "b"), 100) == Failure("No such file or directory")
+    assert read(str(box / "c"), 100) == Failure("Too many levels of symbolic links")
+
+
+@pytest.mark.parametrize("reading", READS)
+def test_a_larger_file_is_refused(box: Path, reading: Callable[[str, int], object]) -> None:
     with open(box / "a", "wb") as file:
         file.truncate(2**40)
-    with pytest.raises(OSError, match="it is larger than 1 MiB"):
-        read_regular(str(box / "a"), 2**20)
+    assert reading(str(box / "a"), 2**20) == Failure("it is larger than 1 MiB")
 
 
-@pytest.mark.parametrize("make", OTHERS)
+@pytest.mark.parametrize("make", irregular.EACH_KIND)
 def test_an_exporter_without_tailscaled_reads_no_other_file(
     box: Path, make: Callable[[Path], None]
 ) -> None:

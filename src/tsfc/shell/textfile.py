@@ -9,9 +9,9 @@ from contextlib import suppress
 
 from returns.result import Failure, Result, Success
 
+from tsfc.shell import regular
 from tsfc.shell.atomic import NotRegularError, atomic_write, temporary_path, write_all
 from tsfc.shell.clocks import unix_time
-from tsfc.shell.regular import read_regular
 
 STANDARD_OUTPUT = "-"
 SIZE_LIMIT = 64 * 2**20
@@ -48,8 +48,8 @@ def read_previous(path: str | None) -> str:
     if path is None or path == STANDARD_OUTPUT:
         return ""
     try:
-        return read_regular(path, SIZE_LIMIT).decode()
-    except (OSError, UnicodeDecodeError):
+        return regular.read_unlinked(path, SIZE_LIMIT).value_or(b"").decode()
+    except UnicodeDecodeError:
         return ""
 
 

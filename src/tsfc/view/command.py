@@ -14,10 +14,9 @@ from tsfc.core.tailscale import status as statuses
 from tsfc.core.tailscale.ping import PingResult
 from tsfc.core.tailscale.status import Status
 from tsfc.core.watchdog.snapshot import Snapshot, decode
-from tsfc.shell import textfile
+from tsfc.shell import regular, textfile
 from tsfc.shell.clocks import unix_time
 from tsfc.shell.console import STDOUT, print_error, write_out
-from tsfc.shell.regular import read_regular
 from tsfc.shell.system import System
 from tsfc.shell.tailscaled.observe import RunOptions, observe
 from tsfc.view import document, sentences, table
@@ -109,17 +108,13 @@ def _view(tool: str, common: RunOptions, options: Options) -> Result[View, str]:
 def _snapshot(metrics_path: str) -> Result[Snapshot, str]:
     """Read the watchdog's snapshot, which lies beside its metrics."""
     path = textfile.snapshot_path(metrics_path)
-    try:
-        snapshot = decode(read_regular(path, SNAPSHOT_LIMIT))
-    except OSError as error:
-        why = error.strerror
-    else:
-        if not isinstance(snapshot, Failure):
-            return snapshot
-        why = snapshot.failure()
+    raw = regular.read_unlinked(path, SNAPSHOT_LIMIT)
+    snapshot = raw if isinstance(raw, Failure) else decode(raw.unwrap())
+    if not isinstance(snapshot, Failure):
+        return snapshot
     return Failure(
-        f"reading {path}: {why}, so the watchdog's verdicts are unknown; run the watchdog, or "
-        "set --watchdog-metrics"
+        f"reading {path}: {snapshot.failure()}, so the watchdog's verdicts are unknown; "
+        "run the watchdog, or set --watchdog-metrics"
     )
 
 

@@ -14,6 +14,7 @@ import pytest
 import zstandard
 from returns.result import Failure
 
+from support import irregular
 from support.captures import START, TIMELINE, fault, seen, text
 from support.processes import error_lines, run
 from support.statuses import peer, status
@@ -245,6 +246,18 @@ def test_times_of_a_directory_are_from_documents_names_or_mtimes(box: Path) -> N
     (box / "torn.json").write_text(document[:50])
     assert _times(box) == [1, 2, 3, 4.5, 5, 6, 7, 8, 9, 10, 11]
     assert sum(isinstance(read, Skipped) for read in observations(str(box))) == 1
+
+
+@pytest.mark.parametrize("make", [*irregular.NO_FILES, irregular.link_to_zeros])
+def test_a_directory_of_statuses_is_read_without_what_is_no_file(
+    box: Path, make: Callable[[Path], None]
+) -> None:
+    make(box / "a.json")
+    (box / "target").write_text(text([seen(START, peer("a"))]))
+    (box / "b.json").symlink_to("target")
+    skipped, observation = observations(str(box))
+    assert skipped == Skipped(f"reading {box}/a.json: it is not a regular file; skipped")
+    assert not isinstance(observation, Skipped)
 
 
 # Whole captures, for the stand-in

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import re
+from collections.abc import Callable
 
 import pytest
 from returns.result import Failure, Success
 
+from support import irregular
 from support.captures import TIMELINE
 from tsfc.core.tailscale.paths import Path, classify
 from tsfc.core.tailscale.status import decode
@@ -436,26 +437,29 @@ def test_the_schema_has_the_shortest_pause() -> None:
     assert all("PeriodRange" in str(reference) for reference in repeating)
 
 
-@pytest.mark.parametrize("kind", ["fifo", "device", "directory", "large", "missing"])
-def test_a_scenario_must_be_a_small_regular_file(box: pathlib.Path, kind: str) -> None:
+@pytest.mark.parametrize("make", [*irregular.NO_FILES, irregular.link_to_zeros])
+def test_a_scenario_must_be_a_regular_file(
+    box: pathlib.Path, make: Callable[[pathlib.Path], None]
+) -> None:
     path = box / "s.toml"
-    match kind:
-        case "fifo":
-            os.mkfifo(path)
-        case "device":
-            path.symlink_to("/dev/zero")
-        case "directory":
-            path.mkdir()
-        case "large":
-            path.write_text(VALID + "#" * 2**20)
-        case _:
-            pass
+    make(path)
+    assert _reason(path) == "it is not a regular file"
+
+
+def test_a_scenario_must_be_a_small_file(box: pathlib.Path) -> None:
+    path = box / "s.toml"
+    assert _reason(path) == "No such file or directory"
+    path.write_text(VALID + "#" * 2**20)
+    assert _reason(path) == "it is larger than 1 MiB"
+
+
+def _reason(path: pathlib.Path) -> str:
+    """Return why a scenario cannot be read."""
     found = scenario.find(str(path))
     assert isinstance(found, Failure)
-    reason = {"large": "it is larger than 1 MiB", "missing": "No such file or directory"}.get(
-        kind, "it is not a regular file"
-    )
-    assert found.failure().startswith(f"reading the scenario {path}: {reason}; give a TOML file")
+    reason, separator, _ = found.failure().partition("; give a TOML file")
+    assert separator
+    return reason.removeprefix(f"reading the scenario {path}: ")
 
 
 def test_the_name_of_a_scenario_is_printable_in_an_error(box: pathlib.Path) -> None:

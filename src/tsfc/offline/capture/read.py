@@ -25,6 +25,7 @@ from tsfc.core.tailscale.status import decode
 from tsfc.core.text import one_line
 from tsfc.offline.capture.decompress import Take, plain
 from tsfc.offline.capture.lines import LINE_LIMIT, Damaged, Dropped, Line, lines
+from tsfc.shell import regular
 from tsfc.shell.console import STDIN
 from tsfc.shell.tailscaled.observe import STANDARD_INPUT
 
@@ -214,34 +215,32 @@ def _directory(directory: str) -> Iterator[Read]:
     timed: list[tuple[float, str]] = []
     for name in sorted(os.listdir(directory)):
         if name.endswith(".json"):
-            head = _head(os.path.join(directory, name))
-            if isinstance(head, Skipped):
-                yield head
+            found = _document(os.path.join(directory, name))
+            if isinstance(found, Skipped):
+                yield found
             else:
-                timed.append((_time(os.path.join(directory, name), head), name))
+                timed.append((_time(os.path.join(directory, name), found[0]), name))
     for at, name in sorted(timed):
-        path = os.path.join(directory, name)
-        head = _head(path)
-        if isinstance(head, Skipped):
-            yield head
-        elif head.fault is not None and not bytes(head.status):
+        found = _document(os.path.join(directory, name))
+        if isinstance(found, Skipped):
+            yield found
+            continue
+        head, raw = found
+        if head.fault is not None and not bytes(head.status):
             yield Observation(at, fault=head.fault)
         else:
-            yield Observation(at, status=head.status if bytes(head.status) else Raw(_bytes(path)))
+            yield Observation(at, status=head.status if bytes(head.status) else Raw(raw))
 
 
-def _head(path: str) -> _Head | Skipped:
+def _document(path: str) -> tuple[_Head, bytes] | Skipped:
+    """Return the first fields of a document, and all of it."""
+    raw = regular.read(path, LINE_LIMIT)
+    if isinstance(raw, Failure):
+        return Skipped(f"reading {path}: {raw.failure()}; skipped")
     try:
-        return _HEAD.decode(_bytes(path))
+        return _HEAD.decode(raw.unwrap()), raw.unwrap()
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return Skipped(f"reading {path}: {' '.join(str(error).split())}; skipped")
-    except OSError as error:
-        return Skipped(f"reading {path}: {error.strerror}; skipped")
-
-
-def _bytes(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(LINE_LIMIT)
+        return Skipped(f"reading {path}: {one_line(str(error))}; skipped")
 
 
 def _time(path: str, head: _Head) -> float:

@@ -31,7 +31,7 @@ from tsfc.offline.simulation.spans import (
     period_range,
     span_range,
 )
-from tsfc.shell import regular_file
+from tsfc.shell import regular
 
 HOUR = 3600.0
 SIZE_LIMIT = 2**20
@@ -248,7 +248,7 @@ def find(name: str) -> Result[Scenario, str]:
     """Return a built-in scenario by its name, or read one from a regular file."""
     if name in builtin():
         return Success(builtin()[name])
-    raw = regular_file.read(name, SIZE_LIMIT)
+    raw = regular.read(name, SIZE_LIMIT)
     if isinstance(raw, Failure):
         return Failure(
             f"reading the scenario {printable(name, PATH_LIMIT)}: {raw.failure()};"
