@@ -457,7 +457,7 @@ def _reason(path: pathlib.Path) -> str:
     """Return why a scenario cannot be read."""
     found = scenario.find(str(path))
     assert isinstance(found, Failure)
-    reason, separator, _ = found.failure().partition("; give a TOML file")
+    reason, separator, _ = str(found.failure()).partition("; give a TOML file")
     assert separator
     return reason.removeprefix(f"reading the scenario {path}: ")
 
