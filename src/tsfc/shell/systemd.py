@@ -105,7 +105,7 @@ def ask_for_restart(unit: str, path: str) -> Outcome:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connect(connection, path, deadline)
-            while len(response) < _RESPONSE_LIMIT and (piece := receive(connection, deadline)):
+            while piece := receive(connection, deadline, _RESPONSE_LIMIT - len(response)):
                 response += piece
     except TimeoutError:
         return Failed(

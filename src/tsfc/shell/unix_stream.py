@@ -13,8 +13,6 @@ CONNECT_RETRY_SECONDS = 0.02
 
 The kernel does not notify a client when there is room again.
 """
-_PIECE = 2**18
-"Bytes per read."
 
 
 def connect(connection: socket.socket, path: str, deadline: float) -> None:
@@ -36,8 +34,8 @@ def connect(connection: socket.socket, path: str, deadline: float) -> None:
             return
 
 
-def receive(connection: socket.socket, deadline: float) -> bytes:
-    """Return the next bytes; none at the end of the stream.
+def receive(connection: socket.socket, deadline: float, size: int) -> bytes:
+    """Return at most `size` of the next bytes; none at the end of the stream.
 
     Raises:
         TimeoutError: At the deadline (monotonic).
@@ -45,5 +43,5 @@ def receive(connection: socket.socket, deadline: float) -> bytes:
     while (remaining := deadline - time.monotonic()) > 0:
         connection.settimeout(min(remaining, LONGEST_WAIT_SECONDS))
         with suppress(TimeoutError):
-            return connection.recv(_PIECE)
+            return connection.recv(size)
     raise TimeoutError

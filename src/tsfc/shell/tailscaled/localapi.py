@@ -4,19 +4,19 @@ Source: `ipn/localapi`, `safesocket` and `ipn/ipnserver` of Tailscale v1.102.3. 
 must be `local-tailscaled.sock`; `Origin` and `Referer` must be absent. Status,
 usermetrics and pings need no privileges.
 
-`http.client` encodes the request and parses the response, but this module does the
-socket I/O: `http.client` has a timeout per read, none for the whole response. Every
-request asks the server to close the connection after its response (RFC 9112, section
-9.6), so a response ends where the stream ends. A server that keeps the connection open
-all the same has sent a complete response if its length says so.
+`http.client` encodes the request and parses the response, but this module reads the
+socket: `http.client` has a timeout per read, none for the whole response. The response
+is parsed while it arrives, so the deadline covers parsing, and a complete response
+counts although the server keeps the connection open. Every request asks the server to
+close it (RFC 9112, section 9.6).
 """
 
 from __future__ import annotations
 
 import io
-import re
 import socket
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from http.client import (
     HTTPConnection,
@@ -25,7 +25,7 @@ from http.client import (
     IncompleteRead,
     RemoteDisconnected,
 )
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from returns.result import Failure, Result, Success
 
@@ -33,45 +33,36 @@ from tsfc.core.faults import Down, Fault, Unusable
 from tsfc.core.text import one_line
 from tsfc.shell.unix_stream import connect, receive
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 HOST = "local-tailscaled.sock"
 RESPONSE_LIMIT = 256 * 2**20
 "Maximum size of a response in bytes. The status of 10,000 peers has 16 MB."
-_END_OF_LINE, _END_OF_HEAD, _END_OF_CHUNKS = b"\r\n", b"\r\n\r\n", b"\r\n0\r\n\r\n"
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,15})[ \t]*\r\n", re.IGNORECASE)
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
-_LINES_LIMIT = 2**19
-"""Maximum number of CRLF in a response.
-
-They end lines of the head and chunks. Go's server sends chunks of 2 KiB or more;
-`http.client` needs seconds, and 100 bytes of memory for each, for millions of them.
-"""
+_PIECE = 2**16
+"Bytes of the body per read. Parsing that much takes milliseconds, even in tiny chunks."
 
 
 def call(path: str, method: str, target: str, *, timeout: float) -> Result[bytes, Fault]:
     """Send a request to the socket at `path`; return the body of the response.
 
-    `timeout` in seconds covers everything, from connecting to the last byte.
+    `timeout` in seconds covers everything, from connecting to parsing the last byte.
     """
     action = f"asking tailscaled for {target.rpartition('/')[2]} over {path}"
     deadline = time.monotonic() + timeout
-    received = bytearray()
+    is_answered = False
 
-    # Exchange the bytes; a response ends with the stream.
+    def read(size: int) -> bytes:
+        nonlocal is_answered
+        piece = receive(connection, deadline, size)
+        is_answered = is_answered or bool(piece)
+        return piece
+
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connect(connection, path, deadline)
             send(connection, method, target)
-            while piece := receive(connection, deadline):
-                received += piece
-                if _is_complete(received):
-                    break
-                if len(received) > RESPONSE_LIMIT:
-                    return Failure(
-                        Unusable(
-                            f"{action}: the response is larger than {RESPONSE_LIMIT // 2**20} MiB; "
-                            "check that --socket is tailscaled's socket"
-                        )
-                    )
+            return response_body(action, read)
     except TimeoutError:
         return Failure(
             Down(
@@ -80,9 +71,7 @@ def call(path: str, method: str, target: str, *, timeout: float) -> Result[bytes
             )
         )
     except OSError as error:
-        return Failure(_connection_fault(action, error, received=bool(received)))
-
-    return response_body(action, bytes(received))
+        return Failure(_connection_fault(action, error, is_answered=is_answered))
 
 
 def is_reachable(path: str) -> bool:
@@ -109,33 +98,41 @@ def send(connection: socket.socket, method: str, target: str) -> None:
     http.sock = None
 
 
-def response_body(action: str, received: bytes) -> Result[bytes, Fault]:
-    """Return the body of the HTTP response `received`, if its status is 200.
+def response_body(action: str, read: Callable[[int], bytes]) -> Result[bytes, Fault]:
+    """Read an HTTP response, and return its body if its status is 200.
 
-    `action` is the beginning of the error line: what the request was for.
+    `action` is the beginning of the error line: what the request was for. `read(size)`
+    returns at most `size` of the next bytes, none at the end of the stream.
+
+    Raises:
+        OSError: From `read`.
     """
-    if received.count(_END_OF_LINE) > _LINES_LIMIT:
-        return Failure(
-            Unusable(
-                f"{action}: the response has more than {_LINES_LIMIT} lines and chunks; "
-                "check that --socket is tailscaled's socket"
-            )
-        )
-
-    # Parse the response. HTTPResponse needs a socket only to make a file of it.
+    # HTTPResponse needs a socket only to make a file of it.
+    stream = _Stream(read)
+    response = HTTPResponse(cast("socket.socket", stream))
+    body = io.BytesIO()
     try:
-        response = HTTPResponse(cast("socket.socket", _Received(received)))
         response.begin()
-        body = response.read()
-        if _END_OF_HEAD not in received:
-            raise IncompleteRead(received)  # http.client accepts a truncated head
+        if stream.has_ended:
+            raise IncompleteRead(b"")  # http.client accepts a truncated head
+        while piece := response.read(_PIECE):
+            body.write(piece)
+        if response.length:
+            raise IncompleteRead(body.getvalue(), response.length)  # ... and body
     except RemoteDisconnected:
         return Failure(
             Down(
                 f"{action}: the connection was closed without a response; is tailscaled restarting?"
             )
         )
-    except (HTTPException, ValueError, OverflowError) as error:
+    except _TooLargeError:
+        return Failure(
+            Unusable(
+                f"{action}: the response is larger than {RESPONSE_LIMIT // 2**20} MiB; "
+                "check that --socket is tailscaled's socket"
+            )
+        )
+    except (HTTPException, ValueError) as error:
         return Failure(
             Unusable(
                 f"{action}: not a valid HTTP response ({one_line(repr(error), 120)}); "
@@ -146,43 +143,50 @@ def response_body(action: str, received: bytes) -> Result[bytes, Fault]:
     # Quote the error that tailscaled sent.
     if response.status != HTTPStatus.OK:
         reason = one_line(response.reason, 60)
-        text = one_line(body[:1000].decode(errors="replace"))
+        text = one_line(body.getvalue()[:1000].decode(errors="replace"))
         return Failure(
             Unusable(f"{action}: {response.status} {reason}: {text}; {_advice(response.status)}")
         )
-    return Success(body)
+    return Success(body.getvalue())
 
 
-def _is_complete(received: bytearray) -> bool:
-    """Whether the response has all the bytes that it announced."""
-    end = received.find(_END_OF_HEAD)
-    if end < 0:
-        return False
-    head = bytes(received[: end + len(_END_OF_LINE)])
-    if _CHUNKED.search(head):
-        return received.endswith(_END_OF_CHUNKS)
-    length = _LENGTH.search(head)
-    return length is not None and len(received) >= end + len(_END_OF_HEAD) + int(length[1])
+class _TooLargeError(Exception):
+    """The response has more than `RESPONSE_LIMIT` bytes."""
 
 
-class _Received(io.BytesIO):
-    """Received bytes in the role of the socket that HTTPResponse expects."""
+class _Stream(io.RawIOBase):
+    """The bytes of a response in the role of the socket that HTTPResponse expects."""
 
-    def __init__(self, received: bytes) -> None:
-        super().__init__(received)
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self.has_ended = False
+        self._read = read
+        self._size = 0
 
-    def makefile(self, _: str) -> io.BytesIO:
-        return self
+    def makefile(self, _: str) -> io.BufferedReader:
+        return io.BufferedReader(self, _PIECE)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)
+        piece = self._read(len(view))
+        view[: len(piece)] = piece
+        self.has_ended = not piece
+        self._size += len(piece)
+        if self._size > RESPONSE_LIMIT:
+            raise _TooLargeError
+        return len(piece)
 
 
-def _connection_fault(action: str, error: OSError, *, received: bool) -> Fault:
+def _connection_fault(action: str, error: OSError, *, is_answered: bool) -> Fault:
     match error:
         case PermissionError():
             return Unusable(
                 f"{action}: {error.strerror}; "
                 "run as a user with access to the socket, or set --socket"
             )
-        case ConnectionResetError() | BrokenPipeError() if received:
+        case ConnectionResetError() | BrokenPipeError() if is_answered:
             return Unusable(
                 f"{action}: the response is truncated ({error.strerror}); "
                 "try again, and see `journalctl -u tailscaled`"

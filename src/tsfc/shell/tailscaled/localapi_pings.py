@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import io
 import itertools
 import selectors
 import socket
@@ -174,7 +175,7 @@ class _Loop:
             return
 
         action = f"pinging {exchange.ping.ip}"
-        body = localapi.response_body(action, bytes(exchange.received))
+        body = localapi.response_body(action, io.BytesIO(exchange.received).read)
         result = body if isinstance(body, Failure) else parse_response(body.unwrap())
         if isinstance(result, Failure):
             self.errors.append(result.failure().detail)
