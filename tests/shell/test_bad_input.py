@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.processes import Completed, Forked, error_lines, inside, run, series, tree
-from support.statuses import encoded, peer
+from support.programs import program
+from support.statuses import encoded, peer, status
 from tsfc.shell.tailscaled import observe
 
 NAMES = [
@@ -53,7 +55,6 @@ DOCUMENTS = {
     "not UTF-8": encoded(peer("NAME")).replace(b"NAME", b"\xff\xfe\x80"),
     "half a surrogate": encoded(peer("NAME")).replace(b"NAME", b"\\ud800"),
     "cut": encoded(peer("a"))[:-30],
-    "a byte order mark": b"\xef\xbb\xbf" + encoded(peer("a")),
     "two documents": encoded() * 2,
     "peers of another type": encoded(Peer=["a"]),
     "zeros": bytes(10_000),
@@ -220,6 +221,39 @@ def test_hostile_names_stay_inside_labels_lines_and_file_names(box: Path, forks:
         path: content for path, content in before.items() if not path.startswith("inner/")
     }
     assert {path.name for path in inner.iterdir()} == {"e.prom", "w.prom", "w.json", "state"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("source", ["file", "cli"])
+def test_a_status_that_powershell_has_written_is_read(
+    box: Path, programs: Path, source: str, encoding: str
+) -> None:
+    """A capture of it is UTF-8."""
+    status_file = box / "status.json"
+    status_file.write_bytes(json.dumps(status(peer("a"))).encode(encoding))
+    given = ("--status-file", str(status_file))
+    if source == "cli":
+        program(programs, "tailscale", f"cat {status_file}")
+        given = ("--source", "cli")
+    exported = run("exporter", *given, "--metrics-path", "-", programs=programs)
+    assert (exported.status, exported.stderr) == (0, "")
+    assert series(exported.stdout)['tailscale_peer_online{peer="a"}'] == 1
+    captured = run("capture", *given, "--output", "-", "--now", "1", programs=programs)
+    assert (captured.status, captured.stderr) == (0, "")
+    assert json.loads(captured.stdout)["status"] == status(peer("a"))
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [("", "0 bytes: it is empty"), ("<html>", '6 bytes: it is not JSON, but: "<html>"')],
+)
+def test_what_is_no_status_is_quoted(box: Path, content: str, why: str) -> None:
+    (box / "status.json").write_text(content)
+    ran = run("exporter", "--status-file", str(box / "status.json"), "--metrics-path", "-")
+    assert error_lines("exporter", ran) == [
+        f"reading tailscaled's status, {why}; is it the output of `tailscale status --json`?"
+    ]
+    assert ran.status == 1
 
 
 @pytest.mark.parametrize(

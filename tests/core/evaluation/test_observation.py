@@ -36,11 +36,18 @@ def test_white_space_in_a_status_is_dropped() -> None:
 @pytest.mark.parametrize(
     ("encoded", "error"),
     [
-        pytest.param(b"garbage", "JSON is malformed", id="not-json"),
-        pytest.param(b"\xff", "JSON is malformed", id="not-utf-8"),
+        pytest.param(b"garbage", 'it is not JSON, but: "garbage"', id="not-json"),
+        pytest.param(b"\xff", "it is not JSON, but", id="not-utf-8"),
         pytest.param(
             b'{"captured_at":1,"status":' + b"[" * 9999, "recursion", id="too-deeply-nested"
         ),
+        pytest.param(b"\xef\xbb\xbf", "it is empty", id="empty"),
+        pytest.param(
+            b'{"Version":"1.102.3","BackendState":"Running"}',
+            "it is a status without `captured_at`",
+            id="bare status",
+        ),
+        pytest.param(b'{"fault":"x"}', "missing required field `captured_at`", id="no time"),
         pytest.param(b'{"captured_at":1}', "either a status or a fault", id="neither"),
         pytest.param(
             b'{"captured_at":1,"status":{},"fault":"x"}', "either a status or a fault", id="both"

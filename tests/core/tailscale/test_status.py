@@ -380,7 +380,8 @@ def test_at_most_six_lines_tell_of_unreadable_parts() -> None:
 @pytest.mark.parametrize(
     ("raw", "problem"),
     [
-        pytest.param(b"", "Input data was truncated", id="empty"),
+        pytest.param(b"", ": it is empty; ", id="empty"),
+        pytest.param(b"Hi", ': it is not JSON, but: "Hi"; ', id="text"),
         pytest.param(b"{}", "it has no BackendState", id="no-state"),
         pytest.param(b"[]", "Expected `object`, got `array`", id="array"),
         pytest.param(encoded(Health=1), "Expected `array | null`, got `int`", id="retyped"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import os
@@ -18,7 +19,7 @@ from support import irregular
 from support.captures import START, TIMELINE, fault, seen, text
 from support.processes import error_lines, run
 from support.statuses import peer, status
-from tsfc.core.evaluation.observation import Observation
+from tsfc.core.evaluation.observation import Observation, status_of
 from tsfc.offline.capture.lines import LINE_LIMIT
 from tsfc.offline.capture.read import Broken, Skipped, in_order, observations
 
@@ -116,6 +117,40 @@ def test_invalid_lines_are_skipped_with_their_number(box: Path) -> None:
     assert [line.split(":")[1] for line in skipped] == [
         f" line {number}" for number in (*range(2, 9), 11)
     ]
+
+
+MARKS = {
+    "utf-8": codecs.BOM_UTF8,
+    "utf-16-le": codecs.BOM_UTF16_LE,
+    "utf-16-be": codecs.BOM_UTF16_BE,
+}
+
+
+@pytest.mark.parametrize("encoding", MARKS)
+@pytest.mark.parametrize("packed", PACKINGS)
+def test_captures_that_powershell_has_written_are_read(
+    box: Path, packed: Packing, encoding: str
+) -> None:
+    """Longer than any piece that is read at once."""
+    lines = [text([seen(START + number, peer("é😀"))]) for number in range(1000)]
+    encoded = MARKS[encoding] + "".join(lines).replace("\n", "\r\n").encode(encoding)
+    assert list(observations(str(_written(box / "c", packed(encoded))))) == list(
+        observations(str(_written(box / "d", "".join(lines).encode())))
+    )
+
+
+def test_the_mark_of_a_capture_that_was_appended_is_dropped(box: Path) -> None:
+    first, second = (codecs.BOM_UTF8 + line for line in LINES[:2])
+    assert _times(_written(box / "c", first + second)) == [0, 1]
+
+
+def test_a_status_in_a_capture_has_no_time(box: Path) -> None:
+    """Many people append the output of `tailscale status --json` to a file."""
+    (skipped,) = observations(str(_written(box / "c", json.dumps(status()).encode() + b"\n")))
+    assert skipped == Skipped(
+        f"reading {box}/c: line 1: it is a status without `captured_at`; "
+        'expected {"captured_at": UNIX_SECONDS, "status": {…}}; skipped'
+    )
 
 
 def test_observations_keep_the_order_of_the_lines(box: Path) -> None:
@@ -258,6 +293,24 @@ def test_a_directory_of_statuses_is_read_without_what_is_no_file(
     skipped, observation = observations(str(box))
     assert skipped == Skipped(f"reading {box}/a.json: it is not a regular file; skipped")
     assert not isinstance(observation, Skipped)
+
+
+def test_a_directory_that_powershell_has_written_is_read(box: Path) -> None:
+    for number, (encoding, mark) in enumerate(MARKS.items()):
+        document = json.dumps(status(peer("é")), ensure_ascii=False)
+        (box / f"{START + number}.json").write_bytes(mark + document.encode(encoding))
+    read = list(observations(str(box)))
+    assert [one.captured_at - START for one in read if isinstance(one, Observation)] == [0, 1, 2]
+    assert all(status_of(one).unwrap().peer for one in read if isinstance(one, Observation))
+
+
+def test_a_document_of_a_directory_that_is_not_json_is_quoted(box: Path) -> None:
+    (box / "a.json").write_text("")
+    (box / "b.json").write_text("failed to connect\n")
+    assert list(observations(str(box))) == [
+        Skipped(f"reading {box}/a.json: it is empty; skipped"),
+        Skipped(f'reading {box}/b.json: it is not JSON, but: "failed to connect"; skipped'),
+    ]
 
 
 # Whole captures, for the stand-in

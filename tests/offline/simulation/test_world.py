@@ -453,6 +453,12 @@ def test_a_scenario_must_be_a_small_file(box: pathlib.Path) -> None:
     assert _reason(path) == "it is larger than 1 MiB"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_scenario_that_powershell_has_written_is_read(box: pathlib.Path, encoding: str) -> None:
+    (box / "s.toml").write_text(VALID, encoding)
+    assert scenario.find(str(box / "s.toml")) == scenario.read(VALID.encode(), "s")
+
+
 def _reason(path: pathlib.Path) -> str:
     """Return why a scenario cannot be read."""
     found = scenario.find(str(path))

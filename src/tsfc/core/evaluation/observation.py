@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 from returns.result import Failure, Result, Success
 
 from tsfc.core.clock import Boot, Instant, Seconds
 from tsfc.core.faults import Down, Fault
+from tsfc.core.tailscale.json_input import problem, to_utf8
 from tsfc.core.tailscale.status import Status, decode
 from tsfc.core.text import one_line
 
@@ -37,19 +38,35 @@ class Observation(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     "Why no status could be read."
 
 
+class _Bare(Struct):
+    backend_state: str = field(name="BackendState")
+
+
+BARE_STATUS = (
+    'it is a status without `captured_at`; expected {"captured_at": UNIX_SECONDS, "status": {…}}'
+)
 _DECODER = msgspec.json.Decoder(Observation)
 _ENCODER = msgspec.json.Encoder()
 
 
 def parse(line: bytes) -> Result[Observation, str]:
     """Parse a line of a capture. The status in it is not validated: see `status_of`."""
+    line = to_utf8(line)
     try:
         observation = _DECODER.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return Failure(one_line(str(error)))
+        return Failure(BARE_STATUS if _is_bare_status(line) else problem(line, error))
     if bool(bytes(observation.status)) == (observation.fault is not None):
         return Failure("an observation has either a status or a fault")
     return Success(observation)
+
+
+def _is_bare_status(line: bytes) -> bool:
+    """Whether the line is a status as `tailscale status --json` prints it."""
+    try:
+        return bool(msgspec.json.decode(line, type=_Bare).backend_state)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def line(observation: Observation) -> bytes:

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from returns.result import Failure, Result, Success
 
 from tsfc.core.faults import Unusable
+from tsfc.core.tailscale.json_input import problem
 from tsfc.core.text import one_line
 
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -159,7 +160,7 @@ def decode(raw: bytes) -> Result[Status, Unusable]:
     try:
         status = _decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return Failure(_unreadable(raw, str(error)))
+        return Failure(_unreadable(raw, problem(bytes(raw), error)))  # it may be a `Raw`
     if not status.backend_state:
         return Failure(_unreadable(raw, "it has no BackendState"))
     return Success(status)
@@ -269,8 +270,8 @@ def _unix(time: datetime) -> float | None:
     return None if time <= EPOCH else (time - EPOCH).total_seconds()
 
 
-def _unreadable(raw: bytes, problem: str) -> Unusable:
+def _unreadable(raw: bytes, why: str) -> Unusable:
     return Unusable(
-        f"reading tailscaled's status, {len(raw)} bytes: {one_line(problem)}; "
+        f"reading tailscaled's status, {len(raw)} bytes: {why}; "
         "is it the output of `tailscale status --json`?"
     )

@@ -21,6 +21,7 @@ from msgspec import Raw, Struct
 from returns.result import Failure, Result, Success
 
 from tsfc.core.evaluation.observation import Observation, parse
+from tsfc.core.tailscale.json_input import problem, stream_to_utf8, to_utf8
 from tsfc.core.tailscale.status import decode
 from tsfc.core.text import one_line
 from tsfc.offline.capture.decompress import Take, plain
@@ -137,7 +138,7 @@ def _remote(url: str) -> Iterator[Read]:
 
 def _capture(take: Take, name: str) -> Iterator[Read]:
     unread_lines = unread_bytes = 0
-    for part in lines(plain(take)):
+    for part in lines(stream_to_utf8(plain(take))):
         read = _read(part, name)
         if read is not None:
             yield read
@@ -234,13 +235,14 @@ def _directory(directory: str) -> Iterator[Read]:
 
 def _document(path: str) -> tuple[_Head, bytes] | Skipped:
     """Return the first fields of a document, and all of it."""
-    raw = regular.read(path, LINE_LIMIT)
-    if isinstance(raw, Failure):
-        return Skipped(f"reading {path}: {raw.failure()}; skipped")
+    read = regular.read(path, LINE_LIMIT)
+    if isinstance(read, Failure):
+        return Skipped(f"reading {path}: {read.failure()}; skipped")
+    raw = to_utf8(read.unwrap())
     try:
-        return _HEAD.decode(raw.unwrap()), raw.unwrap()
+        return _HEAD.decode(raw), raw
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return Skipped(f"reading {path}: {one_line(str(error))}; skipped")
+        return Skipped(f"reading {path}: {problem(raw, error)}; skipped")
 
 
 def _time(path: str, head: _Head) -> float:

@@ -161,8 +161,8 @@ def _word(piece: re.Match[str], key: bytes) -> str:
 
 _ORDINARY = frozenset(
     """
-    a after and answer array asking be by bytes can cannot check cli closed complete
-    connection could daemon denied directory disk does done ended exit expected failed
+    a after and answer array asking be but by bytes can cannot check cli closed complete
+    connection could daemon denied directory disk does done empty ended exit expected failed
     file for from get give got hang help http in input install installed int invalid is
     it its journalctl json large larger listens localapi malformed mib no nobody not null
     object of on opening or out output over permission program raise reading refused

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 from returns.result import Failure, Result, Success
 
+from tsfc.core.tailscale.json_input import to_utf8
 from tsfc.core.text import PATH_LIMIT, one_line, printable
 from tsfc.offline.simulation import spans
 from tsfc.offline.simulation.spans import (
@@ -210,7 +211,7 @@ def read(raw: bytes, name: str) -> Result[Scenario, str]:
     Fail with one line: the file, the key and what was expected.
     """
     try:
-        scenario = msgspec.convert(tomllib.loads(raw.decode()), Scenario, dec_hook=_decode)
+        scenario = msgspec.convert(tomllib.loads(to_utf8(raw).decode()), Scenario, dec_hook=_decode)
     except (
         tomllib.TOMLDecodeError,
         UnicodeDecodeError,

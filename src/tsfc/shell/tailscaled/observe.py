@@ -8,6 +8,7 @@ from msgspec import Struct
 from returns.result import Failure, Result, Success
 
 from tsfc.core.faults import Fault, Unusable
+from tsfc.core.tailscale.json_input import to_utf8
 from tsfc.core.tailscale.status import Status, decode
 from tsfc.shell.console import STDIN
 from tsfc.shell.defaults import SOCKET
@@ -49,10 +50,13 @@ def source(options: RunOptions) -> Source:
 
 
 def raw_status(options: RunOptions) -> Result[bytes, Fault]:
-    """Return the status as JSON, from the status file or from tailscaled."""
-    if options.status_file is not None:
-        return read_input(options.status_file)
-    return tailscaled.status(source(options), timeout=options.timeout)
+    """Return the status as JSON in UTF-8, from the status file or from tailscaled."""
+    raw = (
+        tailscaled.status(source(options), timeout=options.timeout)
+        if options.status_file is None
+        else read_input(options.status_file)
+    )
+    return raw.map(to_utf8)
 
 
 def observe(options: RunOptions) -> Result[Status, Fault]:
