@@ -61,7 +61,7 @@ class ReadErrors(Struct):
     """Errors while reading one capture. Updated in place."""
 
     lines: list[str] = field(default_factory=list[str])
-    "The first `ERRORS_LIMIT` of them, and the one that ended the reading."
+    "The first `ERRORS_LIMIT` of them, notes, and the one that ended the reading."
     number: int = 0
     is_complete: bool = True
     "The capture was read to its end."
@@ -200,8 +200,8 @@ def _selected(task: Task, errors: ReadErrors) -> Iterator[Observation]:
     for read in observations(task.source):
         if not isinstance(read, Observation):
             errors.number += 1
-            errors.is_complete = errors.is_complete and isinstance(read, Skipped)
-            if len(errors.lines) < ERRORS_LIMIT or isinstance(read, Broken):
+            errors.is_complete = errors.is_complete and not isinstance(read, Broken)
+            if len(errors.lines) < ERRORS_LIMIT or not isinstance(read, Skipped):
                 errors.lines.append(read.detail)
         elif task.since <= read.captured_at < task.until:
             yield read

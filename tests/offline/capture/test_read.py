@@ -19,9 +19,9 @@ from support import irregular
 from support.captures import START, TIMELINE, fault, seen, text
 from support.processes import error_lines, run
 from support.statuses import peer, status
-from tsfc.core.evaluation.observation import Observation, status_of
+from tsfc.core.evaluation.observation import Observation, parse, status_of
 from tsfc.offline.capture.lines import LINE_LIMIT
-from tsfc.offline.capture.read import Broken, Skipped, in_order, observations
+from tsfc.offline.capture.read import Broken, Note, Skipped, in_order, observations
 
 LINES = [text([seen(START + number, peer("a"))]).encode() for number in range(3)] + [
     text([fault(START + 3)]).encode()
@@ -278,9 +278,96 @@ def test_times_of_a_directory_are_from_documents_names_or_mtimes(box: Path) -> N
     (box / "2.json").write_text(json.dumps(fault(START + 10)))
     (box / "3.json").write_text(json.dumps({"captured_at": START + 11} | status(peer("a"))))
     (box / "notes.txt").write_text("ignored")
+    (box / "._1.json").write_text("ignored: macOS writes such files")
     (box / "torn.json").write_text(document[:50])
     assert _times(box) == [1, 2, 3, 4.5, 5, 6, 7, 8, 9, 10, 11]
-    assert sum(isinstance(read, Skipped) for read in observations(str(box))) == 1
+    assert [read for read in observations(str(box)) if not isinstance(read, Observation)] == [
+        Skipped(f"reading {box}/torn.json: Input data was truncated; skipped"),
+        _no_time(box, "whatever.json"),
+    ]
+
+
+def _no_time(box: Path, names: str) -> Note:
+    return Note(
+        f"reading {box}: there is no time in the name of {names}; the modification time is used; "
+        "name files like 2026-11-23T13:00:00Z.json"
+    )
+
+
+def test_names_without_a_time_are_told_in_one_line_and_are_no_error(box: Path) -> None:
+    for number in range(3):
+        path = box / f"{number}.json"
+        path.write_text(json.dumps(status(peer("a"))))
+        at = START - number if number < 2 else -5
+        os.utime(path, (at, at))
+    note, *_ = observations(str(box))
+    assert note == _no_time(box, "0.json and of 2 more")
+    assert _times(box) == [-START, -1, 0]
+    warnings: list[str] = []
+    assert len(in_order(str(box), warnings.append).unwrap()) == 3
+    assert [Note(warning) for warning in warnings] == [note]
+    ran = run("replay", str(box))
+    assert (ran.status, error_lines("replay", ran)) == (0, warnings)
+
+
+@pytest.mark.parametrize("packed", PACKINGS)
+def test_the_statuses_of_a_directory_can_be_compressed(box: Path, packed: Packing) -> None:
+    suffix = ".gz" if packed is _gzip else ".zst" if packed is _zstd else ""
+    document = json.dumps(status(peer("a"))).encode()
+    (box / f"20270115-080001.json{suffix}").write_bytes(packed(document))
+    assert _times(box) == [1]
+    (box / f"20270115-080002.json{suffix}").write_bytes(packed(document)[:20])
+    assert _times(box) == [1]
+    if suffix:
+        (box / f"20270115-080003.json{suffix}").write_bytes(packed(b" " * (LINE_LIMIT + 1)))
+        _, skipped, _ = observations(str(box))
+        assert skipped == Skipped(
+            f"reading {box}/20270115-080003.json{suffix}: it is larger than 256 MiB; skipped"
+        )
+
+
+def test_an_observation_of_a_directory_keeps_its_clocks(box: Path) -> None:
+    """Without the boot clock, the watchdog could not see a suspend or a restart."""
+    line = LINES[0].replace(
+        b'"captured_at"', b'"boot": {"id": "b", "seconds": 5}, "tailscaled_start": 7, "captured_at"'
+    )
+    (box / "a.json").write_bytes(line)
+    (observation,) = observations(str(box))
+    assert observation == parse(line).unwrap()
+    assert isinstance(observation, Observation)
+    assert observation.boot is not None
+    assert observation.tailscaled_start == 7
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        pytest.param('"captured_at": 1e300', "Expected `float` <= 253402300799.0", id="huge"),
+        pytest.param('"captured_at": 1e999', "Number out of range", id="infinite"),
+        pytest.param('"captured_at": -1', "Expected `float` >= 0.0", id="negative"),
+        pytest.param('"captured_at": NaN', "JSON is malformed", id="no number"),
+        pytest.param('"captured_at": "1"', "Expected `float | null`, got `str`", id="text"),
+        pytest.param('"fault": "x", "status": {}', "has either a status or a fault", id="both"),
+    ],
+)
+@pytest.mark.parametrize("form", ["a capture", "a directory"])
+def test_an_invalid_record_is_one_line(box: Path, form: str, fields: str, problem: str) -> None:
+    if "status" not in fields:
+        fields += ', "fault": "x"'
+    if "captured_at" not in fields and form == "a capture":
+        fields += ', "captured_at": 1'
+    path = box / "c" if form == "a capture" else box / "1800000001.json"
+    path.write_text("{" + fields + "}\n")
+    first, *_ = observations(str(path if form == "a capture" else box))
+    assert isinstance(first, Skipped)
+    assert problem.replace(" | null", "" if form == "a capture" else " | null") in first.detail
+    assert first.detail.isprintable()
+
+
+def test_a_directory_without_statuses_is_an_error(box: Path) -> None:
+    (box / "status.ndjson").write_bytes(LINES[0])
+    (broken,) = observations(str(box))
+    assert broken == Broken(f"reading {box}: no statuses in its *.json files; give a capture")
 
 
 @pytest.mark.parametrize("make", [*irregular.NO_FILES, irregular.link_to_zeros])
@@ -310,6 +397,7 @@ def test_a_document_of_a_directory_that_is_not_json_is_quoted(box: Path) -> None
     assert list(observations(str(box))) == [
         Skipped(f"reading {box}/a.json: it is empty; skipped"),
         Skipped(f'reading {box}/b.json: it is not JSON, but: "failed to connect"; skipped'),
+        Broken(f"reading {box}: no statuses in its *.json files; give a capture"),
     ]
 
 

@@ -42,6 +42,7 @@ class _Bare(Struct):
     backend_state: str = field(name="BackendState")
 
 
+NOT_ONE = "an observation has either a status or a fault"
 BARE_STATUS = (
     'it is a status without `captured_at`; expected {"captured_at": UNIX_SECONDS, "status": {…}}'
 )
@@ -57,7 +58,7 @@ def parse(line: bytes) -> Result[Observation, str]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return Failure(BARE_STATUS if _is_bare_status(line) else problem(line, error))
     if bool(bytes(observation.status)) == (observation.fault is not None):
-        return Failure("an observation has either a status or a fault")
+        return Failure(NOT_ONE)
     return Success(observation)
 
 

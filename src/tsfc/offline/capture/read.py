@@ -8,24 +8,27 @@ the middle of a capture, because later runs append to it.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 from returns.result import Failure, Result, Success
 
-from tsfc.core.evaluation.observation import Observation, parse
+from tsfc.core.clock import Boot, Seconds
+from tsfc.core.evaluation.observation import NOT_ONE, Observation, UnixTime, parse
 from tsfc.core.tailscale.json_input import problem, stream_to_utf8, to_utf8
 from tsfc.core.tailscale.status import decode
 from tsfc.core.text import one_line
 from tsfc.offline.capture.decompress import Take, plain
 from tsfc.offline.capture.lines import LINE_LIMIT, Damaged, Dropped, Line, lines
+from tsfc.offline.capture.time_in_name import time_in_name
 from tsfc.shell import regular
 from tsfc.shell.console import STDIN
 from tsfc.shell.tailscaled.observe import STANDARD_INPUT
@@ -47,6 +50,13 @@ class Skipped(Struct, frozen=True):
     "Whether it is a torn record, as a crash leaves it."
 
 
+class Note(Struct, frozen=True):
+    """What the user should know about a capture, of which nothing was skipped."""
+
+    detail: str
+    "One line."
+
+
 class Broken(Struct, frozen=True):
     """An error that ended the reading early."""
 
@@ -55,15 +65,15 @@ class Broken(Struct, frozen=True):
 
 
 T = TypeVar("T")
-Read = Observation | Skipped | Broken
+Read = Observation | Skipped | Note | Broken
 
 
 def observations(source: str) -> Iterator[Read]:
     """Yield the observations of a source, and what was skipped.
 
-    The source is a file, a URL, a directory of `*.json` files, or `-` for standard
-    input. Observations of a directory come in the order of their times, others in the
-    order of their lines.
+    The source is a file, a URL, a directory of statuses (`_SUFFIXES`), or `-` for
+    standard input. Observations of a directory come in the order of their times, others
+    in the order of their lines.
     """
     name = "standard input" if source == STANDARD_INPUT else source
     try:
@@ -87,13 +97,13 @@ def observations(source: str) -> Iterator[Read]:
 def in_order(source: str, warn: Callable[[str], None]) -> Result[tuple[Observation, ...], str]:
     """Return a whole capture, sorted by time; equal times keep the order of the lines.
 
-    Torn records are skipped with a call of `warn`. Any other unusable record is a
+    Notes and torn records lead to a call of `warn`. Any other unusable record is a
     failure, and so is an empty capture.
     """
     found: list[Observation] = []
     for read in observations(source):
         # Only a torn record may be skipped.
-        if isinstance(read, Skipped) and read.is_torn:
+        if isinstance(read, Note) or (isinstance(read, Skipped) and read.is_torn):
             warn(read.detail)
             continue
         if not isinstance(read, Observation):
@@ -195,70 +205,85 @@ def _size(part: Line | Dropped | Damaged) -> int:
 # A directory of statuses
 
 
-class _Head(Struct):
-    """Fields that tell an observation from a bare status."""
+class _Document(Struct):
+    """An observation, or a status with perhaps the time of one."""
 
-    captured_at: float | None = None
+    captured_at: UnixTime | None = None
+    boot: Boot | None = None
+    tailscaled_start: Seconds | None = None
     status: Raw = Raw()
     fault: str | None = None
 
 
-_HEAD = msgspec.json.Decoder(_Head)
-_UNIX = re.compile(r"(?:^|[^0-9])([0-9]{9,11}(?:\.[0-9]+)?)$")
-_ISO = re.compile(
-    r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})[T_ ]([0-9]{2})[:-]?([0-9]{2})[:-]?([0-9]{2})"
-    r"(?:\.[0-9]+)?(Z|[+-][0-9]{2}:?[0-9]{2})?$"
-)
+_DOCUMENT = msgspec.json.Decoder(_Document)
+_SUFFIXES = (".json", ".json.gz", ".json.zst")
 
 
 def _directory(directory: str) -> Iterator[Read]:
     """Read the times of all files, then the files in that order, one at a time."""
     timed: list[tuple[float, str]] = []
+    without_time: list[str] = []
     for name in sorted(os.listdir(directory)):
-        if name.endswith(".json"):
-            found = _document(os.path.join(directory, name))
-            if isinstance(found, Skipped):
-                yield found
-            else:
-                timed.append((_time(os.path.join(directory, name), found[0]), name))
-    for at, name in sorted(timed):
-        found = _document(os.path.join(directory, name))
-        if isinstance(found, Skipped):
-            yield found
+        if name.startswith(".") or not name.endswith(_SUFFIXES):
             continue
-        head, raw = found
-        if head.fault is not None and not bytes(head.status):
-            yield Observation(at, fault=head.fault)
-        else:
-            yield Observation(at, status=head.status if bytes(head.status) else Raw(raw))
+        path = os.path.join(directory, name)
+        document = _document(path)
+        if isinstance(document, Failure):
+            yield Skipped(f"reading {path}: {document.failure()}; skipped")
+            continue
+        at = document.unwrap().captured_at
+        at = time_in_name(name) if at is None else at
+        if at is None:
+            without_time.append(name)
+            at = max(0.0, os.stat(path).st_mtime)
+        timed.append((at, name))
+
+    if not timed:
+        yield Broken(f"reading {directory}: no statuses in its *.json files; give a capture")
+        return
+    if without_time:
+        more = len(without_time) - 1
+        names = without_time[0] + (f" and of {more} more" if more else "")
+        yield Note(
+            f"reading {directory}: there is no time in the name of {names}; the modification time "
+            "is used; name files like 2026-11-23T13:00:00Z.json"
+        )
+    for at, name in sorted(timed):
+        path = os.path.join(directory, name)
+        document = _document(path)
+        if isinstance(document, Failure):
+            yield Skipped(f"reading {path}: {document.failure()}; skipped")
+            continue
+        found = document.unwrap()
+        yield Observation(at, found.boot, found.tailscaled_start, found.status, found.fault)
 
 
-def _document(path: str) -> tuple[_Head, bytes] | Skipped:
-    """Return the first fields of a document, and all of it."""
+def _document(path: str) -> Result[_Document, str]:
+    """Read a file of a directory. A bare status becomes the status of a document."""
     read = regular.read(path, LINE_LIMIT)
-    if isinstance(read, Failure):
-        return Skipped(f"reading {path}: {read.failure()}; skipped")
-    raw = to_utf8(read.unwrap())
+    content = read if isinstance(read, Failure) else _decompressed(read.unwrap())
+    if isinstance(content, Failure):
+        return Failure(content.failure())
+    raw = to_utf8(content.unwrap())
     try:
-        return _HEAD.decode(raw), raw
+        document = _DOCUMENT.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return Skipped(f"reading {path}: {problem(raw, error)}; skipped")
+        return Failure(problem(raw, error))
+    has_status = bool(bytes(document.status))
+    if has_status and document.fault is not None:
+        return Failure(NOT_ONE)
+    if has_status or document.fault is not None:
+        return Success(document)
+    return Success(replace(document, status=Raw(raw)))
 
 
-def _time(path: str, head: _Head) -> float:
-    """Return the Unix time of a document: its own, its name's, or the file's mtime."""
-    if head.captured_at is not None and head.captured_at >= 0:
-        return head.captured_at
-    stem = os.path.basename(path).removesuffix(".json")
-    if unix := _UNIX.search(stem):
-        return float(unix[1])
-    if iso := _ISO.search(stem):
-        year, month, day, hour, minute, second, zone = iso.groups()
-        try:
-            at = datetime.fromisoformat(
-                f"{year}-{month}-{day}T{hour}:{minute}:{second}{zone or ''}"
-            )
-        except ValueError:
-            return os.stat(path).st_mtime
-        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
-    return os.stat(path).st_mtime
+def _decompressed(data: bytes) -> Result[bytes, str]:
+    """Return the content of a file of limited size, decompressed."""
+    content = bytearray()
+    for piece in plain(io.BytesIO(data).read):
+        if piece is None:
+            return Failure("compressed data torn or damaged")
+        content += piece
+        if len(content) > LINE_LIMIT:
+            return Failure(f"it is larger than {LINE_LIMIT // 2**20} MiB")
+    return Success(bytes(content))
