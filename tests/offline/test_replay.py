@@ -288,6 +288,22 @@ def test_several_captures_are_replayed_separately_and_printed_in_order(
     assert [one["capture"] for one in objects] == captures
 
 
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--format=json",), ("--compare=cooldown-seconds=60,120",), ("--report",)],
+    ids=str,
+)
+def test_a_capture_whose_name_is_not_text_is_replayed(box: Path, options: tuple[str, ...]) -> None:
+    capture = str(box / os.fsdecode(b"a\xff\n\x1b[31m.ndjson"))
+    Path(capture).write_text(text([seen(START, peer("a", "derp"))]))
+    captures = [capture, capture]
+    if options == ("--report",):
+        captures, options = [capture], ("--report", str(box / "r.html"))
+    ran = run("replay", *captures, *options)
+    assert (ran.status, ran.stderr) == (0, "")
+    assert "\x1b" not in ran.stdout
+
+
 def test_standard_input_is_a_capture(box: Path) -> None:
     ran = run("replay", "-", stdin=text(_stuck()).encode())
     assert ran.stdout == run("replay", _capture(box, _stuck())).stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,14 @@ def test_a_scenario_is_read_from_a_file_and_an_error_in_it_is_one_line(box: Path
         f"reading the scenario {box}/s.toml: Expected `str`, got `int` - at `peers[0].nat`; "
         "see `tsfc simulate --schema`"
     )
+
+
+def test_a_scenario_whose_name_is_not_text_is_simulated(box: Path) -> None:
+    path = box / os.fsdecode(b"a\xff\x1b[31m.toml")
+    path.write_text('summary = "x"\nlasts = "10min"\n[[peers]]\nname = "a"\n')
+    ran = run("simulate", str(path), "--format=json")
+    assert (ran.status, ran.stderr) == (0, "")
+    assert json.loads(ran.stdout)["scenario"] == f"{box}/a\ufffd\ufffd[31m.toml"
 
 
 def test_an_error_is_one_line_and_an_exit_status(box: Path) -> None:

@@ -144,6 +144,61 @@ def test_a_usage_error_is_one_line_and_exit_status_2(
     assert says in err
 
 
+HOSTILE = "a\nb\x1b[31mc\u202ed\u2028e\udcfff\u3164g"
+"A newline, an escape sequence, a direction mark, no UTF-8, and a letter that is blank."
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [HOSTILE],
+        [f"--{HOSTILE}"],
+        *(
+            [command, *rest]
+            for command in cli.COMMANDS
+            for rest in ([f"--{HOSTILE}"], [f"--{HOSTILE}={HOSTILE}"], ["--", HOSTILE, HOSTILE])
+        ),
+        ["exporter", f"--source={HOSTILE}"],
+        ["exporter", f"--timeout={HOSTILE}"],
+        ["exporter", f"--now={HOSTILE}"],
+        ["exporter", f"--label={HOSTILE}"],
+        ["exporter", f"--label=a={HOSTILE}"],
+        ["exporter", f"--metrics-path={HOSTILE}/x.prom"],
+        ["exporter", f"--status-file={HOSTILE}"],
+        ["exporter", f"--socket={HOSTILE}", "--source=localapi"],
+        ["exporter", f"--tailscale={HOSTILE}", "--source=cli"],
+        ["native-metrics", f"--metrics-file={HOSTILE}"],
+        ["watchdog", f"--unit={HOSTILE}"],
+        ["watchdog", f"--max-relay-seconds={HOSTILE}"],
+        ["keepalive", f"--count={HOSTILE}"],
+        ["units", "--print", f"--socket={HOSTILE}"],
+        ["units", "--print", f"--exporter-metrics-path={HOSTILE}"],
+        ["simulate", HOSTILE],
+        ["simulate", f"{HOSTILE}.toml"],
+        ["replay", HOSTILE],
+        ["stand-in", f"--socket={HOSTILE}"],
+    ],
+    ids=ascii,
+)
+def test_an_error_that_quotes_the_command_line_is_printable(
+    capfd: pytest.CaptureFixture[str],
+    box: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+) -> None:
+    monkeypatch.chdir(box)
+    inside(*arguments)
+    _, err = capfd.readouterr()
+    assert err.removesuffix("\n") != err
+    assert all(line.isprintable() and "\u3164" not in line for line in err[:-1].split("\n")), err
+    assert all(line.startswith("tsfc") for line in err[:-1].split("\n")), err
+
+
+def test_a_long_argument_is_cut_in_a_usage_error(capfd: pytest.CaptureFixture[str]) -> None:
+    assert inside("exporter", "x" * 100_000) == 2
+    assert len(capfd.readouterr().err) < 1200
+
+
 def test_each_command_is_defined_in_its_module_only() -> None:
     modules = {name: import_module(f"tsfc.cli.{name}") for name in cli.COMMANDS.values()}
     defined = [(command, name) for name in modules for command in modules[name].COMMANDS]

@@ -34,6 +34,8 @@ COMMANDS = {
     "stand-in": "offline",
 }
 "Module of `tsfc.cli` that defines each command, in the order of `tsfc --help`."
+_ERROR_LIMIT = 1000
+"Characters of a usage error. It quotes arguments, which have any length."
 
 
 def entry() -> NoReturn:
@@ -110,10 +112,13 @@ def _command(name: str) -> Command:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Parser that reports a usage error in one line, like every other error."""
+    """Parser that reports a usage error in one printable line, like all errors."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {' '.join(message.split())}; see `{self.prog} --help`\n")
+        from tsfc.core.text import one_line
+
+        line = one_line(message, _ERROR_LIMIT)
+        self.exit(2, f"{self.prog}: {line}; see `{self.prog} --help`\n")
 
     def _print_message(self, message: str, file: object = None) -> None:
         try:

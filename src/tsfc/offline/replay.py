@@ -16,7 +16,7 @@ from tsfc.core.evaluation import output, policies, summary
 from tsfc.core.evaluation.observation import Observation, instant, status_of
 from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import Timeline, record
-from tsfc.core.text import printable_json
+from tsfc.core.text import PATH_LIMIT, printable, printable_json
 from tsfc.core.watchdog.metrics import metrics
 from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.run import Run
@@ -55,6 +55,11 @@ class Task(Struct, frozen=True):
     is_comparison: bool
     has_header: bool
     "Print the name of the capture before its text."
+
+    @property
+    def title(self) -> str:
+        """The name of the capture in the output. A path may have any bytes."""
+        return printable(self.source, PATH_LIMIT)
 
 
 class ReadErrors(Struct):
@@ -129,7 +134,7 @@ def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Replay
     is_first = True
     if not task.is_comparison:
         write(
-            output.opening("capture", task.source, is_json=task.is_json, has_header=task.has_header)
+            output.opening("capture", task.title, is_json=task.is_json, has_header=task.has_header)
         )
 
     for observation in _selected(task, errors):
@@ -182,9 +187,9 @@ def _comparison(task: Task, statistics: Sequence[Statistics]) -> str:
             {"policy": summary.policy_object(policy), **summary.counts(one)}
             for policy, one in zip(task.policies, statistics, strict=True)
         ]
-        comparison = {"capture": task.source, "compare": rows, "note": note}
+        comparison = {"capture": task.title, "compare": rows, "note": note}
         return printable_json(comparison) + "\n"
-    header = f"== {task.source}\n" if task.has_header else ""
+    header = f"== {task.title}\n" if task.has_header else ""
     table = summary.table(*_table(task, statistics))
     return header + table + (f"note: {note}\n" if note else "")
 
@@ -301,7 +306,7 @@ def _write_report(path: str, task: Task, replayed: Replay, timeline: Timeline) -
     statistics = replayed.statistics
     comparison = document.Table(*_table(task, statistics)) if task.is_comparison else None
     content = document.of_one(
-        f"Replay of {task.source}",
+        f"Replay of {task.title}",
         task.policies[0],
         statistics[0],
         timeline,

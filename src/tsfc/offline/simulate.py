@@ -22,7 +22,7 @@ from tsfc.core.evaluation import output, policies, summary
 from tsfc.core.evaluation.observation import Observation, line, status_of
 from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import Timeline, record
-from tsfc.core.text import printable_json
+from tsfc.core.text import PATH_LIMIT, printable, printable_json
 from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.remedy import Attempt, Done, Outcome
 from tsfc.core.watchdog.run import Run
@@ -231,7 +231,7 @@ def _simulate_one(options: Options, task: Task) -> int:
         write_out(output.log_lines(unix, lines, is_json=is_json, is_first=is_first))
         is_first = False
 
-    write_out(output.opening("scenario", str(options.scenario), is_json=is_json, has_header=False))
+    write_out(output.opening("scenario", _title(options), is_json=is_json, has_header=False))
     timeline = None if options.comparison.report is None else Timeline()
     try:
         simulated = _simulate_captured(options.capture, task, write, timeline)
@@ -331,6 +331,11 @@ def _distributions(runs: Sequence[Mapping[str, int]]) -> dict[str, dict[str, int
     }
 
 
+def _title(options: Options) -> str:
+    """Return the scenario's name for the output. A path may have any bytes."""
+    return printable(options.scenario or "", PATH_LIMIT)
+
+
 def _json(
     options: Options, policies: Sequence[Policy], by_policy: Sequence[Sequence[Mapping[str, int]]]
 ) -> str:
@@ -342,7 +347,7 @@ def _json(
         }
         for policy, runs in zip(policies, by_policy, strict=True)
     ]
-    document = {"scenario": options.scenario, "seed": options.seed, "compare": rows}
+    document = {"scenario": _title(options), "seed": options.seed, "compare": rows}
     return printable_json(document) + "\n"
 
 
@@ -371,7 +376,7 @@ def _document(
     options: Options, task: Task, simulated: Simulation, timeline: Timeline
 ) -> document.Document:
     return document.of_one(
-        f"Simulation of {options.scenario}",
+        f"Simulation of {_title(options)}",
         task.policy,
         simulated.statistics,
         timeline,
