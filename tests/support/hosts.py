@@ -188,7 +188,7 @@ def _package() -> bytes:
         (top / "bin/python3").symlink_to(PYTHON)
         (top / "pyvenv.cfg").write_text("home = /usr/bin\n")
         program = top / "bin/tsfc"
-        program.write_text(f"#!{PACKAGE}/bin/python3\nfrom tsfc.cli.main import entry\n\nentry()\n")
+        program.write_text(f"#!{PACKAGE}/bin/python3\nfrom tsfc.__main__ import entry\n\nentry()\n")
         program.chmod(0o755)
         tar.add(top, PACKAGE.removeprefix("/"), filter=_readable)
     return packed.getvalue()

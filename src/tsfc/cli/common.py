@@ -21,7 +21,10 @@ class Command(NamedTuple):
     "Imperative without a period, for `tsfc --help` and the command's own help."
     add_options: Callable[[ArgumentParser], None]
     run: Callable[[Namespace], int]
-    "Run the command with its parsed options, and return the exit status."
+    """Run the command with its parsed options, and return the exit status.
+
+    It calls `signals.install` after its imports: until then the default actions do.
+    """
 
 
 def add_source(parser: ArgumentParser, *, has_status_file: bool = True) -> None:

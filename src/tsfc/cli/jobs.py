@@ -14,7 +14,7 @@ from tsfc.cli.common import (
     policy,
     run_options,
 )
-from tsfc.shell import defaults
+from tsfc.shell import defaults, signals
 
 
 def _add_exporter(parser: ArgumentParser) -> None:
@@ -41,6 +41,7 @@ def _exporter(options: Namespace) -> int:
     from tsfc.shell.jobs import exporter
     from tsfc.shell.system import System
 
+    signals.install()
     system = System("exporter", run_options(options))
 
     def last_exposition() -> str:
@@ -72,6 +73,7 @@ def _native_metrics(options: Namespace) -> int:
     from tsfc.shell.jobs import native_metrics
     from tsfc.shell.system import System
 
+    signals.install()
     system = System("native-metrics", run_options(options))
     return oneshot.run(system, lambda host: native_metrics.run(host, labels=system.options.labels))
 
@@ -111,6 +113,7 @@ def _keepalive(options: Namespace) -> int:
     from tsfc.shell.jobs import keepalive
     from tsfc.shell.system import System
 
+    signals.install()
     excluded = Exclusion(tuple(options.exclude_peer), tuple(options.exclude_os))
     return oneshot.run(
         System("keepalive", run_options(options)),
@@ -158,6 +161,8 @@ def _watchdog(options: Namespace) -> int:
     from tsfc.shell import oneshot
     from tsfc.shell.console import print_error
     from tsfc.shell.system import DryRun, System
+
+    signals.install()
 
     # The peers of one tailscaled must not cause restarts of another one.
     socket: str = options.socket or defaults.SOCKET

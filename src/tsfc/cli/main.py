@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -52,20 +51,15 @@ def entry() -> NoReturn:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status.
 
-    0: success. 1: failure. 2: usage error. 128 + N: terminated by signal N.
+    0: success. 1: failure. 2: usage error. A signal ends the process with 128 + N.
     """
     _open_standard_streams()
-    signals.install()
     try:
         options = _parse(sys.argv[1:] if argv is None else argv)
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
-    except signals.Terminated as termination:
-        name = signal.Signals(termination.number).name
-        os.write(2, f"tsfc: ended by {name} before it was done\n".encode())
-        return 128 + termination.number
     finally:
-        signals.uninstall()
+        signals.restore_defaults()  # there is nothing left to clean up
 
 
 def _open_standard_streams() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tsfc.cli import values
 from tsfc.cli.common import Command, add_format, add_policy, add_source, policy, run_options
+from tsfc.shell import signals
 
 if TYPE_CHECKING:
     from tsfc.offline.comparison import Comparison
@@ -65,6 +66,7 @@ def _add_capture(parser: ArgumentParser) -> None:
 def _capture(options: Namespace) -> int:
     from tsfc.offline.capture import record
 
+    signals.install()
     gc.enable()  # with --interval, the process keeps running
     return record.run(
         run_options(options),
@@ -116,6 +118,7 @@ def _add_replay(parser: ArgumentParser) -> None:
 def _replay(options: Namespace) -> int:
     from tsfc.offline import replay
 
+    signals.install()
     return replay.run(
         replay.Options(
             sources=tuple(options.captures),
@@ -169,6 +172,7 @@ def _add_simulate(parser: ArgumentParser) -> None:
 def _simulate(options: Namespace) -> int:
     from tsfc.offline import simulate
 
+    signals.install()
     if options.list:
         return simulate.print_list()
     if options.schema:
@@ -251,6 +255,7 @@ def _add_stand_in(parser: ArgumentParser) -> None:
 def _stand_in(options: Namespace) -> int:
     from tsfc.offline.fake_tailscaled import server as fake_tailscaled
 
+    signals.install_for_server()
     gc.enable()  # the server keeps running
     if options.scenario is not None:
         return fake_tailscaled.play_scenario(options.scenario, options.socket, speed=options.speed)

@@ -22,7 +22,7 @@ from returns.result import Failure, Result, Success
 
 from tsfc.cli.common import Command
 from tsfc.core.text import printable
-from tsfc.shell import defaults
+from tsfc.shell import defaults, signals
 from tsfc.shell.console import print_error
 from tsfc.units import install, own_package, values
 from tsfc.units.rendering import (
@@ -149,6 +149,7 @@ class _Problem(NamedTuple):
 
 def start(options: argparse.Namespace) -> int:
     """Perform the action and return the exit status."""
+    signals.install()
     named = tuple(dict.fromkeys(options.jobs))
     if options.action == "uninstall":
         return install.uninstall(named or JOBS, options.root, options.instance)

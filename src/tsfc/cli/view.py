@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 
 from tsfc.cli import values
 from tsfc.cli.common import Command, add_format, add_ping_timeout, add_source, run_options
-from tsfc.shell import defaults
+from tsfc.shell import defaults, signals
 
 
 def _add_peers(parser: ArgumentParser) -> None:
@@ -36,6 +36,7 @@ def _add_peers(parser: ArgumentParser) -> None:
 def _peers(options: Namespace) -> int:
     from tsfc.view import command
 
+    signals.install()
     gc.enable()  # with --watch, the process keeps running
     return command.run(
         run_options(options),
@@ -62,6 +63,7 @@ def _add_explain(parser: ArgumentParser) -> None:
 def _explain(options: Namespace) -> int:
     from tsfc.view import command
 
+    signals.install()
     return command.explain(
         run_options(options), command.Options(options.watchdog_metrics), options.peer
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from importlib import import_module
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from tsfc.shell import signals
@@ -45,7 +47,7 @@ def _on_this_machine(function: Callable[[T], R], tasks: Sequence[T]) -> Iterator
     if processes <= 1:
         yield from map(function, tasks)
         return
-    with ProcessPoolExecutor(processes, initializer=signals.uninstall) as pool:
+    with ProcessPoolExecutor(processes, initializer=_end_with_parent) as pool:
         try:
             yield from pool.map(function, tasks)
         except BaseException as error:
@@ -57,6 +59,19 @@ def _on_this_machine(function: Callable[[T], R], tasks: Sequence[T]) -> Iterator
                     "working in several processes: one of them was killed; check the memory"
                 ) from error
             raise
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent ends, however that ends."""
+    signals.restore_defaults()
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
+
+
+def _exit_after(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _on_cluster(function: Callable[[T], R], tasks: Sequence[T], cluster: str) -> Iterator[R]:

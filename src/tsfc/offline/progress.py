@@ -6,9 +6,13 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from tsfc.shell import signals
 from tsfc.shell.console import STDERR
 
 T = TypeVar("T")
+
+WITHOUT_BAR = b"\r\x1b[2K\x1b[?25h"
+"Clears the line of the bar and shows the cursor (ECMA-48: CR, EL; xterm: DECTCEM)."
 
 
 def shown(work: Iterable[T], total: int | None, unit: str) -> Iterator[T]:
@@ -31,10 +35,14 @@ def shown(work: Iterable[T], total: int | None, unit: str) -> Iterator[T]:
         console=Console(stderr=True),
         transient=True,
     )
-    with bar:
+    with signals.cleaning_up(_hide_bar), bar:
         task = bar.add_task(unit, total=total)
         for done in work:
             bar.advance(task)
             bar.stop()
             yield done
             bar.start()
+
+
+def _hide_bar() -> None:
+    os.write(STDERR, WITHOUT_BAR)

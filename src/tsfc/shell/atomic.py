@@ -8,6 +8,8 @@ import stat
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 
+from tsfc.shell import signals
+
 
 class NotRegularError(OSError):
     """A path leads to a link, a directory, a device, a FIFO or a socket."""
@@ -37,7 +39,8 @@ def temporary_path(path: str) -> str:
 def atomic_write(path: str, temporary: str, mode: int) -> Generator[int, None, None]:
     """Open the file `temporary` for writing; when the block ends, rename it to `path`.
 
-    If the block or the rename fails, `temporary` is removed and `path` is unchanged.
+    If the block or the rename fails, or a signal ends the process, `temporary` is
+    removed and `path` is unchanged.
     Both must be on one file system. `mode` applies whatever the umask is. `temporary`
     is never opened through a symbolic link: others may be able to write to the
     directory. Only a regular file is replaced (`require_replaceable`).
@@ -45,20 +48,21 @@ def atomic_write(path: str, temporary: str, mode: int) -> Generator[int, None, N
     require_replaceable(path)
     with suppress(FileNotFoundError):
         os.unlink(temporary)
-    descriptor = os.open(
-        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode
-    )
-    try:
+    with signals.cleaning_up(lambda: os.unlink(temporary)):
+        descriptor = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode
+        )
         try:
-            os.fchmod(descriptor, mode)
-            yield descriptor
-        finally:
-            os.close(descriptor)
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+            try:
+                os.fchmod(descriptor, mode)
+                yield descriptor
+            finally:
+                os.close(descriptor)
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -7,14 +7,15 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
 
 from msgspec import Struct
 from returns.result import Failure, Result, Success
 
 from tsfc.core.text import one_line
-from tsfc.shell.signals import LONGEST_WAIT_SECONDS, deferred_signals
+from tsfc.shell import signals
+from tsfc.shell.signals import LONGEST_WAIT_SECONDS
 
 OUTPUT_LIMIT = 256 * 2**20
 "Maximum output of a program in bytes; a program that prints more is terminated."
@@ -64,8 +65,7 @@ def run(argv: Sequence[str], *, timeout: float) -> Result[Completed, TimedOut | 
     terminated.
     """
     deadline = time.monotonic() + timeout
-    children: list[subprocess.Popen[bytes]] = []
-    try:
+    with ended_children() as children:
         try:
             child = start(argv, children, stderr=subprocess.PIPE)
         except OSError as error:
@@ -83,12 +83,25 @@ def run(argv: Sequence[str], *, timeout: float) -> Result[Completed, TimedOut | 
             return Failure(TimedOut(timeout))
 
         # A program may close its streams long before it ends.
-        status = child.wait(max(0.0, deadline - time.monotonic()))
+        try:
+            status = child.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            return Failure(TimedOut(timeout))
         return Success(Completed(status, bytes(stdout), bytes(stderr)))
-    except subprocess.TimeoutExpired:
-        return Failure(TimedOut(timeout))
-    finally:
-        end_all(children)
+
+
+@contextmanager
+def ended_children() -> Generator[list[subprocess.Popen[bytes]], None, None]:
+    """Yield a list for `start`; when the block ends, end all children in it.
+
+    A signal that ends this process ends them, too.
+    """
+    children: list[subprocess.Popen[bytes]] = []
+    with signals.cleaning_up(lambda: _terminate(children)):
+        try:
+            yield children
+        finally:
+            _end_all(children)
 
 
 def start(
@@ -98,7 +111,7 @@ def start(
 
     A signal cannot separate the two steps, so no child is ever forgotten.
     """
-    with deferred_signals():
+    with signals.deferred():
         child = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, process_group=0
         )
@@ -137,28 +150,29 @@ def collect(
         return outputs, unfinished
 
 
-def end_all(children: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Terminate and reap all running children, with their descendants.
+def _end_all(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Terminate and reap all children, and close our ends of their pipes."""
+    _terminate(children)
+    for child in children:
+        child.wait()
+        for stream in (child.stdout, child.stderr):
+            if stream:
+                stream.close()
 
-    They get SIGTERM, and SIGKILL after `GRACE_SECONDS`. A child is reaped last: until
-    then the kernel does not reuse the number of its process group.
+
+def _terminate(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Terminate all running children, with their descendants.
+
+    They get SIGTERM, and SIGKILL after `GRACE_SECONDS`. They are not reaped: until then
+    the kernel does not reuse the number of a process group. A signal handler calls
+    this, possibly during `wait`, so it takes no lock of `Popen`.
     """
     running = [child for child in children if child.returncode is None]
-
-    # Let the programs clean up, then kill what is left of their process groups.
     _signal_groups(running, signal.SIGTERM)
     deadline = time.monotonic() + GRACE_SECONDS
     while time.monotonic() < deadline and not all(_has_ended(child) for child in running):
         time.sleep(0.005)
     _signal_groups(running, signal.SIGKILL)
-
-    # Reap the children and close our ends of their pipes.
-    for child in running:
-        child.wait()
-    for child in children:
-        for stream in (child.stdout, child.stderr):
-            if stream:
-                stream.close()
 
 
 def _signal_groups(children: Sequence[subprocess.Popen[bytes]], number: signal.Signals) -> None:
@@ -169,4 +183,7 @@ def _signal_groups(children: Sequence[subprocess.Popen[bytes]], number: signal.S
 
 def _has_ended(child: subprocess.Popen[bytes]) -> bool:
     """Whether the child has ended; it is not reaped."""
-    return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    try:
+        return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # a signal has interrupted `wait` after it reaped the child
+        return True

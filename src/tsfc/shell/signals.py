@@ -1,13 +1,19 @@
-"""SIGTERM, SIGINT and SIGHUP as an exception.
+"""SIGTERM, SIGINT and SIGHUP: clean up, then end the process.
 
-Every `finally` runs, so no child, temporary file or lock is left behind.
+The handler does both, and never returns to the interrupted code. It raises no
+exception, because a library can swallow one, for example in a weakref callback, or
+crash from it.
+A second signal has its default action: it ends the process at once.
 """
 
 from __future__ import annotations
 
+import os
+import select
 import signal
-from collections.abc import Generator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -19,56 +25,117 @@ A signal can arrive after Python's check for signals and before the system call 
 waits. It does not interrupt that call and is handled only when the wait is over.
 """
 
+_STDERR = 2
+_LINE_MILLISECONDS = 100
+"Time that standard error has to accept the last line."
 
-class Terminated(BaseException):
-    """A signal asked the run to end.
-
-    Not an `Exception`, so that code that handles failures does not catch it.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
+_clean_ups: list[Callable[[], object]] = []
+"What the handler calls, the last one first."
+_blocks: list[None] = []
+"One element per block of `deferred` that is being executed."
+_deferred: list[tuple[int, str]] = []
+"Arguments of `_end` that such a block has deferred."
 
 
 def install() -> None:
-    """Make SIGTERM, SIGINT and SIGHUP raise `Terminated` once; ignore later ones."""
-    for number in ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` sets SIGHUP
-            signal.signal(number, _end)
+    """Make the signals end the process with status 128 + N and a line.
+
+    An ignored signal stays ignored: `nohup` starts a program with SIGHUP ignored.
+    """
+    _install(_interrupt)
 
 
-def uninstall() -> None:
-    """Restore the default actions, after there is nothing left to clean up."""
+def install_for_server() -> None:
+    """Make the signals end the process with status 0: a server has no other end."""
+    _install(_stop)
+
+
+def restore_defaults() -> None:
+    """Restore the default actions, which end the process without cleaning up."""
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
-def deferred_signals() -> Generator[None, None, None]:
-    """Defer the signals until the block ends.
+def cleaning_up(action: Callable[[], object]) -> Generator[None, None, None]:
+    """Call `action` if a signal ends the process during the block.
 
-    For steps that must not be interrupted, such as starting a child and recording it.
+    It is called between any two steps of the block. It must not import anything or wait
+    for a lock that the block takes. Its `OSError` is ignored.
     """
-    arrived: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        arrived.append(number)
-
-    previous = {number: signal.getsignal(number) for number in ENDING}
-    for number in ENDING:
-        signal.signal(number, note)
+    _clean_ups.append(action)
     try:
         yield
     finally:
-        for number, handler in previous.items():
+        _clean_ups.remove(action)
+
+
+@contextmanager
+def deferred() -> Generator[None, None, None]:
+    """Defer the first signal until the block ends.
+
+    For steps that belong together, such as starting a child and recording it.
+    """
+    _blocks.append(None)
+    try:
+        yield
+    finally:
+        _blocks.pop()
+        if _deferred and not _blocks:
+            _end(*_deferred[0])
+
+
+def sleep(seconds: float) -> None:
+    """Sleep, and wake up for a signal within `LONGEST_WAIT_SECONDS`."""
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        time.sleep(min(left, LONGEST_WAIT_SECONDS))
+
+
+def _install(handler: Callable[[int, FrameType | None], None]) -> None:
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
-        if arrived:
-            signal.raise_signal(arrived[0])
 
 
-def _end(number: int, _: FrameType | None) -> None:
-    for other in ENDING:
-        signal.signal(other, signal.SIG_IGN)
-    raise Terminated(number)
+def _interrupt(number: int, _: FrameType | None) -> None:
+    name = signal.Signals(number).name
+    _end(128 + number, f"tsfc: ended by {name} before it was done\n")
+
+
+def _stop(_number: int, _: FrameType | None) -> None:
+    _end(0, "")
+
+
+def _end(status: int, line: str) -> None:
+    restore_defaults()
+    if _blocks:
+        _deferred.append((status, line))
+        return
+    try:
+        for clean_up in reversed(_clean_ups):
+            with suppress(OSError):
+                clean_up()
+        _print(line)
+    finally:
+        os._exit(status)
+
+
+def _print(line: str) -> None:
+    """Print a line on standard error, unless that blocks."""
+    poll = select.poll()
+    poll.register(_STDERR, select.POLLOUT)
+    if line and poll.poll(_LINE_MILLISECONDS):
+        with suppress(OSError):
+            os.write(_STDERR, line.encode())
+
+
+def _forget() -> None:
+    """Leave the clean-up to the parent process."""
+    _clean_ups.clear()
+    if any(signal.getsignal(number) in {_interrupt, _stop} for number in ENDING):
+        restore_defaults()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 from returns.result import Failure, Result, Success
 
-from tsfc.shell import systemd
+from tsfc.shell import signals, systemd
 from tsfc.shell.atomic import atomic_write, temporary_path, write_all
 from tsfc.shell.console import STDOUT, print_error, say
 from tsfc.units.directories import redirectable_output, way_out
@@ -326,17 +326,19 @@ def _write(files: Mapping[str, str], links: Mapping[str, str]) -> None:
 
 @contextmanager
 def _linked(path: str, target: str) -> Generator[None, None, None]:
-    """Make a link if there is none; remove it again if the block fails."""
+    """Make a link if there is none; remove it again if the block is not completed."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     exists = os.path.islink(path)
-    if not exists:
-        os.symlink(target, path)
-    try:
+    if exists:
         yield
-    except BaseException:
-        if not exists:
+        return
+    with signals.cleaning_up(lambda: os.unlink(path)):
+        os.symlink(target, path)
+        try:
+            yield
+        except BaseException:
             os.unlink(path)
-        raise
+            raise
 
 
 def _stop(root: str, files: Sequence[str]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 
 from msgspec import Struct
 from returns.result import Failure, Result, Success
@@ -14,7 +13,7 @@ from tsfc.core.tailscale import status as statuses
 from tsfc.core.tailscale.ping import PingResult
 from tsfc.core.tailscale.status import Status
 from tsfc.core.watchdog.snapshot import Snapshot, decode
-from tsfc.shell import regular, textfile
+from tsfc.shell import regular, signals, textfile
 from tsfc.shell.clocks import unix_time
 from tsfc.shell.console import STDOUT, print_error, write_out
 from tsfc.shell.system import System
@@ -48,7 +47,7 @@ def run(common: RunOptions, options: Options) -> int:
     """Print the peers, once or until terminated, and return the exit status."""
     exit_status = _print_peers(common, options)
     while options.refresh_seconds is not None:
-        time.sleep(options.refresh_seconds)
+        signals.sleep(options.refresh_seconds)
         _print_peers(common, options)
     return exit_status
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 
 from returns.result import Failure, Result, Success
 
-from tsfc.shell import textfile
+from tsfc.shell import signals, textfile
 from tsfc.shell.atomic import NotRegularError, write_all
 
 MODE = 0o600
@@ -99,7 +99,7 @@ def write_error(path: str, error: OSError) -> str:
 
 
 def _append(descriptor: int, data: bytes, path: str) -> Result[None, str]:
-    """Append to a locked file; undo a partial write."""
+    """Append to a locked file; undo a partial write, even if a signal interrupts it."""
     before = os.fstat(descriptor)
     if _is_shared(before.st_mode):
         with suppress(PermissionError):
@@ -107,7 +107,8 @@ def _append(descriptor: int, data: bytes, path: str) -> Result[None, str]:
     size = before.st_size
     is_plain = not path.endswith((".gz", ".zst"))
     is_torn = is_plain and size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-    written = _write(descriptor, b"\n" + data if is_torn else data, path)
+    with signals.cleaning_up(lambda: os.ftruncate(descriptor, size)):
+        written = _write(descriptor, b"\n" + data if is_torn else data, path)
     if isinstance(written, Failure):
         with suppress(OSError):
             os.ftruncate(descriptor, size)

@@ -21,11 +21,10 @@ from tsfc.core.evaluation.observation import Observation, line
 from tsfc.core.faults import Fault, exit_status
 from tsfc.core.tailscale.status import decode
 from tsfc.offline.capture.append import append, locked, permission_warning, write_error
-from tsfc.shell import textfile
+from tsfc.shell import signals, textfile
 from tsfc.shell.atomic import write_all
 from tsfc.shell.clocks import instant, unix_time
 from tsfc.shell.console import print_error
-from tsfc.shell.signals import LONGEST_WAIT_SECONDS
 from tsfc.shell.tailscaled.observe import RunOptions, raw_status, tailscaled_start
 
 TOOL = "capture"
@@ -71,9 +70,7 @@ def run(common: RunOptions, options: Options) -> int:
         if options.duration is not None and due >= options.duration:
             return worst
 
-        # One call of sleep takes a limited time.
-        while (left := begun + due - time.monotonic()) > 0:
-            time.sleep(min(left, LONGEST_WAIT_SECONDS))
+        signals.sleep(begun + due - time.monotonic())
 
 
 def observe(common: RunOptions) -> tuple[Observation, Fault | None]:

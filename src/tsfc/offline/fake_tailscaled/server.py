@@ -13,7 +13,6 @@ import socketserver
 import stat
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from threading import RLock
 
@@ -34,8 +33,9 @@ from tsfc.offline.simulation import scenario
 from tsfc.offline.simulation.scenario import Scenario
 from tsfc.offline.simulation.spans import default
 from tsfc.offline.simulation.world import World
+from tsfc.shell import signals
 from tsfc.shell.console import STDOUT, print_error, say
-from tsfc.shell.signals import LONGEST_WAIT_SECONDS, Terminated
+from tsfc.shell.signals import LONGEST_WAIT_SECONDS
 from tsfc.shell.tailscaled.localapi import is_reachable
 
 TOOL = "stand-in"
@@ -128,16 +128,9 @@ def _serve(socket_path: str, responder: Responder, title: str) -> int:
     if isinstance(listening, Failure):
         print_error(TOOL, listening.failure())
         return 1
-    server = listening.unwrap()
-    try:
+    with signals.cleaning_up(lambda: os.unlink(socket_path)):
         say(STDOUT, f"playing {title}")
-        server.serve_forever(poll_interval=LONGEST_WAIT_SECONDS)
-    except Terminated:
-        pass
-    finally:
-        server.server_close()
-        with suppress(FileNotFoundError):
-            os.unlink(socket_path)
+        listening.unwrap().serve_forever(poll_interval=LONGEST_WAIT_SECONDS)
     return 0
 
 

@@ -66,10 +66,9 @@ def _outputs(
     command: tuple[str, ...], pings: tuple[Ping, ...], *, seconds: float
 ) -> dict[Ping, str | _NotStarted]:
     """Run one process per ping, all at the same time, and return what each printed."""
-    children: list[subprocess.Popen[bytes]] = []
     ping_by_output: dict[int, Ping] = {}
     printed: dict[Ping, str | _NotStarted] = {}
-    try:
+    with program.ended_children() as children:
         # Start all processes.
         for ping in pings:
             try:
@@ -82,8 +81,6 @@ def _outputs(
 
         # Wait for them. One that hangs is terminated; the others keep their results.
         outputs, _ = program.collect(tuple(ping_by_output), deadline=time.monotonic() + seconds)
-    finally:
-        program.end_all(children)
     return printed | {
         ping_by_output[descriptor]: output.decode(errors="replace")
         for descriptor, output in outputs.items()
