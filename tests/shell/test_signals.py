@@ -17,6 +17,7 @@ from support.captures import hectic, text
 from support.processes import (
     DEADLINE_SECONDS,
     Completed,
+    Forked,
     ended,
     have_ended,
     inside,
@@ -26,6 +27,7 @@ from support.processes import (
     wait_until,
 )
 from support.programs import program
+from support.random_signals import CASES, machine, soak
 from support.servers import serving, tailscaled
 from support.statuses import encoded, peer
 from tsfc.shell import signals
@@ -333,3 +335,12 @@ def test_workers_end_with_their_parent_even_if_it_is_killed(box: Path) -> None:
         finally:
             for writer in writers:  # which ends the workers in any case
                 os.close(writer)
+
+
+@pytest.mark.parametrize(("job", "source"), CASES)
+def test_random_signals_at_random_moments_leave_nothing(
+    box: Path, forks: Forked, job: str, source: str
+) -> None:
+    """`make soak` sends many more."""
+    with machine(box, forks, job, source) as host:
+        soak(host, 20, seed=1, second=0.0, say=print)

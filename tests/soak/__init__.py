@@ -1,0 +1,1 @@
+"""Tests that repeat random events for as long as they are told to: `make soak`."""
