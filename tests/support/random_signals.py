@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
@@ -84,7 +85,7 @@ class Machine:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={"PATH": str(self._programs)},
+            env=os.environ | {"PATH": str(self._programs)},
             cwd="/",
         ) as process:
             try:
