@@ -19,6 +19,7 @@ from support.processes import (
     Completed,
     Forked,
     ended,
+    full_pipe,
     have_ended,
     inside,
     noted_processes,
@@ -167,14 +168,7 @@ with program.ended_children() as children:
 
 def test_a_full_pipe_at_standard_error_does_not_keep_the_process_alive(box: Path) -> None:
     """The last line is left out if nobody reads it."""
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    try:
-        while True:
-            os.write(writer, b"x" * 4096)
-    except BlockingIOError:
-        os.set_blocking(writer, True)
-    with serving(box / "s", lambda _: None) as server:
+    with full_pipe() as (_, writer), serving(box / "s", lambda _: None) as server:
         command = [*(sys.executable, "-m", "tsfc", "exporter", "--socket", str(box / "s"))]
         with subprocess.Popen(command, stderr=writer) as process:
             try:
@@ -183,8 +177,6 @@ def test_a_full_pipe_at_standard_error_does_not_keep_the_process_alive(box: Path
                 assert process.wait(SOON_SECONDS) == 143
             finally:
                 process.kill()
-    os.close(reader)
-    os.close(writer)
 
 
 ARGUMENTS = {

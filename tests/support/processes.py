@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -140,8 +141,13 @@ def interrupt(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     A signal that arrives between Python's check for signals and that system call would
     be handled only after the call.
     """
-    wait_until(lambda: _state(process.pid) == "S", "it waits")
+    wait_until(lambda: is_waiting(process.pid), "it waits")
     process.send_signal(number)
+
+
+def is_waiting(pid: int) -> bool:
+    """Whether a process is blocked in a system call that a signal can interrupt."""
+    return _state(pid) == "S"
 
 
 def is_alive(pid: int) -> bool:
@@ -251,6 +257,22 @@ def forked() -> Generator[Forked]:
             yield Forked(server, directory)
         finally:
             server.kill()
+
+
+@contextmanager
+def full_pipe() -> Generator[tuple[int, int]]:
+    """Make a pipe that accepts no byte more; yield its reader and its writer."""
+    reader, writer = os.pipe()
+    try:
+        os.set_blocking(writer, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writer, b"." * select.PIPE_BUF)
+        os.set_blocking(writer, True)
+        yield reader, writer
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 def _argv(arguments: Sequence[str], around: str | None) -> list[str]:

@@ -57,9 +57,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = _parse(sys.argv[1:] if argv is None else argv)
         run: Callable[[argparse.Namespace], int] = options.run
-        return run(options)
+        status = run(options)
+        _print_dropped()
+        return status
     finally:
         signals.restore_defaults()  # there is nothing left to clean up
+
+
+def _print_dropped() -> None:
+    from tsfc.shell import console  # every command has imported it, but the parser has not
+
+    console.print_dropped()
 
 
 def _open_standard_streams() -> None:

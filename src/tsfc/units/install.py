@@ -11,7 +11,7 @@ from returns.result import Failure, Result, Success
 
 from tsfc.shell import signals, systemd
 from tsfc.shell.atomic import atomic_write, temporary_path, write_all
-from tsfc.shell.console import STDOUT, print_error, say
+from tsfc.shell.console import STDOUT, print_error, say, write_out
 from tsfc.units.directories import redirectable_output, way_out
 from tsfc.units.record import UnitFiles, record, recorded_arguments
 from tsfc.units.rendering import (
@@ -39,7 +39,7 @@ TIMEOUT_SECONDS = 100.0
 def show(settings: Sequence[JobSettings]) -> int:
     """Print each file under its path, as `systemctl cat` does."""
     parts = (f"# {path}\n{text}" for path, text in _render_files(settings).items())
-    say(STDOUT, "\n".join(parts).rstrip("\n"))
+    write_out("\n".join(parts).rstrip("\n") + "\n")
     return 0
 
 
