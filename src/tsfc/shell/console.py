@@ -28,7 +28,7 @@ class _Lines(Struct):
     "Seconds left to wait for readers."
     dropped: int = 0
     "Number of lines that are missing, or incomplete."
-    torn: set[int] = field(default_factory=set)
+    torn: set[int] = field(default_factory=set[int])
     "Descriptors whose last line is incomplete."
 
 
