@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,16 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from support.processes import Forked, forked, short_directory
+
+# `nohup` and shells in the background start programs with these signals ignored, and
+# processes inherit that. The tests send them.
+for number, action in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGQUIT, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, action)
 
 settings.register_profile(
     "tsfc",

@@ -5,35 +5,42 @@ from __future__ import annotations
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from support.captures import hectic, text
 from support.processes import run
+from support.terminals import output_of
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def _on_terminal(*arguments: str) -> str:
-    """Run tsfc on a terminal; return everything that was written there."""
+def _on_terminal(*arguments: str, interrupt_at: bytes | None = None) -> tuple[int, str]:
+    """Run tsfc on a terminal; return its status and all that was written there.
+
+    Interrupt it when the output contains `interrupt_at`.
+    """
     ours, theirs = pty.openpty()
-    output = b""
-    with subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "tsfc", *arguments],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
         env=os.environ | {"TERM": "xterm"},
-    ):
-        os.close(theirs)
-        try:
-            while piece := os.read(ours, 65536):
-                output += piece
-        except OSError:  # the end of a terminal on Linux
-            pass
-    os.close(ours)
-    return output.decode()
+    )
+    os.close(theirs)
+
+    pending = [] if interrupt_at is None else [interrupt_at]
+
+    def interrupt_once(output: bytes) -> None:
+        if pending and pending[0] in output:
+            pending.clear()
+            process.send_signal(signal.SIGINT)
+
+    output = output_of(process, ours, interrupt_once)
+    return process.returncode, output.decode()
 
 
 def test_a_terminal_shows_the_bar_between_the_lines_and_no_bar_at_the_end(box: Path) -> None:
@@ -42,10 +49,23 @@ def test_a_terminal_shows_the_bar_between_the_lines_and_no_bar_at_the_end(box: P
         Path(capture).write_text(text(hectic(number, 30)))
     piped = run("replay", *captures)
     assert "captures" not in piped.stdout + piped.stderr
-    output = _on_terminal("replay", *captures)
+    _, output = _on_terminal("replay", *captures)
     lines = [line for line in CONTROL.sub("", output.replace("\r", "\n")).split("\n") if line]
     bars = [line for line in lines if line.startswith("captures ")]
     assert any(re.search(r" [123]/3 ", bar) for bar in bars)
     assert [line for line in lines if line not in bars] == [
         line for line in piped.stdout.split("\n") if line
     ]
+
+
+def test_a_signal_hides_the_bar_and_shows_the_cursor(box: Path) -> None:
+    """The captures never end: they are named pipes."""
+    fifos = [box / f"f{number}" for number in range(2)]
+    for fifo in fifos:
+        os.mkfifo(fifo)
+    hidden, shown = "\x1b[?25l", "\x1b[?25h"
+    status, output = _on_terminal("replay", *map(str, fifos), interrupt_at=b"0/2")
+    assert status == 130
+    assert output.rindex(shown) > output.rindex(hidden)
+    *_, rest = output.rpartition(shown)
+    assert rest == "tsfc: ended by SIGINT before it was done\r\n"

@@ -15,6 +15,7 @@ from typing import Any
 from support.corpus import NAMES_FROM_HELL
 from support.processes import Completed, run
 from support.statuses import PATHS, encoded, peer
+from support.terminals import output_of
 
 NOW = 1_800_000_000
 POLICY = ("--max-relay-seconds", "600", "--cooldown-seconds", "600")
@@ -113,21 +114,17 @@ def run_on_terminal(
     environment |= {"TERM": "xterm-256color"} | dict(env)
 
     # Read until the program closes the terminal.
-    output = b""
-    with subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "tsfc", *arguments],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
         env=environment,
-    ) as process:
-        os.close(theirs)
-        try:
-            while piece := os.read(ours, 65536):
-                output += piece
-                if re.search(rb"and \d+ more", output) and "--watch" in arguments:
-                    process.send_signal(signal.SIGINT)
-        except OSError:  # EIO: Linux's end of file of a terminal
-            pass
-    os.close(ours)
-    return output.decode().replace("\r\n", "\n")
+    )
+    os.close(theirs)
+
+    def stop_watching(output: bytes) -> None:
+        if re.search(rb"and \d+ more", output) and "--watch" in arguments:
+            process.send_signal(signal.SIGINT)
+
+    return output_of(process, ours, stop_watching).decode().replace("\r\n", "\n")
