@@ -95,6 +95,54 @@ def test_records_after_a_torn_one_are_read(box: Path, packed: Packing) -> None:
         assert times == [0, 2, 3], end
 
 
+@pytest.mark.parametrize("has_line_feed", [True, False])
+def test_a_record_on_the_line_of_a_torn_one_is_read(box: Path, has_line_feed: bool) -> None:  # noqa: FBT001
+    """Another program has appended it: `tsfc capture` begins a new line."""
+    first, second = LINES[1].removesuffix(b"\n"), LINES[2]
+    after = second if has_line_feed else second.removesuffix(b"\n")
+    for end in range(1, len(first)):
+        path = _written(box / "c", LINES[0] + first[:end] + after)
+        torn = Skipped(f"reading {path}: line 2: torn, as after a crash; skipped", is_torn=True)
+        read = [one if isinstance(one, Skipped) else one.captured_at for one in _read(path)]
+        assert read == [START, torn, START + 2], end
+    assert _times(_written(box / "c", first + after)) == [1, 2]
+    cut = _read(_written(box / "c", first + second[:-5]))
+    assert [isinstance(one, Observation) for one in cut] == [True, False]
+
+
+def _read(path: Path) -> list[Observation | Skipped]:
+    """Return what was read, which does not end early."""
+    read = list(observations(str(path)))
+    return [one for one in read if isinstance(one, Observation | Skipped)]
+
+
+def test_a_large_torn_record_does_not_swallow_the_next_one(box: Path) -> None:
+    """The codes of gzip can synchronize, so that only the checksum at the end is wrong."""
+    second, third = (
+        _gzip(text([{"captured_at": number, "fault": _random_text(700_000, number)}]).encode())
+        for number in (5, 6)
+    )
+    torn = next(
+        second[:end]
+        for end in range(1000, len(second), 500)
+        if _is_valid_gzip(second[:end] + third[:-100])
+    )
+    assert _times(_written(box / "c", _gzip(LINES[0]) + torn + third)) == [0, 6 - START]
+
+
+def _is_valid_gzip(data: bytes) -> bool:
+    """Whether the data is the beginning of one member, whatever its checksum is."""
+    try:
+        return zlib.decompressobj(wbits=31).decompress(data) != b""
+    except zlib.error:
+        return False
+
+
+def _random_text(length: int, seed: int) -> str:
+    letters = [chr(code) for code in range(35, 126) if chr(code) != "\\"]
+    return "".join(random.Random(seed).choices(letters, k=length))  # noqa: S311 - no secret
+
+
 def test_invalid_lines_are_skipped_with_their_number(box: Path) -> None:
     bad = [
         "[]",
@@ -319,7 +367,8 @@ def test_the_statuses_of_a_directory_can_be_compressed(box: Path, packed: Packin
     (box / f"20270115-080002.json{suffix}").write_bytes(packed(document)[:20])
     assert _times(box) == [1]
     if suffix:
-        (box / f"20270115-080003.json{suffix}").write_bytes(packed(b" " * (LINE_LIMIT + 1)))
+        bomb = (_gzip_bomb if packed is _gzip else _zstd_bomb)(SPACES)
+        (box / f"20270115-080003.json{suffix}").write_bytes(bomb)
         _, skipped, _ = observations(str(box))
         assert skipped == Skipped(
             f"reading {box}/20270115-080003.json{suffix}: it is larger than 256 MiB; skipped"

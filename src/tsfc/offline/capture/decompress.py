@@ -24,8 +24,13 @@ _COMPRESSED_PIECE = 2**10
 Four bytes of zstd can be a block of 128 KiB, so the content is at most 32 MiB. Larger
 pieces are not faster.
 """
-_SWALLOWED_PIECES = 2**8
-"Pieces in which the next member is searched: twice the size of a block of zstd."
+_SWALLOWED_PIECES = 2**12
+"""Pieces in which the next member is searched after an error: 4 MiB.
+
+A torn gzip member can swallow all of the next one: Huffman codes synchronize
+themselves, and only the checksum at the end is wrong. A torn zstd frame swallows a
+block, up to 128 KiB.
+"""
 
 
 class _Decompressor(Protocol):
@@ -72,11 +77,17 @@ def _members(
     After a damaged member, continue at the next magic number. It may be in data that
     the member has swallowed.
     """
-    waiting = first
+    buffer, at = first, 0
+    "Data that was taken, and where the part begins that is not decompressed yet."
     member, is_open = new(), False
     swallowed: deque[bytes] = deque(maxlen=_SWALLOWED_PIECES)
-    while data := waiting[:_COMPRESSED_PIECE] or take(_COMPRESSED_PIECE):
-        waiting = waiting[_COMPRESSED_PIECE:]
+    while True:
+        if at == len(buffer):
+            buffer, at = take(_COMPRESSED_PIECE), 0
+            if not buffer:
+                break
+        data = buffer[at : at + _COMPRESSED_PIECE]
+        at += len(data)
         swallowed.append(data)
         try:
             content = member.decompress(data)
@@ -85,7 +96,7 @@ def _members(
             if type(error).__name__ not in {"error", "ZstdError"}:
                 raise
             yield None
-            waiting = _from_next(b"".join(swallowed) + waiting, take, magic)
+            buffer, at = _from_next(b"".join(swallowed) + buffer[at:], take, magic), 0
             member, is_open = new(), False
             swallowed.clear()
             continue
@@ -95,7 +106,8 @@ def _members(
         # A member may end anywhere in the data; the next one begins right after it.
         is_open = not member.eof
         if not is_open:
-            waiting, member = member.unused_data + waiting, new()
+            at -= len(member.unused_data)
+            member = new()
             swallowed.clear()
     if is_open:
         yield None

@@ -23,7 +23,10 @@ class Line(Struct, frozen=True):
 
 
 class Dropped(Struct, frozen=True):
-    """Bytes that are part of no `Line`: blank lines, or a part of a line too long."""
+    """Bytes that are part of no `Line`: blank lines, or a part of a line.
+
+    That is one that is too long, or whose end is missing.
+    """
 
     size: int
 
@@ -48,6 +51,8 @@ def lines(pieces: Iterator[bytes | None]) -> Iterator[Line | Dropped | Damaged]:
     "Bytes of the current line, without leading whitespace."
     for piece in pieces:
         if piece is None:
+            if parts:
+                yield Dropped(size)
             yield Damaged(ended)
             parts, size = [], 0
             continue

@@ -36,6 +36,8 @@ from tsfc.shell.tailscaled.observe import STANDARD_INPUT
 _UNREAD_BYTES = 2 * LINE_LIMIT
 _UNREAD_LINES = 100_000
 "How much data without an observation ends the reading."
+_BEGINNING = b'{"captured_at"'
+"The first bytes of a record of `tsfc capture`."
 _ADVICE = "give a capture of `tsfc capture`"
 _URL = re.compile(r"[a-z][a-z0-9+.-]*(::[^/]*)?://")
 "Matches chained URLs too, such as `zip://a.ndjson::s3://bucket/captures.zip`."
@@ -149,10 +151,9 @@ def _remote(url: str) -> Iterator[Read]:
 def _capture(take: Take, name: str) -> Iterator[Read]:
     unread_lines = unread_bytes = 0
     for part in lines(stream_to_utf8(plain(take))):
-        read = _read(part, name)
-        if read is not None:
-            yield read
-        if isinstance(read, Observation):
+        found = _read(part, name)
+        yield from found
+        if any(isinstance(read, Observation) for read in found):
             unread_lines = unread_bytes = 0
             continue
 
@@ -168,27 +169,37 @@ def _capture(take: Take, name: str) -> Iterator[Read]:
             return
 
 
-def _read(part: Line | Dropped | Damaged, name: str) -> Observation | Skipped | None:
-    """Return the observation in a part of a capture; None if the part is blank."""
+def _read(part: Line | Dropped | Damaged, name: str) -> list[Observation | Skipped]:
+    """Return the observation in a part of a capture, or what was skipped."""
     match part:
         case Dropped():
-            return None
+            return []
         case Damaged():
             problem = f"after line {part.after}: compressed data torn or damaged"
-            return Skipped(f"reading {name}: {problem}; skipped", is_torn=True)
+            return [Skipped(f"reading {name}: {problem}; skipped", is_torn=True)]
         case Line():
-            return _observation(part, f"reading {name}: line {part.number}")
+            return _observations(part, f"reading {name}: line {part.number}")
 
 
-def _observation(line: Line, action: str) -> Observation | Skipped:
+def _observations(line: Line, action: str) -> list[Observation | Skipped]:
+    """Return the observation in a line; two if the line feed between them is missing.
+
+    So a torn record costs only itself if another one was appended to it, as by `cat`.
+    """
     if line.text is None:
-        return Skipped(f"{action}: longer than {LINE_LIMIT // 2**20} MiB; skipped")
-    parsed = parse(line.text)
-    if not isinstance(parsed, Failure):
-        return parsed.unwrap()
+        return [Skipped(f"{action}: longer than {LINE_LIMIT // 2**20} MiB; skipped")]
+    whole = parse(line.text)
+    if not isinstance(whole, Failure):
+        return [whole.unwrap()]
+    torn = Skipped(f"{action}: torn, as after a crash; skipped", is_torn=True)
+    second = line.text.rfind(_BEGINNING)
+    if second > 0:
+        parts = [parse(line.text[:second]), parse(line.text[second:])]
+        if any(isinstance(part, Success) for part in parts):
+            return [torn if isinstance(part, Failure) else part.unwrap() for part in parts]
     if not line.is_ended:
-        return Skipped(f"{action}: torn, as after a crash; skipped", is_torn=True)
-    return Skipped(f"{action}: {parsed.failure()}; skipped")
+        return [torn]
+    return [Skipped(f"{action}: {whole.failure()}; skipped")]
 
 
 def _size(part: Line | Dropped | Damaged) -> int:
