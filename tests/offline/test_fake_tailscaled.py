@@ -298,6 +298,23 @@ def test_the_server_prints_what_it_plays_and_stops_cleanly_on_a_signal(
     assert not path.exists()
 
 
+@pytest.mark.parametrize("content", ["--capture", "--scenario"])
+def test_what_the_server_prints_is_one_printable_line(box: Path, content: str) -> None:
+    """An escape sequence in a name must not reach the terminal."""
+    path, file = box / "s\x1b[2J", box / "a\nb\x1b[31m"
+    file.write_text(
+        json.dumps(_observed(0))
+        if content == "--capture"
+        else 'summary = "x"\nlasts = "1d"\n[[peers]]\nname = "a"\n'
+    )
+    with started("stand-in", content, str(file), "--socket", str(path)) as process:
+        wait_until(lambda: localapi.is_reachable(str(path)), "the server listens")
+        interrupt(process, signal.SIGTERM)
+        _, said, _ = ended(process)
+    assert said.startswith(f"playing {box}/a\ufffdb\ufffd[31m on {box}/s\ufffd[2J")
+    assert said.removesuffix("\n").isprintable()
+
+
 def test_speed_scales_time_and_the_last_observation_stays(box: Path) -> None:
     with _playing(
         box / "s",

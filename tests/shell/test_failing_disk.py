@@ -85,3 +85,28 @@ def test_a_restart_that_was_not_asked_for_is_never_counted(
         assert following.status == 0, (where, following)
         assert host.counted() == host.restarts() <= 1, (where, following)
     assert outcomes >= {(1, 0), (1, 1)}
+
+
+def test_an_error_of_the_export_names_the_file(box: Path, forks: Forked) -> None:
+    """Not every error has the name of a file, such as that of a full disk."""
+    host = Host(box, forks)
+    host.reset()
+    (host.state / "peer_gone").write_text(STUCK)
+    assert host.watchdog(T, log=box / "steps").status == 0
+    steps = (box / "steps").read_text().splitlines()
+    reported: set[str] = set()
+    for number in range(len(steps)):
+        host.reset()
+        (host.state / "peer_gone").write_text(STUCK)
+        errors = host.watchdog(T, fail_at=number).stderr.splitlines()
+        reported |= {error for error in errors if error.startswith("tsfc watchdog: exporting ")}
+    names = (".last_restart", ".restart_count", "peer_gone")
+    advice = "check permissions and disk space, or give --state-dir"
+    assert reported >= {
+        f"tsfc watchdog: exporting {name} from the state in {host.state}: Input/output error; "
+        f"{advice}"
+        for name in names
+    }
+    assert {error.split()[3] for error in reported} <= {
+        path.name for path in host.state.iterdir()
+    } | {"peer_gone"}

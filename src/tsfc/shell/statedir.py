@@ -177,17 +177,14 @@ def export(
     if isinstance(existing, Failure):
         return Failure(existing.failure())
     old = existing.unwrap()
-    try:
-        for name, text in files.items():
-            if old.get(name) != text.encode():
-                _replace(directory, name, text.encode(), is_durable=False)
-        for name in old.keys() - files.keys():
-            _make_way(directory, name)
-            with suppress(FileNotFoundError):
-                os.unlink(os.path.join(directory, name))
-    except OSError as error:
-        name = os.path.basename(error.filename2 or error.filename or "")
-        return Failure(_problem(f"exporting {name} from", directory, error))
+    for name in (*files, *(old.keys() - files.keys())):
+        try:
+            if name not in files:
+                _remove(directory, name)
+            elif old.get(name) != files[name].encode():
+                _replace(directory, name, files[name].encode(), is_durable=False)
+        except OSError as error:
+            return Failure(_problem(f"exporting {name} from", directory, error))
     return Success(None)
 
 
@@ -218,6 +215,12 @@ def _replace(directory: str, name: str, data: bytes, *, is_durable: bool) -> Non
         write_all(descriptor, data)
         if is_durable:
             os.fsync(descriptor)
+
+
+def _remove(directory: str, name: str) -> None:
+    _make_way(directory, name)
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(directory, name))
 
 
 def _make_way(directory: str, name: str) -> None:

@@ -19,6 +19,7 @@ from threading import RLock
 from msgspec.structs import replace
 from returns.result import Failure, Result, Success
 
+from tsfc.core.text import PATH_LIMIT, printable
 from tsfc.offline.capture.read import in_order
 from tsfc.offline.fake_tailscaled.frames import frame_at, frames
 from tsfc.offline.fake_tailscaled.responses import (
@@ -129,7 +130,7 @@ def _serve(socket_path: str, responder: Responder, title: str) -> int:
         print_error(TOOL, listening.failure())
         return 1
     with signals.cleaning_up(lambda: os.unlink(socket_path)):
-        say(STDOUT, f"playing {title}")
+        say(STDOUT, printable(f"playing {title}", 3 * PATH_LIMIT))
         listening.unwrap().serve_forever(poll_interval=LONGEST_WAIT_SECONDS)
     return 0
 
