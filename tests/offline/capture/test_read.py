@@ -206,9 +206,10 @@ def test_observations_keep_the_order_of_the_lines(box: Path) -> None:
     assert _times(_written(box / "c", LINES[2] + LINES[0] + LINES[2])) == [2, 0, 2]
 
 
-def test_an_empty_capture_has_no_observations(box: Path) -> None:
-    assert list(observations(str(_written(box / "c", b"")))) == []
-    assert list(observations(str(_written(box / "c", b"\n\n")))) == []
+@pytest.mark.parametrize("content", [b"", b"\n \n", _gzip(b""), _zstd(b"\n")])
+def test_an_empty_capture_is_one_error(box: Path, content: bytes) -> None:
+    broken = Broken(f"reading {box}/c: it is empty; give a capture of `tsfc capture`")
+    assert list(observations(str(_written(box / "c", content)))) == [broken]
 
 
 def test_an_unreadable_capture_is_one_error(box: Path) -> None:
@@ -489,8 +490,8 @@ def test_in_order_rejects_unusable_records(box: Path, line: str, problem: str) -
     assert read.failure().isprintable()
 
 
-def test_in_order_rejects_an_empty_capture(box: Path) -> None:
-    assert (
-        in_order(str(_written(box / "c", b"")), print).failure()
-        == f"reading {box}/c: it is empty; give a capture with at least one observation"
-    )
+def test_in_order_rejects_a_capture_without_an_observation(box: Path) -> None:
+    empty = in_order(str(_written(box / "c", b"")), print).failure()
+    assert empty == f"reading {box}/c: it is empty; give a capture of `tsfc capture`"
+    torn = in_order(str(_written(box / "c", LINES[0][:-9])), print).failure()
+    assert torn == f"reading {box}/c: no observations; give a capture of `tsfc capture`"

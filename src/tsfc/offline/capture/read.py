@@ -121,9 +121,7 @@ def in_order(source: str, warn: Callable[[str], None]) -> Result[tuple[Observati
             return Failure(f"reading {source}: {at}: {status.failure().detail}")
         found.append(read)
     if not found:
-        return Failure(
-            f"reading {source}: it is empty; give a capture with at least one observation"
-        )
+        return Failure(f"reading {source}: no observations; {_ADVICE}")
     return Success(tuple(sorted(found, key=lambda observation: observation.captured_at)))
 
 
@@ -150,9 +148,11 @@ def _remote(url: str) -> Iterator[Read]:
 
 def _capture(take: Take, name: str) -> Iterator[Read]:
     unread_lines = unread_bytes = 0
+    is_empty = True
     for part in lines(stream_to_utf8(plain(take))):
         found = _read(part, name)
         yield from found
+        is_empty = is_empty and not found
         if any(isinstance(read, Observation) for read in found):
             unread_lines = unread_bytes = 0
             continue
@@ -167,6 +167,8 @@ def _capture(take: Take, name: str) -> Iterator[Read]:
             amount = f"{_UNREAD_BYTES // 2**20} MiB"
             yield Broken(f"reading {name}: no observation in {amount}; {_ADVICE}")
             return
+    if is_empty:
+        yield Broken(f"reading {name}: it is empty; {_ADVICE}")
 
 
 def _read(part: Line | Dropped | Damaged, name: str) -> list[Observation | Skipped]:
