@@ -33,12 +33,12 @@ run: .venv/runtime ## run all four jobs once; uses a recorded status if tailscal
 	@$(BIN)/python tools/run_once.py
 
 .PHONY: test
-test: .venv/dev ## run all tests except those of `make e2e`
+test: .venv/dev ## run all tests except those of `make e2e` and `make soak`
 	$(BIN)/python -bb -m pytest $(PYTEST_FLAGS) --ignore=tests/e2e --ignore=tests/soak
 	@echo "\`make e2e\` runs tests/e2e; it needs root and Go, and takes four minutes."
 
 .PHONY: soak
-soak: .venv/dev ## send 1,000 random signals to each job; TSFC_SOAK=N for N, TSFC_SOAK_SEED=S to repeat a run
+soak: .venv/dev ## test with random signals and damaged input for minutes; CONTRIBUTING.md has the settings
 	$(BIN)/python -bb -m pytest $(PYTEST_FLAGS) -rP tests/soak
 
 .PHONY: quick

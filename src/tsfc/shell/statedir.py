@@ -24,6 +24,8 @@ _STATE_LIMIT = 2**24
 "Bytes of `state.json`. That of 10,000 peers on relay has 0.5 MB."
 _NUMBER_LIMIT = 2**16
 "Bytes of an exported file. It has 20."
+_NAME_LIMIT = 255
+"Bytes of a file name (NAME_MAX)."
 
 
 class Locked(Struct, frozen=True):
@@ -228,7 +230,8 @@ def _make_way(directory: str, name: str) -> None:
     path = os.path.join(directory, name)
     with suppress(FileNotFoundError):
         if not stat.S_ISREG(os.lstat(path).st_mode):
-            os.rename(path, os.path.join(directory, f"{ASIDE}{os.urandom(4).hex()}_{name}"))
+            aside = os.fsencode(f"{ASIDE}{os.urandom(4).hex()}_{name}")[:_NAME_LIMIT]
+            os.rename(path, os.path.join(directory, os.fsdecode(aside)))
 
 
 def _sync(directory: str) -> None:
