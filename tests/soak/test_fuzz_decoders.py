@@ -140,8 +140,7 @@ def _places(node: Any) -> Iterator[tuple[Any, Any]]:
     if isinstance(node, dict):
         keys = list(cast("dict[str, Any]", node))
     if isinstance(node, list):
-        items: Sequence[object] = node
-        keys = list(range(len(items)))
+        keys = list(range(len(cast("Sequence[Any]", node))))
     for key in keys:
         yield node, key
         yield from _places(node[key])

@@ -6,18 +6,19 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from returns.result import Success
 
-from tsfc.core.clock import Instant
+from tsfc.core.clock import MAX_NUMBER, Instant
 from tsfc.core.tailscale.peers import named
 from tsfc.core.tailscale.status import PeerStatus, Status
-from tsfc.core.watchdog.events import Asking, Event, Observed
+from tsfc.core.watchdog.events import Asking, Event, Observed, Performed
 from tsfc.core.watchdog.files import PEER_PREFIX, is_script_file, to_files
 from tsfc.core.watchdog.policy import Policy
-from tsfc.core.watchdog.remedy import Attempt
+from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Done, Failed, Remedy, Stage
 from tsfc.core.watchdog.state import Relay, State, decode, encode
 from tsfc.core.watchdog.step import step
 from tsfc.core.watchdog.track import DIRECT, Reason
@@ -237,3 +238,34 @@ def test_file_names_of_peers_are_safe_and_distinct(peers: dict[str, PeerStatus])
         assert "/" not in name
         assert name not in {".", ".."}
         assert len(name) <= 255
+
+
+@pytest.mark.parametrize("count", [MAX_NUMBER - 1, MAX_NUMBER])
+def test_a_counter_stays_at_the_largest_number_that_can_be_read_back(count: int) -> None:
+    """One more would make `state.json` damaged, and begin the counters again."""
+    full = State(
+        relays={"b": Relay(T0)},
+        restarts=count,
+        restart_failures=count,
+        detections=count,
+        recoveries=count,
+    )
+    attempt = Attempt(Remedy.RESTART, "a", T0, T0, Stage.ASKED, AttemptResult.UNKNOWN)
+    asked = replace(full, attempts=(attempt,))
+    status = Status(
+        backend_state="Running",
+        peer={
+            "a": PeerStatus(id="a", host_name="a", online=True),
+            "b": PeerStatus(id="b", host_name="b", online=True, cur_addr="192.0.2.7:41641"),
+        },
+    )
+    events: list[tuple[State, Event]] = [
+        (full, Observed(status)),
+        (asked, Performed(attempt, Done())),
+        (asked, Performed(attempt, Failed("x"))),
+        (asked, Observed(status)),
+    ]
+    after = [step(before, event, now=NOW, policy=POLICY).state for before, event in events]
+    assert [decode(encode(state)) for state in after] == [Success(state) for state in after]
+    assert after[0].detections == after[0].recoveries == MAX_NUMBER
+    assert after[1].restarts == after[2].restart_failures == after[3].restarts == MAX_NUMBER

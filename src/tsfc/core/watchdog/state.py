@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 from returns.result import Failure, Result, Success
 
-from tsfc.core.clock import Instant, Seconds
+from tsfc.core.clock import MAX_NUMBER, Instant, Seconds
 from tsfc.core.text import one_line
 from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Remedy, Stage
 
@@ -90,6 +90,15 @@ def pending(state: State) -> Attempt | None:
 def with_attempt(attempts: tuple[Attempt, ...], attempt: Attempt) -> tuple[Attempt, ...]:
     """The attempts with a new one at their end, and the oldest dropped."""
     return (*attempts, attempt)[-ATTEMPT_LIMIT:]
+
+
+def plus_one(count: int) -> int:
+    """A counter after one more event.
+
+    It stays at the largest number that can be read back: after it, `state.json` would
+    be damaged. Only a file that somebody has written can bring a counter there.
+    """
+    return count if count >= MAX_NUMBER else count + 1
 
 
 def restart_at(unix: int) -> Attempt:

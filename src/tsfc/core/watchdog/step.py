@@ -86,7 +86,7 @@ from tsfc.core.watchdog.remedy import (
     Outcome,
     Stage,
 )
-from tsfc.core.watchdog.state import Relay, State, pending, with_attempt
+from tsfc.core.watchdog.state import Relay, State, pending, plus_one, with_attempt
 from tsfc.core.watchdog.threshold import Decision, Due
 from tsfc.core.watchdog.track import Look, Verdict, track
 from tsfc.core.watchdog.watch import Hold, break_before, hold
@@ -309,18 +309,21 @@ def _with_attempt_settled(state: State) -> tuple[State, list[Warn]]:
         why = "the run that decided to restart tailscaled ended before it did: not counted"
         return replace(state, attempts=state.attempts[:-1]), [Warn(why)]
     why = "the run that restarted tailscaled ended before it knew the outcome: counted as done"
-    done = replace(_with_stage(state, Stage.DONE), restarts=state.restarts + 1)
+    done = replace(_with_stage(state, Stage.DONE), restarts=plus_one(state.restarts))
     return done, [Warn(why)]
 
 
 def _performed(state: State, outcome: Outcome) -> Transition:
     match outcome:
         case Done():
-            return Transition(replace(_with_stage(state, Stage.DONE), restarts=state.restarts + 1))
+            return Transition(
+                replace(_with_stage(state, Stage.DONE), restarts=plus_one(state.restarts))
+            )
         case Failed(detail=detail):
             return Transition(
                 replace(
-                    _with_stage(state, Stage.FAILED), restart_failures=state.restart_failures + 1
+                    _with_stage(state, Stage.FAILED),
+                    restart_failures=plus_one(state.restart_failures),
                 ),
                 (Warn(detail),),
             )

@@ -15,7 +15,7 @@ from tsfc.core.clock import Instant
 from tsfc.core.tailscale.paths import has_direct_address
 from tsfc.core.tailscale.peers import Peer, Unwatched, is_watched, unwatched
 from tsfc.core.watchdog.remedy import Attempt, AttemptResult
-from tsfc.core.watchdog.state import Relay, State
+from tsfc.core.watchdog.state import Relay, State, plus_one
 
 
 class Reason(StrEnum):
@@ -94,10 +94,10 @@ def track(
                 reason = Reason.RESTORED
             else:
                 reason = Reason.RECOVERED
-                recoveries += 1
+                recoveries = plus_one(recoveries)
             verdicts.append(Verdict(name, reason, 0, is_excluded))
         elif relay is None:
-            detections += 1
+            detections = plus_one(detections)
             relays[name] = Relay(now.unix, id_)
             verdicts.append(Verdict(name, Reason.DETECTED, 0, is_excluded))
         else:
