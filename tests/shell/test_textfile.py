@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from returns.result import Failure, Success
 
 from support import irregular
 from support.irregular import OLD
 from support.processes import UNPRIVILEGED, Completed, error_lines, run, tree
 from support.statuses import encoded, peer
+from tsfc.shell import clocks, textfile
 
 
 def _exporter(path: str, around: str | None = None) -> Completed:
@@ -200,3 +202,105 @@ def test_only_old_temporary_files_of_the_same_metrics_file_are_removed(box: Path
         ".a.prom.old",
         "c.prom",
     }
+
+
+def _same_directory_error(path: Path, why: str) -> Failure[str]:
+    return Failure(f"writing {path}: {why}, or set --metrics-path")
+
+
+def test_a_written_file_is_what_the_next_run_reads(box: Path) -> None:
+    path = str(box / "a.prom")
+    assert textfile.read_previous(path) == ""
+    assert textfile.write(path, "ä 1\n") == Success(None)
+    assert textfile.read_previous(path) == "ä 1\n"
+    assert stat.S_IMODE((box / "a.prom").stat().st_mode) == 0o644
+
+
+def test_nothing_is_read_back_from_standard_output_and_from_what_is_no_text(
+    box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(box)
+    (box / "-").write_text("a 1\n")
+    (box / "a.prom").write_bytes(b"\xff\n")
+    assert textfile.read_previous("-") == ""
+    assert textfile.read_previous(None) == ""
+    assert textfile.read_previous("a.prom") == ""
+
+
+def test_a_file_larger_than_the_limit_is_not_read_back(box: Path) -> None:
+    with open(box / "a.prom", "wb") as file:
+        file.truncate(textfile.SIZE_LIMIT)
+    assert len(textfile.read_previous(str(box / "a.prom"))) == 64 * 2**20
+    os.truncate(box / "a.prom", textfile.SIZE_LIMIT + 1)
+    assert textfile.read_previous(str(box / "a.prom")) == ""
+
+
+def test_the_text_is_printed_if_the_path_is_a_dash(
+    box: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(box)
+    assert textfile.write("-", "ä 1\n") == Success(None)
+    assert capfd.readouterr() == ("ä 1\n", "")
+    assert tree(box) == {}
+
+
+def test_the_snapshot_is_beside_the_metrics() -> None:
+    assert textfile.snapshot_path("/a/x.prom") == "/a/x.json"
+    assert textfile.snapshot_path("/a/x.prom.prom") == "/a/x.prom.json"
+    assert textfile.snapshot_path("/a/x.txt") == "/a/x.txt.json"
+
+
+def test_an_error_says_what_to_do(box: Path) -> None:
+    (box / "file").touch()
+    irregular.fifo(box / "a.prom")
+    (box / "b").mkdir()
+    assert textfile.write(f"{box}/none/a.prom", "") == _same_directory_error(
+        box / "none/a.prom", f"No such file or directory; create the directory {box}/none"
+    )
+    assert textfile.write(f"{box}/a.prom", "") == Failure(
+        f"writing {box}/a.prom: it is not a regular file; "
+        "set --metrics-path to a regular file, or to - for standard output"
+    )
+    assert textfile.write(f"{box}/file/a.prom", "") == Failure(
+        f"writing {box}/file/a.prom: Not a directory; check {box}/file and its free space, "
+        "or set --metrics-path; the old file is unchanged"
+    )
+
+
+def _age(path: Path, seconds: float) -> None:
+    at = clocks.unix_time(None) - seconds
+    os.utime(path, (at, at), follow_symlinks=False)
+
+
+def test_a_temporary_file_is_abandoned_after_ten_minutes(box: Path) -> None:
+    """Before or after now: the clock may have been wrong when it was made."""
+    ages = {1: 570, 2: 630, 3: -570, 4: -630}
+    for number, seconds in ages.items():
+        (box / f".a.prom.{number}.tmp").touch()
+        _age(box / f".a.prom.{number}.tmp", seconds)
+    assert textfile.write(str(box / "a.prom"), "a 1\n") == Success(None)
+    assert sorted(tree(box)) == [".a.prom.1.tmp", ".a.prom.3.tmp", "a.prom"]
+
+
+def test_the_age_of_a_link_at_a_temporary_path_is_its_own(box: Path) -> None:
+    """Otherwise, a link to an old file would be taken for old."""
+    (box / "new").touch()
+    (box / "old").touch()
+    _age(box / "old", 10_000)
+    for name, target, seconds in ((".a.prom.1.tmp", "old", 0), (".a.prom.2.tmp", "new", 10_000)):
+        (box / name).symlink_to(target)
+        _age(box / name, seconds)
+    assert textfile.write(str(box / "a.prom"), "a 1\n") == Success(None)
+    assert sorted(tree(box)) == [".a.prom.1.tmp", "a.prom", "new", "old"]
+
+
+def test_a_directory_with_the_name_of_a_temporary_file_does_not_end_the_removal(box: Path) -> None:
+    for number in range(20):
+        path = box / f".a.prom.{number}.tmp"
+        if number % 2:
+            path.mkdir()
+        else:
+            path.touch()
+        _age(path, 10_000)
+    assert textfile.write(str(box / "a.prom"), "a 1\n") == Success(None)
+    assert len(os.listdir(box)) == 11
