@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import stat
@@ -149,6 +150,7 @@ def test_only_regular_files_and_nothing_are_replaceable(
         _write(box / "a", box / "t")
     assert refused.value.filename == str(box / "a")
     assert refused.value.strerror == "it is not a regular file"
+    assert refused.value.errno == errno.EINVAL
     assert irregular.remains(box) == before
     require_replaceable(str(box / "nothing"))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
 from collections.abc import Callable
@@ -15,7 +17,7 @@ from support import irregular
 from tsfc.core.clock import Instant
 from tsfc.core.watchdog.state import Relay, State, encode
 from tsfc.shell import statedir
-from tsfc.shell.statedir import ASIDE, CommitError, Directory, Irregular, Locked, ReadOnly
+from tsfc.shell.statedir import ASIDE, CommitError, Directory, Locked, NoContent, ReadOnly
 
 T = 1_800_000_000
 NOW = Instant(T)
@@ -141,7 +143,7 @@ def test_a_state_that_is_not_a_file_is_reported_and_the_counters_go_on(
         "the cooldown begins now, and counters go on from the exported files"
     )
     assert state.restarts == 7
-    assert statedir.read(str(box), "state.json") == Success(Irregular())
+    assert statedir.read(str(box), "state.json") == Success(NoContent("is not a regular file"))
 
 
 def test_a_number_that_is_not_a_file_is_damaged(box: Path) -> None:
@@ -180,3 +182,107 @@ def test_a_directory_that_is_a_file_is_one_line(box: Path) -> None:
         CommitError(f"writing {where}{advice}", is_replaced=False)
     )
     assert store.export(STATE) == Failure(f"reading {where}{advice}")
+
+
+def test_a_state_that_is_too_large_is_reported_as_such(box: Path) -> None:
+    (box / "state.json").write_bytes(encode(STATE))
+    os.truncate(box / "state.json", 2**24 + 1)
+    (box / ".restart_count").write_text("7\n")
+    state, (warning,) = Directory(str(box)).load(NOW).unwrap()
+    assert warning.startswith("state.json in the state directory is larger than 16777216 bytes: ")
+    assert state.restarts == 7
+    (box / "state.json").write_bytes(encode(STATE).ljust(2**24))
+    assert Directory(str(box)).load(NOW) == Success((STATE, ()))
+
+
+def test_a_damaged_state_is_reported_with_the_reason(box: Path) -> None:
+    (box / "state.json").write_text('{"version":9}')
+    _, (warning,) = Directory(str(box)).load(NOW).unwrap()
+    assert warning.startswith("state.json in the state directory has version 9, and this tsfc ")
+
+
+def test_a_number_that_is_too_large_a_file_is_damaged(box: Path) -> None:
+    (box / ".restart_count").write_text("7".ljust(2**16))
+    assert Directory(str(box)).load(NOW).unwrap()[0].restarts == 7
+    (box / ".restart_count").write_text("7".ljust(2**16 + 1))
+    _, warnings = Directory(str(box)).load(NOW).unwrap()
+    assert warnings == (".restart_count in the state directory cannot be read: counting from 0",)
+
+
+def _broken(call: str, monkeypatch: pytest.MonkeyPatch, *, at: int) -> list[str]:
+    """Let the calls of a function of `os` fail from call `at` on; return their targets."""
+    targets: list[str] = []
+    real: Callable[[int], None] = getattr(os, call)
+
+    def broken(descriptor: int) -> None:
+        targets.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+        if len(targets) > at:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(descriptor)
+
+    monkeypatch.setattr(os, call, broken)
+    return targets
+
+
+def test_a_commit_syncs_the_file_and_then_its_directory(
+    box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export is written again anyway, so it costs no sync."""
+    synced = _broken("fsync", monkeypatch, at=9)
+    assert Directory(str(box)).commit(STATE) == Success(None)
+    assert synced == [".tmp", box.name]
+    assert Directory(str(box)).export(STATE) == Success(None)
+    assert synced == [".tmp", box.name]
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_commit_says_whether_the_next_run_reads_it(
+    box: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    _broken("fsync", monkeypatch, at=at)
+    assert Directory(str(box)).commit(STATE) == Failure(
+        CommitError(
+            f"writing the state in {box}: Input/output error; "
+            "check permissions and disk space, or give --state-dir",
+            is_replaced=at == 1,
+        )
+    )
+    assert os.listdir(box) == ["state.json"] * at
+
+
+def test_a_lock_that_fails_is_one_line(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: int, __: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", broken)
+    descriptors = os.listdir("/proc/self/fd")
+    assert statedir.lock(str(box)) == Failure(
+        f"locking the state in {box}: No locks available; "
+        "check permissions and disk space, or give --state-dir"
+    )
+    assert os.listdir("/proc/self/fd") == descriptors
+
+
+def test_an_export_that_fails_names_the_file(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_, unlink = os.replace, os.unlink
+
+    def broken(*paths: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), paths[0], None, *paths[1:])
+
+    def line(name: str) -> Failure[str]:
+        return Failure(
+            f"exporting {name} from the state in {box}: Input/output error; "
+            "check permissions and disk space, or give --state-dir"
+        )
+
+    monkeypatch.setattr(os, "replace", broken)
+    assert Directory(str(box)).export(STATE) == line(".restart_count")
+    monkeypatch.setattr(os, "replace", replace_)
+    assert Directory(str(box)).export(STATE) == Success(None)
+    (box / "peer_gone").write_text("1\n")
+
+    def broken_for_others(path: str) -> None:
+        (unlink if path.endswith(".tmp") else broken)(path)
+
+    monkeypatch.setattr(os, "unlink", broken_for_others)
+    assert Directory(str(box)).export(STATE) == line("peer_gone")

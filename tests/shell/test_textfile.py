@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from returns.result import Failure, Success
+from returns.result import Failure, Result, Success
 
 from support import irregular
 from support.irregular import OLD
@@ -265,6 +266,48 @@ def test_an_error_says_what_to_do(box: Path) -> None:
         f"writing {box}/file/a.prom: Not a directory; check {box}/file and its free space, "
         "or set --metrics-path; the old file is unchanged"
     )
+
+
+def test_an_error_of_permissions_says_what_to_do(
+    box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sticky bit explains EPERM, not EACCES, and only if it is set."""
+
+    def broken(number: int) -> Result[None, str]:
+        def refuse(*_: str) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "replace", refuse)
+        return textfile.write(f"{box}/a.prom", "")
+
+    rights = f"run as a user with write access to {box}"
+    sticky = f"the old file belongs to another user and {box} has the sticky bit: delete the file"
+    not_permitted, denied = "Operation not permitted; ", "Permission denied; "
+    path = box / "a.prom"
+    assert broken(errno.EPERM) == _same_directory_error(path, not_permitted + rights)
+    box.chmod(0o1777)
+    assert broken(errno.EPERM) == _same_directory_error(path, not_permitted + sticky)
+    assert broken(errno.EACCES) == _same_directory_error(path, denied + rights)
+    monkeypatch.undo()
+    box.chmod(0o700)
+
+
+def test_an_error_of_standard_output_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int, __: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    assert textfile.write("-", "a 1\n") == Failure(
+        "writing to standard output: No space left on device"
+    )
+
+
+def test_another_file_in_the_directory_stays_whatever_its_age(box: Path) -> None:
+    for name in (".b.prom.1.tmp", ".a.prom.old", "c.tmp"):
+        (box / name).touch()
+        _age(box / name, 10_000)
+    assert textfile.write(str(box / "a.prom"), "a 1\n") == Success(None)
+    assert sorted(tree(box)) == [".a.prom.old", ".b.prom.1.tmp", "a.prom", "c.tmp"]
 
 
 def _age(path: Path, seconds: float) -> None:

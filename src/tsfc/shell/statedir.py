@@ -21,9 +21,13 @@ LOCK, TEMPORARY = ".lock", ".tmp"
 ASIDE = "aside_"
 "Prefix of the new name of a directory, link or the like that was in the way of a file."
 _STATE_LIMIT = 2**24
-"Bytes of `state.json`. That of 10,000 peers on relay has 0.5 MB."
+"""Maximum size of `state.json` in bytes; a larger one counts as damaged.
+
+That of 10,000 peers on relay has 0.5 MB.
+"""
 _NUMBER_LIMIT = 2**16
-"Bytes of an exported file. It has 20."
+"Maximum size of an exported file in bytes. It has 20."
+_NOT_REGULAR = "is not a regular file"
 _NAME_LIMIT = 255
 "Bytes of a file name (NAME_MAX)."
 
@@ -38,8 +42,11 @@ class Lock(Struct, frozen=True):
     descriptor: int
 
 
-class Irregular(Struct, frozen=True):
-    """Something that is not a regular file."""
+class NoContent(Struct, frozen=True):
+    """Something that is not read: no regular file, or a file that is too large."""
+
+    problem: str
+    "What is wrong with it, after its name."
 
 
 class CommitError(Struct, frozen=True):
@@ -64,20 +71,20 @@ class Directory(Struct, frozen=True):
         document = read(self.path, STATE)
         if isinstance(document, Failure):
             return Failure(document.failure())
-        problem = "is not a regular file"
-        if isinstance(raw := document.unwrap(), bytes):
-            state = decode(raw)
-            if isinstance(state, Success):
-                return Success((state.unwrap(), ()))
-            problem = state.failure()
+        raw = document.unwrap()
+        state = decode(raw) if isinstance(raw, bytes) else None
+        if isinstance(state, Success):
+            return Success((state.unwrap(), ()))
 
         # The files of the scripts have the state as well, or at least its counters.
         files = read_all(self.path, is_script_file)
         if isinstance(files, Failure):
             return Failure(files.failure())
-        if raw is None:
-            return Success(from_files(files.unwrap(), now=now))
-        return Success(salvage(problem, files.unwrap(), now=now))
+        if state is not None:
+            return Success(salvage(state.failure(), files.unwrap(), now=now))
+        if isinstance(raw, NoContent):
+            return Success(salvage(raw.problem, files.unwrap(), now=now))
+        return Success(from_files(files.unwrap(), now=now))
 
     def commit(self, state: State) -> Result[None, CommitError]:
         """Replace `state.json` in one step, durably."""
@@ -124,7 +131,7 @@ def lock(directory: str) -> Result[Lock, Locked | str]:
     return Success(Lock(descriptor))
 
 
-def read(directory: str, name: str) -> Result[bytes | Irregular | None, str]:
+def read(directory: str, name: str) -> Result[bytes | NoContent | None, str]:
     """The content of a file; None if there is none. Fails if it cannot be read."""
     try:
         return Success(_read(os.path.join(directory, name), _STATE_LIMIT))
@@ -135,7 +142,7 @@ def read(directory: str, name: str) -> Result[bytes | Irregular | None, str]:
 def read_all(
     directory: str, is_wanted: Callable[[str], bool]
 ) -> Result[dict[str, bytes | None], str]:
-    """The contents of files by name, None for what is not a regular file.
+    """The contents of files by name, None for what has no content to read.
 
     A directory that does not exist is empty. Fails if a file cannot be read.
     """
@@ -190,7 +197,7 @@ def export(
     return Success(None)
 
 
-def _read(path: str, limit: int) -> bytes | Irregular | None:
+def _read(path: str, limit: int) -> bytes | NoContent | None:
     try:
         # Without O_NONBLOCK a named pipe would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -198,15 +205,16 @@ def _read(path: str, limit: int) -> bytes | Irregular | None:
         return None
     except OSError as error:
         if error.errno == errno.ENXIO:  # a socket
-            return Irregular()
+            return NoContent(_NOT_REGULAR)
         raise
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return Irregular()
+            return NoContent(_NOT_REGULAR)
         with open(descriptor, "rb", closefd=False) as file:
-            return file.read(limit)
+            content = file.read(limit + 1)
     finally:
         os.close(descriptor)
+    return NoContent(f"is larger than {limit} bytes") if len(content) > limit else content
 
 
 def _replace(directory: str, name: str, data: bytes, *, is_durable: bool) -> None:
