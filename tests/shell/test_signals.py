@@ -22,6 +22,7 @@ from support.processes import (
     full_pipe,
     have_ended,
     inside,
+    interrupt,
     noted_processes,
     pids_in,
     started,
@@ -274,7 +275,7 @@ def test_a_signal_that_interrupts_no_system_call_ends_a_job_soon(box: Path, job:
         number = 2 if job == "keepalive" else 1
         with _uninterrupted(job, *options, path=box) as process:
             wait_until(lambda: len(server.requests) == number, "the job waits for a response")
-            process.send_signal(signal.SIGTERM)
+            interrupt(process, signal.SIGTERM)
             assert ended(process, within=SOON_SECONDS) == (143, "", ENDED)
 
 
@@ -286,7 +287,7 @@ def test_a_signal_that_interrupts_no_system_call_ends_the_wait_for_a_program(
         options = ("--source=cli", "--timeout=300", f"--metrics-path={box}/a.prom")
         with _uninterrupted("exporter", *options, path=programs) as process:
             wait_until(lambda: pids_in(pid_file), "the program runs")
-            process.send_signal(signal.SIGTERM)
+            interrupt(process, signal.SIGTERM)
             assert ended(process, within=SOON_SECONDS) == (143, "", ENDED)
         wait_until(lambda: have_ended(pid_file), "the program has ended")
 
@@ -306,7 +307,7 @@ def test_a_signal_that_interrupts_no_system_call_ends_a_command_that_waits(
     with _uninterrupted(command, *arguments, path=box) as process:
         assert process.stdout
         assert process.stdout.readline().startswith(line)
-        process.send_signal(signal.SIGTERM)
+        interrupt(process, signal.SIGTERM)
         ran = ended(process, within=SOON_SECONDS)
     assert (ran.status, re.sub("(?m)^tsfc peers: .*\n", "", ran.stderr)) == (
         (0, "") if command == "stand-in" else (143, ENDED)
