@@ -231,6 +231,29 @@ def test_a_scenario_whose_name_is_not_text_is_simulated(box: Path) -> None:
     assert json.loads(ran.stdout)["scenario"] == f"{box}/a\ufffd\ufffd[31m.toml"
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        '[[events]]\nkind = "suspend"\nat = "5min"\nlasts = "11000d"\n',
+        '[watchdog]\ninterval = "11000d"\n',
+    ],
+    ids=["a suspend", "an interval"],
+)
+def test_a_simulation_ends_in_time_whatever_the_spans_in_it(box: Path, rest: str) -> None:
+    """It simulated the whole span, 95 million rounds of keepalive, and hung."""
+    (box / "s.toml").write_text(f'summary = "x"\nlasts = "10min"\n[[peers]]\nname = "a"\n{rest}')
+    assert _simulated(f"{box}/s.toml")["observations"] < 10
+
+
+def test_what_is_after_the_end_is_not_counted(box: Path) -> None:
+    """The next run of the watchdog would be an hour later."""
+    (box / "s.toml").write_text(
+        'summary = "x"\nlasts = "10min"\n[[peers]]\nname = "a"\n[watchdog]\ninterval = "1h"\n'
+        '[[events]]\nkind = "daemon-dead"\nat = "15min"\nlasts = "5min"\n'
+    )
+    assert _simulated(f"{box}/s.toml")["daemon_down_seconds"] == 0
+
+
 def test_an_error_is_one_line_and_an_exit_status(box: Path) -> None:
     assert run("simulate").status == 2
     missing = run("simulate", "no-such")

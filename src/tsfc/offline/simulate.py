@@ -157,7 +157,7 @@ def simulate(
         return Done()
 
     host = OfflineHost(apply)
-    while (at := world.next_watchdog_run()) < task.seconds:
+    while (at := world.next_watchdog_run(task.seconds)) is not None:
         # A restart at the last run would have saved this relay time.
         avoidable_relay_seconds += (at - before) * fixable_peers
         before = at
@@ -181,7 +181,6 @@ def simulate(
             write(run.now.unix, lines)
 
         fixable_peers = _fixable_by_restart(world, run)
-    world.advance(task.seconds)
     return Simulation(
         statistics,
         {

@@ -227,7 +227,7 @@ def test_a_peer_is_direct_again_after_it_or_tailscaled_was_down() -> None:
 
 def test_the_watchdog_does_not_run_while_the_node_sleeps() -> None:
     asleep = _world('[[events]]\nkind = "suspend"\nat = 100\nlasts = 1000')
-    runs = [asleep.next_watchdog_run() for _ in range(5)]
+    runs = [asleep.next_watchdog_run(1e9) for _ in range(5)]
     assert runs[1] < 100
     assert 1000 < runs[2] < 1200
     assert asleep.instant().boot is not None
@@ -268,7 +268,7 @@ def test_the_simulation_differs_from_the_recording_only_around_changes() -> None
         world = World(scenario.builtin()["udp-blocked-then-open"], seed)
         simulated: list[dict[str, bool]] = []
         while len(simulated) < len(recorded):
-            world.next_watchdog_run()
+            world.next_watchdog_run(1e9)
             simulated.append(direct(_status(world)))
         for name in ("bravo", "carol", "delta", "echo"):
             wrong = [
@@ -298,7 +298,7 @@ def test_every_status_of_a_built_in_scenario_is_valid(name: str) -> None:
     assert description.summary.endswith(".")
     world = World(description, 0)
     for _ in range(60):
-        world.next_watchdog_run()
+        world.next_watchdog_run(1e9)
         status = world.observe()
         assert isinstance(status, str) or decode(status).unwrap().backend_state in {
             "Running",

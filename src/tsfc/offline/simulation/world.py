@@ -174,10 +174,11 @@ class World:
             self._run_keepalive()
         self._agenda.advance(to)
 
-    def next_watchdog_run(self) -> float:
+    def next_watchdog_run(self, end: float) -> float | None:
         """Advance to the next run of the watchdog, and return its time.
 
-        The timer does not run while the node sleeps.
+        If there is none before `end`, advance to `end` and return None. The timer does
+        not run while the node sleeps.
         """
         watchdog = self.scenario.watchdog
         at = 0.0
@@ -185,18 +186,20 @@ class World:
             jitter = self._agenda.draw("watchdog", span_range(0, watchdog.jitter))
             at = self._watchdog_at + watchdog.interval + jitter
         slept = self._slept_seconds()
-        self.advance(at)
+        self.advance(min(at, end))
 
         # Postpone the run by each sleep that the node had before it.
         while self._suspended_at is not None or self._slept_seconds() > slept:
-            while self._suspended_at is not None:
-                self.advance(self._agenda.next_at())
+            while self._suspended_at is not None and self.now < end:
+                self.advance(min(self._agenda.next_at(), end))
+            if self.now >= end:
+                return None
             slept_now = self._slept_seconds()
             at += slept_now - slept
             slept = slept_now
-            self.advance(at)
+            self.advance(min(at, end))
         self._watchdog_at = at
-        return at
+        return at if at < end else None
 
     def instant(self) -> Instant:
         """Return the time on the node's clocks."""
