@@ -116,7 +116,7 @@ measure: .venv/dev ## repeat the measurements in docs/tailscale.md on a real tai
 	@$(BIN)/python -m lab measure
 
 .PHONY: mutants
-mutants: .venv/dev ## run mutation tests of the decision; tests/mutants.toml explains the survivors
+mutants: .venv/dev ## run mutation tests of decision and files; tests/mutants.toml explains the survivors
 	$(BIN)/python tools/mutants.py
 
 .PHONY: bench

@@ -1,4 +1,4 @@
-"""Mutation testing of the watchdog's decision: `make mutants`.
+"""Mutation testing of the watchdog's decision and of files: `make mutants`.
 
 Tests must kill each mutant, unless tests/mutants.toml explains why it is equivalent to
 the original. `[tool.mutmut]` in pyproject.toml configures the mutated files and the

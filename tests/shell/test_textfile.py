@@ -292,6 +292,22 @@ def test_an_error_of_permissions_says_what_to_do(
     box.chmod(0o700)
 
 
+def test_a_directory_that_disappears_before_its_mode_is_read_is_not_sticky(
+    box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (box / "d").mkdir(mode=0o1777)
+
+    def remove_and_refuse(*_: str) -> None:
+        shutil.rmtree(box / "d")
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "replace", remove_and_refuse)
+    assert textfile.write(f"{box}/d/a.prom", "") == _same_directory_error(
+        box / "d/a.prom", f"Operation not permitted; run as a user with write access to {box}/d"
+    )
+    monkeypatch.undo()
+
+
 def test_an_error_of_standard_output_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int, __: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -300,6 +316,19 @@ def test_an_error_of_standard_output_is_one_line(monkeypatch: pytest.MonkeyPatch
     assert textfile.write("-", "a 1\n") == Failure(
         "writing to standard output: No space left on device"
     )
+
+
+def test_a_directory_that_cannot_be_listed_is_no_error(
+    box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The metrics are written; the removal of abandoned files can wait."""
+
+    def broken(_: str) -> None:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "scandir", broken)
+    assert textfile.write(str(box / "a.prom"), "a 1\n") == Success(None)
+    monkeypatch.undo()
 
 
 def test_another_file_in_the_directory_stays_whatever_its_age(box: Path) -> None:
