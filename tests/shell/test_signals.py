@@ -117,6 +117,19 @@ with {block}:
     assert _script(lines) == (-signal.SIGTERM, "", "")
 
 
+def test_two_signals_at_once_end_the_process_even_if_they_are_deferred() -> None:
+    """Python calls both handlers one after the other."""
+    lines = """
+both = {signal.SIGINT, signal.SIGTERM}
+signal.pthread_sigmask(signal.SIG_BLOCK, both)
+for number in both: os.kill(os.getpid(), number)
+with signals.deferred():
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
+    print("it continues", flush=True)
+"""
+    assert _script(lines) == (-signal.SIGTERM, "", "")
+
+
 def test_a_fork_leaves_the_clean_up_to_its_parent() -> None:
     lines = f"""
 with signals.cleaning_up(lambda: print("cleaned up", flush=True)):

@@ -33,8 +33,8 @@ _clean_ups: list[Callable[[], object]] = []
 "What the handler calls, the last one first."
 _blocks: list[None] = []
 "One element per block of `deferred` that is being executed."
-_deferred: list[tuple[int, str]] = []
-"Arguments of `_end` that such a block has deferred."
+_ending: list[tuple[int, str]] = []
+"Exit status and last line of this process, after its first signal."
 
 
 def install() -> None:
@@ -82,8 +82,8 @@ def deferred() -> Generator[None, None, None]:
         yield
     finally:
         _blocks.pop()
-        if _deferred and not _blocks:
-            _end(*_deferred[0])
+        if _ending and not _blocks:
+            _end(*_ending[0])
 
 
 def sleep(seconds: float) -> None:
@@ -101,18 +101,25 @@ def _install(handler: Callable[[int, FrameType | None], None]) -> None:
 
 def _interrupt(number: int, _: FrameType | None) -> None:
     name = signal.Signals(number).name
-    _end(128 + number, f"tsfc: ended by {name} before it was done\n")
+    _handle(number, 128 + number, f"tsfc: ended by {name} before it was done\n")
 
 
-def _stop(_number: int, _: FrameType | None) -> None:
-    _end(0, "")
+def _stop(number: int, _: FrameType | None) -> None:
+    _handle(number, 0, "")
+
+
+def _handle(number: int, status: int, line: str) -> None:
+    # The first signal must not restore the default actions: Python drops a signal that
+    # has arrived already, and prints a traceback.
+    if _ending:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    _ending.append((status, line))
+    if not _blocks:
+        _end(status, line)
 
 
 def _end(status: int, line: str) -> None:
-    restore_defaults()
-    if _blocks:
-        _deferred.append((status, line))
-        return
     try:
         for clean_up in reversed(_clean_ups):
             with suppress(OSError):
