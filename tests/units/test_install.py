@@ -132,6 +132,15 @@ def test_print_shows_the_files_that_install_writes(root: Path) -> None:
     assert set(written) == {*paths(*JOBS), f"{TMPFILES}/tailscale-keepalive.conf"}
 
 
+def test_what_is_printed_about_paths_and_kept_options_is_printable(root: Path) -> None:
+    elsewhere = root / "a\n\x1b[31mb"
+    install(elsewhere, "--watchdog-exclude-peers", "nas\n\u202e")
+    ran = install(elsewhere)
+    lines = ran.stdout.removesuffix("\n").split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert {line.split()[0] for line in lines} == {"kept", "wrote", "enabled"}
+
+
 @pytest.mark.parametrize("around", ['umask 0; exec "$@"', 'umask 077; exec "$@"'])
 def test_all_users_may_read_the_files_and_only_the_owner_may_write_them(
     root: Path, around: str

@@ -58,6 +58,18 @@ def test_a_file_that_is_no_snapshot_is_one_warning(node: Node, text: bytes) -> N
     assert len([line for line in ran.stdout.splitlines() if line.startswith(prefix)]) == 1
 
 
+@pytest.mark.parametrize("command", [("peers",), ("explain", "a")])
+def test_a_warning_that_names_a_path_is_one_printable_line(
+    node: Node, command: tuple[str, ...]
+) -> None:
+    node.metrics = node.directory / "\x1b[31m\n\u202e.prom"
+    ran = node.run(command, peer("a"))
+    assert (ran.status, ran.stderr) == (0, "")
+    lines = ran.stdout.removesuffix("\n").split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert len([line for line in lines if line.startswith("reading ")]) == 1
+
+
 def test_an_unprivileged_user_can_show_the_peers(node: Node) -> None:
     node.directory.chmod(0o755)
     node.run_watchdog(NOW - 60, peer("nas", "derp"))

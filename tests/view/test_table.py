@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,13 @@ def test_the_table_lists_all_peers_worst_first(node: Node) -> None:
     assert cells["excluded"][-1] == "excluded"
     assert cells["nas"] == ["direct 192.0.2.7:41641", "42s", "1.5 KiB", "5 B", "direct"]
     assert cells["phone"][:1] + cells["phone"][-1:] == ["offline 3d", "not watched"]
+
+
+def test_a_node_without_a_name_or_a_version_has_neither_in_the_first_line(box: Path) -> None:
+    status = box / "status.json"
+    status.write_text('{"BackendState": "Stopped", "Self": null}')
+    ran = run("peers", "--status-file", str(status))
+    assert ran.stdout.splitlines()[0] == "this node is Stopped"
 
 
 def test_the_next_restart_is_predicted(node: Node) -> None:

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 from returns.result import Failure, Result, Success
 
+from tsfc.core.text import PATH_LIMIT, printable
 from tsfc.shell import signals, systemd
 from tsfc.shell.atomic import atomic_write, temporary_path, write_all
 from tsfc.shell.console import STDOUT, print_error, say, write_out
@@ -103,9 +104,9 @@ def install(
         )
         return 1
     for argument, keepers in kept.items():
-        say(STDOUT, f"kept {argument} for {', '.join(keepers)}")
+        _tell(f"kept {argument} for {', '.join(keepers)}")
     for path in files:
-        say(STDOUT, f"wrote {path}")
+        _tell(f"wrote {path}")
     status = _start(root, files, [os.path.basename(link) for link in links])
     if "watchdog" in jobs:
         _warn_without_keepalive(root, instance)
@@ -148,7 +149,7 @@ def _can_install(
 def _start(root: str, files: Iterable[str], enabled: Sequence[str]) -> int:
     """Start the enabled units if `root` is a running system, and print their names."""
     for name in enabled:
-        say(STDOUT, f"enabled {name}")
+        _tell(f"enabled {name}")
     # The directories, and before them their group, must exist before the first run.
     status = _run_commands(
         root,
@@ -159,7 +160,7 @@ def _start(root: str, files: Iterable[str], enabled: Sequence[str]) -> int:
     )
     if status == 0 and _is_running(root):
         for name in enabled:
-            say(STDOUT, f"started {name}")
+            _tell(f"started {name}")
     return status
 
 
@@ -184,7 +185,7 @@ def uninstall(jobs: Sequence[str], root: str, instance: str | None) -> int:
         )
         return 1
     if not files and not links:
-        say(STDOUT, "there is nothing to remove")
+        _tell("there is nothing to remove")
         return 0
     # Stop the units before their files disappear.
     status = _stop(root, files)
@@ -195,12 +196,12 @@ def uninstall(jobs: Sequence[str], root: str, instance: str | None) -> int:
     try:
         for path in (*links, *files):
             os.unlink(path)
-            say(STDOUT, f"removed {path}")
+            _tell(f"removed {path}")
     except OSError as error:
         print_error(TOOL, f"removing {error.filename}: {error.strerror}; run as root")
         return 1
     for path in metrics:
-        say(STDOUT, f"kept {path}; delete it, or Prometheus keeps scraping stale values")
+        _tell(f"kept {path}; delete it, or Prometheus keeps scraping stale values")
     if "keepalive" in jobs:
         _warn_without_keepalive(root, instance)
     return _run_commands(root, ("systemctl", "daemon-reload"))
@@ -353,7 +354,7 @@ def _run_commands(root: str, *commands: Sequence[str]) -> int:
     if not _is_running_system(root):
         return 0
     if not _is_running(root):
-        say(STDOUT, "systemd is not running, so nothing was started or stopped")
+        _tell("systemd is not running, so nothing was started or stopped")
         return 0
     for command in commands:
         result = systemd.run(
@@ -370,3 +371,8 @@ def _run_commands(root: str, *commands: Sequence[str]) -> int:
 
 def _is_running(root: str) -> bool:
     return _is_running_system(root) and os.path.isdir(RUNNING)
+
+
+def _tell(line: str) -> None:
+    """Print a line on standard output. Paths and arguments can have any characters."""
+    say(STDOUT, printable(line, 2 * PATH_LIMIT))

@@ -14,7 +14,7 @@ from tsfc.core.tailscale.paths import Path, active_path, classify
 from tsfc.core.tailscale.peers import Hidden, Peer, hidden, is_watched, named
 from tsfc.core.tailscale.ping import PingResult
 from tsfc.core.tailscale.status import Status
-from tsfc.core.text import one_line, printable
+from tsfc.core.text import PATH_LIMIT, one_line, printable
 from tsfc.core.watchdog import forecast as forecasts
 from tsfc.core.watchdog.forecast import Forecast
 from tsfc.core.watchdog.policy import ThresholdPolicy
@@ -125,7 +125,7 @@ def make_view(
         forecast=forecast,
         rows=tuple(sorted(rows, key=_sort_key)),
         hidden={},
-        warnings=warnings,
+        warnings=tuple(printable(warning, 2 * PATH_LIMIT) for warning in warnings),
     )
 
 

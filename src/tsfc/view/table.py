@@ -93,6 +93,7 @@ def _header_lines(view: View) -> list[str]:
     """Return the lines about the node, its health, the watchdog, and the warnings."""
     state = one_line(view.status.backend_state, 40)
     version = one_line(view.status.version.partition("-")[0], 40)
+    tailscaled = f", tailscaled {version}" if version else ""
     by_path = ", ".join(
         f"{number} {PATH_WORDS.get(path, path.value)}"
         for path, number in peers_by_path(view).items()
@@ -103,7 +104,7 @@ def _header_lines(view: View) -> list[str]:
         for kind, number in view.hidden.items()
     )
     return [
-        f"{view.name} is {state}, tailscaled {version}{peers}",
+        f"{view.name or 'this node'} is {state}{tailscaled}{peers}",
         *([f"hidden: {hidden}; --all shows them"] if hidden else []),
         *(f"health: {message}" for message in health(view.status)),
         *_watchdog_lines(view),
