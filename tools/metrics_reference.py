@@ -13,7 +13,7 @@ from tsfc.core.tailscale.peers import Hidden
 from tsfc.core.tailscale.ping import PingOutcome, PingResult
 from tsfc.core.tailscale.status import BACKEND_STATES, decode
 from tsfc.core.watchdog import metrics as watchdog
-from tsfc.core.watchdog.policy import Policy
+from tsfc.core.watchdog.policy import GuardedPolicy
 from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.state import State, restart_at
 from tsfc.core.watchdog.track import Reason, Verdict
@@ -58,7 +58,7 @@ def metrics() -> dict[str, tuple[Family, ...]]:
         ),
         "native-metrics": (native.up(is_up=True),),
         "keepalive": keepalive.metrics({"nas": (PingResult(PingOutcome.DIRECT, 0.01),)}),
-        "watchdog": watchdog.metrics(run, Policy()),
+        "watchdog": watchdog.metrics(run, GuardedPolicy()),
     }
 
 

@@ -10,7 +10,7 @@ from tsfc.cli import values
 from tsfc.shell import defaults
 
 if TYPE_CHECKING:
-    from tsfc.core.watchdog.policy import ThresholdPolicy
+    from tsfc.core.watchdog.policy import Policy
     from tsfc.shell.tailscaled.observe import RunOptions
 
 
@@ -137,9 +137,16 @@ def add_ping_timeout(parser: ArgumentParser) -> None:
 def add_policy(parser: ArgumentParser) -> _ArgumentGroup:
     """Add the options of the watchdog's policy, and return their group.
 
-    The defaults repeat those of `ThresholdPolicy`, so that `--help` does not import it.
+    The defaults repeat those of the policies, so that `--help` does not import them.
     """
     group = parser.add_argument_group("policy")
+    group.add_argument(
+        "--policy",
+        choices=("documented", "guarded"),
+        default="documented",
+        help="documented: restart tailscaled whenever a peer is on relay for too long; guarded: "
+        "only where a restart is likely to help (default: %(default)s)",
+    )
     group.add_argument(
         "--max-relay-seconds",
         type=values.integer,
@@ -162,6 +169,14 @@ def add_policy(parser: ArgumentParser) -> _ArgumentGroup:
         help="never restart tailscaled because of this peer: label `peer`, FQDN, Tailscale IP, "
         "StableNodeID or host name; can be repeated",
     )
+    group.add_argument(
+        "--budget",
+        type=values.budget,
+        default=6,
+        metavar="N",
+        help="maximum number of restarts in 24 hours that did not help, with --policy guarded "
+        "(default: %(default)s)",
+    )
     return group
 
 
@@ -183,12 +198,20 @@ def run_options(options: Namespace) -> RunOptions:
     )
 
 
-def policy(options: Namespace) -> ThresholdPolicy:
+def policy(options: Namespace) -> Policy:
     """Policy of the watchdog."""
-    from tsfc.core.watchdog.policy import ThresholdPolicy
+    from tsfc.core.watchdog.policy import GuardedPolicy, ThresholdPolicy
 
+    excluded = frozenset(options.exclude_peer)
+    if options.policy == "guarded":
+        return GuardedPolicy(
+            max_relay_seconds=options.max_relay_seconds,
+            cooldown_seconds=options.cooldown_seconds,
+            excluded=excluded,
+            budget=options.budget,
+        )
     return ThresholdPolicy(
         max_relay_seconds=options.max_relay_seconds,
         cooldown_seconds=options.cooldown_seconds,
-        excluded=frozenset(options.exclude_peer),
+        excluded=excluded,
     )

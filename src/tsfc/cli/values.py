@@ -64,16 +64,21 @@ def speed(text: str) -> float:
     return _number(text, 0.001, 1e6, "a number from 0.001 to 1000000")
 
 
-def integer(text: str, low: int = 0) -> int:
-    """Integer from `low` to a billion, in ASCII digits."""
-    if not (text.isascii() and text.isdigit() and low <= int(text[:11]) <= 10**9):
-        raise ArgumentTypeError(f"{text!r} is not an integer from {low} to 1000000000")
+def integer(text: str, low: int = 0, high: int = 10**9) -> int:
+    """Integer from `low` to `high`, in ASCII digits."""
+    if not (text.isascii() and text.isdigit() and low <= int(text[:11]) <= high):
+        raise ArgumentTypeError(f"{text!r} is not an integer from {low} to {high}")
     return int(text)
 
 
 def positive_integer(text: str) -> int:
     """Integer from 1 to a billion, in ASCII digits."""
     return integer(text, low=1)
+
+
+def budget(text: str) -> int:
+    """Number of remedies in a day; the state keeps no more than 24 attempts."""
+    return integer(text, high=24)
 
 
 def unit_name(text: str) -> str:

@@ -17,14 +17,17 @@ from tsfc.core.tailscale.status import Status
 from tsfc.core.text import PATH_LIMIT, one_line, printable
 from tsfc.core.watchdog import forecast as forecasts
 from tsfc.core.watchdog.forecast import Forecast
-from tsfc.core.watchdog.policy import ThresholdPolicy
+from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.snapshot import Snapshot
 from tsfc.core.watchdog.track import DIRECT, Reason, Verdict
 
 SEVERITY_ORDER = (
     Reason.RESTART,
     Reason.HELD,
+    Reason.CONFIRMING,
     Reason.COOLDOWN,
+    Reason.PATIENT,
+    Reason.NEVER_DIRECT,
     Reason.WAITING,
     Reason.DETECTED,
     Reason.EXCLUDED,
@@ -208,7 +211,7 @@ def _observed(
 def _judged(row: Row, verdict: Verdict, snapshot: Snapshot, forecast: Forecast) -> Row:
     """Row of the same peer with its verdict."""
     row = replace(row, verdict=verdict.reason, next=_next(verdict, snapshot.policy, forecast))
-    if verdict.reason in DIRECT:
+    if verdict.reason in DIRECT or verdict.reason is Reason.UNKNOWN:
         return row
     relay = snapshot.state.relays.get(row.peer)
     return replace(
@@ -218,10 +221,21 @@ def _judged(row: Row, verdict: Verdict, snapshot: Snapshot, forecast: Forecast) 
     )
 
 
-def _next(verdict: Verdict, policy: ThresholdPolicy, forecast: Forecast) -> str:
+NEXT = {
+    Reason.RESTART: "restart in the next run",
+    Reason.DETECTED: "just detected",
+    Reason.HELD: "held back: this node is cut off",
+    Reason.CONFIRMING: "confirming that this node is well",
+    Reason.EXCLUDED: "excluded",
+    Reason.NEVER_DIRECT: "never direct: no restart",
+    Reason.UNKNOWN: "no evidence of a path",
+    **dict.fromkeys(DIRECT, "direct"),
+}
+"What comes next for a peer, where no figure belongs to it."
+
+
+def _next(verdict: Verdict, policy: Policy, forecast: Forecast) -> str:
     match verdict.reason:
-        case Reason.RESTART:
-            return "restart in the next run"
         case Reason.COOLDOWN:
             return f"cooling down, {duration(forecast.cooldown_seconds)} left"
         case Reason.WAITING if (
@@ -231,14 +245,17 @@ def _next(verdict: Verdict, policy: ThresholdPolicy, forecast: Forecast) -> str:
         case Reason.WAITING:
             relay, limit = duration(verdict.relay_seconds), duration(policy.max_relay_seconds)
             return f"waiting, {relay} of {limit}"
-        case Reason.DETECTED:
-            return "just detected"
-        case Reason.HELD:
-            return "held back: this node is cut off"
-        case Reason.EXCLUDED:
-            return "excluded"
-        case Reason.DIRECT | Reason.RECOVERED | Reason.RESTORED:
-            return "direct"
+        case Reason.PATIENT:
+            return f"patient, {_worth_it(verdict)}"
+        case _:
+            return NEXT[verdict.reason]
+
+
+def _worth_it(verdict: Verdict) -> str:
+    if verdict.outlook is None:
+        return "no remedy is allowed"
+    left = verdict.outlook.worth_at + 1 - verdict.relay_seconds
+    return f"next remedy worth it in {duration(left)}"
 
 
 def _sort_key(row: Row) -> tuple[int, int, str]:

@@ -13,7 +13,7 @@ from tsfc.core.tailscale.paths import Path
 from tsfc.core.tailscale.peers import Unwatched, named, unwatched
 from tsfc.core.text import one_line
 from tsfc.core.watchdog.forecast import Forecast, WhatIf, what_ifs
-from tsfc.core.watchdog.policy import ThresholdPolicy
+from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.snapshot import Snapshot
 from tsfc.core.watchdog.track import Reason
 from tsfc.view.model import Row, View, duration
@@ -48,6 +48,14 @@ VERDICTS = {
     "run logs RECOVERED",
     Reason.RESTORED: "it has a direct address again after a restart; the next run logs RECOVERED, "
     "and does not count the recovery as natural",
+    Reason.NEVER_DIRECT: "on relay for {relay}, and the watchdog has not seen it direct lately; "
+    "no restart is expected to help, so there is none",
+    Reason.PATIENT: "on relay for {relay}, longer than the limit of {threshold} "
+    "(--max-relay-seconds), but remedies did not help before, so the watchdog waits longer",
+    Reason.CONFIRMING: "on relay for {relay}, longer than the limit of {threshold} "
+    "(--max-relay-seconds); the watchdog first confirms that this node is well",
+    Reason.UNKNOWN: "the path is no evidence: the peer is idle, behind a peer relay or a phone; "
+    "the watchdog waits for evidence",
 }
 "Sentences without the period; `{relay}` and the like are durations."
 WHAT_IFS = {
@@ -60,6 +68,10 @@ WHAT_IFS = {
     Reason.RESTART: "the watchdog would restart tailscaled because of this peer",
     Reason.RECOVERED: "the recovery would count as natural",
     Reason.RESTORED: "the recovery would be attributed to a restart",
+    Reason.NEVER_DIRECT: "this peer would never cause a restart",
+    Reason.PATIENT: "the watchdog would wait longer, because remedies did not help before",
+    Reason.CONFIRMING: "the watchdog would first confirm that this node is well",
+    Reason.UNKNOWN: "the watchdog would wait for evidence",
 }
 "Main clauses that follow `With --cooldown-seconds 60`."
 
@@ -149,7 +161,7 @@ def _verdict(row: Row, reason: Reason, snapshot: Snapshot, forecast: Forecast) -
     return f"Watchdog: {verdict}."
 
 
-def _next(row: Row, policy: ThresholdPolicy, forecast: Forecast) -> tuple[str, ...]:
+def _next(row: Row, policy: Policy, forecast: Forecast) -> tuple[str, ...]:
     if row.verdict is Reason.DIRECT:
         limit = duration(policy.max_relay_seconds)
         return (f"If it loses its direct address, the watchdog waits {limit} before a restart.",)

@@ -9,7 +9,7 @@ from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import step
-from tsfc.core.watchdog.track import Reason, Verdict
+from tsfc.core.watchdog.track import ONLY_GUARDED, Reason, Verdict
 
 from .worlds import DOWN, NOW, POLICY, T0, derp_peer, make_state, observation
 
@@ -186,7 +186,9 @@ def test_a_tailnet_without_peers_counts_0_for_each_reason() -> None:
     assert samples["tailscale_watchdog_peer_state"] == []
     assert samples["tailscale_watchdog_peer_relay_duration_seconds"] == []
     assert samples["tailscale_watchdog_peer_excluded"] == []
-    assert samples["tailscale_watchdog_peers"] == [({"reason": reason}, 0) for reason in Reason]
+    assert samples["tailscale_watchdog_peers"] == [
+        ({"reason": reason}, 0) for reason in Reason if reason not in ONLY_GUARDED
+    ]
 
 
 def test_before_the_first_success_and_restart_their_times_have_no_sample() -> None:

@@ -13,8 +13,10 @@ from support.statuses import decoded, peer
 from tsfc.core.clock import Boot, Instant
 from tsfc.core.faults import Unusable
 from tsfc.core.tailscale.status import PeerStatus
+from tsfc.core.watchdog.decision import Due
 from tsfc.core.watchdog.effects import Apply, Log, Warn
 from tsfc.core.watchdog.events import Asking, Event, Observed, Performed, Unobservable
+from tsfc.core.watchdog.lines import line
 from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.core.watchdog.remedy import (
     Attempt,
@@ -26,9 +28,8 @@ from tsfc.core.watchdog.remedy import (
     Remedy,
     Stage,
 )
-from tsfc.core.watchdog.state import Relay, State, pending
+from tsfc.core.watchdog.state import ATTEMPT_LIMIT, Relay, State, pending
 from tsfc.core.watchdog.step import step
-from tsfc.core.watchdog.threshold import Due, line
 from tsfc.core.watchdog.track import Reason, Verdict
 from tsfc.core.watchdog.watch import Hold
 
@@ -902,7 +903,7 @@ def test_a_failed_restart_is_counted_as_a_failure_and_begins_the_cooldown() -> N
     failed = step(
         ASKED, Performed(ATTEMPT, Failed("systemctl: not found")), now=NOW, policy=ThresholdPolicy()
     )
-    failed_attempt = replace(ATTEMPT, stage=Stage.FAILED, result=AttemptResult.UNKNOWN)
+    failed_attempt = replace(ATTEMPT, stage=Stage.FAILED, result=AttemptResult.UNCONFIRMED)
     assert failed.state == replace(ASKED, restart_failures=2, attempts=(failed_attempt,))
     assert failed.effects == (Warn("systemctl: not found"),)
     assert failed.verdicts is None
@@ -956,19 +957,22 @@ def test_a_restart_that_was_decided_but_not_asked_for_is_discarded() -> None:
     ("peers", "result"),
     [
         pytest.param((peer("rpi3"),), AttemptResult.HELPED, id="direct"),
-        pytest.param((derp_peer("rpi3"),), AttemptResult.FUTILE, id="on relay"),
-        pytest.param((peer("rpi3", "offline"),), AttemptResult.UNKNOWN, id="offline"),
-        pytest.param((), AttemptResult.UNKNOWN, id="gone"),
+        pytest.param((derp_peer("rpi3"),), AttemptResult.NO_EFFECT, id="on relay"),
+        pytest.param((peer("rpi3", "offline"),), AttemptResult.UNCONFIRMED, id="offline"),
+        pytest.param((), AttemptResult.UNCONFIRMED, id="gone"),
     ],
 )
 def test_the_result_of_a_restart_is_determined_at_judge_at(
     peers: tuple[dict[str, Any], ...], result: AttemptResult
 ) -> None:
+    """A peer that is direct before that is enough."""
     done = replace(ATTEMPT, stage=Stage.DONE)
     state = State({"rpi3": Relay(T0 - 601)}, (done,), last_run=NOW)
     policy = ThresholdPolicy(max_relay_seconds=10**6)
     early = step(state, observation(*peers), now=Instant(T0 + 599), policy=policy).state
-    assert early.attempts == (done,)
+    assert early.attempts == (
+        (replace(done, result=result),) if result is AttemptResult.HELPED else (done,)
+    )
     in_time = step(state, observation(*peers), now=Instant(T0 + 600), policy=policy).state
     assert in_time.attempts == (replace(done, result=result),)
     unobserved = step(state, DOWN, now=Instant(T0 + 600), policy=policy).state
@@ -993,7 +997,7 @@ def test_only_the_result_that_is_due_is_determined() -> None:
     policy = ThresholdPolicy(max_relay_seconds=10**6)
     later = step(state, observation(derp_peer("rpi3")), now=Instant(T0 + 600), policy=policy)
     assert later.state.attempts[0] == earlier
-    assert later.state.attempts[1].result is AttemptResult.FUTILE
+    assert later.state.attempts[1].result is AttemptResult.NO_EFFECT
 
 
 def test_only_a_peer_that_stays_on_relay_can_be_over_the_threshold() -> None:
@@ -1043,7 +1047,7 @@ def test_the_newest_attempts_are_kept() -> None:
         performed = Performed(effect.attempt, Done())
         state = step(transition.state, performed, now=Instant(at), policy=policy).state
         assert pending(state) is None
-    assert [attempt.at for attempt in state.attempts] == list(range(26, 31))
+    assert [attempt.at for attempt in state.attempts] == list(range(31 - ATTEMPT_LIMIT, 31))
     assert state.restarts == 30
 
 
@@ -1070,7 +1074,7 @@ def test_each_reason_has_its_documented_line(reason: Reason, expected: str | Non
             Verdict("rpi3", reason, 300),
             cooldown_seconds=200,
             hold=Hold.NO_CONTROL,
-            policy=ThresholdPolicy(max_relay_seconds=601),
+            threshold_seconds=601,
         )
         == expected
     )
@@ -1183,7 +1187,7 @@ def test_a_unit_that_was_stopped_on_purpose_is_left_alone() -> None:
     state = after_restart(Declined("tailscaled.service is stopped"))
     assert (state.restarts, state.restart_failures) == (0, 0)
     (attempt,) = state.attempts
-    assert (attempt.stage, attempt.result) == (Stage.DECLINED, AttemptResult.UNKNOWN)
+    assert (attempt.stage, attempt.result) == (Stage.DECLINED, AttemptResult.UNCONFIRMED)
     later = step(state, DOWN, now=Instant(T0 + 6000), policy=ThresholdPolicy())
     assert restarts(later) == ()
 
@@ -1227,7 +1231,7 @@ def test_the_result_of_a_restart_goes_with_the_peer_whatever_its_name_is() -> No
     state = State({"rpi3": Relay(T0 - 900, "nA")}, (attempt,))
     policy = ThresholdPolicy(max_relay_seconds=10**6)
     after = step(state, observation(*TWINS), now=NOW, policy=policy).state
-    assert after.attempts[-1].result is AttemptResult.FUTILE
+    assert after.attempts[-1].result is AttemptResult.NO_EFFECT
 
 
 def test_an_excluded_name_that_no_peer_has_is_told_at_each_run() -> None:

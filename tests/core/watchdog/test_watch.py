@@ -35,17 +35,17 @@ def test_a_node_that_is_cut_off_is_a_reason_to_hold(
 
 def test_before_the_first_observation_there_is_no_break() -> None:
     state = State(blind_since=0, tailscaled_start=1)
-    assert break_before(state, NOW, 2) is None
+    assert break_before(state, NOW, 2, "documented") is None
 
 
 def test_a_break_by_time_is_named_before_one_by_the_clocks() -> None:
     seen = Instant(T0 - 900, Boot("b1", 10, 10))
     state = make_state(last_success=seen, blind_since=T0 - 800, tailscaled_start=1)
     now = Instant(T0, Boot("b2", 10, 10))
-    assert break_before(state, now, 2) == "no peer could be observed for 800s"
+    assert break_before(state, now, 2, "documented") == "no peer could be observed for 800s"
 
 
 def test_a_clock_that_is_set_is_no_suspend() -> None:
     """`CLOCK_BOOTTIME` and `CLOCK_MONOTONIC` cannot be set."""
     state = make_state(last_success=Instant(T0 - 60, Boot("b1", 10, 10)))
-    assert break_before(state, Instant(T0 + 86_400, Boot("b1", 70, 70)), None) is None
+    assert break_before(state, Instant(T0 + 86_400, Boot("b1", 70, 70)), None, "documented") is None

@@ -17,7 +17,7 @@ from tsfc.core.watchdog.policy import Policy, ThresholdPolicy
 from tsfc.core.watchdog.remedy import Attempt, Stage
 from tsfc.core.watchdog.state import Relay, State, last_restart, pending, restart_at
 from tsfc.core.watchdog.step import Transition
-from tsfc.core.watchdog.track import Reason
+from tsfc.core.watchdog.track import ONLY_GUARDED, Reason
 
 T0 = 1_700_000_000
 NOW = Instant(T0)
@@ -26,8 +26,8 @@ POLICY = ThresholdPolicy()
 DOWN = Unobservable(Down("asking tailscaled: connection refused; is it running?"))
 STOPPED = Observed(decoded(peer("rpi3"), BackendState="Stopped"))
 
-ROWS: frozenset[str] = frozenset({*Reason, "forgotten", "unobservable"})
-"""Rows of the policy's table.
+ROWS: frozenset[str] = frozenset({*Reason, "forgotten", "unobservable"}) - ONLY_GUARDED
+"""Rows of the documented policy's table.
 
 One for each verdict, one for a peer that is no longer watched, and one for a run that
 cannot observe peers.

@@ -10,7 +10,7 @@ from returns.result import Failure, Result, Success
 
 from tsfc.core.clock import MAX_NUMBER
 from tsfc.core.evaluation.summary import COLUMNS, policy_text
-from tsfc.core.watchdog.policy import Policy, ThresholdPolicy
+from tsfc.core.watchdog.policy import Policy
 
 MAX_RELAY, COOLDOWN, EXCLUDE = "max-relay-seconds", "cooldown-seconds", "exclude-peer"
 _EXAMPLES = f"such as {MAX_RELAY}=300,600 or {COOLDOWN}=600,3600 or {EXCLUDE}=,nas"
@@ -48,7 +48,7 @@ def _combined(changes: Sequence[Change]) -> Change:
     return {name: value for change in changes for name, value in change.items()}
 
 
-def _change(base: ThresholdPolicy, option: str, value: str) -> Change | None:
+def _change(base: Policy, option: str, value: str) -> Change | None:
     if option == EXCLUDE:
         return {"excluded": base.excluded | ({value} if value else set())}
     is_number = value.isascii() and value.isdigit() and len(value) < len(str(MAX_NUMBER))

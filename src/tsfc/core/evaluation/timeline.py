@@ -28,9 +28,13 @@ PATHS = (UNSEEN, Path.DIRECT, Path.IDLE, Path.OFFLINE, Path.PEER_RELAY, Path.DER
 REASONS = (
     None,
     Reason.DIRECT,
+    Reason.UNKNOWN,
     Reason.WAITING,
     Reason.EXCLUDED,
+    Reason.NEVER_DIRECT,
+    Reason.PATIENT,
     Reason.COOLDOWN,
+    Reason.CONFIRMING,
     Reason.HELD,
     Reason.DETECTED,
     Reason.RESTORED,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tsfc.core.metrics.families import Family, Kind, Sample, counter, gauge
-from tsfc.core.watchdog.policy import Policy
+from tsfc.core.watchdog.policy import GuardedPolicy, Policy
 from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.state import last_restart
-from tsfc.core.watchdog.track import DIRECT, Reason, Verdict
+from tsfc.core.watchdog.track import DIRECT, ONLY_GUARDED, Reason, Verdict
 
 
 def metrics(run: Run, policy: Policy) -> tuple[Family, ...]:
@@ -37,7 +37,7 @@ def metrics(run: Run, policy: Policy) -> tuple[Family, ...]:
             "Times peers recovered naturally: not by a restart, not by going offline.",
             state.recoveries,
         ),
-        *(() if run.verdicts is None else _peers(run.verdicts)),
+        *(() if run.verdicts is None else _peers(run.verdicts, policy)),
         *(() if run.verdicts is None else _names(run)),
         gauge(
             "tailscale_watchdog_max_relay_seconds",
@@ -78,8 +78,10 @@ def _names(run: Run) -> Iterable[Family]:
     )
 
 
-def _peers(verdicts: tuple[Verdict, ...]) -> Iterable[Family]:
+def _peers(verdicts: tuple[Verdict, ...], policy: Policy) -> Iterable[Family]:
     reasons = [verdict.reason for verdict in verdicts]
+    is_guarded = isinstance(policy, GuardedPolicy)
+    verdicts = tuple(verdict for verdict in verdicts if verdict.reason is not Reason.UNKNOWN)
     yield Family(
         "tailscale_watchdog_peer_state",
         Kind.GAUGE,
@@ -105,7 +107,11 @@ def _peers(verdicts: tuple[Verdict, ...]) -> Iterable[Family]:
         "tailscale_watchdog_peers",
         Kind.GAUGE,
         "Watched peers by the reason of the verdict on them in the last run.",
-        tuple(Sample({"reason": reason.value}, reasons.count(reason)) for reason in Reason),
+        tuple(
+            Sample({"reason": reason.value}, reasons.count(reason))
+            for reason in Reason
+            if is_guarded or reason not in ONLY_GUARDED
+        ),
     )
 
 

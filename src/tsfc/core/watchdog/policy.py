@@ -1,14 +1,20 @@
-"""The rules of the watchdog that an operator can choose."""
+"""The policies of the watchdog that an operator can choose, and their limits."""
 
 from __future__ import annotations
+
+from typing import assert_never
 
 from msgspec import Struct
 
 from tsfc.core.clock import Instant
-from tsfc.core.watchdog.state import State, last_restart
+from tsfc.core.watchdog.remedy import Attempt, Remedy
+from tsfc.core.watchdog.state import State
+
+EXPERIMENT_SECONDS = 300
+"Time in which a remedy of `GuardedPolicy` has to help."
 
 
-class ThresholdPolicy(Struct, frozen=True, tag="threshold"):
+class ThresholdPolicy(Struct, frozen=True, tag="documented"):
     """Restart tailscaled when a peer has had no direct address for too long."""
 
     max_relay_seconds: int = 600
@@ -19,13 +25,63 @@ class ThresholdPolicy(Struct, frozen=True, tag="threshold"):
     "Names, as for `naming.find`, of peers that are watched and never cause a restart."
 
 
-Policy = ThresholdPolicy
-"Every policy: a closed union, with one member so far. `step` has a case for each."
+class GuardedPolicy(Struct, frozen=True, tag="guarded"):
+    """Apply a remedy where the evidence says that it will help. See `guarded`."""
+
+    max_relay_seconds: int = 600
+    "Time on relay that a remedy which certainly helps is worth."
+    cooldown_seconds: int = 600
+    "Shortest time after an attempt in which there is no other."
+    excluded: frozenset[str] = frozenset()
+    "As in `ThresholdPolicy`."
+    remedies: tuple[Remedy, ...] = (Remedy.RESTART,)
+    "What may be done. Of two that are worth it equally soon, the first one is."
+    budget: int = 6
+    """Maximum number of attempts in 24 hours that did not help.
+
+    One that helped costs nothing: the same peer may need it again within the day.
+    """
+    known_direct_days: int = 7
+    "A peer that was not direct for longer never causes an attempt."
+    discount: float = 0.05
+    """Factor of the expected benefit for each remedy that just failed to help.
+
+    Between 0 and 1. The smaller it is, the longer the next attempt waits.
+    """
+    half_life_days: float = 14.0
+    "Time in which the record of a remedy loses half of its weight."
+
+
+Policy = ThresholdPolicy | GuardedPolicy
+"Every policy: a closed union. `step` has a case for each."
+
+
+def name(policy: Policy) -> str:
+    """The name of a policy, as in `--policy`."""
+    match policy:
+        case ThresholdPolicy():
+            return "documented"
+        case GuardedPolicy():
+            return "guarded"
+        case _ as never:
+            assert_never(never)
+
+
+def cooldown_seconds(policy: Policy, attempt: Attempt) -> int:
+    """How long the cooldown after an attempt lasts."""
+    match policy:
+        case ThresholdPolicy():
+            return policy.cooldown_seconds
+        case GuardedPolicy():
+            drawn = attempt.cooldown_seconds
+            return max(EXPERIMENT_SECONDS, policy.cooldown_seconds if drawn is None else drawn)
+        case _ as never:
+            assert_never(never)
 
 
 def cooldown_left(policy: Policy, state: State, now: Instant) -> int:
     """Seconds for which the cooldown still holds; 0 if it does not."""
-    restarted = last_restart(state)
-    if restarted is None:
+    if not state.attempts:
         return 0
-    return max(0, policy.cooldown_seconds - (now.unix - restarted))
+    last = state.attempts[-1]
+    return max(0, cooldown_seconds(policy, last) - (now.unix - last.at))

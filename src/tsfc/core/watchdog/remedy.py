@@ -14,6 +14,8 @@ class Remedy(StrEnum):
 
     RESTART = "restart"
     "Restart tailscaled."
+    OTHER_PORT = "other-port"
+    "Restart tailscaled with another UDP port."
 
 
 class Stage(StrEnum):
@@ -39,10 +41,12 @@ class AttemptResult(StrEnum):
     PENDING = "pending"
     "It is too early to tell."
     HELPED = "helped"
-    "The peer was direct at `judge_at`."
-    FUTILE = "futile"
+    "The peer was direct at `judge_at` or before."
+    NO_EFFECT = "no_effect"
     "The peer was still on relay at `judge_at`."
-    UNKNOWN = "unknown"
+    WORSE = "worse"
+    "As `NO_EFFECT`, and fewer peers were direct than before the attempt."
+    UNCONFIRMED = "unconfirmed"
     "The command did not succeed, or the peer could not be observed at `judge_at`."
 
 
@@ -64,6 +68,16 @@ class Attempt(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     result: AttemptResult = AttemptResult.PENDING
     peer_id: str = ""
     "StableNodeID of that peer; empty if unknown."
+    cooldown_seconds: Seconds | None = None
+    "Time after `at` in which there is no other attempt; None for that of the policy."
+    direct_peers: Seconds = 0
+    "Number of peers that were direct when it was decided; 0 if nobody counted."
+    subjects: tuple[str, ...] = ()
+    """Peers that were on relay when it was decided, and whose outcome is open.
+
+    Each by its StableNodeID, or its name where that is unknown. Such an outcome tells
+    something about the peer even if another one caused the attempt.
+    """
 
 
 class Done(Struct, frozen=True, tag=True):

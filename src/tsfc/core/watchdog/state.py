@@ -14,13 +14,14 @@ from returns.result import Failure, Result, Success
 
 from tsfc.core.clock import MAX_NUMBER, Instant, Seconds
 from tsfc.core.text import one_line
+from tsfc.core.watchdog.memory import Memory
 from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Remedy, Stage
 
 VERSION = 1
 "Version of the document. A change that an older tsfc would misread increments it."
 
-ATTEMPT_LIMIT = 5
-"Number of newest attempts to keep. The file is written every minute, so it is small."
+ATTEMPT_LIMIT = 24
+"Number of newest attempts to keep, which bounds the budget of a day."
 
 
 class Relay(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -60,6 +61,10 @@ class State(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     all_offline_since: Seconds | None = None
     "The first of the latest runs that observed every peer offline, if there is one."
     last_run: Instant | None = None
+    policy: str = "documented"
+    "The policy of the last run that observed peers."
+    memory: Memory = Memory()
+    "What `GuardedPolicy` remembers. Other policies leave it as it is."
 
 
 class _Document(Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,8 +93,18 @@ def pending(state: State) -> Attempt | None:
 
 
 def with_attempt(attempts: tuple[Attempt, ...], attempt: Attempt) -> tuple[Attempt, ...]:
-    """The attempts with a new one at their end, and the oldest dropped."""
-    return (*attempts, attempt)[-ATTEMPT_LIMIT:]
+    """The attempts with a new one at their end, and the least useful dropped.
+
+    That is the oldest that helped, else the oldest: the budget counts those that did
+    not help.
+    """
+    if len(attempts) < ATTEMPT_LIMIT:
+        return (*attempts, attempt)
+    helped = (
+        number for number, earlier in enumerate(attempts) if earlier.result is AttemptResult.HELPED
+    )
+    dropped = next(helped, 0)
+    return (*attempts[:dropped], *attempts[dropped + 1 :], attempt)
 
 
 def plus_one(count: int) -> int:
@@ -103,7 +118,7 @@ def plus_one(count: int) -> int:
 
 def restart_at(unix: int) -> Attempt:
     """A restart of which only the time is known."""
-    return Attempt(Remedy.RESTART, "", unix, unix, Stage.DONE, AttemptResult.UNKNOWN)
+    return Attempt(Remedy.RESTART, "", unix, unix, Stage.DONE, AttemptResult.UNCONFIRMED)
 
 
 def encode(state: State) -> bytes:

@@ -62,6 +62,7 @@ Without a boot clock (a capture) an instant in the future becomes now.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import assert_never
 
 from msgspec import Struct
@@ -72,11 +73,19 @@ from tsfc.core.faults import Down, Fault
 from tsfc.core.tailscale import status as statuses
 from tsfc.core.tailscale.naming import NOBODY, match
 from tsfc.core.tailscale.peers import named
+from tsfc.core.tailscale.status import PeerStatus
 from tsfc.core.text import one_line
-from tsfc.core.watchdog import threshold
+from tsfc.core.watchdog import guarded, memory, threshold
+from tsfc.core.watchdog.decision import Decision, Due
 from tsfc.core.watchdog.effects import Apply, Effect, Log, Warn
 from tsfc.core.watchdog.events import Asking, Event, Observed, Performed, Unobservable
-from tsfc.core.watchdog.policy import Policy, ThresholdPolicy, cooldown_left
+from tsfc.core.watchdog.policy import (
+    GuardedPolicy,
+    Policy,
+    ThresholdPolicy,
+    cooldown_left,
+    name,
+)
 from tsfc.core.watchdog.remedy import (
     Attempt,
     AttemptResult,
@@ -84,11 +93,12 @@ from tsfc.core.watchdog.remedy import (
     Done,
     Failed,
     Outcome,
+    Remedy,
     Stage,
 )
+from tsfc.core.watchdog.sight import Sight, by_address, by_evidence
 from tsfc.core.watchdog.state import Relay, State, pending, plus_one, with_attempt
-from tsfc.core.watchdog.threshold import Decision, Due
-from tsfc.core.watchdog.track import Look, Verdict, track
+from tsfc.core.watchdog.track import Look, Tracked, Verdict, track
 from tsfc.core.watchdog.watch import Hold, break_before, hold
 
 
@@ -137,32 +147,33 @@ def _observed(state: State, event: Observed, *, now: Instant, policy: Policy) ->
         return Transition(blind, (*warnings, Warn(detail)))
 
     # Look at the peers.
-    why_broken = break_before(settled, now, event.tailscaled_start)
+    why_broken = break_before(settled, now, event.tailscaled_start, name(policy))
     if why_broken is not None and settled.relays:
         settled = replace(settled, relays={})
         warnings.append(Warn(f"relay starts again for every peer: {why_broken}"))
     peers = named(status)
     matches = match(peers, status.self_, policy.excluded) if policy.excluded else NOBODY
-    look = Look(peers, status.self_.tailscale_ips or (), matches.peers)
+    look = Look(peers, status.self_.tailscale_ips or (), matches.peers, _sight(policy))
     cooldown = cooldown_left(policy, settled, now)
-    tracked, verdicts = track(settled, look, now=now, is_cooling=cooldown > 0)
-    tracked, offline = _with_success(tracked, look, verdicts, now, event.tailscaled_start)
+    tracked = track(settled, look, now=now, is_cooling=cooldown > 0)
+    after, offline = _with_success(tracked, look, now, event.tailscaled_start, policy)
 
     # Decide.
-    held = hold(status, now)
-    decision = _decide(verdicts, tracked, cooldown, held, now=now, policy=policy)
+    tracked = replace(tracked, state=after)
+    decision = _decide(tracked, look, cooldown, event, now=now, policy=policy)
     effects: list[Effect] = [*warnings, *map(_unmatched, matches.unmatched), *offline]
     effects += map(Log, decision.lines)
+    if decision.memory is not None:
+        after = replace(after, memory=decision.memory)
     if decision.attempt is not None:
-        attempts = with_attempt(tracked.attempts, decision.attempt)
-        tracked = replace(tracked, attempts=attempts)
+        after = replace(after, attempts=with_attempt(after.attempts, decision.attempt))
         effects.append(Apply(decision.attempt))
     return Transition(
-        tracked,
+        after,
         tuple(effects),
         decision.verdicts,
         decision.due,
-        held,
+        decision.hold,
         why_broken is not None,
         matches.unmatched,
     )
@@ -183,8 +194,14 @@ def _unobservable(state: State, fault: Fault, *, now: Instant, policy: Policy) -
 
     ago = now.unix - last.at
     line = f"RESTART: tailscaled down since the restart {ago}s ago, restarting tailscaled"
+    judge_at = now.unix + last.judge_at - last.at
     again = Attempt(
-        last.remedy, last.peer, now.unix, now.unix + policy.cooldown_seconds, peer_id=last.peer_id
+        Remedy.RESTART,
+        last.peer,
+        now.unix,
+        judge_at,
+        peer_id=last.peer_id,
+        cooldown_seconds=last.cooldown_seconds,
     )
     settled = replace(settled, attempts=with_attempt(settled.attempts, again))
     return Transition(settled, (*effects, Log(line), Apply(again)))
@@ -203,14 +220,15 @@ def _blind(state: State, now: Instant) -> State:
 
 
 def _with_success(
-    state: State,
+    tracked: Tracked,
     look: Look,
-    verdicts: list[Verdict],
     now: Instant,
     tailscaled_start: Seconds | None,
+    policy: Policy,
 ) -> tuple[State, tuple[Warn, ...]]:
     """The state after a run that observed peers; a line if all have gone offline."""
-    offline = 0 if verdicts else sum(map(look.is_offline, look.peers))
+    state = tracked.state
+    offline = 0 if tracked.verdicts else sum(map(look.is_offline, look.peers))
     offline_since = state.all_offline_since
     warnings: tuple[Warn, ...] = ()
     if not offline:
@@ -230,6 +248,7 @@ def _with_success(
         has_answered=True,
         tailscaled_start=tailscaled_start,
         all_offline_since=offline_since,
+        policy=name(policy),
     ), warnings
 
 
@@ -237,18 +256,33 @@ def _unmatched(name: str) -> Warn:
     return Warn(f"--exclude-peer {one_line(name, 80)}: no peer has that name; see `tsfc peers`")
 
 
+def _sight(policy: Policy) -> Callable[[PeerStatus], Sight]:
+    match policy:
+        case ThresholdPolicy():
+            return by_address
+        case GuardedPolicy():
+            return by_evidence
+        case _ as never:
+            assert_never(never)
+
+
 def _decide(
-    verdicts: list[Verdict],
-    state: State,
+    tracked: Tracked,
+    look: Look,
     cooldown: int,
-    held: Hold | None,
+    event: Observed,
     *,
     now: Instant,
     policy: Policy,
 ) -> Decision:
+    held = hold(event.status, now)
     match policy:
         case ThresholdPolicy():
-            return threshold.decide(verdicts, state, cooldown, held, now=now, policy=policy)
+            return threshold.decide(
+                tracked.verdicts, tracked.state, cooldown, held, now=now, policy=policy
+            )
+        case GuardedPolicy():
+            return guarded.decide(tracked, look, cooldown, held, event, now=now, policy=policy)
         case _ as never:
             assert_never(never)
 
@@ -295,6 +329,7 @@ def _with_clock(state: State, now: Instant, clock_step: int) -> State:
         attempts=attempts,
         last_success=None if seen is None else Instant(moved(seen.unix), seen.boot),
         blind_since=moved_or_none(state.blind_since),
+        memory=memory.moved(state.memory, moved) if clock_step else state.memory,
         all_offline_since=moved_or_none(state.all_offline_since),
         last_run=now,
     )
@@ -338,8 +373,7 @@ def _with_stage(state: State, stage: Stage) -> State:
     attempt = pending(state)
     if attempt is None:
         return state
-    has_no_result = stage in {Stage.FAILED, Stage.DECLINED}
-    result = AttemptResult.UNKNOWN if has_no_result else attempt.result
-    return replace(
-        state, attempts=(*state.attempts[:-1], replace(attempt, stage=stage, result=result))
-    )
+    after = replace(attempt, stage=stage)
+    if stage in {Stage.FAILED, Stage.DECLINED}:
+        after = replace(after, result=AttemptResult.UNCONFIRMED, subjects=())
+    return replace(state, attempts=(*state.attempts[:-1], after))

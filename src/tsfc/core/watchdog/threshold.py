@@ -8,36 +8,16 @@ restart begins.
 
 from __future__ import annotations
 
-from typing import assert_never
-
-from msgspec import Struct
 from msgspec.structs import replace
 
 from tsfc.core.clock import Instant
+from tsfc.core.watchdog.decision import Decision, Due
+from tsfc.core.watchdog.lines import line
 from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.core.watchdog.remedy import Attempt, Remedy
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.track import DIRECT, Reason, Verdict
 from tsfc.core.watchdog.watch import Hold
-
-
-class Due(Struct, frozen=True):
-    """The next attempt, if every peer stays on its path."""
-
-    at: int
-    "Unix time of the first run that would make it."
-    remedy: Remedy
-    peer: str
-
-
-class Decision(Struct, frozen=True):
-    """What a policy decides about the peers that are on relay."""
-
-    verdicts: tuple[Verdict, ...]
-    lines: tuple[str, ...]
-    "The documented lines, one at most for each peer, in the order of the names."
-    attempt: Attempt | None = None
-    due: Due | None = None
 
 
 def decide(
@@ -55,7 +35,7 @@ def decide(
     `hold`, nothing is restarted.
     """
     if not state.relays:
-        return Decision(tuple(verdicts), _lines(verdicts, cooldown, hold, policy))
+        return Decision(tuple(verdicts), _lines(verdicts, cooldown, hold, policy), hold=hold)
     decided = [
         replace(verdict, reason=_overdue(verdict, cooldown, hold))
         if verdict.reason is Reason.WAITING and verdict.relay_seconds > policy.max_relay_seconds
@@ -69,7 +49,8 @@ def decide(
     )
     if cause is None:
         due = None if hold is not None else _due(decided, cooldown, now, policy)
-        return Decision(tuple(decided), _lines(decided, cooldown, hold, policy), due=due)
+        lines = _lines(decided, cooldown, hold, policy)
+        return Decision(tuple(decided), lines, due=due, hold=hold)
 
     # All other peers over the threshold wait for the cooldown that begins now.
     decided = [
@@ -100,39 +81,17 @@ def _lines(
             text
             for verdict in verdicts
             if verdict.reason is not Reason.DIRECT  # nearly all of them, so not worth a call
-            and (text := line(verdict, cooldown_seconds=cooldown_seconds, hold=hold, policy=policy))
+            and (
+                text := line(
+                    verdict,
+                    cooldown_seconds=cooldown_seconds,
+                    hold=hold,
+                    threshold_seconds=policy.max_relay_seconds,
+                )
+            )
             is not None
         ]
     )
-
-
-def line(
-    verdict: Verdict, *, cooldown_seconds: int, hold: Hold | None, policy: ThresholdPolicy
-) -> str | None:
-    """The documented log line about a peer; None if there is nothing to say."""
-    peer, seconds = verdict.peer, verdict.relay_seconds
-    match verdict.reason:
-        case Reason.DIRECT:
-            return None
-        case Reason.DETECTED:
-            return f"DETECTED: {peer} transitioned to relay"
-        case Reason.WAITING:
-            return (
-                f"WAITING: {peer} on relay for {seconds}s (threshold: {policy.max_relay_seconds}s)"
-            )
-        case Reason.EXCLUDED:
-            return f"EXCLUDED: {peer} on relay for {seconds}s, excluded from restarts"
-        case Reason.COOLDOWN:
-            left = f"{cooldown_seconds}s remaining"
-            return f"COOLDOWN: {peer} exceeded threshold but in cooldown ({left})"
-        case Reason.HELD:
-            return f"HELD: {peer} on relay for {seconds}s, not restarting: {hold}"
-        case Reason.RESTART:
-            return f"RESTART: {peer} on relay for {seconds}s, restarting tailscaled"
-        case Reason.RECOVERED | Reason.RESTORED:
-            return f"RECOVERED: {peer} back to direct"
-        case _ as never:
-            assert_never(never)
 
 
 def _overdue(verdict: Verdict, cooldown: int, hold: Hold | None) -> Reason:

@@ -6,15 +6,19 @@ is done about a peer that stays on relay is the policy's business.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from tsfc.core.clock import Instant
-from tsfc.core.tailscale.paths import has_direct_address
 from tsfc.core.tailscale.peers import Peer, Unwatched, is_watched, unwatched
-from tsfc.core.watchdog.remedy import Attempt, AttemptResult
+from tsfc.core.tailscale.status import PeerStatus
+from tsfc.core.watchdog import experiment
+from tsfc.core.watchdog.experiment import Judgement
+from tsfc.core.watchdog.remedy import Remedy
+from tsfc.core.watchdog.sight import Sight
 from tsfc.core.watchdog.state import Relay, State, plus_one
 
 
@@ -29,16 +33,37 @@ class Reason(StrEnum):
     DETECTED = "detected"
     WAITING = "waiting"
     EXCLUDED = "excluded"
+    NEVER_DIRECT = "never_direct"
+    "Only under `GuardedPolicy`, as are PATIENT, CONFIRMING and UNKNOWN."
+    PATIENT = "patient"
+    "Earlier remedies did not help, so that the next one is not worth it yet."
     COOLDOWN = "cooldown"
     HELD = "held"
+    CONFIRMING = "confirming"
+    "A remedy is due, if the node looks well for some more time."
     RESTART = "restart"
     RECOVERED = "recovered"
     RESTORED = "restored"
     "Direct again because of a restart; the line is that of RECOVERED."
+    UNKNOWN = "unknown"
+    "The look is no evidence of a path."
 
+
+ONLY_GUARDED = frozenset({Reason.NEVER_DIRECT, Reason.PATIENT, Reason.CONFIRMING, Reason.UNKNOWN})
+"Reasons that only `GuardedPolicy` has."
 
 DIRECT = frozenset({Reason.DIRECT, Reason.RECOVERED, Reason.RESTORED})
 "Reasons of peers that have a direct address now."
+
+
+class Outlook(Struct, frozen=True):
+    """What the next remedy for a peer on relay promises."""
+
+    remedy: Remedy
+    probability: float
+    "Estimated probability that it helps, from its record; between 0 and 1."
+    worth_at: int
+    "Seconds on relay above which it is worth it."
 
 
 class Verdict(Struct, frozen=True):
@@ -50,6 +75,8 @@ class Verdict(Struct, frozen=True):
     "Whole seconds on relay, rounded down; 0 for a direct peer."
     is_excluded: bool = False
     "The policy excludes the peer: it never causes a remedy."
+    outlook: Outlook | None = None
+    "What the next remedy promises; only under `GuardedPolicy`, for an eligible peer."
 
 
 class Look(Struct, frozen=True):
@@ -59,15 +86,24 @@ class Look(Struct, frozen=True):
     own_ips: tuple[str, ...]
     excluded: frozenset[str]
     "Names of the peers that the policy excludes."
+    sight: Callable[[PeerStatus], Sight]
+    "What the policy takes as evidence of a path."
 
     def is_offline(self, peer: Peer) -> bool:
         """Whether the peer would be watched if it were online."""
         return unwatched(peer.status, self.own_ips) is Unwatched.OFFLINE
 
 
-def track(
-    state: State, look: Look, *, now: Instant, is_cooling: bool
-) -> tuple[State, list[Verdict]]:
+class Tracked(Struct, frozen=True):
+    """What a look at the peers changed."""
+
+    state: State
+    verdicts: list[Verdict]
+    "On each watched peer, in the order of the names."
+    judgement: Judgement
+
+
+def track(state: State, look: Look, *, now: Instant, is_cooling: bool) -> Tracked:
     """The state after a look at the peers, and a verdict on each watched peer.
 
     The verdicts are in the order of the names. A peer that stays on relay is WAITING,
@@ -75,7 +111,7 @@ def track(
     holds: until it ends, a peer that recovers is credited to that attempt.
 
     A peer that is not watched anymore (offline, gone, expired) is forgotten, so that it
-    does not return with its old start.
+    does not return with its old start. So is one without evidence of a path.
     """
     cured_since = state.attempts[-1].at if is_cooling and state.attempts else None
     by_id = {relay.id: relay for relay in state.relays.values() if relay.id}
@@ -87,7 +123,10 @@ def track(
             continue
         name, id_, is_excluded = peer.name, peer.status.id, peer.name in look.excluded
         relay = by_id.get(id_) or _nameless(state, name, id_) if state.relays else None
-        if has_direct_address(peer.status):
+        sight = look.sight(peer.status)
+        if sight is Sight.UNKNOWN:
+            verdicts.append(Verdict(name, Reason.UNKNOWN, 0, is_excluded))
+        elif sight is Sight.DIRECT:
             if relay is None:
                 reason = Reason.DIRECT
             elif cured_since is not None and relay.since <= cured_since:
@@ -104,13 +143,15 @@ def track(
             relays[name] = relay if relay.id == id_ else Relay(relay.since, id_)
             seconds = now.unix - relay.since
             verdicts.append(Verdict(name, Reason.WAITING, seconds, is_excluded))
-    return replace(
+    judgement = _judged(state, look, verdicts, now)
+    after = replace(
         state,
         relays=relays,
-        attempts=_judged(state.attempts, look, verdicts, now),
+        attempts=judgement.attempts,
         detections=detections,
         recoveries=recoveries,
-    ), verdicts
+    )
+    return Tracked(after, verdicts, judgement)
 
 
 def _nameless(state: State, name: str, id_: str) -> Relay | None:
@@ -119,25 +160,25 @@ def _nameless(state: State, name: str, id_: str) -> Relay | None:
     return relay if relay is not None and not (relay.id and id_) else None
 
 
-def _judged(
-    attempts: tuple[Attempt, ...], look: Look, verdicts: list[Verdict], now: Instant
-) -> tuple[Attempt, ...]:
-    """The attempts, with the result of each whose time has come."""
-    due = [
-        attempt
-        for attempt in attempts
-        if attempt.result is AttemptResult.PENDING and now.unix >= attempt.judge_at
-    ]
-    if not due:
-        return attempts
-    results = {
-        verdict.peer: AttemptResult.HELPED if verdict.reason in DIRECT else AttemptResult.FUTILE
-        for verdict in verdicts
-    }
-    names = {peer.status.id: peer.name for peer in look.peers}
+def _judged(state: State, look: Look, verdicts: list[Verdict], now: Instant) -> Judgement:
+    """The attempts, judged by the verdicts on the peers."""
+    if not any(map(experiment.is_open, state.attempts)):
+        return Judgement(state.attempts)
+    keys = keys_by_name(look)
+    sights: dict[str, Sight] = {}
+    for verdict in verdicts:
+        sights[verdict.peer] = sights[keys[verdict.peer]] = sight_of(verdict)
+    direct_peers = sum(verdict.reason in DIRECT for verdict in verdicts)
+    return experiment.judge(state.attempts, sights, direct_peers, now)
 
-    def judged(attempt: Attempt) -> Attempt:
-        name = names.get(attempt.peer_id, "") if attempt.peer_id else attempt.peer
-        return replace(attempt, result=results.get(name, AttemptResult.UNKNOWN))
 
-    return tuple(judged(attempt) if attempt in due else attempt for attempt in attempts)
+def sight_of(verdict: Verdict) -> Sight:
+    """What the look at a peer told that led to a verdict."""
+    if verdict.reason in DIRECT:
+        return Sight.DIRECT
+    return Sight.UNKNOWN if verdict.reason is Reason.UNKNOWN else Sight.RELAY
+
+
+def keys_by_name(look: Look) -> dict[str, str]:
+    """The key of each peer in what is remembered: its StableNodeID, else its name."""
+    return {peer.name: peer.status.id or peer.name for peer in look.peers}

@@ -27,6 +27,13 @@ class Hold(StrEnum):
     v1.78.3 and v1.102.3).
     """
     EXPIRED_KEY = "this node's key has expired"
+    NO_RELAY = "a relay server cannot be reached"
+    """Only under `GuardedPolicy`, as all that follow.
+
+    In such an outage tailscaled itself switches between direct and relay (measured).
+    """
+    STARTING = "tailscaled started less than 5 minutes ago"
+    NO_BUDGET = "the budget of 24 hours is used up"
 
 
 def hold(status: Status, now: Instant) -> Hold | None:
@@ -39,16 +46,20 @@ def hold(status: Status, now: Instant) -> Hold | None:
     return None
 
 
-def break_before(state: State, now: Instant, tailscaled_start: Seconds | None) -> str | None:
+def break_before(
+    state: State, now: Instant, tailscaled_start: Seconds | None, policy: str
+) -> str | None:
     """Return why relay was not watched until now, so that it starts again.
 
     The text is a clause. None if relay was watched since the last run that observed
     peers, as far as is known. A pause between two runs is no break: timers have any
-    interval.
+    interval. `policy` is the name of the policy: another one counted something else.
     """
     seen = state.last_success
     if seen is None:
         return None
+    if state.policy != policy:
+        return f"the policy is {policy} now"
     if state.blind_since is not None and now.unix - state.blind_since > BLIND_SECONDS:
         return f"no peer could be observed for {now.unix - state.blind_since}s"
     if seen.boot is not None and now.boot is not None and seen.boot.id != now.boot.id:

@@ -1,0 +1,390 @@
+"""The decision under `GuardedPolicy`.
+
+A remedy is applied where the evidence says that it helps:
+
+    probability * discount ** failures * seconds on relay > max_relay_seconds
+
+`probability` comes from the peer's own record of that remedy: `(helped + 1) / (helped +
+unhelpful + 1)`, each weight halved in each half-life. Without a record it is 1, so the
+first remedy comes when the threshold policy would restart. `failures` counts the times
+in a row that the remedy did not help, since the peer was last direct.
+
+Of the remedies that may be applied, the one is chosen that is worth it the soonest. So
+after a restart that did not help, another port comes before the next restart.
+
+For each watched peer that is on relay (`sight.by_evidence`), the first that applies:
+
+    | condition                                   | verdict      | line            |
+    |---------------------------------------------|--------------|-----------------|
+    | it was just detected                        | DETECTED     | at once         |
+    | d <= max                                    | WAITING      | each run        |
+    | excluded                                    | EXCLUDED     | each run        |
+    | not seen direct within `known_direct_days`  | NEVER_DIRECT | once a week     |
+    | no remedy is worth it yet                   | PATIENT      | once an hour    |
+    | the cooldown holds                          | COOLDOWN     | each run        |
+    | held (`watch.Hold`)                         | HELD         | each run        |
+    | the node was not steady for 120 s           | CONFIRMING   | each run        |
+    | it is on relay the longest                  | RESTART      | each run        |
+    | else                                        | COOLDOWN     | each run        |
+
+Steady means that no run saw a reason to hold back. `Self.Online` lags by up to 105 s
+when the control server goes silent (measured), so the first status after an outage, or
+the one that shows the first sign of an outage, is not enough.
+
+The cooldown is drawn from 1 to 1.5 times `cooldown_seconds`, by the node and the time,
+so that the watchdogs at both ends of a path do not keep acting at the same moments.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+from zlib import crc32
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tsfc.core.clock import Instant
+from tsfc.core.tailscale.status import Status
+from tsfc.core.watchdog import lines
+from tsfc.core.watchdog import memory as memories
+from tsfc.core.watchdog.decision import Decision, Due
+from tsfc.core.watchdog.events import Observed
+from tsfc.core.watchdog.experiment import cause
+from tsfc.core.watchdog.memory import DAY_SECONDS, NOTHING, Memory, PeerMemory, Record
+from tsfc.core.watchdog.policy import EXPERIMENT_SECONDS, GuardedPolicy, cooldown_seconds
+from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Remedy, Stage
+from tsfc.core.watchdog.sight import Sight
+from tsfc.core.watchdog.state import State
+from tsfc.core.watchdog.track import (
+    DIRECT,
+    Look,
+    Outlook,
+    Reason,
+    Tracked,
+    Verdict,
+    keys_by_name,
+    sight_of,
+)
+from tsfc.core.watchdog.watch import Hold
+
+START_SECONDS = 300
+"Time after the start of tailscaled in which no remedy is applied."
+STEADY_SECONDS = 120
+"Time without a reason to hold back after which a remedy is applied."
+REPEAT_SECONDS = 3600
+"Time after which a line about a patient peer is repeated."
+SUBJECT_LIMIT = 100
+"Maximum number of peers whose outcome is recorded: those on relay the longest."
+
+
+class _Situation(Struct, frozen=True):
+    """What a decision about each peer needs."""
+
+    memory: Memory
+    keys: dict[str, str]
+    "See `keys_by_name`."
+    cooldown: int
+    "Seconds for which the cooldown still holds; 0 if it does not."
+    hold: Hold | None
+    unsteady: int
+    "Seconds until the node was steady for long enough; 0 if it was."
+    now: int
+    policy: GuardedPolicy
+
+    def peer(self, name: str) -> PeerMemory:
+        """What is remembered of a peer."""
+        return self.memory.peers.get(self.keys[name], NOTHING)
+
+
+def decide(
+    tracked: Tracked,
+    look: Look,
+    cooldown: int,
+    hold: Hold | None,
+    event: Observed,
+    *,
+    now: Instant,
+    policy: GuardedPolicy,
+) -> Decision:
+    """Decide about each peer that `track` left WAITING, in the state that it left.
+
+    `cooldown` is the number of seconds for which the cooldown still holds; `hold` is
+    the reason to hold back that every policy has.
+    """
+    hold = hold or _hold(tracked.state, event, now.unix, policy)
+    keys = keys_by_name(look)
+    memory = _learned(tracked, keys, hold, now.unix, policy)
+    unsteady = _unsteady_seconds(memory, now.unix)
+    situation = _Situation(memory, keys, cooldown, hold, unsteady, now.unix, policy)
+    verdicts = [
+        _judged(verdict, situation)
+        if verdict.reason is Reason.WAITING and verdict.relay_seconds > policy.max_relay_seconds
+        else verdict
+        for verdict in tracked.verdicts
+    ]
+
+    # The peer on relay the longest causes a remedy. The others wait for its cooldown.
+    chosen = max(
+        (verdict for verdict in verdicts if verdict.reason is Reason.RESTART),
+        key=lambda verdict: verdict.relay_seconds,
+        default=None,
+    )
+    if chosen is None or chosen.outlook is None:
+        attempt, due = None, _due(verdicts, situation)
+    else:
+        attempt = _attempt(chosen, chosen.outlook.remedy, verdicts, event.status, situation)
+        due = Due(now.unix, attempt.remedy, chosen.peer)
+        situation = replace(situation, cooldown=cooldown_seconds(policy, attempt))
+        verdicts = [
+            replace(verdict, reason=Reason.COOLDOWN)
+            if verdict.reason is Reason.RESTART and verdict is not chosen
+            else verdict
+            for verdict in verdicts
+        ]
+    said, told = _lines(verdicts, tracked, situation)
+    memory = memories.with_told(memory, told, now.unix)
+    return Decision(tuple(verdicts), said, attempt, due, hold, memory)
+
+
+def probability(record: Record | None, now: int, policy: GuardedPolicy) -> float:
+    """Estimated probability that a remedy helps a peer, from its record."""
+    if record is None:
+        return 1.0
+    helped, unhelpful = memories.weights(record, now, _half_life(policy))
+    return (helped + 1) / (helped + unhelpful + 1)
+
+
+def outlook(peer: PeerMemory, now: int, policy: GuardedPolicy) -> Outlook | None:
+    """The remedy that is worth it the soonest; None if there is none."""
+    best: Outlook | None = None
+    for remedy in policy.remedies:
+        record = peer.records.get(remedy)
+        chance = probability(record, now, policy)
+        failures = 0 if record is None else record.streak
+        benefit = chance * policy.discount**failures
+        worth_at = _NEVER
+        if benefit:
+            worth_at = round(min(policy.max_relay_seconds / benefit, _NEVER))
+        if best is None or worth_at < best.worth_at:
+            best = Outlook(remedy, chance, worth_at)
+    return best
+
+
+def is_known_direct(peer: PeerMemory, now: int, policy: GuardedPolicy) -> bool:
+    """Whether the peer was seen direct lately, so that it can be direct again."""
+    return (
+        peer.direct_at is not None
+        and now - peer.direct_at <= policy.known_direct_days * DAY_SECONDS
+    )
+
+
+_NEVER = 2**53
+"Seconds after which a remedy is worth it that never is."
+
+
+def _half_life(policy: GuardedPolicy) -> int:
+    return max(1, int(policy.half_life_days * DAY_SECONDS))
+
+
+def _hold(state: State, event: Observed, now: int, policy: GuardedPolicy) -> Hold | None:
+    """The reasons to hold back that only this policy has."""
+    if any("relay server" in message.casefold() for message in event.status.health or ()):
+        return Hold.NO_RELAY
+    start = event.tailscaled_start
+    if start is not None and 0 <= now - start < START_SECONDS:
+        return Hold.STARTING
+    spent = sum(
+        now - attempt.at < DAY_SECONDS
+        and attempt.stage is not Stage.DECLINED
+        and attempt.result is not AttemptResult.HELPED
+        for attempt in state.attempts
+    )
+    return Hold.NO_BUDGET if spent >= policy.budget else None
+
+
+def _learned(
+    tracked: Tracked, keys: dict[str, str], hold: Hold | None, now: int, policy: GuardedPolicy
+) -> Memory:
+    """The memory after this look, without what was told."""
+    memory, judgement, half_life = tracked.state.memory, tracked.judgement, _half_life(policy)
+    if judgement.trials:
+        memory = memories.with_trials(memory, judgement.trials, now, half_life)
+    if judgement.results:
+        memory = memories.with_results(memory, judgement.results)
+    direct = [keys[verdict.peer] for verdict in tracked.verdicts if verdict.reason in DIRECT]
+    keep = policy.known_direct_days * DAY_SECONDS
+    memory = memories.with_direct(
+        memory, direct, now, keep_seconds=keep, half_life_seconds=half_life
+    )
+    is_steady = hold is None or hold is Hold.NO_BUDGET
+    if is_steady == (memory.steady_since is not None):
+        return memory
+    return replace(memory, steady_since=now if is_steady else None)
+
+
+def _unsteady_seconds(memory: Memory, now: int) -> int:
+    since = now if memory.steady_since is None else memory.steady_since
+    return max(0, since + STEADY_SECONDS - now)
+
+
+def _judged(verdict: Verdict, situation: _Situation) -> Verdict:
+    """The verdict on a peer that is on relay for longer than the threshold."""
+    peer = situation.peer(verdict.peer)
+    if verdict.is_excluded:
+        return replace(verdict, reason=Reason.EXCLUDED)
+    if not is_known_direct(peer, situation.now, situation.policy):
+        return replace(verdict, reason=Reason.NEVER_DIRECT)
+    next_ = outlook(peer, situation.now, situation.policy)
+    if next_ is None or verdict.relay_seconds <= next_.worth_at:
+        reason = Reason.PATIENT
+    elif situation.cooldown > 0:
+        reason = Reason.COOLDOWN
+    elif situation.hold is not None:
+        reason = Reason.HELD
+    elif situation.unsteady > 0:
+        reason = Reason.CONFIRMING
+    else:
+        reason = Reason.RESTART
+    return replace(verdict, reason=reason, outlook=next_)
+
+
+def _attempt(
+    chosen: Verdict, remedy: Remedy, verdicts: list[Verdict], status: Status, situation: _Situation
+) -> Attempt:
+    now, keys = situation.now, situation.keys
+    on_relay = sorted(
+        (verdict for verdict in verdicts if sight_of(verdict) is Sight.RELAY),
+        key=lambda verdict: (-verdict.relay_seconds, verdict.peer),
+    )
+    key = keys[chosen.peer]
+    return Attempt(
+        remedy,
+        chosen.peer,
+        now,
+        now + EXPERIMENT_SECONDS,
+        peer_id="" if key == chosen.peer else key,
+        cooldown_seconds=_drawn_cooldown(status.self_.id, now, situation.policy),
+        direct_peers=sum(verdict.reason in DIRECT for verdict in verdicts),
+        subjects=tuple(keys[verdict.peer] for verdict in on_relay[:SUBJECT_LIMIT]),
+    )
+
+
+def _drawn_cooldown(node: str, now: int, policy: GuardedPolicy) -> int:
+    """A cooldown from 1 to 1.5 times that of the policy. A replay draws the same."""
+    fraction = crc32(f"{node} {now}".encode()) / 2**32
+    return int(policy.cooldown_seconds * (1 + fraction / 2))
+
+
+def _due(verdicts: list[Verdict], situation: _Situation) -> Due | None:
+    """The next attempt, if every peer stays on its path."""
+    if situation.hold is not None:
+        return None
+    candidates: list[tuple[int, int, str, Remedy]] = []
+    for verdict in verdicts:
+        if sight_of(verdict) is not Sight.RELAY or verdict.is_excluded:
+            continue
+        peer = situation.peer(verdict.peer)
+        next_ = outlook(peer, situation.now, situation.policy)
+        if next_ is None or not is_known_direct(peer, situation.now, situation.policy):
+            continue
+        left = max(next_.worth_at, situation.policy.max_relay_seconds) + 1 - verdict.relay_seconds
+        seconds = max(left, situation.cooldown, situation.unsteady)
+        candidates.append((seconds, -verdict.relay_seconds, verdict.peer, next_.remedy))
+    if not candidates:
+        return None
+    seconds, _, name, remedy = min(candidates)
+    return Due(situation.now + seconds, remedy, name)
+
+
+def _lines(
+    verdicts: list[Verdict], tracked: Tracked, situation: _Situation
+) -> tuple[tuple[str, ...], list[str]]:
+    """The lines, in the order of the names; the peers that were told a rare line."""
+    results = {cause(result): result for result in tracked.judgement.results}
+    said: list[str] = []
+    told: list[str] = []
+    for verdict in verdicts:
+        if verdict.reason is Reason.DIRECT and not results:
+            continue
+        key, peer = situation.keys[verdict.peer], situation.peer(verdict.peer)
+        result = results.pop(key, None) or results.pop(verdict.peer, None)
+        text: str | None
+        if result is not None:
+            text = outcome_line(result, verdict.peer, peer, situation.now)
+        elif verdict.reason in RARE:
+            text = _rare_line(verdict, peer, situation.now)
+            told += [] if text is None else [key]
+        else:
+            text = _line(verdict, situation)
+        said += [] if text is None else [text]
+    said += [
+        outcome_line(result, result.peer, NOTHING, situation.now) for result in results.values()
+    ]
+    return tuple(said), told
+
+
+RARE = frozenset({Reason.PATIENT, Reason.NEVER_DIRECT})
+"Verdicts that hold for days, so that not each run repeats their line."
+
+
+def _line(verdict: Verdict, situation: _Situation) -> str | None:
+    """The line about a peer that each run repeats; None if there is nothing to say."""
+    on_relay = f"{verdict.peer} on relay for {verdict.relay_seconds}s"
+    if verdict.reason is Reason.CONFIRMING:
+        return f"CONFIRMING: {on_relay}, restarting in {situation.unsteady}s if it stays"
+    if verdict.reason is Reason.RESTART and verdict.outlook is not None:
+        match verdict.outlook.remedy:
+            case Remedy.RESTART:
+                pass
+            case Remedy.OTHER_PORT:
+                return f"OTHER-PORT: {on_relay}, restarting tailscaled on another port"
+            case _ as never:
+                assert_never(never)
+    return lines.line(
+        verdict,
+        cooldown_seconds=situation.cooldown,
+        hold=situation.hold,
+        threshold_seconds=situation.policy.max_relay_seconds,
+    )
+
+
+def _rare_line(verdict: Verdict, peer: PeerMemory, now: int) -> str | None:
+    """The line about a peer for which nothing is done; None if it was said lately."""
+    on_relay = f"{verdict.peer} on relay for {verdict.relay_seconds}s"
+    if verdict.outlook is None:
+        if peer.told_at is not None:
+            return None
+        why = "never seen direct" if peer.direct_at is None else "not seen direct for days"
+        return f"NEVER-DIRECT: {on_relay}, {why}: no restart for it"
+    if peer.told_at is not None and now - peer.told_at < REPEAT_SECONDS:
+        return None
+    remedy, worth_at = verdict.outlook.remedy, verdict.outlook.worth_at
+    record = peer.records.get(remedy)
+    helped, times = (0, 0) if record is None else (record.times_helped, record.times)
+    return (
+        f"PATIENT: {on_relay}; {WORDS[remedy]}s helped {helped} of {times} times: "
+        f"next worth it at {worth_at}s"
+    )
+
+
+WORDS = {Remedy.RESTART: "restart", Remedy.OTHER_PORT: "port change"}
+"How lines name the remedies."
+
+
+def outcome_line(attempt: Attempt, name: str, peer: PeerMemory, now: int) -> str:
+    """The line about the result of an attempt. `name` is the name of its cause now."""
+    seconds, word = now - attempt.at, WORDS[attempt.remedy]
+    record = peer.records.get(attempt.remedy)
+    score = "" if record is None else f" ({record.times_helped} of {record.times})"
+    on_relay = f"OUTCOME: {name} still on relay {seconds}s after the {word}"
+    match attempt.result:
+        case AttemptResult.HELPED:
+            return f"OUTCOME: {name} direct {seconds}s after the {word}: helped{score}"
+        case AttemptResult.NO_EFFECT:
+            return f"{on_relay}: no effect{score}"
+        case AttemptResult.WORSE:
+            return f"{on_relay}, and fewer peers are direct: worse{score}"
+        case AttemptResult.UNCONFIRMED | AttemptResult.PENDING:
+            return f"OUTCOME: {name} not observed {seconds}s after the {word}: unconfirmed"
+        case _ as never:
+            assert_never(never)

@@ -1,0 +1,390 @@
+"""The decision under the guarded policy, one rule at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from support.statuses import decoded, peer
+from tsfc.core.clock import Instant
+from tsfc.core.watchdog import guarded
+from tsfc.core.watchdog.decision import Due
+from tsfc.core.watchdog.events import Asking, Observed, Performed
+from tsfc.core.watchdog.memory import Memory, PeerMemory, Record
+from tsfc.core.watchdog.policy import GuardedPolicy, ThresholdPolicy
+from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Declined, Done, Outcome, Remedy, Stage
+from tsfc.core.watchdog.state import Relay, State
+from tsfc.core.watchdog.step import Transition, step
+from tsfc.core.watchdog.track import Outlook, Reason, Verdict
+from tsfc.core.watchdog.watch import Hold
+
+from .worlds import T0, derp_peer, lines, restarts
+
+DAY = 86_400
+POLICY = GuardedPolicy()
+LADDER = GuardedPolicy(remedies=(Remedy.RESTART, Remedy.OTHER_PORT))
+NAS = "nnasCNTRL"
+RESTART = Remedy.RESTART
+
+
+class Node:
+    """A node whose watchdog runs with the guarded policy."""
+
+    def __init__(self, policy: GuardedPolicy = POLICY, state: State | None = None) -> None:
+        self.policy: GuardedPolicy | ThresholdPolicy = policy
+        self.state = State() if state is None else state
+        self.outcome: Outcome = Done()
+        self.restarts: list[int] = []
+
+    def look(
+        self, at: int, *peers: dict[str, Any], start: int | None = None, **fields: Any
+    ) -> Transition:
+        """Run at `T0 + at`. A restart that is decided is performed."""
+        now = Instant(T0 + at)
+        event = Observed(decoded(*peers, **fields), start)
+        transition = step(self.state, event, now=now, policy=self.policy)
+        self.state = transition.state
+        for effect in restarts(transition):
+            self.restarts.append(at)
+            for done in (Asking(effect.attempt), Performed(effect.attempt, self.outcome)):
+                self.state = step(self.state, done, now=now, policy=self.policy).state
+        return transition
+
+
+def known(*, records: dict[Remedy, Record] | None = None, since: int = 600, **memory: Any) -> State:
+    """State in which `nas` was direct a day ago and is on relay, and the node is steady."""
+    nas = PeerMemory(T0 - DAY, records or {})
+    return State(
+        relays={"nas": Relay(T0 - since, NAS)},
+        policy="guarded",
+        memory=Memory({NAS: nas}, T0 - since, **memory),
+        last_success=Instant(T0 - 60),
+        last_run=Instant(T0 - 60),
+    )
+
+
+def reason(transition: Transition, name: str = "nas") -> Reason:
+    """Reason of the verdict on a peer."""
+    return next(verdict.reason for verdict in transition.verdicts or () if verdict.peer == name)
+
+
+NAS_ON_RELAY = derp_peer("nas")
+
+
+def test_without_a_record_it_restarts_when_the_threshold_policy_does() -> None:
+    for policy in (POLICY, ThresholdPolicy()):
+        for at, expected in ((0, ()), (1, (T0 + 1,))):
+            state = replace(known(), policy="guarded" if policy is POLICY else "documented")
+            transition = step(
+                state, Observed(decoded(NAS_ON_RELAY)), now=Instant(T0 + at), policy=policy
+            )
+            assert tuple(effect.attempt.at for effect in restarts(transition)) == expected
+
+
+def test_the_life_of_a_fault_that_a_restart_cures() -> None:
+    node = Node()
+    story = [lines(node.look(at, peer("nas"))) for at in (0, 60)]
+    story += [lines(node.look(at, NAS_ON_RELAY)) for at in (120, 720, 721)]
+    story += [lines(node.look(at, peer("nas"))) for at in (733, 800)]
+    assert story == [
+        (),
+        (),
+        ("DETECTED: nas transitioned to relay",),
+        ("WAITING: nas on relay for 600s (threshold: 600s)",),
+        ("RESTART: nas on relay for 601s, restarting tailscaled",),
+        ("OUTCOME: nas direct 12s after the restart: helped (1 of 1)",),
+        (),
+    ]
+    assert node.state.memory.outcomes == {"restart/helped": 1}
+
+
+def test_the_life_of_a_fault_that_a_restart_does_not_cure() -> None:
+    node = Node(state=known())
+    story = [lines(node.look(at, NAS_ON_RELAY)) for at in (1, 61, 301, 361, 421, 3960, 3961)]
+    (attempt,) = node.state.attempts
+    left = (attempt.cooldown_seconds or 0) - 60
+    assert story == [
+        ("RESTART: nas on relay for 601s, restarting tailscaled",),
+        (f"COOLDOWN: nas exceeded threshold but in cooldown ({left}s remaining)",),
+        ("OUTCOME: nas still on relay 300s after the restart: no effect (0 of 1)",),
+        ("PATIENT: nas on relay for 961s; restarts helped 0 of 1 times: next worth it at 24000s",),
+        (),
+        (),
+        ("PATIENT: nas on relay for 4561s; restarts helped 0 of 1 times: next worth it at 23975s",),
+    ]
+    assert node.restarts == [1]
+
+
+@pytest.mark.parametrize(
+    ("record", "probability", "worth_at"),
+    [
+        pytest.param(None, 1.0, 600, id="unknown"),
+        pytest.param(Record(T0, 3.0, 0.0, 3, 3), 1.0, 600, id="always"),
+        pytest.param(Record(T0, 1.0, 2.0, 1, 3), 0.5, 1200, id="seldom"),
+        pytest.param(Record(T0, 0.0, 1.0, 0, 1, streak=1), 0.5, 24_000, id="failed"),
+        pytest.param(Record(T0, 0.0, 3.0, 0, 3, streak=2), 0.25, 960_000, id="failed-twice"),
+        pytest.param(Record(T0 - 14 * DAY, 0.0, 2.0, 0, 2), 0.5, 1200, id="faded"),
+    ],
+)
+def test_a_record_says_when_a_remedy_is_worth_it(
+    record: Record | None, probability: float, worth_at: int
+) -> None:
+    remembered = PeerMemory(T0, {} if record is None else {RESTART: record})
+    assert guarded.outlook(remembered, T0, POLICY) == Outlook(RESTART, probability, worth_at)
+
+
+def test_it_waits_exactly_until_a_remedy_is_worth_it() -> None:
+    node = Node(state=known(records={RESTART: Record(T0, 1.0, 2.0, 1, 3)}, since=1190))
+    waiting, acting = node.look(0, NAS_ON_RELAY), node.look(11, NAS_ON_RELAY)
+    assert waiting.due == Due(T0 + 11, RESTART, "nas")
+    assert waiting.verdicts == (
+        Verdict("nas", Reason.PATIENT, 1190, outlook=Outlook(RESTART, 0.5, 1200)),
+    )
+    assert lines(acting) == ("RESTART: nas on relay for 1201s, restarting tailscaled",)
+
+
+def test_another_port_comes_after_a_restart_that_did_not_help() -> None:
+    node = Node(LADDER, known())
+    for at in range(1, 1000, 60):
+        node.look(at, NAS_ON_RELAY)
+    first, second = node.state.attempts
+    assert (first.remedy, second.remedy) == (RESTART, Remedy.OTHER_PORT)
+    assert second.at == T0 + 1 + 60 * -(-(first.cooldown_seconds or 0) // 60)
+
+
+def test_a_remedy_that_nothing_allows_is_never_applied() -> None:
+    node = Node(GuardedPolicy(remedies=()), known())
+    assert reason(node.look(10_000, NAS_ON_RELAY)) is Reason.PATIENT
+
+
+@pytest.mark.parametrize(
+    ("memory", "why"),
+    [
+        pytest.param({}, "never seen direct", id="never"),
+        pytest.param({NAS: PeerMemory(T0 - 8 * DAY)}, "not seen direct for days", id="long-ago"),
+    ],
+)
+def test_a_peer_that_was_not_direct_lately_is_told_once(
+    memory: dict[str, PeerMemory], why: str
+) -> None:
+    node = Node(state=replace(known(), memory=Memory(memory, T0 - 600)))
+    story = [node.look(at, NAS_ON_RELAY) for at in (0, 1, 61, 10_000)]
+    assert [lines(transition) for transition in story[1:]] == [
+        (f"NEVER-DIRECT: nas on relay for 601s, {why}: no restart for it",),
+        (),
+        (),
+    ]
+    assert reason(story[-1]) is Reason.NEVER_DIRECT
+    assert all(transition.due is None for transition in story)
+    assert node.restarts == []
+
+
+@pytest.mark.parametrize(
+    ("other", "at"),
+    [
+        pytest.param(peer("nas", "idle"), 60, id="idle"),
+        pytest.param(peer("nas", "peer_relay"), 60, id="peer-relay"),
+        pytest.param(derp_peer("nas", Relay=""), 60, id="no-path"),
+        pytest.param(peer("nas", "offline"), 60, id="offline"),
+    ],
+)
+def test_unknown_ends_an_episode(other: dict[str, Any], at: int) -> None:
+    node = Node(state=known(since=500))
+    node.look(at, other)
+    assert node.state.relays == {}
+    assert reason(node.look(at + 60, NAS_ON_RELAY)) is Reason.DETECTED
+
+
+def test_unknown_does_not_end_a_streak() -> None:
+    """Otherwise a peer that is idle now and then would get a restart each time."""
+    node = Node(state=known(records={RESTART: Record(T0, 0.0, 1.0, 0, 1, streak=1)}))
+    node.look(0, peer("nas", "idle"))
+    node.look(60, NAS_ON_RELAY)
+    assert reason(node.look(60 + 23_000, NAS_ON_RELAY)) is Reason.PATIENT
+
+
+def test_an_excluded_peer_is_never_a_cause() -> None:
+    node = Node(replace(POLICY, excluded=frozenset({"nas"})), known())
+    transition = node.look(9, NAS_ON_RELAY)
+    assert lines(transition) == ("EXCLUDED: nas on relay for 609s, excluded from restarts",)
+    assert transition.due is None
+
+
+NO_RELAY = "Tailscale could not connect to any relay server. Check your Internet connection."
+
+
+@pytest.mark.parametrize(
+    ("fields", "hold"),
+    [
+        pytest.param({"Self": {"Online": False}}, Hold.NO_CONTROL, id="control"),
+        pytest.param({"Self": {"Expired": True}}, Hold.EXPIRED_KEY, id="key"),
+        pytest.param({"Health": [NO_RELAY]}, Hold.NO_RELAY, id="relay"),
+        pytest.param({"start": T0 - 298}, Hold.STARTING, id="start"),
+    ],
+)
+def test_a_remedy_is_held_back_and_waits_until_the_node_was_steady(
+    fields: dict[str, Any], hold: Hold
+) -> None:
+    node = Node(state=known())
+    held = node.look(1, NAS_ON_RELAY, **fields)
+    assert held.hold is hold
+    assert held.due is None
+    assert lines(held) == (f"HELD: nas on relay for 601s, not restarting: {hold}",)
+    start = {"start": fields.get("start")}
+    confirming = node.look(61, NAS_ON_RELAY, **start)
+    assert lines(confirming) == (
+        "CONFIRMING: nas on relay for 661s, restarting in 120s if it stays",
+    )
+    assert confirming.due == Due(T0 + 181, RESTART, "nas")
+    assert reason(node.look(180, NAS_ON_RELAY, **start)) is Reason.CONFIRMING
+    assert reason(node.look(181, NAS_ON_RELAY, **start)) is Reason.RESTART
+
+
+def test_a_start_of_tailscaled_in_the_future_is_no_start() -> None:
+    assert Node(state=known()).look(1, NAS_ON_RELAY, start=T0 + 2).hold is None
+
+
+def attempts(number: int, **fields: Any) -> tuple[Attempt, ...]:
+    """Attempts without effect, the newest an hour ago."""
+    return tuple(
+        replace(
+            Attempt(RESTART, "nas", T0 - 3600 * hours, T0, Stage.DONE, AttemptResult.NO_EFFECT),
+            **fields,
+        )
+        for hours in range(number, 0, -1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("spent", "hold"),
+    [
+        pytest.param(attempts(6), Hold.NO_BUDGET, id="spent"),
+        pytest.param(attempts(5), None, id="left"),
+        pytest.param(attempts(6, at=T0 - DAY + 2), Hold.NO_BUDGET, id="a-day-ago"),
+        pytest.param(attempts(6, at=T0 - DAY + 1), None, id="longer-ago"),
+        pytest.param(attempts(6, result=AttemptResult.HELPED), None, id="helped"),
+        pytest.param(attempts(6, stage=Stage.DECLINED), None, id="declined"),
+        pytest.param(attempts(6, stage=Stage.FAILED), Hold.NO_BUDGET, id="failed"),
+    ],
+)
+def test_the_budget_counts_what_did_not_help_in_a_day(
+    spent: tuple[Attempt, ...], hold: Hold | None
+) -> None:
+    node = Node(state=replace(known(), attempts=spent))
+    transition = node.look(1, NAS_ON_RELAY)
+    assert transition.hold is hold
+    assert reason(transition) is (Reason.RESTART if hold is None else Reason.HELD)
+
+
+def test_a_spent_budget_is_no_unsteadiness() -> None:
+    node = Node(state=replace(known(), attempts=attempts(6)))
+    node.look(1, NAS_ON_RELAY)
+    assert reason(node.look(DAY - 6 * 3600 + 1, NAS_ON_RELAY)) is Reason.RESTART
+
+
+def test_the_peer_on_relay_the_longest_is_the_cause_and_all_are_subjects() -> None:
+    state = known()
+    peers = {f"n{name}CNTRL": PeerMemory(T0) for name in ("a", "b", "nas")}
+    relays = {"a": Relay(T0 - 700, "naCNTRL"), "nas": Relay(T0 - 600, NAS)}
+    node = Node(state=replace(state, relays=relays, memory=Memory(peers, T0 - 600)))
+    transition = node.look(1, derp_peer("a"), derp_peer("b"), NAS_ON_RELAY, peer("vps"))
+    (attempt,) = node.state.attempts
+    cooldown = attempt.cooldown_seconds
+    assert lines(transition) == (
+        "RESTART: a on relay for 701s, restarting tailscaled",
+        "DETECTED: b transitioned to relay",
+        f"COOLDOWN: nas exceeded threshold but in cooldown ({cooldown}s remaining)",
+    )
+    assert (attempt.peer, attempt.peer_id, attempt.direct_peers) == ("a", "naCNTRL", 1)
+    assert attempt.subjects == ("naCNTRL", NAS, "nbCNTRL")
+    assert attempt.judge_at == attempt.at + 300
+
+
+def test_what_did_not_help_one_peer_did_not_help_the_others() -> None:
+    node = Node(state=known())
+    both = (NAS_ON_RELAY, derp_peer("rpi3"))
+    node.look(0, peer("rpi3"), NAS_ON_RELAY)
+    for at in range(1, 3600, 60):
+        node.look(at, *both)
+    assert node.restarts == [1]
+    assert set(node.state.memory.peers["nrpi3CNTRL"].records) == {RESTART}
+
+
+def test_a_cooldown_is_drawn_by_the_node_and_the_time() -> None:
+    def drawn(at: int, node: str = "nself") -> int:
+        transition = Node(state=known()).look(at, NAS_ON_RELAY, Self={"ID": node})
+        return restarts(transition)[0].attempt.cooldown_seconds or 0
+
+    cooldowns = [drawn(at) for at in range(1, 50)]
+    assert cooldowns == [drawn(at) for at in range(1, 50)]
+    assert all(600 <= cooldown <= 900 for cooldown in cooldowns)
+    assert len(set(cooldowns)) > 40
+    assert drawn(1, "nother") != drawn(1)
+
+
+def test_an_experiment_ends_before_the_next_one_begins() -> None:
+    """Even if the cooldown of the policy is shorter."""
+    hasty = replace(POLICY, cooldown_seconds=0, discount=1.0)
+    node = Node(hasty, known(since=5000))
+    for at in range(1, 400, 10):
+        node.look(at, NAS_ON_RELAY)
+    assert node.restarts == [1, 301]
+
+
+def test_a_restart_that_was_declined_is_no_trial() -> None:
+    node = Node(state=known())
+    node.outcome = Declined("tailscaled.service was stopped on purpose")
+    node.look(1, NAS_ON_RELAY)
+    node.look(400, NAS_ON_RELAY)
+    assert node.state.memory.peers[NAS].records == {}
+    assert node.state.attempts[-1].result is AttemptResult.UNCONFIRMED
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (AttemptResult.HELPED, "nas direct 12s after the restart: helped (3 of 4)"),
+        (AttemptResult.NO_EFFECT, "nas still on relay 12s after the restart: no effect (3 of 4)"),
+        (
+            AttemptResult.WORSE,
+            "nas still on relay 12s after the restart, and fewer peers are direct: worse (3 of 4)",
+        ),
+        (AttemptResult.UNCONFIRMED, "nas not observed 12s after the restart: unconfirmed"),
+    ],
+)
+def test_each_result_has_its_line(result: AttemptResult, expected: str) -> None:
+    attempt = Attempt(RESTART, "nas", T0, T0 + 300, result=result)
+    remembered = PeerMemory(T0, {RESTART: Record(T0, times_helped=3, times=4)})
+    assert guarded.outcome_line(attempt, "nas", remembered, T0 + 12) == f"OUTCOME: {expected}"
+
+
+def test_the_result_for_a_peer_that_is_gone_is_told() -> None:
+    node = Node(state=known())
+    node.look(1, NAS_ON_RELAY)
+    assert lines(node.look(301, peer("vps"))) == (
+        "OUTCOME: nas not observed 300s after the restart: unconfirmed",
+    )
+
+
+def test_a_change_of_the_policy_starts_relay_again_and_keeps_the_rest() -> None:
+    node = Node(state=replace(known(), restarts=3))
+    node.policy = ThresholdPolicy()
+    there = node.look(700, NAS_ON_RELAY)
+    assert (reason(there), node.state.restarts) == (Reason.DETECTED, 3)
+    assert node.state.memory == known().memory
+    node.policy = POLICY
+    back = node.look(760, NAS_ON_RELAY)
+    assert (reason(back), back.is_after_break) == (Reason.DETECTED, True)
+    assert reason(node.look(760 + 601, NAS_ON_RELAY)) is Reason.RESTART
+
+
+def test_only_evidence_is_judged() -> None:
+    node = Node()
+    transition = node.look(0, peer("idle", "idle"), derp_peer("phone", OS="iOS"), peer("nas"))
+    assert [(verdict.peer, verdict.reason) for verdict in transition.verdicts or ()] == [
+        ("idle", Reason.UNKNOWN),
+        ("nas", Reason.DIRECT),
+        ("phone", Reason.UNKNOWN),
+    ]
