@@ -13,10 +13,12 @@ from tsfc.core.tailscale.peers import Hidden
 from tsfc.core.tailscale.ping import PingOutcome, PingResult
 from tsfc.core.tailscale.status import BACKEND_STATES, decode
 from tsfc.core.watchdog import metrics as watchdog
-from tsfc.core.watchdog.policy import GuardedPolicy
+from tsfc.core.watchdog.cause import Cause
+from tsfc.core.watchdog.policy import GuardedPolicy, ThresholdPolicy
+from tsfc.core.watchdog.remedy import RESULTS, Remedy
 from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.state import State, restart_at
-from tsfc.core.watchdog.track import Reason, Verdict
+from tsfc.core.watchdog.track import Outlook, Reason, Verdict
 
 STATUS = b"""{"Version": "1.0", "BackendState": "Running",
 "Self": {"KeyExpiry": "2030-01-01T00:00:00Z"},
@@ -28,8 +30,13 @@ VALUES = {
     "path": tuple(Path),
     "result": tuple(PingOutcome),
     "reason": tuple(Reason),
+    "remedy": tuple(Remedy),
+    "outcome": RESULTS,
+    "cause": tuple(Cause),
 }
 "Labels with a fixed set of values."
+GUARDED = "watchdog with --policy guarded"
+"Heading of the metrics that only the guarded policy has."
 HEAD = """# Metrics
 
 Generated from the code by `make docs`; do not edit.
@@ -51,14 +58,20 @@ def metrics() -> dict[str, tuple[Family, ...]]:
     """Return all metrics of each job, from a complete status and state."""
     now = Instant(unix=1_900_000_000)
     state = State(attempts=(restart_at(1),), last_success=Instant(1))
-    run = Run(now, state, verdicts=(Verdict("nas", Reason.DIRECT),))
+    outlook = Outlook(Remedy.RESTART, 1.0, 600)
+    patient = Verdict("nas", Reason.PATIENT, 601, outlook=outlook, cause=Cause.UNKNOWN)
+    run = Run(now, state, verdicts=(patient,))
+    documented = watchdog.metrics(run, ThresholdPolicy())
+    names = {family.name for family in documented}
+    guarded = watchdog.metrics(run, GuardedPolicy())
     return {
         "exporter": exporter.metrics(
             decode(STATUS).unwrap(), now=now.unix, last_success=None, accept_health=("*",)
         ),
         "native-metrics": (native.up(is_up=True),),
         "keepalive": keepalive.metrics({"nas": (PingResult(PingOutcome.DIRECT, 0.01),)}),
-        "watchdog": watchdog.metrics(run, GuardedPolicy()),
+        "watchdog": documented,
+        GUARDED: tuple(family for family in guarded if family.name not in names),
     }
 
 
@@ -77,7 +90,7 @@ def reference() -> str:
     )
     for job, families in metrics().items():
         text += f"\n## {job}\n\n| metric | type | meaning |\n|---|---|---|\n" + "".join(
-            row(family) for family in (*families, duration(job, 0))
+            row(family) for family in (*families, *(() if job == GUARDED else (duration(job, 0),)))
         )
     return text + TAIL
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from support.statuses import decoded, peer
 from tsfc.core.clock import Instant
 from tsfc.core.watchdog import guarded
+from tsfc.core.watchdog.cause import Cause
 from tsfc.core.watchdog.decision import Due
 from tsfc.core.watchdog.events import Asking, Observed, Performed
 from tsfc.core.watchdog.memory import Memory, PeerMemory, Record
@@ -140,7 +141,13 @@ def test_it_waits_exactly_until_a_remedy_is_worth_it() -> None:
     waiting, acting = node.look(0, NAS_ON_RELAY), node.look(11, NAS_ON_RELAY)
     assert waiting.due == Due(T0 + 11, RESTART, "nas")
     assert waiting.verdicts == (
-        Verdict("nas", Reason.PATIENT, 1190, outlook=Outlook(RESTART, 0.5, 1200)),
+        Verdict(
+            "nas",
+            Reason.PATIENT,
+            1190,
+            outlook=Outlook(RESTART, 0.5, 1200),
+            cause=Cause.UNKNOWN,
+        ),
     )
     assert lines(acting) == ("RESTART: nas on relay for 1201s, restarting tailscaled",)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from support.statuses import peer
 from tsfc.core.metrics.families import Family, Kind, Sample
+from tsfc.core.watchdog.cause import Cause
+from tsfc.core.watchdog.memory import Memory
 from tsfc.core.watchdog.metrics import metrics
-from tsfc.core.watchdog.policy import ThresholdPolicy
+from tsfc.core.watchdog.policy import GuardedPolicy, ThresholdPolicy
+from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Remedy, Stage
 from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import step
-from tsfc.core.watchdog.track import ONLY_GUARDED, Reason, Verdict
+from tsfc.core.watchdog.track import ONLY_GUARDED, Outlook, Reason, Verdict
 
 from .worlds import DOWN, NOW, POLICY, T0, derp_peer, make_state, observation
 
@@ -225,3 +230,49 @@ def test_two_peers_of_one_name_have_two_series() -> None:
     )
     states = metrics(Run(NOW, transition.state, verdicts=transition.verdicts), POLICY)[4]
     assert states.samples == (Sample({"peer": "rpi3#nA"}, 1), Sample({"peer": "rpi3#nB"}, 1))
+
+
+def test_the_guarded_policy_exports_its_experiments() -> None:
+    attempt = Attempt(Remedy.RESTART, "nas", T0 - 60, T0 + 240, Stage.DONE, AttemptResult.NO_EFFECT)
+    state = replace(
+        COUNTERS,
+        attempts=(attempt,),
+        memory=Memory(outcomes={"restart/helped": 2, "restart/no_effect": 1}),
+    )
+    verdicts = (
+        Verdict("a", Reason.PATIENT, 700, outlook=Outlook(Remedy.RESTART, 0.5, 1200)),
+        Verdict("b", Reason.COOLDOWN, 700, outlook=Outlook(Remedy.RESTART, 1.0, 600)),
+        Verdict("c", Reason.NEVER_DIRECT, 700, cause=Cause.FAR_SIDE),
+        Verdict("d", Reason.UNKNOWN),
+    )
+    samples = values(metrics(Run(NOW, state, verdicts=verdicts), GuardedPolicy(budget=3)))
+    outcomes = {"helped": 2, "no_effect": 1, "worse": 0, "unconfirmed": 0}
+    assert samples["tailscale_watchdog_remedies_total"] == [
+        ({"remedy": "restart", "outcome": outcome}, number) for outcome, number in outcomes.items()
+    ]
+    assert samples["tailscale_watchdog_budget"] == [({}, 3)]
+    assert samples["tailscale_watchdog_budget_left"] == [({}, 2)]
+    assert samples["tailscale_watchdog_help_probability"] == [
+        ({"peer": "a"}, 0.5),
+        ({"peer": "b"}, 1),
+    ]
+    assert samples["tailscale_watchdog_worth_it_in_seconds"] == [
+        ({"peer": "a"}, 501),
+        ({"peer": "b"}, 0),
+    ]
+    assert samples["tailscale_watchdog_likely_cause"] == [
+        ({"peer": "c", "cause": cause}, int(cause is Cause.FAR_SIDE)) for cause in Cause
+    ]
+    assert [labels["peer"] for labels, _ in samples["tailscale_watchdog_peer_state"]] == [
+        "a",
+        "b",
+        "c",
+    ]
+    assert [labels["reason"] for labels, _ in samples["tailscale_watchdog_peers"]] == list(Reason)
+
+
+def test_a_budget_that_was_overspent_has_nothing_left() -> None:
+    attempts = tuple(Attempt(Remedy.RESTART, "nas", T0 - at, T0) for at in (10, 20, 30))
+    run = Run(NOW, replace(COUNTERS, attempts=attempts), verdicts=())
+    samples = values(metrics(run, GuardedPolicy(budget=2)))
+    assert samples["tailscale_watchdog_budget_left"] == [({}, 0)]

@@ -57,6 +57,8 @@ class PeerStatus(Struct, frozen=True, kw_only=True):
     user_id: int = field(default=0, name="UserID")
     tailscale_ips: tuple[str, ...] | None = field(default=None, name="TailscaleIPs")
     tags: tuple[str, ...] | None = field(default=None, name="Tags")
+    addrs: tuple[str, ...] | None = field(default=None, name="Addrs")
+    "`ip:port` of each endpoint, those that STUN found, too; only of the node itself."
     cur_addr: str = field(default="", name="CurAddr")
     "`ip:port` of a direct path that a pong confirmed in the last 6.5 s; empty if idle."
     relay: str = field(default="", name="Relay")

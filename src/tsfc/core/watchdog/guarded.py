@@ -47,14 +47,15 @@ from tsfc.core.clock import Instant
 from tsfc.core.tailscale.status import Status
 from tsfc.core.watchdog import lines
 from tsfc.core.watchdog import memory as memories
+from tsfc.core.watchdog.cause import Cause, has_relay_outage, node_cause, peer_cause
 from tsfc.core.watchdog.decision import Decision, Due
 from tsfc.core.watchdog.events import Observed
 from tsfc.core.watchdog.experiment import cause
 from tsfc.core.watchdog.memory import DAY_SECONDS, NOTHING, Memory, PeerMemory, Record
 from tsfc.core.watchdog.policy import EXPERIMENT_SECONDS, GuardedPolicy, cooldown_seconds
-from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Remedy, Stage
+from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Remedy
 from tsfc.core.watchdog.sight import Sight
-from tsfc.core.watchdog.state import State
+from tsfc.core.watchdog.state import State, spent
 from tsfc.core.watchdog.track import (
     DIRECT,
     Look,
@@ -88,6 +89,8 @@ class _Situation(Struct, frozen=True):
     hold: Hold | None
     unsteady: int
     "Seconds until the node was steady for long enough; 0 if it was."
+    cause: Cause
+    "Why a peer is on relay, as far as this node can tell."
     now: int
     policy: GuardedPolicy
 
@@ -115,7 +118,8 @@ def decide(
     keys = keys_by_name(look)
     memory = _learned(tracked, keys, hold, now.unix, policy)
     unsteady = _unsteady_seconds(memory, now.unix)
-    situation = _Situation(memory, keys, cooldown, hold, unsteady, now.unix, policy)
+    cause_ = _cause(tracked.verdicts, event.status)
+    situation = _Situation(memory, keys, cooldown, hold, unsteady, cause_, now.unix, policy)
     verdicts = [
         _judged(verdict, situation)
         if verdict.reason is Reason.WAITING and verdict.relay_seconds > policy.max_relay_seconds
@@ -188,18 +192,12 @@ def _half_life(policy: GuardedPolicy) -> int:
 
 def _hold(state: State, event: Observed, now: int, policy: GuardedPolicy) -> Hold | None:
     """The reasons to hold back that only this policy has."""
-    if any("relay server" in message.casefold() for message in event.status.health or ()):
+    if has_relay_outage(event.status):
         return Hold.NO_RELAY
     start = event.tailscaled_start
     if start is not None and 0 <= now - start < START_SECONDS:
         return Hold.STARTING
-    spent = sum(
-        now - attempt.at < DAY_SECONDS
-        and attempt.stage is not Stage.DECLINED
-        and attempt.result is not AttemptResult.HELPED
-        for attempt in state.attempts
-    )
-    return Hold.NO_BUDGET if spent >= policy.budget else None
+    return Hold.NO_BUDGET if spent(state, now) >= policy.budget else None
 
 
 def _learned(
@@ -222,6 +220,12 @@ def _learned(
     return replace(memory, steady_since=now if is_steady else None)
 
 
+def _cause(verdicts: list[Verdict], status: Status) -> Cause:
+    sights = [sight_of(verdict) for verdict in verdicts]
+    direct, relayed = sights.count(Sight.DIRECT), sights.count(Sight.RELAY)
+    return peer_cause(node_cause(status, direct=direct, relayed=relayed), direct=direct)
+
+
 def _unsteady_seconds(memory: Memory, now: int) -> int:
     since = now if memory.steady_since is None else memory.steady_since
     return max(0, since + STEADY_SECONDS - now)
@@ -233,7 +237,7 @@ def _judged(verdict: Verdict, situation: _Situation) -> Verdict:
     if verdict.is_excluded:
         return replace(verdict, reason=Reason.EXCLUDED)
     if not is_known_direct(peer, situation.now, situation.policy):
-        return replace(verdict, reason=Reason.NEVER_DIRECT)
+        return replace(verdict, reason=Reason.NEVER_DIRECT, cause=situation.cause)
     next_ = outlook(peer, situation.now, situation.policy)
     if next_ is None or verdict.relay_seconds <= next_.worth_at:
         reason = Reason.PATIENT
@@ -245,7 +249,7 @@ def _judged(verdict: Verdict, situation: _Situation) -> Verdict:
         reason = Reason.CONFIRMING
     else:
         reason = Reason.RESTART
-    return replace(verdict, reason=reason, outlook=next_)
+    return replace(verdict, reason=reason, outlook=next_, cause=situation.cause)
 
 
 def _attempt(

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from tsfc.core.clock import Seconds
 from tsfc.core.watchdog.experiment import Trial
-from tsfc.core.watchdog.remedy import Attempt, Remedy
+from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Remedy
 
 DAY_SECONDS = 86400
 DIRECT_RESOLUTION_SECONDS = 3600
@@ -50,7 +50,7 @@ class Memory(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     steady_since: Seconds | None = None
     "Since when no run saw a reason to hold back; None if the last one did."
     outcomes: Mapping[str, Seconds] = {}
-    "Number of attempts by `remedy/result`."
+    "Number of attempts by `outcome_key`."
 
 
 NOTHING = PeerMemory()
@@ -110,11 +110,16 @@ def with_trials(
     return replace(memory, peers=peers)
 
 
+def outcome_key(remedy: Remedy, result: AttemptResult) -> str:
+    """The key of `Memory.outcomes`."""
+    return f"{remedy}/{result}"
+
+
 def with_results(memory: Memory, attempts: Iterable[Attempt]) -> Memory:
     """The memory with the results of attempts counted."""
     outcomes = dict(memory.outcomes)
     for attempt in attempts:
-        key = f"{attempt.remedy}/{attempt.result}"
+        key = outcome_key(attempt.remedy, attempt.result)
         outcomes[key] = outcomes.get(key, 0) + 1
     return replace(memory, outcomes=dict(sorted(outcomes.items())))
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tsfc.core.metrics.families import Family, Kind, Sample, counter, gauge
+from tsfc.core.watchdog.cause import Cause
+from tsfc.core.watchdog.memory import outcome_key
 from tsfc.core.watchdog.policy import GuardedPolicy, Policy
+from tsfc.core.watchdog.remedy import RESULTS
 from tsfc.core.watchdog.run import Run
-from tsfc.core.watchdog.state import last_restart
+from tsfc.core.watchdog.state import last_restart, spent
 from tsfc.core.watchdog.track import DIRECT, ONLY_GUARDED, Reason, Verdict
 
 
@@ -49,6 +52,7 @@ def metrics(run: Run, policy: Policy) -> tuple[Family, ...]:
             "Seconds after a restart in which there is no other restart.",
             policy.cooldown_seconds,
         ),
+        *(_guarded(run, policy) if isinstance(policy, GuardedPolicy) else ()),
         *_instant(
             "tailscale_watchdog_last_restart_timestamp_seconds",
             "Unix time of the last restart, successful or not.",
@@ -111,6 +115,59 @@ def _peers(verdicts: tuple[Verdict, ...], policy: Policy) -> Iterable[Family]:
             Sample({"reason": reason.value}, reasons.count(reason))
             for reason in Reason
             if is_guarded or reason not in ONLY_GUARDED
+        ),
+    )
+
+
+def _guarded(run: Run, policy: GuardedPolicy) -> Iterable[Family]:
+    outcomes = run.state.memory.outcomes
+    yield Family(
+        "tailscale_watchdog_remedies_total",
+        Kind.COUNTER,
+        "Remedies by what became of the peer that caused them.",
+        tuple(
+            Sample({"remedy": remedy.value, "outcome": result.value}, outcomes.get(key, 0))
+            for remedy in policy.remedies
+            for result in RESULTS
+            for key in (outcome_key(remedy, result),)
+        ),
+    )
+    yield gauge(
+        "tailscale_watchdog_budget",
+        "Maximum number of remedies in 24 hours that did not help.",
+        policy.budget,
+    )
+    yield gauge(
+        "tailscale_watchdog_budget_left",
+        "Number of remedies that may still fail to help now.",
+        max(0, policy.budget - spent(run.state, run.now.unix)),
+    )
+    verdicts = run.verdicts or ()
+    outlooks = [(verdict, verdict.outlook) for verdict in verdicts if verdict.outlook is not None]
+    yield Family(
+        "tailscale_watchdog_help_probability",
+        Kind.GAUGE,
+        "Estimated probability that the next remedy helps a peer that is on relay for too long.",
+        tuple(Sample({"peer": verdict.peer}, outlook.probability) for verdict, outlook in outlooks),
+    )
+    yield Family(
+        "tailscale_watchdog_worth_it_in_seconds",
+        Kind.GAUGE,
+        "Seconds until the next remedy for the peer is worth it; 0 if it is.",
+        tuple(
+            Sample({"peer": verdict.peer}, max(0, outlook.worth_at + 1 - verdict.relay_seconds))
+            for verdict, outlook in outlooks
+        ),
+    )
+    yield Family(
+        "tailscale_watchdog_likely_cause",
+        Kind.GAUGE,
+        "Likely cause of the relay of a peer that is on relay for too long (1).",
+        tuple(
+            Sample({"peer": verdict.peer, "cause": cause.value}, int(cause is verdict.cause))
+            for verdict in verdicts
+            if verdict.cause is not None
+            for cause in Cause
         ),
     )
 

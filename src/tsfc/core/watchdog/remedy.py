@@ -50,6 +50,15 @@ class AttemptResult(StrEnum):
     "The command did not succeed, or the peer could not be observed at `judge_at`."
 
 
+RESULTS = (
+    AttemptResult.HELPED,
+    AttemptResult.NO_EFFECT,
+    AttemptResult.WORSE,
+    AttemptResult.UNCONFIRMED,
+)
+"All final results."
+
+
 class Attempt(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One application of a remedy.
 

@@ -14,7 +14,7 @@ from returns.result import Failure, Result, Success
 
 from tsfc.core.clock import MAX_NUMBER, Instant, Seconds
 from tsfc.core.text import one_line
-from tsfc.core.watchdog.memory import Memory
+from tsfc.core.watchdog.memory import DAY_SECONDS, Memory
 from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Remedy, Stage
 
 VERSION = 1
@@ -114,6 +114,16 @@ def plus_one(count: int) -> int:
     be damaged. Only a file that somebody has written can bring a counter there.
     """
     return count if count >= MAX_NUMBER else count + 1
+
+
+def spent(state: State, now: int) -> int:
+    """Number of attempts in the last 24 hours that are not known to have helped."""
+    return sum(
+        now - attempt.at < DAY_SECONDS
+        and attempt.stage is not Stage.DECLINED
+        and attempt.result is not AttemptResult.HELPED
+        for attempt in state.attempts
+    )
 
 
 def restart_at(unix: int) -> Attempt:

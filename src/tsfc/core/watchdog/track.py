@@ -16,6 +16,7 @@ from tsfc.core.clock import Instant
 from tsfc.core.tailscale.peers import Peer, Unwatched, is_watched, unwatched
 from tsfc.core.tailscale.status import PeerStatus
 from tsfc.core.watchdog import experiment
+from tsfc.core.watchdog.cause import Cause
 from tsfc.core.watchdog.experiment import Judgement
 from tsfc.core.watchdog.remedy import Remedy
 from tsfc.core.watchdog.sight import Sight
@@ -77,6 +78,8 @@ class Verdict(Struct, frozen=True):
     "The policy excludes the peer: it never causes a remedy."
     outlook: Outlook | None = None
     "What the next remedy promises; only under `GuardedPolicy`, for an eligible peer."
+    cause: Cause | None = None
+    "Why it is on relay; only under `GuardedPolicy`, for a peer over the threshold."
 
 
 class Look(Struct, frozen=True):
