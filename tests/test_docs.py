@@ -158,6 +158,7 @@ def test_each_session_prints_what_the_page_shows(command: str, printed: str) -> 
 def test_the_pages_have_a_session_of_each_offline_tool() -> None:
     assert sorted(command.split()[1] for command, _ in SESSIONS) == [
         "capture",
+        "doctor",
         "explain",
         "peers",
         "replay",

@@ -26,6 +26,7 @@ COMMANDS = {
     "watchdog": "jobs",
     "peers": "view",
     "explain": "view",
+    "doctor": "view",
     "units": "units",
     "capture": "offline",
     "replay": "offline",

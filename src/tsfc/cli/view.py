@@ -1,4 +1,4 @@
-"""The commands peers and explain."""
+"""The commands peers, explain and doctor."""
 
 from __future__ import annotations
 
@@ -69,6 +69,12 @@ def _explain(options: Namespace) -> int:
     )
 
 
+def _doctor(options: Namespace) -> int:
+    from tsfc.view import command
+
+    return command.diagnose(run_options(options), command.Options(options.watchdog_metrics))
+
+
 def _add_view_source(parser: ArgumentParser) -> None:
     add_source(parser)
     parser.add_argument_group("watchdog").add_argument(
@@ -84,4 +90,7 @@ COMMANDS = {
         "Show the path of each peer, and what the watchdog will do about it", _add_peers, _peers
     ),
     "explain": Command("Explain the watchdog's verdict on one peer", _add_explain, _explain),
+    "doctor": Command(
+        "Find what is wrong with this node, and say what to do", _add_view_source, _doctor
+    ),
 }

@@ -1,4 +1,4 @@
-"""The commands `tsfc peers` and `tsfc explain`: query, ping, print, and refresh."""
+"""The commands `tsfc peers`, `tsfc explain` and `tsfc doctor`: query, ping, print."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from returns.result import Failure, Result, Success
 from tsfc.core.clock import Instant
 from tsfc.core.keepalive import overall_result, pings
 from tsfc.core.tailscale import status as statuses
+from tsfc.core.tailscale import whois
+from tsfc.core.tailscale.peers import address
 from tsfc.core.tailscale.ping import PingResult
 from tsfc.core.tailscale.status import Status
+from tsfc.core.tailscale.whois import NO_NET_INFO, NetInfo
 from tsfc.core.watchdog.snapshot import Snapshot, decode
 from tsfc.shell import regular, signals, textfile
 from tsfc.shell.clocks import unix_time
 from tsfc.shell.console import STDOUT, print_error, write_out
 from tsfc.shell.system import System
-from tsfc.shell.tailscaled.observe import RunOptions, observe
-from tsfc.view import document, sentences, table
+from tsfc.shell.tailscaled import source as tailscaled
+from tsfc.shell.tailscaled.observe import RunOptions, observe, source
+from tsfc.view import doctor, document, sentences, table
 from tsfc.view.model import View, make_view, without_hidden
 
-PEERS, EXPLAIN = "peers", "explain"
+PEERS, EXPLAIN, DOCTOR = "peers", "explain", "doctor"
 SNAPSHOT_LIMIT = 64 * 2**20
 "Bytes. The snapshot of 10,000 peers on relay has 0.5 MB."
 CLEAR = "\x1b[H\x1b[2J"
@@ -60,6 +64,18 @@ def explain(common: RunOptions, options: Options, peer: str) -> int:
         print_error(EXPLAIN, lines.failure())
         return 1
     write_out("".join(f"{line}\n" for line in lines.unwrap()))
+    return 0
+
+
+def diagnose(common: RunOptions, options: Options) -> int:
+    """Print what is wrong with the node, and return the exit status."""
+    made = _view(DOCTOR, common, options)
+    if isinstance(made, Failure):
+        print_error(DOCTOR, made.failure())
+        return 1
+    view = without_hidden(made.unwrap())
+    found = doctor.findings(view, _own_net_info(common, view.status))
+    write_out(doctor.render(view, found))
     return 0
 
 
@@ -102,6 +118,21 @@ def _view(tool: str, common: RunOptions, options: Options) -> Result[View, str]:
             warnings=() if has_snapshot else (snapshot.failure(),),
         )
     )
+
+
+def _own_net_info(common: RunOptions, status: Status) -> NetInfo:
+    """Return what the control server says of this node's network.
+
+    Nothing if it says nothing, or if the status comes from a file: the report is
+    evidence, never a condition.
+    """
+    ip = address(status.self_)
+    if common.status_file is not None or ip is None:
+        return NO_NET_INFO
+    raw = tailscaled.whois(source(common), ip, timeout=common.timeout)
+    if isinstance(raw, Failure):
+        return NO_NET_INFO
+    return whois.decode(raw.unwrap()).value_or(NO_NET_INFO)
 
 
 def _snapshot(metrics_path: str) -> Result[Snapshot, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from urllib.parse import quote
 
 from msgspec import Struct
 from returns.result import Failure, Result, Success
@@ -13,6 +14,7 @@ from tsfc.shell.tailscaled import localapi
 
 STATUS = "/localapi/v0/status"
 USERMETRICS = "/localapi/v0/usermetrics"
+WHOIS = "/localapi/v0/whois"
 DAEMON_DOWN = b"failed to connect to local tailscale"
 """Error of the CLI, in lower case, when tailscaled is down. Observed with v1.102.3.
 
@@ -79,6 +81,16 @@ def usermetrics(source: Source, *, timeout: float) -> Result[bytes, Fault]:
             return localapi.call(socket, "GET", USERMETRICS, timeout=timeout)
         case Cli(argv=argv):
             return _output((*argv, "metrics", "print"), timeout=timeout)
+
+
+def whois(source: Source, ip: str, *, timeout: float) -> Result[bytes, Fault]:
+    """Return what tailscaled knows of a node as JSON. `timeout` as for `status`."""
+    match source:
+        case LocalAPI(socket=socket):
+            path = f"{WHOIS}?addr={quote(f'{ip}:1', safe='')}"
+            return localapi.call(socket, "GET", path, timeout=timeout)
+        case Cli(argv=argv):
+            return _output((*argv, "whois", "--json", ip), timeout=timeout)
 
 
 def _output(argv: tuple[str, ...], *, timeout: float) -> Result[bytes, Fault]:

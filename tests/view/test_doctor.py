@@ -1,0 +1,168 @@
+"""What `tsfc doctor` finds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.processes import error_lines, run
+from support.servers import http, serving
+from support.statuses import encoded, peer
+from tsfc.core.watchdog.cause import Cause
+from tsfc.view.doctor import NODE_FINDINGS, PEER_ADVICE, PEER_LIMIT
+
+from .node import HIDDEN_PEERS, NOW, Node
+
+NO_RELAY = "Tailscale could not connect to the 'Frankfurt' relay server."
+WELL = "Nothing is wrong, as far as this node can see."
+
+
+def test_a_node_that_is_well_has_no_findings(node: Node) -> None:
+    node.run_watchdog(NOW - 60, peer("nas"))
+    assert node.run(("doctor",), peer("nas"), peer("tv", "idle"), *HIDDEN_PEERS).stdout == (
+        "self: Running, Tailscale 1.102.3\n"
+        "peers: 1 direct, 1 idle\n"
+        "watchdog: policy documented, 0 restarts\n"
+        "\n"
+        f"{WELL}\n"
+    )
+
+
+def test_a_finding_says_what_was_seen_where_it_is_and_what_to_do(node: Node) -> None:
+    node.run_watchdog(NOW - 700, peer("rpi3"), peer("nas", "derp"))
+    printed = node.run(("doctor",), peer("rpi3"), peer("nas", "derp")).stdout
+    assert printed.partition("\n\n")[2] == (
+        "1. nas is on relay for 11m 40s: restart in the next run.\n"
+        "   Likely side: the peer, or the way to it.\n"
+        "   What to do: Other peers are direct. Run `tsfc doctor` on the peer, or "
+        "`tailscale netcheck`.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param(
+            {"BackendState": "Stopped"}, "tailscaled is Stopped, not Running.", id="stopped"
+        ),
+        pytest.param({"Self": {"Expired": True}}, "This node's key has expired", id="expired"),
+        pytest.param(
+            {"Self": {"KeyExpiry": "2027-01-15T08:00:00Z"}},
+            "This node's key has expired",
+            id="expired-now",
+        ),
+        pytest.param(
+            {"Self": {"KeyExpiry": "2027-01-16T09:00:00Z"}},
+            "This node's key expires in 1d 1h.",
+            id="expires-soon",
+        ),
+        pytest.param(
+            {"Self": {"Online": False}}, NODE_FINDINGS[Cause.CONTROL_OUTAGE].what, id="control"
+        ),
+        pytest.param({"Health": [NO_RELAY]}, NODE_FINDINGS[Cause.RELAY_OUTAGE].what, id="relay"),
+        pytest.param(
+            {"Self": {"Addrs": ["192.0.2.1:1", "192.0.2.1:2"]}},
+            NODE_FINDINGS[Cause.HARD_NAT].what,
+            id="hard-nat",
+        ),
+        pytest.param(
+            {"Health": ["DNS is broken\x1b[31m"]},
+            "tailscaled says: DNS is broken",
+            id="health",
+        ),
+    ],
+)
+def test_what_concerns_the_node_comes_first(
+    node: Node, fields: dict[str, Any], expected: str
+) -> None:
+    printed = node.run(("doctor",), peer("nas"), **fields).stdout
+    first = printed.partition("\n\n")[2].splitlines()[0]
+    assert first.startswith(f"1. {expected}")
+    assert first.isprintable()
+
+
+def test_a_key_that_expires_later_is_no_finding(node: Node) -> None:
+    later = {"KeyExpiry": "2027-01-22T08:00:01Z"}
+    assert WELL in node.run(("doctor",), peer("nas"), Self=later).stdout
+
+
+def test_a_fault_of_the_node_explains_its_relays(node: Node) -> None:
+    blocked = {"Addrs": ["192.168.1.7:41641"]}
+    printed = node.run(("doctor",), peer("nas", "derp"), Self=blocked).stdout
+    assert NODE_FINDINGS[Cause.UDP_BLOCKED].what in printed
+    assert "nas is on relay" not in printed
+    assert "   No restart by the watchdog can mend this.\n" in printed
+
+
+def test_all_peers_offline_is_a_finding(node: Node) -> None:
+    printed = node.run(("doctor",), peer("nas", "offline"), peer("tv", "offline")).stdout
+    assert "1. All 2 peers are offline.\n" in printed
+
+
+def test_a_peer_without_any_path_is_a_finding(node: Node) -> None:
+    printed = node.run(("doctor",), peer("nas", "derp", Relay="")).stdout
+    assert "1. nas has no path: no direct address, no peer relay, no home region.\n" in printed
+
+
+def test_a_silent_watchdog_is_a_finding(node: Node) -> None:
+    node.run_watchdog(NOW - 901, peer("nas"))
+    assert "1. The watchdog last ran 15m 1s ago.\n" in node.run(("doctor",), peer("nas")).stdout
+    node.run_watchdog(NOW - 900, peer("nas"))
+    assert WELL in node.run(("doctor",), peer("nas")).stdout
+
+
+def test_without_a_watchdog_the_reason_is_the_last_line(node: Node) -> None:
+    printed = node.run(("doctor",), peer("nas")).stdout
+    assert printed.splitlines()[-1].startswith(f"reading {node.snapshot}: No such file")
+
+
+def test_a_peer_that_was_never_direct_is_beyond_remedies(node: Node) -> None:
+    policy = ("--policy", "guarded")
+    node.run_watchdog(NOW - 700, peer("rpi3"), peer("nas", "derp"), policy=policy)
+    printed = node.run(("doctor",), peer("rpi3"), peer("nas", "derp")).stdout
+    assert "1. nas is on relay for 11m 40s: never direct: no restart.\n" in printed
+    assert "   No restart by the watchdog can mend this.\n" in printed
+    assert "policy guarded" in printed
+
+
+def test_of_many_peers_on_relay_some_are_named_and_the_others_counted(node: Node) -> None:
+    peers = [peer(f"host{number}", "derp") for number in range(PEER_LIMIT + 5)]
+    printed = node.run(("doctor",), *peers).stdout
+    assert printed.count(" is on relay") == PEER_LIMIT
+    assert f"{PEER_LIMIT + 1}. 5 more peers are on relay.\n" in printed
+    assert PEER_ADVICE[Cause.UNKNOWN][1] in printed
+
+
+def _with_net_info(box: Path, net_info: bytes | None) -> str:
+    """What `doctor` prints if the server says this about the node's network."""
+    status = encoded(peer("nas", "derp"), Self={"TailscaleIPs": ["100.64.0.1"], "Online": True})
+    with serving(
+        box / "sock",
+        lambda request: (
+            (http(b"", "404 Not Found") if net_info is None else http(net_info))
+            if request.target == "/localapi/v0/whois?addr=100.64.0.1%3A1"
+            else http(status)
+        ),
+    ):
+        ran = run("doctor", "--socket", str(box / "sock"), "--watchdog-metrics", str(box / "none"))
+    assert ran.status == 0
+    return ran.stdout
+
+
+def test_the_report_of_the_network_is_asked_for(box: Path) -> None:
+    blocked = json.dumps({"Node": {"Hostinfo": {"NetInfo": {"WorkingUDP": False}}}}).encode()
+    assert NODE_FINDINGS[Cause.UDP_BLOCKED].what in _with_net_info(box, blocked)
+
+
+@pytest.mark.parametrize("net_info", [None, b"nonsense", b"{}"])
+def test_without_a_report_the_rest_is_found(box: Path, net_info: bytes | None) -> None:
+    assert "1. nas is on relay" in _with_net_info(box, net_info)
+
+
+def test_a_tailscaled_that_is_down_is_one_line(box: Path) -> None:
+    ran = run("doctor", "--socket", str(box / "sock"))
+    assert (ran.status, ran.stdout) == (1, "")
+    assert len(error_lines("doctor", ran)) == 1
