@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from tsfc.core.tailscale.peers import Peer, base_name
+from tsfc.core.tailscale.peers import SEPARATOR, Peer, base_name
 from tsfc.core.tailscale.status import PeerStatus
 
 
@@ -30,8 +30,9 @@ def find(peers: Iterable[Peer], name: str) -> tuple[Peer, ...]:
     """Return the peers that a name means.
 
     A unique name means that peer alone. `rpi3` also means `rpi3#nABC`, of which there
-    is one for each peer called `rpi3`. A host name counts last, because it is not
-    unique and its owner can change it at will.
+    is one for each peer called `rpi3`. `rpi3#nABC` still means that peer when it is
+    the only one called `rpi3`. A host name counts last, because it is not unique and
+    its owner can change it at will.
     """
     wanted = name.casefold()
     if not wanted:
@@ -71,6 +72,7 @@ def _identifiers(peer: Peer) -> tuple[str, ...]:
         text.casefold()
         for text in (
             base_name(peer.name),
+            f"{base_name(peer.name)}{SEPARATOR}{status.id}",
             fqdn,
             fqdn and f"{fqdn}.",
             *(status.tailscale_ips or ()),
