@@ -253,6 +253,21 @@ def test_a_start_of_tailscaled_in_the_future_is_no_start() -> None:
     assert Node(state=known()).look(1, NAS_ON_RELAY, start=T0 + 2).hold is None
 
 
+def test_nothing_that_is_remembered_lies_in_the_future() -> None:
+    """A clock that went back unseen must not make the node unsteady for years.
+
+    Nor may it make a peer known as direct for longer than the policy says.
+    """
+    records = {RESTART: Record(T0 - 1000, 0.0, 1.0, 0, 1)}
+    node = Node(state=known(records=records))
+    back = -400 * DAY
+    node.look(back, NAS_ON_RELAY)
+    assert node.state.memory == Memory(
+        {NAS: PeerMemory(T0 + back, {RESTART: Record(T0 + back, 0.0, 1.0, 0, 1)})}, T0 + back
+    )
+    assert reason(node.look(back + 8 * DAY, NAS_ON_RELAY)) is Reason.NEVER_DIRECT
+
+
 def attempts(number: int, **fields: Any) -> tuple[Attempt, ...]:
     """Attempts without effect, the newest an hour ago."""
     return tuple(

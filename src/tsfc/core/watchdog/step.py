@@ -318,6 +318,8 @@ def _with_clock(state: State, now: Instant, clock_step: int) -> State:
         return None if instant is None else moved(instant)
 
     seen = state.last_success
+    # The memory is large, and no time in it is after the last run.
+    is_set = bool(clock_step) or (state.last_run is not None and now.unix < state.last_run.unix)
     return replace(
         state,
         relays={
@@ -329,7 +331,7 @@ def _with_clock(state: State, now: Instant, clock_step: int) -> State:
         attempts=attempts,
         last_success=None if seen is None else Instant(moved(seen.unix), seen.boot),
         blind_since=moved_or_none(state.blind_since),
-        memory=memory.moved(state.memory, moved) if clock_step else state.memory,
+        memory=memory.moved(state.memory, moved) if is_set else state.memory,
         all_offline_since=moved_or_none(state.all_offline_since),
         last_run=now,
     )
