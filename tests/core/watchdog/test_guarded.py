@@ -390,6 +390,16 @@ def test_the_result_for_a_peer_that_is_gone_is_told() -> None:
     )
 
 
+def test_the_line_about_a_peer_that_is_gone_stands_where_its_name_belongs() -> None:
+    node = Node(state=known())
+    node.look(1, NAS_ON_RELAY)
+    assert lines(node.look(301, derp_peer("cam"), derp_peer("vps"))) == (
+        "DETECTED: cam transitioned to relay",
+        "OUTCOME: nas not observed 300s after the restart: unconfirmed",
+        "DETECTED: vps transitioned to relay",
+    )
+
+
 def test_a_change_of_the_policy_starts_relay_again_and_keeps_the_rest() -> None:
     node = Node(state=replace(known(), restarts=3))
     node.policy = ThresholdPolicy()

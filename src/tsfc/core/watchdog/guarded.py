@@ -305,7 +305,7 @@ def _lines(
 ) -> tuple[tuple[str, ...], list[str]]:
     """The lines, in the order of the names; the peers that were told a rare line."""
     results = {cause(result): result for result in tracked.judgement.results}
-    said: list[str] = []
+    said: list[tuple[str, str]] = []
     told: list[str] = []
     for verdict in verdicts:
         if verdict.reason is Reason.DIRECT and not results:
@@ -320,11 +320,12 @@ def _lines(
             told += [] if text is None else [key]
         else:
             text = _line(verdict, situation)
-        said += [] if text is None else [text]
+        said += [] if text is None else [(verdict.peer, text)]
     said += [
-        outcome_line(result, result.peer, NOTHING, situation.now) for result in results.values()
+        (result.peer, outcome_line(result, result.peer, NOTHING, situation.now))
+        for result in results.values()
     ]
-    return tuple(said), told
+    return tuple(text for _, text in sorted(said)), told
 
 
 RARE = frozenset({Reason.PATIENT, Reason.NEVER_DIRECT})
