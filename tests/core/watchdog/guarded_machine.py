@@ -1,0 +1,488 @@
+"""A random tailnet with a watchdog under `GuardedPolicy`, and what it must never do.
+
+`Ledger` is the oracle. It keeps a diary of what could be seen and of what was done, and
+derives everything from that. It reads neither the state nor the verdicts.
+"""
+# ruff: noqa: D102 - the name of a rule says what it does
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from msgspec.structs import replace
+from returns.result import Success
+
+from support.statuses import PATHS, decoded
+from tsfc.core.clock import STEP_SECONDS, Boot, Instant
+from tsfc.core.watchdog.effects import Apply
+from tsfc.core.watchdog.events import Asking, Event, Observed, Performed
+from tsfc.core.watchdog.policy import GuardedPolicy
+from tsfc.core.watchdog.remedy import Declined, Done, Failed, Outcome, Remedy, Stage
+from tsfc.core.watchdog.state import State, decode, encode
+from tsfc.core.watchdog.step import Transition, step
+
+from .machine import CLOCK_STEPS, EXCLUDED, NAMES, NODES, UNWATCHED, Break, node
+from .worlds import DOWN, STOPPED, T0, Step, lines, restarts
+
+HOUR, DAY = 3600, 86_400
+DURATIONS = [0, 1, 59, 60, 61, 119, 120, 121, 299, 300, 301, 600, 601, HOUR, DAY - 1, DAY]
+"Seconds: the limits of the policy, one less and one more."
+JUDGED = [12, 299, 300, 300, 301, 600, 601]
+"Seconds after a remedy: it may help for 300 s, and 300 s later it is too late to tell."
+LONG = [2 * HOUR, DAY, DAY + HOUR, 7 * DAY, 7 * DAY + HOUR, 30 * DAY]
+
+SLEEPER = {"OS": "android"}
+"Fields of a node that says nothing about paths."
+ODD: dict[str, dict[str, Any]] = {**UNWATCHED, "phone": SLEEPER}
+"Fields of a node that is no evidence, by the reason."
+
+HOLDS: dict[str, dict[str, Any]] = {
+    "control": {"Self": {"Online": False}},
+    "key": {"Self": {"Online": True, "KeyExpiry": "2000-01-01T00:00:00Z"}},
+    "relay": {"Health": ["could not connect to the 'fra' Relay Server"]},
+}
+"Fields of the status of a node that is cut off, by the reason."
+WELL: dict[str, Any] = {"Self": {"Online": True}, "Health": ["something about DNS"]}
+
+PATH = st.sampled_from([*PATHS, "derp"])
+OUTCOMES = st.sampled_from(
+    [Done(), Done(), Failed("systemctl: no"), Declined("stopped"), Stage.DECIDED, Stage.ASKED]
+)
+"The outcome of a remedy, or the last stage that a killed run stored."
+POLICIES = st.builds(
+    GuardedPolicy,
+    max_relay_seconds=st.sampled_from([60, 600]),
+    cooldown_seconds=st.sampled_from([0, 60, 600]),
+    remedies=st.sampled_from(
+        [(Remedy.RESTART,), (Remedy.RESTART, Remedy.OTHER_PORT), (Remedy.OTHER_PORT,), ()]
+    ),
+    budget=st.sampled_from([0, 1, 2, 6, 6, 6]),
+    known_direct_days=st.sampled_from([1, 7]),
+    discount=st.sampled_from([0.05, 0.5, 1.0]),
+    half_life_days=st.sampled_from([0.1, 14.0]),
+)
+
+
+@dataclass
+class Deed:
+    """A remedy that was decided, as the diary has it."""
+
+    at: int
+    cooldown: int
+    "Shortest time until the next one: that of an experiment, or of the policy then."
+    remedy: Remedy
+    cause: str
+    subjects: set[str]
+    "Peers on relay, whose outcome is open."
+    is_open: bool = True
+    has_helped: bool = False
+    is_free: bool = False
+    "It was declined, so the budget does not count it."
+
+
+@dataclass
+class Trial:
+    """Whether a remedy helped one peer, and when that was seen."""
+
+    at: int
+    has_helped: bool
+
+
+@dataclass
+class Ledger:
+    """The diary: what could be seen, and what was done. All times move with the clock."""
+
+    relay_since: dict[str, int] = field(default_factory=dict[str, int])
+    direct_at: dict[str, int] = field(default_factory=dict[str, int])
+    deeds: list[Deed] = field(default_factory=list[Deed])
+    trials: dict[tuple[str, Remedy], list[Trial]] = field(
+        default_factory=dict[tuple[str, Remedy], list[Trial]]
+    )
+    failures: dict[tuple[str, Remedy], int] = field(default_factory=dict[tuple[str, Remedy], int])
+    "How often in a row a remedy did not help a peer, since that was last direct."
+    well_since: int | None = None
+    "The first run since the last one that saw the node cut off."
+    interruption: Break = field(default_factory=Break)
+    had_boot_clock: bool | None = None
+    is_start_known: bool = False
+    has_answered: bool = True
+
+    def settle(self, clock_step: int, now: int) -> None:
+        """Move all times by a clock step, and none past `now`."""
+
+        def moved(at: int) -> int:
+            return max(0, min(at + clock_step, now))
+
+        self.relay_since = {name: moved(at) for name, at in self.relay_since.items()}
+        self.direct_at = {name: moved(at) for name, at in self.direct_at.items()}
+        for deed in self.deeds:
+            deed.at = moved(deed.at)
+        for trial in (trial for row in self.trials.values() for trial in row):
+            trial.at = moved(trial.at)
+        if self.well_since is not None:
+            self.well_since = moved(self.well_since)
+        if self.interruption.blind_since is not None:
+            self.interruption.blind_since = moved(self.interruption.blind_since)
+
+    def watch(self, now: int, *, has_boot_clock: bool, is_start_known: bool) -> None:
+        """Record a run that observes peers: every relay starts again after a break."""
+        has_boot_clocks = has_boot_clock and bool(self.had_boot_clock)
+        self.interruption.is_other_start &= self.is_start_known and is_start_known
+        is_first = self.had_boot_clock is None
+        if not is_first and self.interruption.applies(now, has_boot_clocks=has_boot_clocks):
+            self.relay_since = {}
+        self.interruption = Break()
+        self.had_boot_clock, self.is_start_known = has_boot_clock, is_start_known
+        self.has_answered = True
+
+    def see(self, sights: dict[str, str], now: int, *, is_well: bool) -> None:
+        """Record what a run saw of the peers and of the node."""
+        relayed = {name for name, sight in sights.items() if sight == "relay"}
+        direct = {name for name, sight in sights.items() if sight == "direct"}
+        self.relay_since = {name: self.relay_since.get(name, now) for name in relayed}
+        for deed in self.deeds:
+            self._judge(deed, relayed, direct, now)
+        self.direct_at |= dict.fromkeys(direct, now)
+        self.failures = {key: n for key, n in self.failures.items() if key[0] not in direct}
+        if not is_well:
+            self.well_since = None
+        elif self.well_since is None:
+            self.well_since = now
+
+    def _judge(self, deed: Deed, relayed: set[str], direct: set[str], now: int) -> None:
+        is_late, is_over = now > deed.at + 600, now >= deed.at + 300
+        if is_late:
+            deed.is_open, deed.subjects = False, set()
+            return
+        for name in deed.subjects & (direct | relayed if is_over else direct):
+            key, has_helped = (name, deed.remedy), name in direct
+            self.trials.setdefault(key, []).append(Trial(now, has_helped))
+            self.failures[key] = 0 if has_helped else self.failures.get(key, 0) + 1
+        deed.subjects = set() if is_over else deed.subjects - direct
+        if deed.is_open:
+            deed.has_helped = deed.cause in direct
+            deed.is_open = not (deed.has_helped or is_over)
+
+    def spent(self, now: int) -> int:
+        """Number of remedies of the last day that did not help, or not yet."""
+        return sum(
+            now - deed.at < DAY and not deed.has_helped and not deed.is_free for deed in self.deeds
+        )
+
+    def least_seconds(self, name: str, remedy: Remedy, now: int, policy: GuardedPolicy) -> float:
+        """Seconds on relay for which a remedy is worth it."""
+        half_life = policy.half_life_days * DAY
+        helped = unhelpful = 0.0
+        for trial in self.trials.get((name, remedy), []):
+            weight = 0.5 ** ((now - trial.at) / half_life)
+            helped, unhelpful = (
+                (helped + weight, unhelpful) if trial.has_helped else (helped, unhelpful + weight)
+            )
+        expected = (helped + 1) / (helped + unhelpful + 1)
+        failures = self.failures.get((name, remedy), 0)
+        return float(policy.max_relay_seconds / expected / policy.discount**failures)
+
+
+class GuardedTailnet(RuleBasedStateMachine):
+    """Random tailnet: the rules are the events that can happen to it."""
+
+    decide: Step = staticmethod(step)
+    seen: set[str] | None = None
+    "Collects verdicts, reasons to hold back, and outcomes; None if not needed."
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paths: dict[str, str] = dict.fromkeys(NODES, "direct")
+        self.odd: dict[str, str | None] = dict.fromkeys(NODES)
+        self.absent: set[str] = set()
+        self.policy = GuardedPolicy()
+        self.unix, self.uptime, self.awake, self.boot = T0, 1000, 1000, 1
+        self.start, self.is_start_known = T0 - 500, True
+        self.holds: set[str] = set()
+        self.has_boot_clock = True
+        self.clock_change = 0
+        # True if the next run can compare its boot clock with that of the last run.
+        self.is_comparable = False
+        self.state = State()
+        self.ledger = Ledger()
+
+    @initialize(policy=POLICIES, excluded=EXCLUDED)
+    def starts(self, policy: GuardedPolicy, excluded: frozenset[str]) -> None:
+        """Every peer is seen direct, and the node is well."""
+        self.policy = replace(policy, excluded=excluded)
+        self.timer_fires(600, Done())
+
+    @rule(policy=POLICIES, excluded=EXCLUDED)
+    def operator_changes_the_options(self, policy: GuardedPolicy, excluded: frozenset[str]) -> None:
+        self.policy = replace(policy, excluded=excluded)
+
+    @rule(name=NAMES, path=PATH)
+    def path_changes(self, name: str, path: str) -> None:
+        self.paths[name] = path
+
+    @rule(name=NAMES, reason=st.sampled_from([*ODD, None, None]))
+    def becomes_odd_or_usual(self, name: str, reason: str | None) -> None:
+        if reason != "mullvad" or "#" not in name:
+            self.odd[name] = reason
+
+    @rule(name=st.sampled_from([name for name in NODES if "#" not in name]))
+    def leaves_or_joins(self, name: str) -> None:
+        self.absent ^= {name}
+
+    @rule(seconds=st.sampled_from([*CLOCK_STEPS, 3 * DAY]), sign=st.sampled_from([-1, 1]))
+    def clock_is_set(self, seconds: int, sign: int) -> None:
+        self.unix += sign * seconds
+        self.clock_change += sign * seconds
+
+    @rule(seconds=st.sampled_from([0, 0, -DAY, 40]))
+    def node_reboots(self, seconds: int) -> None:
+        """A node without a clock battery may have another time after boot."""
+        self.unix += seconds
+        self.boot += 1
+        self.uptime = self.awake = 0
+        self.is_comparable = False
+        self.ledger.interruption.is_rebooted = True
+
+    @rule(seconds=st.sampled_from([1, 60, 61, 28_800]))
+    def node_is_suspended(self, seconds: int) -> None:
+        self.unix += seconds
+        self.uptime += seconds
+        self.ledger.interruption.slept += seconds
+
+    @rule()
+    def operator_restarts_tailscaled(self) -> None:
+        self.start = max(self.start + 1, self.unix)
+        self.ledger.interruption.is_other_start = True
+
+    @rule()
+    def start_of_tailscaled_is_unknown_or_known(self) -> None:
+        self.is_start_known = not self.is_start_known
+
+    @rule(reason=st.sampled_from(sorted(HOLDS)), seconds=st.sampled_from(DURATIONS))
+    def node_is_cut_off_for_a_run(self, reason: str, seconds: int) -> None:
+        self.holds = {reason}
+        self.timer_fires(seconds, Done())
+        self.holds = set()
+
+    @rule(reason=st.sampled_from(sorted(HOLDS)))
+    def node_is_cut_off_or_well(self, reason: str) -> None:
+        self.holds ^= {reason}
+
+    @rule()
+    def node_is_well(self) -> None:
+        self.holds = set()
+
+    @rule()
+    def boot_clock_disappears_or_returns(self) -> None:
+        self.has_boot_clock = not self.has_boot_clock
+
+    @rule(seconds=st.sampled_from(DURATIONS), outcome=OUTCOMES)
+    def timer_fires(self, seconds: int, outcome: Outcome | Stage) -> None:
+        self.advance(seconds)
+        fields: dict[str, Any] = dict(WELL)
+        for reason in sorted(self.holds):
+            fields |= HOLDS[reason]
+        present = [
+            node(name, path, None) | ODD.get(self.odd[name] or "", {})
+            for name, path in self.paths.items()
+            if name not in self.absent
+        ]
+        start = self.start if self.is_start_known else None
+        self.run_watchdog(Observed(decoded(*present, **fields), start), outcome)
+
+    @rule(name=NAMES, count=st.integers(2, 8), outcome=OUTCOMES, after=st.sampled_from(DURATIONS))
+    def is_stuck_on_relay(
+        self, name: str, count: int, outcome: Outcome | Stage, after: int
+    ) -> None:
+        """What no remedy cures: run after run shows the same."""
+        self.paths[name] = "derp"
+        for _ in range(count):
+            self.timer_fires(300, outcome)
+        self.timer_fires(after, outcome)
+
+    @rule(name=NAMES, outcome=OUTCOMES, seconds=st.sampled_from(LONG))
+    def is_stuck_on_relay_for_long(self, name: str, outcome: Outcome | Stage, seconds: int) -> None:
+        self.paths[name] = "derp"
+        self.timer_fires(60, outcome)
+        self.timer_fires(seconds, outcome)
+        self.timer_fires(300, outcome)
+
+    @rule(name=NAMES, other=NAMES, path=PATH, seconds=st.sampled_from(JUDGED))
+    def a_remedy_has_its_outcome(self, name: str, other: str, path: str, seconds: int) -> None:
+        """A peer falls back to relay, and that is all until a remedy is due."""
+        self.all_find_a_direct_path(HOUR)
+        self.paths[name] = "derp"
+        self.timer_fires(60, Done())
+        self.timer_fires(601, Done())
+        self.paths[other] = "derp"
+        self.paths[name] = path
+        self.timer_fires(seconds, Done())
+
+    @rule(name=NAMES, seconds=st.sampled_from(DURATIONS))
+    def finds_a_direct_path_for_a_run(self, name: str, seconds: int) -> None:
+        path, self.paths[name] = self.paths[name], "direct"
+        self.timer_fires(seconds, Done())
+        self.paths[name] = path
+
+    @rule(seconds=st.sampled_from(DURATIONS))
+    def all_find_a_direct_path(self, seconds: int) -> None:
+        self.paths = dict.fromkeys(NODES, "direct")
+        self.timer_fires(seconds, Done())
+
+    @rule(seconds=st.sampled_from(DURATIONS), event=st.sampled_from([DOWN, STOPPED]))
+    def timer_fires_without_an_observation(self, seconds: int, event: Event) -> None:
+        self.advance(seconds)
+        self.run_watchdog(event, Stage.ASKED)
+
+    def advance(self, seconds: int) -> None:
+        """Advance all clocks."""
+        self.unix += seconds
+        self.uptime += seconds
+        self.awake += seconds
+
+    def sights(self) -> dict[str, str]:
+        """What a run can see of each watched peer, by the rules of the policy."""
+        evidence = {"direct": "direct", "derp": "relay"}
+        return {
+            name: evidence.get(path, "unknown")
+            for name, path in self.paths.items()
+            if path != "offline" and name not in self.absent and self.odd[name] is None
+        }
+
+    def run_watchdog(self, event: Event, outcome: Outcome | Stage) -> None:
+        """Run the watchdog once as the job does, and check the promises.
+
+        A run that was killed leaves its attempt pending: `outcome` is then a stage.
+        """
+        boot = Boot(f"boot {self.boot}", self.uptime, self.awake)
+        now = Instant(self.unix, boot if self.has_boot_clock else None)
+        before = self.state
+        assert decode(encode(before)) == Success(before), (
+            "decoding an encoded state returns it unchanged"
+        )
+        is_step = self.is_comparable and self.has_boot_clock
+        is_step &= abs(self.clock_change) > STEP_SECONDS
+        self.ledger.settle(self.clock_change if is_step else 0, now.unix)
+        self.clock_change, self.is_comparable = 0, self.has_boot_clock
+
+        transition = self.decide(before, event, now=now, policy=self.policy)
+        if self.seen is not None:
+            self.seen |= what_it_shows(transition)
+        if isinstance(event, Observed) and event != STOPPED:
+            self.check_observed(transition, now.unix)
+        else:
+            self.check_unobservable(event, transition, now.unix)
+        self.state = transition.state
+        for effect in restarts(transition):
+            self.perform(effect, outcome)
+
+    def perform(self, effect: Apply, outcome: Outcome | Stage) -> None:
+        """Apply a remedy, or be killed while doing so."""
+        ledger = self.ledger
+        deed = ledger.deeds[-1]
+        if outcome is Stage.DECIDED:  # the next run discards the attempt
+            ledger.deeds.pop()
+            return
+        self.state = self.event(Asking(effect.attempt))
+        ledger.has_answered = ledger.is_start_known = False
+        ledger.interruption.is_other_start = False
+        self.start = max(self.start + 1, self.unix)
+        if isinstance(outcome, Stage):
+            return
+        self.state = self.event(Performed(effect.attempt, outcome))
+        if not isinstance(outcome, Done):
+            deed.is_open, deed.subjects = False, set()
+        if isinstance(outcome, Declined):
+            deed.is_free = ledger.has_answered = True
+
+    def event(self, event: Asking | Performed) -> State:
+        """Return the state after an event of the same run."""
+        return self.decide(self.state, event, now=Instant(self.unix), policy=self.policy).state
+
+    def check_observed(self, transition: Transition, now: int) -> None:
+        """Check the promises about a run that observed peers."""
+        ledger, sights = self.ledger, self.sights()
+        ledger.watch(now, has_boot_clock=self.has_boot_clock, is_start_known=self.is_start_known)
+        is_starting = self.is_start_known and 0 <= now - self.start < 300
+        ledger.see(sights, now, is_well=not self.holds and not is_starting)
+
+        effects = restarts(transition)
+        assert len(effects) <= 1, "a run applies one remedy at most"
+        for effect in effects:
+            self.check_remedy(effect, sights, now)
+        since = {name: relay.since for name, relay in transition.state.relays.items()}
+        assert since == ledger.relay_since, (
+            "relays have each peer on relay, with the time when it changed to relay"
+        )
+        subjects = [line.split(": ")[1].split(" ")[0] for line in lines(transition)]
+        assert len(subjects) == len(set(subjects)), "each peer has at most one line"
+        assert subjects == sorted(subjects), "the lines are in the order of the names"
+
+    def check_unobservable(self, event: Event, transition: Transition, now: int) -> None:
+        """Check the promises about a run that could not observe peers."""
+        ledger = self.ledger
+        if ledger.interruption.blind_since is None:
+            ledger.interruption.blind_since = now
+        ledger.has_answered |= event == STOPPED
+        effects = restarts(transition)
+        is_left_down = event == DOWN and not ledger.has_answered and bool(ledger.deeds)
+        assert not effects or is_left_down, (
+            "without an observation, only a restart that left tailscaled down is repeated"
+        )
+        assert len(effects) <= 1, "a run applies one remedy at most"
+        for _ in effects:
+            last = ledger.deeds[-1]
+            check_apart(ledger.deeds, now)
+            ledger.deeds.append(Deed(now, last.cooldown, Remedy.RESTART, last.cause, set()))
+
+    def check_remedy(self, effect: Apply, sights: dict[str, str], now: int) -> None:
+        """Check the promises about a remedy, and record it."""
+        ledger, policy = self.ledger, self.policy
+        cause, remedy = effect.attempt.peer, effect.attempt.remedy
+        assert remedy in policy.remedies, "only a remedy that is allowed is applied"
+        assert sights.get(cause) == "relay", "the cause of a remedy is seen on relay"
+        excluded = {name for name in NODES if {name, NODES[name]} & policy.excluded}
+        assert cause not in excluded, "the cause of a remedy is not excluded"
+        direct_at = ledger.direct_at.get(cause)
+        assert direct_at is not None, "the cause of a remedy was seen direct"
+        assert now - direct_at <= policy.known_direct_days * DAY, (
+            "the cause of a remedy was seen direct lately"
+        )
+        assert not self.holds, "no remedy while the node is cut off"
+        assert not (self.is_start_known and 0 <= now - self.start < 300), (
+            "no remedy in the first 5 minutes of tailscaled"
+        )
+        assert ledger.well_since is not None, "no remedy before the node was well for 2 minutes"
+        assert now - ledger.well_since >= 120, "no remedy before the node was well for 2 minutes"
+        check_apart(ledger.deeds, now)
+        assert ledger.spent(now) < policy.budget, "no more remedies in a day than the budget"
+        seconds = now - ledger.relay_since[cause]
+        assert seconds > policy.max_relay_seconds, (
+            "the cause of a remedy is on relay for longer than the threshold"
+        )
+        # A time of which a half second was cut off may be one second more or less.
+        assert seconds > ledger.least_seconds(cause, remedy, now, policy) - 1, (
+            "each remedy that does not help makes the next one wait for longer"
+        )
+        cooldown = max(300, policy.cooldown_seconds)
+        ledger.deeds.append(Deed(now, cooldown, remedy, cause, set(ledger.relay_since)))
+
+
+def check_apart(deeds: Iterable[Deed], now: int) -> None:
+    """Check that the experiment and the cooldown of each earlier remedy are over."""
+    assert all(now - deed.at >= deed.cooldown for deed in deeds), (
+        "one experiment at a time: no remedy in the cooldown of another"
+    )
+
+
+def what_it_shows(transition: Transition) -> set[str]:
+    """Verdicts, the reason to hold back, and what became of attempts."""
+    return {
+        *(verdict.reason for verdict in transition.verdicts or ()),
+        *([transition.hold.name] if transition.hold is not None else []),
+        *transition.state.memory.outcomes,
+    }
