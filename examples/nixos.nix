@@ -10,8 +10,8 @@
     keepalive.enable = true;
     watchdog = {
       enable = true;
-      # A restart cannot help a peer behind a hard NAT, which is never direct.
-      excludePeers = [ "phone" ];
+      # Restart tailscaled only where it is likely to help.
+      policy = "guarded";
     };
   };
 

@@ -65,7 +65,12 @@ let
     "/var/run/tailscale/tailscaled.sock"
   ];
   # 1500 is the priority of the default.
-  isUnitGiven = options.atro.tailscale.watchdog.unit.highestPrio < 1500;
+  isGiven = option: option.highestPrio < 1500;
+  isUnitGiven = isGiven options.atro.tailscale.watchdog.unit;
+  isGuarded = cfg.policy == "guarded";
+  useless = lib.optionals (!isGuarded) (
+    builtins.filter (name: isGiven options.atro.tailscale.watchdog.${name}) [ "budget" ]
+  );
   hasKeepalive = tailscale ? keepalive && tailscale.keepalive.enable;
 in
 {
@@ -89,6 +94,22 @@ in
       default = [ ];
       description = "Peers that never cause a restart, by label `peer`, FQDN, Tailscale IP, StableNodeID or host name.";
     };
+    policy = lib.mkOption {
+      type = lib.types.enum [
+        "documented"
+        "guarded"
+      ];
+      default = "documented";
+      description = ''
+        `documented` restarts tailscaled whenever a peer is on relay for too long, `guarded` only
+        where a restart is likely to help.
+      '';
+    };
+    budget = lib.mkOption {
+      type = lib.types.ints.between 0 24;
+      default = 6;
+      description = "Maximum number of restarts in 24 hours that did not help, with the policy `guarded`.";
+    };
     dryRun = lib.mkOption {
       type = lib.types.bool;
       default = false;
@@ -108,6 +129,10 @@ in
       {
         assertion = isDefaultSocket || isUnitGiven || cfg.dryRun;
         message = "atro.tailscale.socket is ${tailscale.socket}, which may be that of another tailscaled than ${cfg.unit}: set atro.tailscale.watchdog.unit to the unit to restart.";
+      }
+      {
+        assertion = useless == [ ];
+        message = "atro.tailscale.watchdog.${toString useless} is an option of the guarded policy: set atro.tailscale.watchdog.policy = \"guarded\".";
       }
     ];
 
@@ -138,6 +163,12 @@ in
                 "--exclude-peer"
                 peer
               ]) cfg.excludePeers
+              ++ lib.optionals isGuarded [
+                "--policy"
+                cfg.policy
+                "--budget"
+                (toString cfg.budget)
+              ]
               ++ lib.optional cfg.dryRun "--dry-run"
               ++ [
                 "--unit"

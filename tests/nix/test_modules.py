@@ -180,6 +180,8 @@ def test_the_options_have_these_defaults(evaluate: Evaluate) -> None:
             "maxRelaySeconds": 600,
             "cooldownSeconds": 600,
             "excludePeers": [],
+            "policy": "documented",
+            "budget": 6,
             "dryRun": False,
             "unit": "tailscaled.service",
             "metricsPath": "/var/lib/alloy/tailscale-watchdog.prom",
@@ -250,6 +252,14 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
             "--watchdog-dry-run",
             "--watchdog-unit=x@y.service",
         ],
+    ),
+    "guarded": (
+        'watchdog = { enable = true; policy = "guarded"; };',
+        ["watchdog", "--watchdog-policy=guarded"],
+    ),
+    "budget": (
+        'watchdog = { enable = true; policy = "guarded"; budget = 2; };',
+        ["watchdog", "--watchdog-policy=guarded", "--watchdog-budget=2"],
     ),
     "capture": (
         (
@@ -416,6 +426,8 @@ INVALID = [
     ("watchdog.cooldownSeconds", "1000000000", "integer between 0 and 999999999"),
     ("watchdog.unit", '"tailscaled"', 'a service name that ends in ".service", such as'),
     ("watchdog.excludePeers", '"nas"', "list of string"),
+    ("watchdog.policy", '"careful"', 'one of "documented", "guarded"'),
+    ("watchdog.budget", "25", "integer between 0 and 24"),
     ("watchdog.dryRun", '"yes"', "boolean"),
     ("capture.output", '"/srv/c/status.json"', 'an absolute path of a ".ndjson"'),
     ("socket", '"tailscaled.sock"', "an absolute path of a socket"),
@@ -693,6 +705,23 @@ def test_a_watchdog_without_keepalive_is_a_warning(evaluate: Evaluate) -> None:
     assert evaluate("watchdog.enable = true;", module="watchdog")["warnings"] == [warning]
     assert evaluate(QUICK_START)["warnings"] == []
     assert evaluate("exporter.enable = true;")["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "useless"),
+    [
+        ("watchdog.budget = 6;", ["budget"]),
+        ('watchdog.budget = 6; watchdog.policy = "guarded";', []),
+    ],
+)
+def test_an_option_of_the_guarded_policy_needs_it(
+    evaluate: Evaluate, options: str, useless: list[str]
+) -> None:
+    assert failing(evaluate(QUICK_START + options)) == [
+        f"atro.tailscale.watchdog.{option} is an option of the guarded policy: "
+        'set atro.tailscale.watchdog.policy = "guarded".'
+        for option in useless
+    ]
 
 
 OTHER_SOCKET = 'socket = "/run/tailscale-b/tailscaled.sock"; '

@@ -90,6 +90,8 @@ EACH_OPTION = {
     "--watchdog-cooldown-seconds=30": ("watchdog",),
     "--watchdog-exclude-peers=nas": ("watchdog",),
     "--watchdog-exclude-peers=%n $HOME": ("watchdog",),
+    "--watchdog-policy=guarded": ("watchdog",),
+    "--watchdog-budget=3": ("watchdog",),
     "--watchdog-dry-run": ("watchdog",),
     "--watchdog-unit=b.service": ("watchdog",),
     "--watchdog-metrics-path=/srv/m/d.prom": ("watchdog",),
@@ -128,14 +130,21 @@ def test_the_tests_know_each_option() -> None:
     }
 
 
+NEEDED = {
+    "--socket": "--watchdog-unit=b.service",
+    "--watchdog-budget": "--watchdog-policy=guarded",
+}
+"Options that another one needs."
+
+
 @pytest.mark.parametrize(("option", "jobs"), EACH_OPTION.items())
 def test_an_option_that_is_given_alone_is_kept(
     root: Path, option: str, jobs: tuple[str, ...]
 ) -> None:
     package = () if option.startswith("--package") else (f"--package={PACKAGE}",)
-    # Another socket needs the unit of its tailscaled.
-    own_unit = ("--watchdog-unit=b.service",) if option.startswith("--socket") else ()
-    install(root, *({*JOBS, *jobs}), *package, *own_unit, option)
+    needed = NEEDED.get(option.partition("=")[0])
+    others = () if needed is None else (needed,)
+    install(root, *({*JOBS, *jobs}), *package, *others, option)
     before = tree(root)
     kept = install(root)
     assert tree(root) == before
@@ -345,6 +354,14 @@ def test_units_of_0_1_with_the_defaults_are_replaced_by_those_of_this_version(ro
             ),
         ),
         (["--unset=interval"], "argument --unset: 'interval' is not an option of the units"),
+        (
+            ["--watchdog-budget=3"],
+            "--watchdog-budget is an option of the guarded policy; give --watchdog-policy guarded",
+        ),
+        (
+            ["--watchdog-policy=documented", "--watchdog-budget=3"],
+            "or drop a kept option with --unset watchdog-budget",
+        ),
         (["--labels=a"], "argument --labels: 'a' is not NAME=VALUE"),
         (["--labels=__a=b"], "argument --labels: '__a=b' is not NAME=VALUE"),
         (["--labels=9=b"], "argument --labels: '9=b' is not NAME=VALUE"),

@@ -347,6 +347,24 @@ CHANGES: list[tuple[str, Change]] = [
         "exporter",
         ("omit-users", ["--exporter-omit-users"], set(), {"service: argument --omit-users"}),
     ),
+    (
+        "watchdog",
+        (
+            "policy",
+            ["--watchdog-policy=guarded"],
+            set(),
+            {f"service: argument {part}" for part in ("--policy", "guarded", "--budget", "6")},
+        ),
+    ),
+    (
+        "watchdog",
+        (
+            "budget",
+            ["--watchdog-policy=guarded", "--watchdog-budget=2"],
+            set(),
+            {f"service: argument {part}" for part in ("--policy", "guarded", "--budget", "2")},
+        ),
+    ),
     ("watchdog", ("dry-run", ["--watchdog-dry-run"], set(), {"service: argument --dry-run"})),
     (
         "watchdog",
@@ -526,6 +544,8 @@ def test_the_defaults_of_the_watchdog_are_those_of_its_command_line() -> None:
         "watchdog_max_relay_seconds": "max_relay_seconds",
         "watchdog_cooldown_seconds": "cooldown_seconds",
         "watchdog_exclude_peers": "exclude_peer",
+        "watchdog_policy": "policy",
+        "watchdog_budget": "budget",
         "watchdog_dry_run": "dry_run",
     }.items():
         assert str(DEFAULTS[units_option]) == str(watchdog.get_default(option))
@@ -558,6 +578,8 @@ OPTIONS: dict[str, list[tuple[str, str | None, dict[str, object]]]] = {
         ("max-relay-seconds", "7", {"max_relay_seconds": 7}),
         ("cooldown-seconds", "8", {"cooldown_seconds": 8}),
         ("exclude-peers", "$nas", {"exclude_peer": ["$nas"]}),
+        ("policy", "guarded", {"policy": "guarded"}),
+        ("budget", "8", {"budget": 8}),
         ("dry-run", None, {"dry_run": True}),
         ("unit", "a.service", {"unit": "a.service", "restart_socket": RESTART_SOCKET}),
     ],

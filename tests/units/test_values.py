@@ -209,6 +209,8 @@ GOOD = {
     values.socket_path: SOCKETS,
     values.service_name: SERVICES,
     values.seconds: SECONDS,
+    values.policy: {"documented", "guarded"},
+    values.budget: {"0", "6", "10", "19", "20", "24"},
     values.argument: {text for text in NAMES_FROM_HELL.values() if "\0" not in text},
 }
 BAD = {
@@ -219,6 +221,11 @@ BAD = {
     values.socket_path: (NO_SOCKETS, "an absolute path of a socket in a directory"),
     values.service_name: (NO_SERVICES, 'a service name that ends in ".service"'),
     values.seconds: (NO_SECONDS, "a whole number of seconds from 0 to 999999999"),
+    values.policy: ({"", "none", "guarded\n", "Guarded"}, "a policy: documented or guarded"),
+    values.budget: (
+        {"", "-1", "25", "06", "1.5", "6\n", "\N{ARABIC-INDIC DIGIT THREE}"},
+        "a whole number from 0 to 24",
+    ),
     values.argument: ({"\udcff", "a\udc80b"}, "UTF-8"),
 }
 

@@ -61,6 +61,8 @@ DEFAULTS: Options = {
     "watchdog_max_relay_seconds": "600",
     "watchdog_cooldown_seconds": "600",
     "watchdog_exclude_peers": [],
+    "watchdog_policy": "documented",
+    "watchdog_budget": "6",
     "watchdog_dry_run": False,
     "watchdog_unit": defaults.UNIT,
     "watchdog_metrics_path": defaults.WATCHDOG_PATH,
@@ -73,6 +75,8 @@ DEFAULTS: Options = {
 "Values of the options that are neither given nor kept."
 _SHARED = frozenset({"package", "tailscale_package", "socket", "visible_paths", "labels"})
 "Options of all jobs."
+_OF_GUARDED = ("watchdog_budget",)
+"Options that only the guarded policy has."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -185,7 +189,7 @@ def _choose(options: argparse.Namespace, jobs: Sequence[str]) -> Result[_Choice,
         job: {**kept[job], **{name: given[name] for name in given if _concerns(name, job)}}
         for job in jobs
     }
-    problem = _other_tailscaled_problem(chosen, options.instance)
+    problem = _other_tailscaled_problem(chosen, options.instance) or _policy_problem(chosen)
     if problem is not None:
         return Failure(_Problem(problem))
     # Without --package the units run this tsfc, which the sandbox has to show to them.
@@ -281,6 +285,20 @@ def _other_tailscaled_problem(chosen: Mapping[str, Options], instance: str | Non
     return (
         f"--socket {socket} may be that of another tailscaled than {defaults.UNIT}, which the "
         "watchdog would restart; give --watchdog-unit"
+    )
+
+
+def _policy_problem(chosen: Mapping[str, Options]) -> str | None:
+    """Return why an option has no effect under the policy; None if all have one."""
+    watchdog = chosen.get("watchdog", {})
+    if watchdog.get("watchdog_policy") == "guarded":
+        return None
+    useless = next((name for name in _OF_GUARDED if name in watchdog), None)
+    if useless is None:
+        return None
+    return (
+        f"{_flag(useless)} is an option of the guarded policy; give --watchdog-policy guarded, "
+        f"or drop a kept option with --unset {_flag(useless).removeprefix('--')}"
     )
 
 
@@ -403,6 +421,20 @@ def _add_watchdog(group: argparse._ArgumentGroup) -> None:
         metavar="NAME",
         help="never restart because of this peer, named as for `tsfc watchdog --exclude-peer`; "
         "repeatable",
+    )
+    group.add_argument(
+        "--watchdog-policy",
+        type=values.policy,
+        metavar="POLICY",
+        help="documented: restart tailscaled whenever a peer is on relay for too long; guarded: "
+        f"only where a restart is likely to help (default: {DEFAULTS['watchdog_policy']})",
+    )
+    group.add_argument(
+        "--watchdog-budget",
+        type=values.budget,
+        metavar="N",
+        help="maximum number of restarts in 24 hours that did not help, with the guarded policy "
+        f"(default: {DEFAULTS['watchdog_budget']})",
     )
     group.add_argument(
         "--watchdog-dry-run",
@@ -563,6 +595,7 @@ def _arguments(options: argparse.Namespace, job: str, instance: str | None) -> l
                 *("--max-relay-seconds", options.watchdog_max_relay_seconds),
                 *("--cooldown-seconds", options.watchdog_cooldown_seconds),
                 *chain(*(("--exclude-peer", peer) for peer in options.watchdog_exclude_peers)),
+                *_policy_arguments(options),
                 *(["--dry-run"] if options.watchdog_dry_run else []),
                 *("--unit", options.watchdog_unit),
                 *("--metrics-path", options.watchdog_metrics_path),
@@ -587,6 +620,12 @@ def _arguments(options: argparse.Namespace, job: str, instance: str | None) -> l
             ]
         case _:
             return [*shared, "--metrics-path", _option(options, job, "metrics_path"), *labels]
+
+
+def _policy_arguments(options: argparse.Namespace) -> list[str]:
+    if options.watchdog_policy == "documented":
+        return []
+    return ["--policy", options.watchdog_policy, "--budget", options.watchdog_budget]
 
 
 def _job(text: str) -> str:

@@ -92,6 +92,20 @@ def seconds(text: str) -> str:
     return text
 
 
+def policy(text: str) -> str:
+    """Accept the name of a policy of the watchdog."""
+    if text not in {"documented", "guarded"}:
+        raise ArgumentTypeError(f"{text!r} is not a policy: documented or guarded")
+    return text
+
+
+def budget(text: str) -> str:
+    """Accept a number of restarts in a day."""
+    if not re.fullmatch("[0-9]|1[0-9]|2[0-4]", text):
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 0 to 24")
+    return text
+
+
 def argument(text: str) -> str:
     """Accept any text in UTF-8. Other bytes arrive as lone surrogates (PEP 383)."""
     if re.search("[\ud800-\udfff]", text):

@@ -45,6 +45,9 @@ let
         value: isString value && builtins.match pattern value != null
       );
     addCheck = type: check: type // { check = value: type.check value && check value; };
+    enum =
+      values:
+      scalar "one of ${concatStringsSep ", " (map toJSON values)}" (value: builtins.elem value values);
     ints.between =
       low: high:
       scalar "integer between ${toString low} and ${toString high} (both inclusive)" (
