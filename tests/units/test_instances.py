@@ -120,6 +120,14 @@ def test_an_instance_shares_no_file_directory_or_series_with_the_usual_units(roo
     assert "tailscaled.service" not in helper
 
 
+def test_an_instance_has_a_pause_file_of_its_own(root: Path) -> None:
+    """In the directory that its sandbox shows."""
+    install(root, *WORK, "--watchdog-policy=guarded")
+    text = tree(root)[f"{UNITS}/tailscale-watchdog-work.service"]
+    assert '"--pause" "/run/tailscale-watchdog-work/pause"' in text
+    assert "BindReadOnlyPaths=-/run/tailscale-watchdog-work\n" in text
+
+
 def test_given_labels_replace_the_default_one(root: Path) -> None:
     install(root, *WORK, "--labels=daemon=b")
     text = tree(root)[f"{UNITS}/tailscale-exporter-work.service"]

@@ -40,6 +40,16 @@ def test_without_the_watchdogs_snapshot_there_is_a_warning_and_the_rest(node: No
     assert warning in ran.stdout
 
 
+def test_the_pause_file_of_the_watchdog_is_known(node: Node, box: Path) -> None:
+    """Of its last run, which may be that of an instance."""
+    policy = ("--policy", "guarded", "--pause", str(box / "pause"))
+    node.run_watchdog(NOW - 800, peer("nas"), policy=policy)
+    node.run_watchdog(NOW - 700, peer("nas", "derp"), policy=policy)
+    assert "no restart now" not in node.run(("peers",), peer("nas", "derp")).stdout
+    (box / "pause").touch()
+    assert "watchdog: no restart now: paused\n" in node.run(("peers",), peer("nas", "derp")).stdout
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -177,6 +177,8 @@ def add_policy(parser: ArgumentParser) -> _ArgumentGroup:
         help="maximum number of restarts in 24 hours that did not help, with --policy guarded "
         "(default: %(default)s)",
     )
+    # `policy` reads it, even if the command lacks the option.
+    parser.set_defaults(pause=defaults.PAUSE_FILE)
     return group
 
 
@@ -209,6 +211,7 @@ def policy(options: Namespace) -> Policy:
             cooldown_seconds=options.cooldown_seconds,
             excluded=excluded,
             budget=options.budget,
+            pause_file=options.pause,
         )
     return ThresholdPolicy(
         max_relay_seconds=options.max_relay_seconds,

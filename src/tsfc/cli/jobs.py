@@ -149,7 +149,12 @@ def _add_watchdog(parser: ArgumentParser) -> None:
         help="print the decisions, but save no state and restart nothing; write metrics only "
         "if --metrics-path is given",
     )
-    add_policy(parser)
+    add_policy(parser).add_argument(
+        "--pause",
+        default=defaults.PAUSE_FILE,
+        metavar="FILE",
+        help="restart nothing while FILE exists, with --policy guarded (default: %(default)s)",
+    )
     add_source(parser)
     add_metrics_output(parser, default=defaults.WATCHDOG_PATH)
 

@@ -595,7 +595,7 @@ def _arguments(options: argparse.Namespace, job: str, instance: str | None) -> l
                 *("--max-relay-seconds", options.watchdog_max_relay_seconds),
                 *("--cooldown-seconds", options.watchdog_cooldown_seconds),
                 *chain(*(("--exclude-peer", peer) for peer in options.watchdog_exclude_peers)),
-                *_policy_arguments(options),
+                *_policy_arguments(options, instance),
                 *(["--dry-run"] if options.watchdog_dry_run else []),
                 *("--unit", options.watchdog_unit),
                 *("--metrics-path", options.watchdog_metrics_path),
@@ -622,10 +622,11 @@ def _arguments(options: argparse.Namespace, job: str, instance: str | None) -> l
             return [*shared, "--metrics-path", _option(options, job, "metrics_path"), *labels]
 
 
-def _policy_arguments(options: argparse.Namespace) -> list[str]:
+def _policy_arguments(options: argparse.Namespace, instance: str | None) -> list[str]:
     if options.watchdog_policy == "documented":
         return []
-    return ["--policy", options.watchdog_policy, "--budget", options.watchdog_budget]
+    pause = () if instance is None else ("--pause", of_instance(defaults.PAUSE_FILE, instance))
+    return ["--policy", options.watchdog_policy, "--budget", options.watchdog_budget, *pause]
 
 
 def _job(text: str) -> str:

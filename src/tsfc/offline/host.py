@@ -72,6 +72,10 @@ class OfflineHost:
         """See `Host`."""
         return self._tailscaled_start
 
+    def is_paused(self, file: str) -> bool:  # noqa: ARG002
+        """See `Host`. A capture does not show it."""
+        return False
+
     def usermetrics(self) -> Result[bytes, Fault]:
         """See `Host`."""
         return Failure(Down("an observation has no metrics"))

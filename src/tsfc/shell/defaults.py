@@ -12,6 +12,7 @@ EXPORTER_PATH = "/var/lib/alloy/tailscale-peers.prom"
 NATIVE_METRICS_PATH = "/var/lib/alloy/tailscale-native.prom"
 WATCHDOG_PATH = "/var/lib/alloy/tailscale-watchdog.prom"
 STATE_DIR = "/var/lib/tailscale-watchdog"
+PAUSE_FILE = "/run/tailscale-watchdog/pause"
 
 
 def is_default_socket(path: str) -> bool:

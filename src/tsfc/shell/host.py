@@ -39,6 +39,10 @@ class Host(Protocol):
         """Return the Unix time when tailscaled started; None if it is unknown."""
         ...
 
+    def is_paused(self, file: str) -> bool:
+        """Whether the pause file of a policy exists."""
+        ...
+
     def usermetrics(self) -> Result[bytes, Fault]:
         """Return tailscaled's own metrics, an exposition."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, assert_never
 
 from msgspec import Struct
@@ -54,6 +55,10 @@ class System(Struct, frozen=True):
         if self.options.status_file is not None or self.options.now is not None:
             return None
         return observe.tailscaled_start(self.options)
+
+    def is_paused(self, file: str) -> bool:
+        """See `Host`."""
+        return os.path.lexists(file)
 
     def usermetrics(self) -> Result[bytes, Fault]:
         """See `Host`."""

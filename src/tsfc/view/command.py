@@ -15,6 +15,7 @@ from tsfc.core.tailscale.peers import address
 from tsfc.core.tailscale.ping import PingResult
 from tsfc.core.tailscale.status import Status
 from tsfc.core.tailscale.whois import NO_NET_INFO, NetInfo
+from tsfc.core.watchdog.policy import pause_file
 from tsfc.core.watchdog.snapshot import Snapshot, decode
 from tsfc.shell import regular, signals, textfile
 from tsfc.shell.clocks import unix_time
@@ -108,6 +109,7 @@ def _view(tool: str, common: RunOptions, options: Options) -> Result[View, str]:
     status = observed.unwrap()
     snapshot = _snapshot(options.watchdog_metrics)
     has_snapshot = not isinstance(snapshot, Failure)
+    file = pause_file(snapshot.unwrap().policy) if has_snapshot else None
     results = _ping(tool, common, status, options.ping_timeout) if options.is_pinging else {}
     return Success(
         make_view(
@@ -116,6 +118,7 @@ def _view(tool: str, common: RunOptions, options: Options) -> Result[View, str]:
             now=Instant(int(unix_time(common.now))),
             pings=results,
             warnings=() if has_snapshot else (snapshot.failure(),),
+            is_paused=file is not None and System(tool, common).is_paused(file),
         )
     )
 

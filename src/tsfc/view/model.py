@@ -95,16 +95,20 @@ def make_view(
     now: Instant,
     pings: Mapping[str, PingResult],
     warnings: tuple[str, ...] = (),
+    is_paused: bool = False,
 ) -> View:
     """Combine a status, the watchdog's snapshot, and pings by the name of the peer.
 
-    The view has all peers; see `without_hidden`.
+    The view has all peers; see `without_hidden`. `is_paused`: the pause file of the
+    snapshot's policy exists.
     """
     # What a run of the watchdog would decide at this moment:
     forecast = (
         None
         if snapshot is None
-        else forecasts.forecast(snapshot.state, status, now=now, policy=snapshot.policy)
+        else forecasts.forecast(
+            snapshot.state, status, now=now, policy=snapshot.policy, is_paused=is_paused
+        )
     )
     verdicts = {verdict.peer: verdict for verdict in (forecast.verdicts if forecast else ()) or ()}
 

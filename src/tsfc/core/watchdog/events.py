@@ -16,12 +16,16 @@ class Observed(Struct, frozen=True):
     status: Status
     tailscaled_start: Seconds | None = None
     "Unix time when tailscaled started; None if unknown."
+    is_paused: bool = False
+    "The pause file of the policy exists."
 
 
 class Unobservable(Struct, frozen=True):
     """No status could be read."""
 
     fault: Fault
+    is_paused: bool = False
+    "As in `Observed`."
 
 
 class Asking(Struct, frozen=True):

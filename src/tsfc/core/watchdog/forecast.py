@@ -46,9 +46,12 @@ class WhatIf(Struct, frozen=True):
     reason: Reason
 
 
-def forecast(state: State, status: Status, *, now: Instant, policy: Policy) -> Forecast:
+def forecast(
+    state: State, status: Status, *, now: Instant, policy: Policy, is_paused: bool = False
+) -> Forecast:
     """What a run would decide about a status now, and what it would do next."""
-    transition = _run(state, status, now, policy)
+    observed = Observed(status, is_paused=is_paused)
+    transition = step(state, observed, now=now, policy=policy)
     cooldown = cooldown_left(policy, transition.state, now)
     due = transition.due
     if due is None:

@@ -45,6 +45,7 @@ from msgspec.structs import replace
 
 from tsfc.core.clock import Instant
 from tsfc.core.tailscale.status import Status
+from tsfc.core.text import one_line
 from tsfc.core.watchdog import lines
 from tsfc.core.watchdog import memory as memories
 from tsfc.core.watchdog.cause import Cause, has_relay_outage, node_cause, peer_cause
@@ -192,6 +193,8 @@ def _half_life(policy: GuardedPolicy) -> int:
 
 def _hold(state: State, event: Observed, now: int, policy: GuardedPolicy) -> Hold | None:
     """The reasons to hold back that only this policy has."""
+    if event.is_paused:
+        return Hold.PAUSED
     if has_relay_outage(event.status):
         return Hold.NO_RELAY
     start = event.tailscaled_start
@@ -328,6 +331,11 @@ def _lines(
     return tuple(text for _, text in sorted(said)), told
 
 
+def paused_by(policy: GuardedPolicy) -> str:
+    """The clause of a line that names the pause file."""
+    return f"{Hold.PAUSED} by {one_line(policy.pause_file, 200)}"
+
+
 RARE = frozenset({Reason.PATIENT, Reason.NEVER_DIRECT})
 "Verdicts that hold for days, so that not each run repeats their line."
 
@@ -337,6 +345,8 @@ def _line(verdict: Verdict, situation: _Situation) -> str | None:
     on_relay = f"{verdict.peer} on relay for {verdict.relay_seconds}s"
     if verdict.reason is Reason.CONFIRMING:
         return f"CONFIRMING: {on_relay}, restarting in {situation.unsteady}s if it stays"
+    if verdict.reason is Reason.HELD and situation.hold is Hold.PAUSED:
+        return f"HELD: {on_relay}, not restarting: {paused_by(situation.policy)}"
     if verdict.reason is Reason.RESTART and verdict.outlook is not None:
         match verdict.outlook.remedy:
             case Remedy.RESTART:

@@ -50,6 +50,8 @@ class GuardedPolicy(Struct, frozen=True, tag="guarded"):
     """
     half_life_days: float = 14.0
     "Time in which the record of a remedy loses half of its weight."
+    pause_file: str = "/run/tailscale-watchdog/pause"
+    "While this file exists, nothing is done."
 
 
 Policy = ThresholdPolicy | GuardedPolicy
@@ -63,6 +65,17 @@ def name(policy: Policy) -> str:
             return "documented"
         case GuardedPolicy():
             return "guarded"
+        case _ as never:
+            assert_never(never)
+
+
+def pause_file(policy: Policy) -> str | None:
+    """The file that pauses the watchdog while it exists; None if none does."""
+    match policy:
+        case ThresholdPolicy():
+            return None
+        case GuardedPolicy():
+            return policy.pause_file
         case _ as never:
             assert_never(never)
 

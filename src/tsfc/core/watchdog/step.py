@@ -69,7 +69,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tsfc.core.clock import Instant, Seconds, step_between
-from tsfc.core.faults import Down, Fault
+from tsfc.core.faults import Down
 from tsfc.core.tailscale import status as statuses
 from tsfc.core.tailscale.naming import NOBODY, match
 from tsfc.core.tailscale.peers import named
@@ -125,8 +125,8 @@ def step(state: State, event: Event, *, now: Instant, policy: Policy) -> Transit
     match event:
         case Observed():
             return _observed(state, event, now=now, policy=policy)
-        case Unobservable(fault=fault):
-            return _unobservable(state, fault, now=now, policy=policy)
+        case Unobservable():
+            return _unobservable(state, event, now=now, policy=policy)
         case Asking():
             # From here on tailscaled may be down, or have another start.
             asked = _with_stage(state, Stage.ASKED)
@@ -179,7 +179,8 @@ def _observed(state: State, event: Observed, *, now: Instant, policy: Policy) ->
     )
 
 
-def _unobservable(state: State, fault: Fault, *, now: Instant, policy: Policy) -> Transition:
+def _unobservable(state: State, event: Unobservable, *, now: Instant, policy: Policy) -> Transition:
+    fault = event.fault
     settled, warnings = _settle(state, now)
     settled = _blind(settled, now)
     effects: list[Effect] = [*warnings, Warn(fault.detail)]
@@ -193,7 +194,11 @@ def _unobservable(state: State, fault: Fault, *, now: Instant, policy: Policy) -
         return Transition(settled, tuple(effects))
 
     ago = now.unix - last.at
-    line = f"RESTART: tailscaled down since the restart {ago}s ago, restarting tailscaled"
+    down = f"tailscaled down since the restart {ago}s ago"
+    if event.is_paused and isinstance(policy, GuardedPolicy):
+        why = guarded.paused_by(policy)
+        return Transition(settled, (*effects, Log(f"HELD: {down}, not restarting: {why}")))
+    line = f"RESTART: {down}, restarting tailscaled"
     judge_at = now.unix + last.judge_at - last.at
     again = Attempt(
         Remedy.RESTART,

@@ -33,6 +33,8 @@ class Hold(StrEnum):
     In such an outage tailscaled itself switches between direct and relay (measured).
     """
     STARTING = "tailscaled started less than 5 minutes ago"
+    PAUSED = "paused"
+    "An operator has created the pause file of the policy."
     NO_BUDGET = "the budget of 24 hours is used up"
 
 

@@ -14,7 +14,7 @@ from tsfc.core.watchdog import snapshot
 from tsfc.core.watchdog.effects import Apply, Effect, Log, Warn
 from tsfc.core.watchdog.events import Asking, Observed, Performed, Unobservable
 from tsfc.core.watchdog.metrics import metrics
-from tsfc.core.watchdog.policy import Policy
+from tsfc.core.watchdog.policy import Policy, pause_file
 from tsfc.core.watchdog.remedy import Attempt, Failed, Withheld
 from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.snapshot import Snapshot
@@ -54,10 +54,12 @@ def run(host: Host, store: Store, *, policy: Policy) -> Result[Run, str]:
 
     # Decide.
     fault = observed.failure() if isinstance(observed, Failure) else None
+    file = pause_file(policy)
+    is_paused = file is not None and host.is_paused(file)
     event = (
-        Observed(observed.unwrap(), host.tailscaled_start())
+        Observed(observed.unwrap(), host.tailscaled_start(), is_paused)
         if fault is None
-        else Unobservable(fault)
+        else Unobservable(fault, is_paused)
     )
     decided = step(before, event, now=now, policy=policy)
 
