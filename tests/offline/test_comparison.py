@@ -11,6 +11,8 @@ from tsfc.offline.comparison import Comparison, worst
 
 COMPARISON = Comparison(ThresholdPolicy(), (), is_json=False, report=None, cluster=None)
 MALFORMED = replace(COMPARISON, comparisons=("nothing=1",))
+NONE = replace(COMPARISON, comparisons=("policy=none,documented,guarded",))
+ORACLE = replace(COMPARISON, comparisons=("policy=documented,oracle",))
 REPORT = replace(COMPARISON, report="r.html")
 CLUSTER = replace(COMPARISON, cluster="tcp://127.0.0.1:1")
 REPLAY = replay.Options(("c",), COMPARISON, since=0, until=1, metrics_path=None)
@@ -24,6 +26,7 @@ SIMULATE = simulate.Options("healthy", COMPARISON, days=None, seed=0, runs=1, ca
         pytest.param(replace(REPLAY, comparison=REPORT, metrics_path="m"), id="report-and-metrics"),
         pytest.param(replace(REPLAY, sources=("c", "d")), id="two-captures"),
         pytest.param(replace(REPLAY, comparison=CLUSTER), id="cluster"),
+        pytest.param(replace(REPLAY, comparison=NONE), id="none"),
     ],
 )
 def test_these_options_of_replay_go_together(options: replay.Options) -> None:
@@ -34,6 +37,7 @@ def test_these_options_of_replay_go_together(options: replay.Options) -> None:
     ("options", "error"),
     [
         pytest.param(replace(REPLAY, comparison=MALFORMED), "--compare 'nothing=1'", id="compare"),
+        pytest.param(replace(REPLAY, comparison=ORACLE), "see `tsfc simulate`", id="oracle"),
         pytest.param(
             replace(REPLAY, sources=("c", "d"), comparison=REPORT),
             "need a single capture",
@@ -61,6 +65,7 @@ def test_other_options_of_replay_are_a_usage_error(options: replay.Options, erro
         pytest.param(replace(SIMULATE, capture="c"), id="capture"),
         pytest.param(replace(SIMULATE, runs=2, comparison=REPORT), id="report-of-two"),
         pytest.param(replace(SIMULATE, comparison=CLUSTER), id="cluster"),
+        pytest.param(replace(SIMULATE, comparison=ORACLE), id="oracle"),
     ],
 )
 def test_these_options_of_simulate_go_together(options: simulate.Options) -> None:

@@ -370,7 +370,7 @@ def test_every_combination_of_policies_is_one_row_and_a_note_names_the_limits(bo
     assert ran.status == 0
     header, *rows, note = ran.stdout.splitlines()
     assert header.split()[:2] == ["policy", "restarts"]
-    assert [tuple(row.split()[:3]) for row in rows] == [
+    assert [tuple(row.split()[1:4]) for row in rows] == [
         (f"max-relay-seconds={limit}", f"cooldown-seconds={cooldown}", str(restarts))
         for (limit, cooldown), restarts in {
             (300, 600): 6,
@@ -386,7 +386,7 @@ def test_every_combination_of_policies_is_one_row_and_a_note_names_the_limits(bo
     )
     for limit in (300, 600, 1200):
         assert f" {_json(capture, '--max-relay-seconds', str(limit))['restarts']} " in next(
-            row for row in rows if row.startswith(f"max-relay-seconds={limit} ")
+            row for row in rows if f" max-relay-seconds={limit} " in row
         )
 
 

@@ -206,8 +206,24 @@ def test_policies_are_compared_with_the_same_seeds() -> None:
         "cooldown-seconds=600,3600",
     )
     rows = ran.stdout.splitlines()[1:]
-    assert [row.split()[2] for row in rows] == ["144", "24", "143", "24"]
+    assert [row.split()[3] for row in rows] == ["144", "24", "143", "24"]
     assert "median" in run("simulate", "permanent-relay", "--days", "0.1", "--runs", "2").stdout
+
+
+def test_every_policy_is_between_none_and_the_oracle() -> None:
+    compared = _simulated("restart-cures", "--compare", "policy=none,documented,guarded,oracle")
+    rows = {row["policy"]["policy"]: row["runs"][0] for row in compared["compare"]}
+    unserved = [rows[name]["unserved_relay_seconds"] for name in rows]
+    assert list(rows) == ["none", "documented", "guarded", "oracle"]
+    assert unserved[0] > 10 * max(unserved[1:3])
+    assert min(unserved[1:3]) > unserved[3] == 0
+    assert [rows[name]["restarts"] for name in ("none", "oracle")] == [0, 0]
+
+
+def test_the_oracle_cures_only_what_a_restart_would() -> None:
+    compared = _simulated("restart-never-cures", "--compare", "policy=none,oracle")
+    none, oracle = (row["runs"][0] for row in compared["compare"])
+    assert none == oracle
 
 
 def test_a_scenario_is_read_from_a_file_and_an_error_in_it_is_one_line(box: Path) -> None:

@@ -6,6 +6,7 @@ from msgspec import Struct
 from returns.result import Result
 
 from tsfc.core.evaluation import policies
+from tsfc.core.evaluation.candidate import Candidate
 from tsfc.core.watchdog.policy import Policy
 
 
@@ -21,7 +22,7 @@ class Comparison(Struct, frozen=True):
     cluster: str | None
     "Address of a Dask scheduler, or None to run on this machine."
 
-    def policies(self) -> Result[tuple[Policy, ...], str]:
+    def policies(self) -> Result[tuple[Candidate, ...], str]:
         """Return all policies to compare. Fails if `--compare` is malformed."""
         return policies.policies(self.policy, self.comparisons)
 

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from msgspec import Struct, field
 from returns.result import Failure
 
-from tsfc.core.evaluation import output, policies, summary
+from tsfc.core.evaluation import candidate, output, policies, summary
+from tsfc.core.evaluation.candidate import Bound, Candidate, watching
 from tsfc.core.evaluation.observation import Observation, instant, status_of
 from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import Timeline, record
 from tsfc.core.text import PATH_LIMIT, printable, printable_json
 from tsfc.core.watchdog.metrics import metrics
-from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.run import Run
 from tsfc.offline.capture.read import Broken, Skipped, observations
 from tsfc.offline.comparison import Comparison, worst
@@ -45,8 +45,8 @@ class Task(Struct, frozen=True):
     """One capture to replay: all that another process has to know."""
 
     source: str
-    policies: tuple[Policy, ...]
-    "At least one."
+    policies: tuple[Candidate, ...]
+    "At least one; not `Bound.ORACLE`."
     since: float
     "Unix time. Earlier observations are skipped."
     until: float
@@ -116,6 +116,11 @@ def usage_error(options: Options) -> str | None:
     policies = options.comparison.policies()
     if isinstance(policies, Failure):
         return str(policies.failure())
+    if Bound.ORACLE in policies.unwrap():
+        return (
+            "--compare policy=oracle needs to know the faults, which a recording does not show;"
+            " see `tsfc simulate`"
+        )
     is_parallel = len(options.sources) > 1 or options.comparison.cluster is not None
     if is_parallel and (options.metrics_path or options.comparison.report):
         return "--metrics-path and --report need a single capture, and no --cluster"
@@ -129,6 +134,7 @@ def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Replay
     """
     statistics = tuple(Statistics() for _ in task.policies)
     hosts = tuple(OfflineHost() for _ in task.policies)
+    first, *others = map(watching, task.policies)
     errors = ReadErrors()
     last_run: Run | None = None
     is_first = True
@@ -142,14 +148,12 @@ def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Replay
         start = observation.tailscaled_start
 
         # The other policies are only counted.
-        for other, host, policy in zip(statistics[1:], hosts[1:], task.policies[1:], strict=True):
+        for other, host, policy in zip(statistics[1:], hosts[1:], others, strict=True):
             run, _ = host.run(observed, now=now, policy=policy, tailscaled_start=start)
             update(other, run)
 
         # The first policy is what the output and the timeline show.
-        run, lines = hosts[0].run(
-            observed, now=now, policy=task.policies[0], tailscaled_start=start
-        )
+        run, lines = hosts[0].run(observed, now=now, policy=first, tailscaled_start=start)
         update(statistics[0], run)
         if timeline is not None:
             record(timeline, run, observed, lines, statistics[0])
@@ -184,7 +188,7 @@ def _comparison(task: Task, statistics: Sequence[Statistics]) -> str:
     note = next(iter(notes(*statistics)), None)
     if task.is_json:
         rows = [
-            {"policy": summary.policy_object(policy), **summary.counts(one)}
+            {"policy": candidate.as_object(policy), **summary.counts(one)}
             for policy, one in zip(task.policies, statistics, strict=True)
         ]
         comparison = {"capture": task.title, "compare": rows, "note": note}
@@ -224,7 +228,7 @@ def _error_lines(task: Task, errors: ReadErrors, statistics: Statistics) -> tupl
     return tuple(lines)
 
 
-def _tasks(options: Options, policies: tuple[Policy, ...]) -> list[Task]:
+def _tasks(options: Options, policies: tuple[Candidate, ...]) -> list[Task]:
     return [
         Task(
             source,
@@ -295,7 +299,7 @@ def _write_metrics(path: str, task: Task, replayed: Replay) -> int:
 
     if replayed.last_run is None:
         return 1
-    written = textfile.write(path, render(metrics(replayed.last_run, task.policies[0])))
+    written = textfile.write(path, render(metrics(replayed.last_run, watching(task.policies[0]))))
     if isinstance(written, Failure):
         print_error(TOOL, written.failure())
         return 1

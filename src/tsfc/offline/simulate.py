@@ -18,12 +18,12 @@ from msgspec.structs import replace
 from returns.result import Failure
 
 from tsfc.core.clock import Instant
-from tsfc.core.evaluation import output, policies, summary
+from tsfc.core.evaluation import candidate, output, policies, summary
+from tsfc.core.evaluation.candidate import Bound, Candidate, watching
 from tsfc.core.evaluation.observation import Observation, line, status_of
 from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import Timeline, record
 from tsfc.core.text import PATH_LIMIT, printable, printable_json
-from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.remedy import Attempt, Done, Outcome
 from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.track import DIRECT
@@ -60,7 +60,7 @@ class Task(Struct, frozen=True):
     """One simulation: all that another process has to know."""
 
     scenario: Scenario
-    policy: Policy
+    policy: Candidate
     seed: int
     seconds: float
 
@@ -157,10 +157,13 @@ def simulate(
         return Done()
 
     host = OfflineHost(apply)
+    policy = watching(task.policy)
     while (at := world.next_watchdog_run(task.seconds)) is not None:
         # A restart at the last run would have saved this relay time.
         avoidable_relay_seconds += (at - before) * fixable_peers
         before = at
+        if task.policy is Bound.ORACLE:
+            world.cure()
 
         # Observe and run the watchdog, as on a node.
         now = world.instant()
@@ -171,7 +174,7 @@ def simulate(
         run, lines = host.run(
             observed,
             now=now,
-            policy=task.policy,
+            policy=policy,
             tailscaled_start=observation.tailscaled_start,
         )
         update(statistics, run)
@@ -213,7 +216,7 @@ def _is_single(options: Options) -> bool:
     return options.runs == 1 and not comparison.comparisons and comparison.cluster is None
 
 
-def _task(options: Options, chosen: Scenario, policy: Policy) -> Task:
+def _task(options: Options, chosen: Scenario, policy: Candidate) -> Task:
     seconds = (
         scenario.duration_seconds(chosen) if options.days is None else options.days * DAY_SECONDS
     )
@@ -260,7 +263,7 @@ def _simulate_captured(
         return simulate(task, write, keep=keep, timeline=timeline)
 
 
-def _simulate_all(options: Options, chosen: Scenario, policies: Sequence[Policy]) -> int:
+def _simulate_all(options: Options, chosen: Scenario, policies: Sequence[Candidate]) -> int:
     """Simulate each policy with each seed in parallel, and write the distributions."""
     # Each policy runs with the same seeds.
     seeds = range(options.seed, options.seed + options.runs)
@@ -292,7 +295,7 @@ def _write_report(
     path: str,
     options: Options,
     first: Task,
-    policies: Sequence[Policy],
+    policies: Sequence[Candidate],
     by_policy: Sequence[Sequence[Mapping[str, int]]],
 ) -> int:
     """Write the report of many simulations. Its timeline is that of the first task."""
@@ -336,11 +339,13 @@ def _title(options: Options) -> str:
 
 
 def _json(
-    options: Options, policies: Sequence[Policy], by_policy: Sequence[Sequence[Mapping[str, int]]]
+    options: Options,
+    policies: Sequence[Candidate],
+    by_policy: Sequence[Sequence[Mapping[str, int]]],
 ) -> str:
     rows = [
         {
-            "policy": summary.policy_object(policy),
+            "policy": candidate.as_object(policy),
             "distributions": _distributions(runs),
             "runs": runs,
         }
@@ -350,7 +355,7 @@ def _json(
     return printable_json(document) + "\n"
 
 
-def _text(policies: Sequence[Policy], by_policy: Sequence[Sequence[Mapping[str, int]]]) -> str:
+def _text(policies: Sequence[Candidate], by_policy: Sequence[Sequence[Mapping[str, int]]]) -> str:
     if len(by_policy[0]) == 1:
         return summary.table(*_table(policies, by_policy))
     tables: list[str] = []
@@ -359,13 +364,13 @@ def _text(policies: Sequence[Policy], by_policy: Sequence[Sequence[Mapping[str, 
             (name.replace("_", " "), *(str(value) for value in numbers.values()))
             for name, numbers in _distributions(runs).items()
         ]
-        title = f"{summary.policy_text(policy)}, {len(runs)} runs\n"
+        title = f"{candidate.text(policy)}, {len(runs)} runs\n"
         tables.append(title + summary.table(("", "median", "p5", "p95", "worst"), rows))
     return "\n".join(tables)
 
 
 def _table(
-    compared: Sequence[Policy], by_policy: Sequence[Sequence[Mapping[str, int]]]
+    compared: Sequence[Candidate], by_policy: Sequence[Sequence[Mapping[str, int]]]
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the header and the rows of a comparison with one run per policy."""
     return policies.table(compared, [runs[0] for runs in by_policy], COMPARED_COLUMNS)

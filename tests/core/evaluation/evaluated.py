@@ -12,7 +12,7 @@ from tsfc.core.evaluation.observation import instant, parse, status_of
 from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.faults import Fault
 from tsfc.core.tailscale.status import Status
-from tsfc.core.watchdog.policy import ThresholdPolicy
+from tsfc.core.watchdog.policy import Policy, ThresholdPolicy
 from tsfc.core.watchdog.run import Run
 from tsfc.offline.host import OfflineHost
 
@@ -20,7 +20,7 @@ POLICY = ThresholdPolicy(max_relay_seconds=100, cooldown_seconds=150)
 
 
 def runs(
-    observations: Iterable[dict[str, Any]], policy: ThresholdPolicy = POLICY
+    observations: Iterable[dict[str, Any]], policy: Policy = POLICY
 ) -> Iterator[tuple[Run, Result[Status, Fault], tuple[str, ...]]]:
     """Run the watchdog on each observation; yield the run, the status and the lines."""
     host = OfflineHost()
@@ -31,7 +31,7 @@ def runs(
         yield run, observed, lines
 
 
-def counted(observations: Iterable[dict[str, Any]], policy: ThresholdPolicy = POLICY) -> Statistics:
+def counted(observations: Iterable[dict[str, Any]], policy: Policy = POLICY) -> Statistics:
     """Return the statistics of these observations."""
     statistics = Statistics()
     for run, _, _ in runs(observations, policy):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from returns.result import Failure, Success
 
+from tsfc.core.evaluation.candidate import Bound, Candidate
 from tsfc.core.evaluation.policies import LIMIT, policies, table
-from tsfc.core.watchdog.policy import ThresholdPolicy
+from tsfc.core.watchdog.policy import GuardedPolicy, ThresholdPolicy
 
 BASE = ThresholdPolicy(600, 700, frozenset({"phone"}))
 
@@ -38,11 +39,34 @@ def test_without_a_comparison_there_is_only_the_base() -> None:
             id="excluded-peers-are-added",
         ),
         pytest.param(["max-relay-seconds=600,600"], [BASE], id="equal-policies-are-one"),
+        pytest.param(
+            ["policy=none,documented,guarded,oracle"],
+            [Bound.NONE, BASE, GuardedPolicy(600, 700, BASE.excluded), Bound.ORACLE],
+            id="names",
+        ),
+        pytest.param(
+            ["max-relay-seconds=1,2", "policy=none,documented,guarded"],
+            [
+                Bound.NONE,
+                ThresholdPolicy(1, 700, BASE.excluded),
+                GuardedPolicy(1, 700, BASE.excluded),
+                ThresholdPolicy(2, 700, BASE.excluded),
+                GuardedPolicy(2, 700, BASE.excluded),
+            ],
+            id="names-and-values",
+        ),
+        pytest.param(
+            ["policy=documented,guarded", "budget=0,24"],
+            [
+                BASE,
+                GuardedPolicy(600, 700, BASE.excluded, budget=0),
+                GuardedPolicy(600, 700, BASE.excluded, budget=24),
+            ],
+            id="only-guarded-has-a-budget",
+        ),
     ],
 )
-def test_each_combination_is_a_policy(
-    comparisons: list[str], expected: list[ThresholdPolicy]
-) -> None:
+def test_each_combination_is_a_candidate(comparisons: list[str], expected: list[Candidate]) -> None:
     assert policies(BASE, comparisons) == Success(tuple(expected))
 
 
@@ -56,6 +80,9 @@ def test_each_combination_is_a_policy(
         pytest.param("max-relay-seconds=-1", id="negative"),
         pytest.param("max-relay-seconds=²", id="not-ascii"),
         pytest.param("cooldown-seconds=99999999999999999999", id="too-large"),
+        pytest.param("policy=best", id="no-such-policy"),
+        pytest.param("policy=", id="no-policy"),
+        pytest.param("budget=25", id="budget-too-large"),
         pytest.param("unit=a", id="not-a-policy-option"),
     ],
 )
@@ -64,6 +91,19 @@ def test_a_malformed_comparison_is_an_error(comparison: str) -> None:
     assert isinstance(result, Failure)
     assert result.failure().startswith(f"--compare {comparison!r} ")
     assert "\n" not in result.failure()
+
+
+def test_the_options_of_the_guarded_policy_are_kept() -> None:
+    base = GuardedPolicy(600, 700, BASE.excluded, budget=3)
+    assert policies(base, ["policy=guarded,documented"]) == Success((base, BASE))
+
+
+def test_a_budget_without_the_guarded_policy_is_an_error() -> None:
+    result = policies(BASE, ["budget=1,2", "policy=none,documented"])
+    assert isinstance(result, Failure)
+    assert result.failure() == (
+        "--compare budget: only the guarded policy has one; add --policy guarded"
+    )
 
 
 def test_too_many_policies_are_an_error() -> None:
@@ -76,9 +116,9 @@ def test_too_many_policies_are_an_error() -> None:
 
 def test_the_table_has_one_row_of_counts_per_policy() -> None:
     counts = [{"restarts": 3, "relay_seconds": 40}, {"restarts": 0, "relay_seconds": 50}]
-    header, rows = table([BASE, ThresholdPolicy()], counts, ["relay_seconds", "restarts"])
+    header, rows = table([BASE, Bound.NONE], counts, ["relay_seconds", "restarts"])
     assert header == ("policy", "relay seconds", "restarts")
     assert rows == [
-        ("max-relay-seconds=600 cooldown-seconds=700 exclude-peer=phone", "40", "3"),
-        ("max-relay-seconds=600 cooldown-seconds=600", "50", "0"),
+        ("documented max-relay-seconds=600 cooldown-seconds=700 exclude-peer=phone", "40", "3"),
+        ("none", "50", "0"),
     ]

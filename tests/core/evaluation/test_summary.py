@@ -7,9 +7,6 @@ from support.captures import START, fault, seen
 from support.statuses import peer
 from tsfc.core.evaluation import summary
 from tsfc.core.evaluation.statistics import Statistics
-from tsfc.core.watchdog.policy import ThresholdPolicy
-
-POLICY = ThresholdPolicy(1, 2, frozenset({"nas", "b"}))
 
 
 def _statistics() -> Statistics:
@@ -60,14 +57,3 @@ def test_without_peers_the_text_has_no_table() -> None:
     )
     assert "peer " not in summary.text(Statistics())
     assert summary.counts(Statistics())["longest_seconds"] == 0
-
-
-def test_a_policy_is_shown_as_its_options() -> None:
-    assert summary.policy_text(POLICY) == (
-        "max-relay-seconds=1 cooldown-seconds=2 exclude-peer=b exclude-peer=nas"
-    )
-    assert summary.policy_object(POLICY) == {
-        "max_relay_seconds": 1,
-        "cooldown_seconds": 2,
-        "exclude_peers": ["b", "nas"],
-    }

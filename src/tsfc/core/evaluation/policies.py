@@ -1,32 +1,49 @@
-"""Comparison of policies: `--compare max-relay-seconds=300,600,1200`."""
+"""Comparison of policies: `--compare policy=documented,guarded`."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import assert_never
 
+from msgspec import Struct
 from msgspec.structs import replace
 from returns.result import Failure, Result, Success
 
 from tsfc.core.clock import MAX_NUMBER
-from tsfc.core.evaluation.summary import COLUMNS, policy_text
-from tsfc.core.watchdog.policy import Policy
+from tsfc.core.evaluation import candidate
+from tsfc.core.evaluation.candidate import Bound, Candidate
+from tsfc.core.evaluation.summary import COLUMNS
+from tsfc.core.watchdog.policy import GuardedPolicy, Policy, ThresholdPolicy
+from tsfc.core.watchdog.state import ATTEMPT_LIMIT
 
-MAX_RELAY, COOLDOWN, EXCLUDE = "max-relay-seconds", "cooldown-seconds", "exclude-peer"
-_EXAMPLES = f"such as {MAX_RELAY}=300,600 or {COOLDOWN}=600,3600 or {EXCLUDE}=,nas"
+POLICY, MAX_RELAY, COOLDOWN = "policy", "max-relay-seconds", "cooldown-seconds"
+EXCLUDE, BUDGET = "exclude-peer", "budget"
+_EXAMPLES = (
+    f"such as {POLICY}={','.join(candidate.NAMES)} or {MAX_RELAY}=300,600"
+    f" or {COOLDOWN}=600,3600 or {EXCLUDE}=,nas or {BUDGET}=3,6"
+)
 LIMIT = 1000
 "Maximum number of policies. The watchdog runs once per policy and observation."
 
-Change = dict[str, object]
-"Fields of a policy and their new values."
+
+class Change(Struct, frozen=True):
+    """What a value of `--compare` changes."""
+
+    chosen: Candidate | None = None
+    "None to keep the policy."
+    fields: Mapping[str, object] = {}
+    "New values of the policy's fields."
 
 
-def policies(base: Policy, comparisons: Sequence[str]) -> Result[tuple[Policy, ...], str]:
+def policies(base: Policy, comparisons: Sequence[str]) -> Result[tuple[Candidate, ...], str]:
     """Return every combination of the values to compare, applied to `base`.
 
     Each comparison is `option=value,…`. A value of `exclude-peer` adds one excluded
-    peer; an empty one adds none. Fails with one line if a comparison is malformed or
-    there are more than `LIMIT` combinations.
+    peer; an empty one adds none. A candidate ignores the options that it does not have.
+    Fails with one line if a comparison is malformed or there are more than `LIMIT`
+    combinations.
     """
     choices: list[list[Change]] = []
     for text in comparisons:
@@ -36,35 +53,58 @@ def policies(base: Policy, comparisons: Sequence[str]) -> Result[tuple[Policy, .
         if not equals or len(changes) < len(parsed):
             return Failure(f"--compare {text!r} cannot be parsed; give OPTION=VALUE,… {_EXAMPLES}")
         choices.append(changes)
-    combinations = [_combined(changes) for changes in product(*choices)]
-    if len(combinations) > LIMIT:
+    number = math.prod(map(len, choices))
+    if number > LIMIT:
         return Failure(
-            f"--compare gives {len(combinations)} policies, more than {LIMIT}; compare fewer values"
+            f"--compare gives {number} policies, more than {LIMIT}; compare fewer values"
         )
-    return Success(tuple(dict.fromkeys(replace(base, **change) for change in combinations)))
+    found = tuple(dict.fromkeys(_changed(base, changes) for changes in product(*choices)))
+    has_budget = any(text.startswith(f"{BUDGET}=") for text in comparisons)
+    if has_budget and not any(isinstance(one, GuardedPolicy) for one in found):
+        return Failure(f"--compare {BUDGET}: only the guarded policy has one; add --policy guarded")
+    return Success(found)
 
 
-def _combined(changes: Sequence[Change]) -> Change:
-    return {name: value for change in changes for name, value in change.items()}
+def _changed(base: Policy, changes: Sequence[Change]) -> Candidate:
+    chosen: Candidate = base
+    fields: dict[str, object] = {}
+    for change in changes:
+        chosen = chosen if change.chosen is None else change.chosen
+        fields |= change.fields
+    match chosen:
+        case GuardedPolicy():
+            return replace(chosen, **fields)
+        case ThresholdPolicy():
+            fields.pop(BUDGET, None)
+            return replace(chosen, **fields)
+        case Bound():
+            return chosen
+        case _ as never:
+            assert_never(never)
 
 
 def _change(base: Policy, option: str, value: str) -> Change | None:
+    if option == POLICY:
+        chosen = candidate.named(base, value)
+        return None if chosen is None else Change(chosen)
     if option == EXCLUDE:
-        return {"excluded": base.excluded | ({value} if value else set())}
+        return Change(fields={"excluded": base.excluded | frozenset({value} - {""})})
     is_number = value.isascii() and value.isdigit() and len(value) < len(str(MAX_NUMBER))
-    if option not in {MAX_RELAY, COOLDOWN} or not is_number:
+    if option not in {MAX_RELAY, COOLDOWN, BUDGET} or not is_number:
         return None
-    return {option.replace("-", "_"): int(value)}
+    if option == BUDGET and int(value) > ATTEMPT_LIMIT:
+        return None
+    return Change(fields={option.replace("-", "_"): int(value)})
 
 
 def table(
-    policies: Sequence[Policy],
+    candidates: Sequence[Candidate],
     counts: Sequence[Mapping[str, int]],
     columns: Sequence[str] = COLUMNS,
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the header and the rows of a comparison: one row of counts per policy."""
     rows = [
-        (policy_text(policy), *(str(numbers[name]) for name in columns))
-        for policy, numbers in zip(policies, counts, strict=True)
+        (candidate.text(one), *(str(numbers[name]) for name in columns))
+        for one, numbers in zip(candidates, counts, strict=True)
     ]
     return ("policy", *(name.replace("_", " ") for name in columns)), rows

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from tsfc.core.evaluation.statistics import Statistics, peers_at_end
-from tsfc.core.watchdog.policy import Policy
 
 COLUMNS = ("restarts", "detections", "recoveries", "cooldowns", "relay_seconds", "longest_seconds")
 "Counts that a comparison of policies shows."
@@ -35,24 +34,6 @@ def counts(statistics: Statistics) -> dict[str, int]:
         "relay_seconds": sum(peer.relay_seconds for peer in peers),
         "longest_seconds": max((peer.longest_seconds for peer in peers), default=0),
         "direct_seconds": statistics.direct_seconds,
-    }
-
-
-def policy_text(policy: Policy) -> str:
-    """Format a policy as its options."""
-    excluded = "".join(f" exclude-peer={name}" for name in sorted(policy.excluded))
-    return (
-        f"max-relay-seconds={policy.max_relay_seconds}"
-        f" cooldown-seconds={policy.cooldown_seconds}{excluded}"
-    )
-
-
-def policy_object(policy: Policy) -> dict[str, object]:
-    """Return a policy as an object for JSON."""
-    return {
-        "max_relay_seconds": policy.max_relay_seconds,
-        "cooldown_seconds": policy.cooldown_seconds,
-        "exclude_peers": sorted(policy.excluded),
     }
 
 

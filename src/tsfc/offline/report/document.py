@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tsfc.core.evaluation import summary
+from tsfc.core.evaluation import candidate, summary
+from tsfc.core.evaluation.candidate import Candidate
 from tsfc.core.evaluation.statistics import Statistics, peers_at_end
 from tsfc.core.evaluation.timeline import Timeline
-from tsfc.core.watchdog.policy import Policy
 
 
 class Table(Struct, frozen=True):
@@ -62,7 +62,7 @@ class Document(Struct, frozen=True):
 
 def of_one(
     title: str,
-    policy: Policy,
+    policy: Candidate,
     statistics: Statistics,
     timeline: Timeline,
     *,
@@ -82,7 +82,7 @@ def of_one(
         notes,
         Drawing(
             timeline,
-            f"Under {summary.policy_text(policy)}{others}.",
+            f"Under {candidate.text(policy)}{others}.",
             _lane_order(statistics, timeline),
         ),
         Table(*summary.peer_table(statistics)),
@@ -93,7 +93,7 @@ def of_one(
 def of_many(
     one: Document,
     runs: int,
-    policies: Sequence[Policy],
+    policies: Sequence[Candidate],
     results: Sequence[Mapping[str, Mapping[str, int]]],
 ) -> Document:
     """Return the report of many simulated runs.
@@ -106,7 +106,7 @@ def of_many(
     maximum = {name: max(max(result[name].values()) for result in results) for name in names}
     distributions = [
         PolicyDistributions(
-            summary.policy_text(policy),
+            candidate.text(policy),
             [
                 Distribution(name.replace("_", " "), **result[name], maximum=maximum[name])
                 for name in names
@@ -122,13 +122,13 @@ def of_many(
 
 
 def _facts(
-    policy: Policy, statistics: Statistics, extra: Mapping[str, int]
+    policy: Candidate, statistics: Statistics, extra: Mapping[str, int]
 ) -> list[tuple[str, str]]:
     time = f"{summary.utc(statistics.first or 0)} to {summary.utc(statistics.last or 0)}"
     counts = {**summary.counts(statistics), **extra}
     return [
         ("time", time),
-        ("policy", summary.policy_text(policy)),
+        ("policy", candidate.text(policy)),
         *((name.replace("_", " "), str(count)) for name, count in counts.items()),
     ]
 

@@ -242,17 +242,17 @@ class World:
 
     def restart(self) -> bool:
         """Restart tailscaled. Return whether that cured a fault."""
-        cured = [fault for fault in self._faults if fault.is_curable()]
-        for fault in cured:
-            fault.is_cured = True
-            if fault.event.restart == "cures-for":
-                seconds = self._agenda.draw("cured", fault.event.cured)
-                self._agenda.after(seconds, partial(self._relapse, fault))
+        has_cured = self._cure()
         self._forget_all()
         if not self._deaths:
             self._stop()
             self._agenda.after(self.scenario.node.start, self._start)
-        return bool(cured)
+        return has_cured
+
+    def cure(self) -> None:
+        """Cure what a restart would cure, without its harm."""
+        if self._cure():
+            self._update_paths(self._links.values())
 
     def fixable_by_restart(self, name: str) -> bool:
         """Whether a restart now would make this peer direct.
@@ -585,6 +585,16 @@ class World:
         for link in links:
             link.faults = [other for other in link.faults if other is not fault]
             self._update_path(link)
+
+    def _cure(self) -> bool:
+        """Cure the faults that a restart cures. Return whether there were any."""
+        cured = [fault for fault in self._faults if fault.is_curable()]
+        for fault in cured:
+            fault.is_cured = True
+            if fault.event.restart == "cures-for":
+                seconds = self._agenda.draw("cured", fault.event.cured)
+                self._agenda.after(seconds, partial(self._relapse, fault))
+        return bool(cured)
 
     def _relapse(self, fault: StuckFault) -> None:
         if not fault.has_ended:
