@@ -14,7 +14,13 @@ from support import irregular
 from support.processes import error_lines, run
 from tsfc.offline.simulation import scenario
 
-SIMULATION_KEYS = {"daemon_down_seconds", "needless_restarts", "unserved_relay_seconds", "scenario"}
+SIMULATION_KEYS = {
+    "daemon_down_seconds",
+    "harm_seconds",
+    "needless_restarts",
+    "unserved_relay_seconds",
+    "scenario",
+}
 
 
 def _simulated(*arguments: str) -> dict[str, Any]:
@@ -218,6 +224,18 @@ def test_every_policy_is_between_none_and_the_oracle() -> None:
     assert unserved[0] > 10 * max(unserved[1:3])
     assert min(unserved[1:3]) > unserved[3] == 0
     assert [rows[name]["restarts"] for name in ("none", "oracle")] == [0, 0]
+
+
+def test_the_outcomes_of_remedies_are_those_that_the_policy_counts() -> None:
+    simulated = _simulated("restart-cures", "--policy", "guarded")
+    outcomes = {key: simulated[key] for key in simulated if key.startswith("outcome_")}
+    assert outcomes == {
+        "outcome_restart_helped": 14,
+        "outcome_restart_no_effect": 0,
+        "outcome_restart_worse": 0,
+        "outcome_restart_unconfirmed": 0,
+    }
+    assert not any(key.startswith("outcome_") for key in _simulated("restart-cures"))
 
 
 def test_the_oracle_cures_only_what_a_restart_would() -> None:

@@ -24,7 +24,8 @@ from tsfc.core.evaluation.observation import Observation, line, status_of
 from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import Timeline, record
 from tsfc.core.text import PATH_LIMIT, printable, printable_json
-from tsfc.core.watchdog.remedy import Attempt, Done, Outcome
+from tsfc.core.watchdog.policy import GuardedPolicy, Policy
+from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Done, Outcome
 from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.track import DIRECT
 from tsfc.offline.comparison import Comparison
@@ -51,6 +52,7 @@ COMPARED_COLUMNS = (
     "needless_restarts",
     "relay_seconds",
     "unserved_relay_seconds",
+    "harm_seconds",
     "daemon_down_seconds",
 )
 "Counts that a comparison of policies shows."
@@ -190,8 +192,23 @@ def simulate(
             "needless_restarts": unnecessary_restarts,
             "daemon_down_seconds": round(world.daemon_down_seconds),
             "unserved_relay_seconds": round(avoidable_relay_seconds),
+            "harm_seconds": round(world.harm_seconds()),
+            **_outcomes(policy, statistics),
         },
     )
+
+
+def _outcomes(policy: Policy, statistics: Statistics) -> dict[str, int]:
+    """Return how many remedies had each result, by JSON keys."""
+    if not isinstance(policy, GuardedPolicy):
+        return {}
+    outcomes = statistics.state.memory.outcomes
+    return {
+        f"outcome_{remedy}_{result}".replace("-", "_"): outcomes.get(f"{remedy}/{result}", 0)
+        for remedy in policy.remedies
+        for result in AttemptResult
+        if result is not AttemptResult.PENDING
+    }
 
 
 def _observation(world: World, now: Instant) -> Observation:

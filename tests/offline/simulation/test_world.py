@@ -141,6 +141,64 @@ def test_a_restart_loses_every_path_and_keepalive_gets_it_back() -> None:
     assert world.daemon_down_seconds == pytest.approx(0.1)
 
 
+def test_a_restart_harms_a_direct_peer_until_it_is_direct_again() -> None:
+    world = _world()
+    world.advance(100)
+    world.restart()
+    found = _first(world, Path.DIRECT, 100.2, 130)
+    assert found is not None
+    world.advance(3600)
+    first = world.harm_seconds()
+    assert first == pytest.approx(found - 100, abs=0.11)
+    world.restart()
+    found = _first(world, Path.DIRECT, 3600.2, 3630)
+    assert found is not None
+    assert world.harm_seconds() == pytest.approx(first + found - 3600, abs=0.11)
+
+
+@pytest.mark.parametrize(
+    ("event", "harm"),
+    [
+        pytest.param('kind = "udp-blocked"\nat = 104\nlasts = 60', 4, id="blocked"),
+        pytest.param('kind = "offline"\nat = 103\nlasts = 60', 3, id="offline"),
+        pytest.param('kind = "daemon-dead"\nat = 102\nlasts = 60', 2, id="dead"),
+        pytest.param('kind = "suspend"\nat = 101\nlasts = 60', 1, id="asleep"),
+    ],
+)
+def test_a_peer_that_would_not_be_direct_anyway_is_not_harmed(event: str, harm: float) -> None:
+    world = _world(f"[[events]]\n{event}", keepalive=30)
+    world.advance(100)
+    world.restart()
+    world.advance(3600)
+    assert world.harm_seconds() == pytest.approx(harm)
+
+
+def test_a_restart_without_the_control_server_harms_for_the_whole_outage() -> None:
+    world = _world('[[events]]\nkind = "control-outage"\nat = 50\nlasts = 1000')
+    world.advance(100)
+    world.restart()
+    world.restart()
+    world.advance(3600)
+    assert world.harm_seconds() == pytest.approx(950 + 10, abs=10)
+
+
+def test_an_idle_peer_is_harmed_only_until_it_would_have_lost_its_path() -> None:
+    world = _world(theirs="public", keepalive=0)
+    world.ping(_ip(world))
+    world.advance(30)
+    world.restart()
+    world.advance(3600)
+    assert 45 - 30 <= world.harm_seconds() <= 50.6 - 30
+
+
+def test_a_peer_on_relay_is_not_harmed() -> None:
+    world = _world(theirs="hard")
+    world.advance(100)
+    world.restart()
+    world.advance(3600)
+    assert world.harm_seconds() == 0
+
+
 STUCK = '[[events]]\nkind = "stuck"\nat = 100\npeers = ["nas"]\n'
 
 

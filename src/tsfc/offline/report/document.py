@@ -101,15 +101,18 @@ def of_many(
     `one` is the report of the first run, which gives the numbers and the timeline.
     `results` has, for each policy, the median and percentiles of each count.
     """
-    names = list(results[0])
+    names = dict.fromkeys(name for result in results for name in result)
     # One scale for a count under all policies, so that the bars can be compared.
-    maximum = {name: max(max(result[name].values()) for result in results) for name in names}
+    maximum = {
+        name: max(max(result[name].values()) for result in results if name in result)
+        for name in names
+    }
     distributions = [
         PolicyDistributions(
             candidate.text(policy),
             [
-                Distribution(name.replace("_", " "), **result[name], maximum=maximum[name])
-                for name in names
+                Distribution(name.replace("_", " "), **numbers, maximum=maximum[name])
+                for name, numbers in result.items()
             ],
         )
         for policy, result in zip(policies, results, strict=True)

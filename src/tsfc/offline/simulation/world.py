@@ -32,6 +32,7 @@ from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.core.watchdog.remedy import Done
 from tsfc.core.watchdog.step import step
 from tsfc.offline.simulation.agenda import NEVER, Agenda
+from tsfc.offline.simulation.harm import Harm
 from tsfc.offline.simulation.link import (
     ACTIVE_SECONDS,
     KNOWN_SECONDS,
@@ -110,6 +111,7 @@ class World:
         self.daemon_down_seconds = 0.0  # stopped, or started and not yet `Running`
         self.far_restarts = 0
         self._agenda = Agenda(seed)
+        self._harm = Harm()
         self._clock_offset = 0.0
         self._resumes: list[tuple[float, float]] = []
         self._watchdog_at: float | None = None
@@ -243,7 +245,12 @@ class World:
     def restart(self) -> bool:
         """Restart tailscaled. Return whether that cured a fault."""
         has_cured = self._cure()
+        direct = [
+            (link, self._idle_from(link)) for link in self._links.values() if self._is_direct(link)
+        ]
         self._forget_all()
+        for link, idle_from in direct:
+            self._harm.begin(link, self.now, idle_from)
         if not self._deaths:
             self._stop()
             self._agenda.after(self.scenario.node.start, self._start)
@@ -253,6 +260,11 @@ class World:
         """Cure what a restart would cure, without its harm."""
         if self._cure():
             self._update_paths(self._links.values())
+
+    def harm_seconds(self) -> float:
+        """Return the peer-seconds of direct path that the restarts cost until now."""
+        self._end_harm()
+        return self._harm.seconds
 
     def fixable_by_restart(self, name: str) -> bool:
         """Whether a restart now would make this peer direct.
@@ -302,6 +314,12 @@ class World:
     def _is_direct(self, link: Link) -> bool:
         return is_direct(link, self._last_sent(link), self._agenda.now)
 
+    def _idle_from(self, link: Link) -> float:
+        """Return when a direct peer loses its address if no more traffic begins."""
+        if link.is_warm or link.busy_since is not None:
+            return NEVER
+        return link.last_sent + ACTIVE_SECONDS + link.linger
+
     def _can_be_direct(self, link: Link) -> bool:
         return can_be_direct(link, self.scenario.node.nat)
 
@@ -325,6 +343,7 @@ class World:
         link.last_sent = self.now
 
     def _search_path(self, link: Link) -> None:
+        self._harm.settle(link, self.now)
         forget_path(link)
         link.linger = self._agenda.draw(f"linger {link.name}", LINGER_SECONDS)
         seconds = hole_punch_seconds(self.scenario.node.nat, link.peer.nat)
@@ -340,7 +359,9 @@ class World:
         """Find or lose a path after a change of what it depends on."""
         is_valid = is_path_valid(link, self.now)
         is_searching = self.now < link.direct_from < NEVER
-        if not self._can_be_direct(link):
+        can_be_direct = self._can_be_direct(link)
+        self._harm.settle(link, self.now, is_over=not can_be_direct)
+        if not can_be_direct:
             if is_valid:
                 lost_at = self.now + self._agenda.draw(f"lost {link.name}", LOST_SECONDS)
                 link.direct_until = min(link.direct_until, lost_at)
@@ -369,12 +390,18 @@ class World:
             if self._is_direct(link):
                 link.mapping_until = self.now + link.peer.mapping
             count_traffic(link, self.now)
+            self._harm.settle(link, self.now)
             link.last_sent = link.last_handshake = -NEVER
             link.rx = link.tx = 0
             link.is_warm = False
             forget_path(link)
         self._cold = dict(self._links)
         self._last_round = -NEVER
+
+    def _end_harm(self) -> None:
+        """Count the harm until now, where no path would be direct from now on."""
+        for link in self._links.values():
+            self._harm.settle(link, self.now, is_over=True)
 
     # Keepalive
 
@@ -628,6 +655,7 @@ class World:
 
     def _daemon_dead(self) -> Iterator[None]:
         self._deaths += 1
+        self._end_harm()
         self._stop()
         self._forget_all()
         yield
@@ -642,6 +670,7 @@ class World:
             self._set_online(link, is_online=True)
 
     def _suspend(self) -> Iterator[None]:
+        self._end_harm()
         self._suspended_at = self.now
         yield
         self._resume()
