@@ -1,0 +1,230 @@
+"""A second statement of the rules of `GuardedPolicy`, for runs that all see the peers.
+
+It keeps a diary of each peer instead of times and counters, and goes through it again
+for each question. It shares no code with the first.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tsfc.core.watchdog.policy import GuardedPolicy
+from tsfc.core.watchdog.remedy import Remedy
+
+DAY = 86_400
+Sights = dict[str, str]
+"What a run sees of each peer: `direct`, `relay`, `unknown` or `absent`."
+
+
+class Page(NamedTuple):
+    """Entry of a diary."""
+
+    at: int
+    what: str
+    "`direct`, `detected`, `told`, or that a remedy `helped` or `failed`."
+    remedy: Remedy | None = None
+
+
+Diary = tuple[Page, ...]
+
+
+class Deed(NamedTuple):
+    """A remedy that was applied."""
+
+    at: int
+    cooldown: int
+    remedy: Remedy
+    cause: str
+    direct: int
+    "Number of peers that were direct."
+    open: frozenset[str]
+    "Peers that were on relay, and whose outcome is still to come."
+    result: str
+
+
+class Book(NamedTuple):
+    """All that the second statement remembers."""
+
+    diaries: dict[str, Diary]
+    on_relay: frozenset[str] = frozenset()
+    "Peers that the last run saw on relay."
+    deeds: tuple[Deed, ...] = ()
+    begun_at: int | None = None
+    "The first run."
+
+
+class Answer(NamedTuple):
+    """What a run decides."""
+
+    verdicts: dict[str, tuple[str, int]]
+    "Reason and seconds on relay."
+    remedy: tuple[str, Remedy] | None
+    "The remedy, and the peer that is its cause."
+    said: list[str]
+    "The first two words of each line."
+
+
+def answer(book: Book, sights: Sights, now: int, policy: GuardedPolicy) -> tuple[Book, Answer]:
+    """Decide; return the book after that as well, without the remedy."""
+    verdicts = {
+        name: path(book, name, sight, now) for name, sight in sights.items() if sight != "absent"
+    }
+    after, outcomes = observed(book, sights, now)
+    ready: list[tuple[int, str]] = []
+    for name, (reason, seconds) in verdicts.items():
+        if reason == "waiting" and seconds > policy.max_relay_seconds:
+            obstacle = why_not(after, name, seconds, now, policy)
+            verdicts[name] = (obstacle or "cooldown", seconds)
+            ready += [(-seconds, name)] if obstacle is None else []
+    remedy = None
+    if ready:
+        cause = min(ready)[1]
+        verdicts[cause] = ("restart", verdicts[cause][1])
+        remedy = (cause, first_due(after.diaries[cause], now, policy)[1])
+    return told(after, verdicts, outcomes, remedy, now)
+
+
+def path(book: Book, name: str, sight: str, now: int) -> tuple[str, int]:
+    """Reason and seconds on relay, as far as the path alone decides."""
+    if name not in book.on_relay:
+        return ("detected" if sight == "relay" else sight, 0)
+    began = [page.at for page in book.diaries[name] if page.what == "detected"][-1]
+    if sight == "relay":
+        return "waiting", now - began
+    if sight == "direct":
+        is_cure = cooldown_left(book, now) > 0 and began <= book.deeds[-1].at
+        return ("restored" if is_cure else "recovered", 0)
+    return sight, 0
+
+
+def cooldown_left(book: Book, now: int) -> int:
+    """Seconds until the cooldown of each remedy is over."""
+    return max([0, *(deed.at + deed.cooldown - now for deed in book.deeds)])
+
+
+def observed(book: Book, sights: Sights, now: int) -> tuple[Book, dict[str, str]]:
+    """The book after a look at the peers, and what became of remedies, by their cause."""
+    diaries = dict(book.diaries)
+    on_relay = frozenset(name for name, sight in sights.items() if sight == "relay")
+    for name in on_relay - book.on_relay:
+        diaries[name] += (Page(now, "detected"),)
+    deeds = [judged(deed, sights, now) for deed in book.deeds]
+    outcomes: dict[str, str] = {}
+    for before, (after, helped, failed) in zip(book.deeds, deeds, strict=True):
+        for name in sights:
+            what = "helped" if name in helped else "failed"
+            diaries[name] += (Page(now, what, after.remedy),) if name in helped | failed else ()
+        outcomes |= {after.cause: after.result} if after.result != before.result else {}
+    for name, sight in sights.items():
+        diaries[name] += (Page(now, "direct"),) if sight == "direct" else ()
+    begun_at = now if book.begun_at is None else book.begun_at
+    return Book(diaries, on_relay, tuple(deed for deed, *_ in deeds), begun_at), outcomes
+
+
+def judged(deed: Deed, sights: Sights, now: int) -> tuple[Deed, set[str], set[str]]:
+    """The deed after a look at the peers, whom it helped, and whom it did not."""
+    if now - deed.at > 600:
+        result = "unconfirmed" if deed.result == "pending" else deed.result
+        return deed._replace(open=frozenset(), result=result), set(), set()
+    helped = {name for name in deed.open if sights[name] == "direct"}
+    if now - deed.at < 300:
+        result = "helped" if deed.cause in helped else deed.result
+        return deed._replace(open=deed.open - helped, result=result), helped, set()
+    failed = {name for name in deed.open if sights[name] == "relay"}
+    return deed._replace(open=frozenset(), result=ended(deed, sights)), helped, failed
+
+
+def ended(deed: Deed, sights: Sights) -> str:
+    """The result of a remedy at its end."""
+    if deed.result != "pending":
+        return deed.result
+    if sights[deed.cause] == "relay":
+        is_worse = list(sights.values()).count("direct") < deed.direct
+        return "worse" if is_worse else "no_effect"
+    return "helped" if sights[deed.cause] == "direct" else "unconfirmed"
+
+
+def why_not(book: Book, name: str, seconds: int, now: int, policy: GuardedPolicy) -> str | None:
+    """Why a peer that is on relay for too long is no cause of a remedy."""
+    spent = [deed for deed in book.deeds if now - deed.at < DAY and deed.result != "helped"]
+    obstacles = {
+        "excluded": name in policy.excluded,
+        "never_direct": not is_known(book.diaries[name], now, policy),
+        "patient": seconds <= first_due(book.diaries[name], now, policy)[0],
+        "cooldown": cooldown_left(book, now) > 0,
+        "held": len(spent) >= policy.budget,
+        "confirming": now - (book.begun_at or 0) < 120,
+    }
+    return next((obstacle for obstacle, applies in obstacles.items() if applies), None)
+
+
+def is_known(diary: Diary, now: int, policy: GuardedPolicy) -> bool:
+    """Whether the peer was seen direct lately. The time is kept to the hour."""
+    hours = [page.at // 3600 for page in diary if page.what == "direct"]
+    return bool(hours) and now - hours[-1] * 3600 <= policy.known_direct_days * DAY
+
+
+def first_due(diary: Diary, now: int, policy: GuardedPolicy) -> tuple[int, Remedy]:
+    """Seconds on relay that the remedy that is worth it the soonest has to exceed."""
+    seconds = [due(diary, remedy, now, policy) for remedy in policy.remedies]
+    return min(seconds), policy.remedies[seconds.index(min(seconds))]
+
+
+def due(diary: Diary, remedy: Remedy, now: int, policy: GuardedPolicy) -> int:
+    """Whole seconds on relay that a remedy has to exceed."""
+    weight = {"helped": 0.0, "failed": 0.0}
+    for page in diary:
+        if page.remedy is remedy:
+            weight[page.what] += 2 ** ((page.at - now) / DAY / policy.half_life_days)
+    chance = (weight["helped"] + 1) / (weight["helped"] + weight["failed"] + 1)
+    recent = [page.what for page in since_direct(diary) if page.remedy is remedy]
+    return round(policy.max_relay_seconds / chance / policy.discount ** len(recent))
+
+
+def since_direct(diary: Diary) -> Diary:
+    """The pages after the peer was last direct. In these, no remedy has helped."""
+    direct = [number for number, page in enumerate(diary) if page.what == "direct"]
+    return diary[direct[-1] + 1 :] if direct else diary
+
+
+WORDS = {"never_direct": "NEVER-DIRECT", "restored": "RECOVERED", "other-port": "OTHER-PORT"}
+SILENT = {"direct", "unknown"}
+
+
+def told(
+    book: Book,
+    verdicts: dict[str, tuple[str, int]],
+    outcomes: dict[str, str],
+    remedy: tuple[str, Remedy] | None,
+    now: int,
+) -> tuple[Book, Answer]:
+    """The answer with its lines. An outcome is told instead of the verdict."""
+    diaries = dict(book.diaries)
+    words = dict.fromkeys(outcomes, "OUTCOME")
+    for name, (reason, _) in verdicts.items():
+        if name in words or reason in SILENT:
+            continue
+        if reason in {"patient", "never_direct"}:
+            before = [page.at for page in since_direct(diaries[name]) if page.what == "told"]
+            if before and (reason == "never_direct" or now - before[-1] < 3600):
+                continue
+            diaries[name] += (Page(now, "told"),)
+        is_cause = remedy is not None and remedy[0] == name
+        what = remedy[1] if is_cause and remedy is not None else reason
+        words[name] = WORDS.get(what, what.upper())
+    said = [f"{words[name]}: {name}" for name in sorted(words)]
+    return book._replace(diaries=diaries), Answer(verdicts, remedy, said)
+
+
+def tidy(book: Book) -> Book:
+    """The book without the pages that no question asks for."""
+
+    def tidied(name: str) -> Diary:
+        recent = since_direct(book.diaries[name])
+        old = book.diaries[name][: len(book.diaries[name]) - len(recent)]
+        kinds = ["told", *(["detected"] if name in book.on_relay else [])]
+        asked = [[page for page in recent if page.what == kind][-1:] for kind in kinds]
+        kept = [page for page in recent if page.remedy is not None or [page] in asked]
+        return (*(page for page in old if page.remedy is not None), *old[-1:], *kept)
+
+    return book._replace(diaries={name: tidied(name) for name in book.diaries})
