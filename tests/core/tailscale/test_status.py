@@ -41,7 +41,6 @@ IGNORED: dict[type[Struct], dict[str, str]] = {
         "NodeID": "ID is the stable one",
         "PublicKey": "the key of the map; changes at each login",
         "AllowedIPs": "routes are not used",
-        "Addrs": "null for every peer",
         "Created": "not used yet",
         "LastWrite": "Active is derived from it",
         "PeerAPIURL": "not used to reach peers",
@@ -252,6 +251,7 @@ FULL: dict[str, Any] = {
     "UserID": 7,
     "TailscaleIPs": ["100.64.0.2"],
     "Tags": ["tag:a"],
+    "Addrs": ["192.0.2.1:41641"],
     "CurAddr": "192.0.2.7:41641",
     "Relay": "fra",
     "PeerRelay": "192.0.2.9:7777:vni:1",
@@ -302,7 +302,7 @@ def test_null_in_a_status_is_none(key: str, attribute: str) -> None:
     assert getattr(decoded(**{key: None}), attribute) is None
 
 
-@pytest.mark.parametrize("key", ["TailscaleIPs", "Tags"])
+@pytest.mark.parametrize("key", ["Addrs", "TailscaleIPs", "Tags"])
 def test_null_in_a_peer_is_the_default(key: str) -> None:
     """Go prints an empty slice as null."""
     assert decoded_node(FULL | {key: None}) == decoded_node(

@@ -44,8 +44,9 @@ HOLDS: dict[str, dict[str, Any]] = {
     "control": {"Self": {"Online": False}},
     "key": {"Self": {"Online": True, "KeyExpiry": "2000-01-01T00:00:00Z"}},
     "relay": {"Health": ["could not connect to the 'fra' Relay Server"]},
+    "pause": {},
 }
-"Fields of the status of a node that is cut off, by the reason."
+"Fields of the status of a node that is held back, by the reason."
 WELL: dict[str, Any] = {"Self": {"Online": True}, "Health": ["something about DNS"]}
 
 PATH = st.sampled_from([*PATHS, "derp"])
@@ -298,7 +299,8 @@ class GuardedTailnet(RuleBasedStateMachine):
             if name not in self.absent
         ]
         start = self.start if self.is_start_known else None
-        self.run_watchdog(Observed(decoded(*present, **fields), start), outcome)
+        is_paused = "pause" in self.holds
+        self.run_watchdog(Observed(decoded(*present, **fields), start, is_paused), outcome)
 
     @rule(name=NAMES, count=st.integers(2, 8), outcome=OUTCOMES, after=st.sampled_from(DURATIONS))
     def is_stuck_on_relay(
