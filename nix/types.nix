@@ -67,5 +67,27 @@ in
       description = "attribute set of string, with names of labels";
     };
 
+  remedies =
+    let
+      isValid =
+        names:
+        builtins.elem names [
+          [ "restart" ]
+          [ "other-port" ]
+          [
+            "restart"
+            "other-port"
+          ]
+          [
+            "other-port"
+            "restart"
+          ]
+        ];
+    in
+    lib.types.addCheck (lib.types.listOf lib.types.str) isValid
+    // {
+      description = "list of \"restart\", \"other-port\" or both";
+    };
+
   seconds = lib.types.ints.between 0 999999999;
 }

@@ -11,12 +11,34 @@ let
   job = import ./job.nix { inherit config lib utils; };
   description = "Restart of tailscaled when a peer is stuck on relay";
   helperDirectory = "/run/tailscale-watchdog";
+  portFile = "/run/tailscale-watchdog-restart/port.env";
   restartSocket = "${helperDirectory}/restart.sock";
 
   # The same script as in the unit file in src/tsfc/units/files.
   restartScript = ''
     show() { systemctl show --property="$2" --value "$1"; }
     refuse() { echo "$UNIT $*"; exit 1; }
+
+    # The request is the first line. None means a restart: then some clients keep the connection
+    # open, so that the end of the input does not come.
+    request=$(timeout 1 head -n 1 2>/dev/null | head -c 16)
+    exec </dev/null
+    port=$RUNTIME_DIRECTORY/port.env
+    rm -f "$port"
+    case $request in
+      "" | restart) ;;
+      other-port)
+        case $(show "$UNIT" ExecStart) in
+          *[$]PORT[!A-Za-z0-9_]* | *[$]{PORT}*) ;;
+          *) refuse "does not use the variable PORT in ExecStart=, so its port is not changed" ;;
+        esac
+        case $(show "$UNIT" EnvironmentFiles) in
+          *"$port (ignore_errors=yes)") ;;
+          *) refuse "does not read $port after its other environment files" ;;
+        esac ;;
+      *) refuse "is not changed: the request is neither restart nor other-port" ;;
+    esac
+
     read -r uptime _ </proc/uptime
     now=''${uptime%.*}
     stamp=$RUNTIME_DIRECTORY/restarted
@@ -53,7 +75,10 @@ let
     echo "$now" >"$stamp"
     systemctl reset-failed "$UNIT" 2>/dev/null || true
     status=0
+    # Only this start uses another port: 0 means any free one.
+    [ "$request" != other-port ] || echo PORT=0 >"$port"
     systemctl restart "$UNIT" || status=$?
+    rm -f "$port"
     changed=$(show "$UNIT" StateChangeTimestampMonotonic)
     echo "$now $changed" >"$stamp"
     [ "$status" -ne 0 ] || echo done
@@ -68,9 +93,7 @@ let
   isGiven = option: option.highestPrio < 1500;
   isUnitGiven = isGiven options.atro.tailscale.watchdog.unit;
   isGuarded = cfg.policy == "guarded";
-  useless = lib.optionals (!isGuarded) (
-    builtins.filter (name: isGiven options.atro.tailscale.watchdog.${name}) [ "budget" ]
-  );
+  hasOtherPort = isGuarded && builtins.elem "other-port" cfg.remedies;
   hasKeepalive = tailscale ? keepalive && tailscale.keepalive.enable;
 in
 {
@@ -110,6 +133,15 @@ in
       default = 6;
       description = "Maximum number of restarts in 24 hours that did not help, with the policy `guarded`.";
     };
+    remedies = lib.mkOption {
+      type = job.types.remedies;
+      default = [ "restart" ];
+      description = ''
+        What the policy `guarded` may do: `restart`, and `other-port`, which also restarts
+        tailscaled on another UDP port. It helps where a router blocks the port or has a NAT entry
+        that is stuck. Do not use it where a firewall opens only one port for tailscaled.
+      '';
+    };
     dryRun = lib.mkOption {
       type = lib.types.bool;
       default = false;
@@ -130,10 +162,13 @@ in
         assertion = isDefaultSocket || isUnitGiven || cfg.dryRun;
         message = "atro.tailscale.socket is ${tailscale.socket}, which may be that of another tailscaled than ${cfg.unit}: set atro.tailscale.watchdog.unit to the unit to restart.";
       }
-      {
-        assertion = useless == [ ];
-        message = "atro.tailscale.watchdog.${toString useless} is an option of the guarded policy: set atro.tailscale.watchdog.policy = \"guarded\".";
-      }
+    ]
+    ++ map (name: {
+      assertion = isGuarded || !isGiven options.atro.tailscale.watchdog.${name};
+      message = "atro.tailscale.watchdog.${name} is an option of the guarded policy: set atro.tailscale.watchdog.policy = \"guarded\".";
+    }) [
+      "budget"
+      "remedies"
     ];
 
     warnings = lib.optional (!hasKeepalive) "atro.tailscale.watchdog.enable is true without keepalive: idle peers fall back to a relay, and each can cause a restart. Set atro.tailscale.keepalive.enable = true.";
@@ -168,6 +203,8 @@ in
                 cfg.policy
                 "--budget"
                 (toString cfg.budget)
+                "--remedies"
+                (lib.concatStringsSep "," cfg.remedies)
               ]
               ++ lib.optional cfg.dryRun "--dry-run"
               ++ [
@@ -186,13 +223,19 @@ in
           };
       };
 
+      # The file only exists during a restart on another port. It wins against the port of the unit.
+      services.${if hasOtherPort then lib.removeSuffix ".service" cfg.unit else null} = {
+        serviceConfig.EnvironmentFile = lib.mkAfter [ "-${portFile}" ];
+      };
+
       # The helper restarts the unit: the watchdog itself is not privileged.
       services."tailscale-watchdog-restart@" = {
         description = "Restart of ${cfg.unit} for tailscale-watchdog.service";
         unitConfig.CollectMode = "inactive-or-failed";
         serviceConfig = {
           Type = "oneshot";
-          # Connecting is the request; the output is the response. The watchdog expects "done".
+          # The request is a word from the socket, the output the response. The watchdog expects
+          # "done".
           Environment = ''"UNIT=${cfg.unit}" "COOLDOWN=${toString cfg.cooldownSeconds}" "MAX_RELAY=${toString cfg.maxRelaySeconds}" "HELPER=%n"'';
           ExecStart = utils.escapeSystemdExecArgs [
             "/bin/sh"
@@ -203,7 +246,7 @@ in
           RuntimeDirectoryMode = "0700";
           RuntimeDirectoryPreserve = true;
           TimeoutStartSec = "240s";
-          StandardInput = "null";
+          StandardInput = "socket";
           StandardOutput = "socket";
           StandardError = "socket";
           CapabilityBoundingSet = "";

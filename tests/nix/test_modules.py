@@ -103,7 +103,10 @@ def of_nixos(config: Any) -> Units:
     for kind in ("service", "timer", "socket"):
         for name, unit in config["systemd"][f"{kind}s"].items():
             parts = {
-                "Unit": {"Description": unit["description"], "After": unit.get("after", [])}
+                "Unit": {
+                    "Description": unit["description"] or [],
+                    "After": unit.get("after", []),
+                }
                 | unit.get("unitConfig", {}),
                 kind.title(): unit[f"{kind}Config"],
                 "Install": {"WantedBy": unit["wantedBy"]},
@@ -134,7 +137,8 @@ def of_tsfc(*flags: str) -> Units:
             sections = re.findall(
                 r"^\[(\w+)\]\n(.*?)(?=^\[|\Z)", joined(text), re.MULTILINE | re.DOTALL
             )
-            units[path.rpartition("/")[2]] = {
+            # A drop-in belongs to its unit, as in the modules.
+            units[path.partition(".d/")[0].rpartition("/")[2]] = {
                 section: sorted(_normalized(line) for line in lines.split("\n") if line)
                 for section, lines in sections
             }
@@ -182,6 +186,7 @@ def test_the_options_have_these_defaults(evaluate: Evaluate) -> None:
             "excludePeers": [],
             "policy": "documented",
             "budget": 6,
+            "remedies": ["restart"],
             "dryRun": False,
             "unit": "tailscaled.service",
             "metricsPath": "/var/lib/alloy/tailscale-watchdog.prom",
@@ -260,6 +265,20 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
     "budget": (
         'watchdog = { enable = true; policy = "guarded"; budget = 2; };',
         ["watchdog", "--watchdog-policy=guarded", "--watchdog-budget=2"],
+    ),
+    "other port": (
+        'watchdog = { enable = true; policy = "guarded"; remedies = [ "restart" "other-port" ]; };',
+        ["watchdog", "--watchdog-policy=guarded", "--watchdog-remedies=restart,other-port"],
+    ),
+    "other port of a unit": (
+        (
+            'watchdog = { enable = true; policy = "guarded"; remedies = [ "other-port" ]; '
+            'unit = "b@c.service"; };'
+        ),
+        [
+            *("watchdog", "--watchdog-policy=guarded", "--watchdog-remedies=other-port"),
+            "--watchdog-unit=b@c.service",
+        ],
     ),
     "capture": (
         (
@@ -427,6 +446,9 @@ INVALID = [
     ("watchdog.unit", '"tailscaled"', 'a service name that ends in ".service", such as'),
     ("watchdog.excludePeers", '"nas"', "list of string"),
     ("watchdog.policy", '"careful"', 'one of "documented", "guarded"'),
+    ("watchdog.remedies", "[ ]", 'list of "restart", "other-port" or both'),
+    ("watchdog.remedies", '[ "restart" "restart" ]', 'list of "restart", "other-port" or both'),
+    ("watchdog.remedies", '"restart"', 'list of "restart", "other-port" or both'),
     ("watchdog.budget", "25", "integer between 0 and 24"),
     ("watchdog.dryRun", '"yes"', "boolean"),
     ("capture.output", '"/srv/c/status.json"', 'an absolute path of a ".ndjson"'),
@@ -711,6 +733,7 @@ def test_a_watchdog_without_keepalive_is_a_warning(evaluate: Evaluate) -> None:
     ("options", "useless"),
     [
         ("watchdog.budget = 6;", ["budget"]),
+        ('watchdog.remedies = [ "restart" ];', ["remedies"]),
         ('watchdog.budget = 6; watchdog.policy = "guarded";', []),
     ],
 )

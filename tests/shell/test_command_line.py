@@ -26,7 +26,8 @@ from support.servers import serving
 from support.statuses import encoded, peer
 from tsfc.cli import main as cli
 from tsfc.cli.common import policy
-from tsfc.core.watchdog.policy import ThresholdPolicy
+from tsfc.core.watchdog.policy import GuardedPolicy, ThresholdPolicy
+from tsfc.core.watchdog.remedy import Remedy
 
 
 @pytest.mark.parametrize(
@@ -101,6 +102,21 @@ from tsfc.core.watchdog.policy import ThresholdPolicy
         *(
             pytest.param(["watchdog", f"--unit={text}"], "argument --unit:", id=f"unit {text!r}")
             for text in ("", "-rf", "a b", "a\n", "a;b", "../a")
+        ),
+        *(
+            pytest.param(
+                [command, option], f"{option.split('=')[0]} needs --policy guarded", id=id_
+            )
+            for command, option, id_ in (
+                ("watchdog", "--budget=6", "budget"),
+                ("watchdog", "--remedies=restart", "remedies"),
+                ("watchdog", "--pause=/a", "pause"),
+                ("simulate", "--budget=6", "budget of a simulation"),
+            )
+        ),
+        *(
+            pytest.param(["watchdog", f"--remedies={text}"], "argument --remedies:", id=f"r {text}")
+            for text in ("", "rebind", "restart,restart", "restart,")
         ),
         *(
             pytest.param(["keepalive", *options], says, id=f"label {' '.join(options)!r}")
@@ -263,6 +279,19 @@ def test_the_help_of_every_command_shows_its_defaults(
 def test_the_policy_options_default_to_the_default_policy() -> None:
     """The command line repeats the defaults: `--help` need not import the core."""
     assert policy(cli._parse(["watchdog"])) == ThresholdPolicy()
+    assert policy(cli._parse(["watchdog", "--policy=guarded"])) == GuardedPolicy()
+
+
+def test_the_guarded_policy_has_these_options() -> None:
+    options = ["--policy=guarded", "--budget=0", "--remedies=restart,other-port", "--pause=/a"]
+    assert policy(cli._parse(["watchdog", *options])) == GuardedPolicy(
+        budget=0, remedies=(Remedy.RESTART, Remedy.OTHER_PORT), pause_file="/a"
+    )
+
+
+def test_a_comparison_of_policies_may_have_options_of_one() -> None:
+    options = ["replay", "f", "--budget=2", "--compare=policy=documented,guarded"]
+    assert policy(cli._parse(options)) == ThresholdPolicy()
 
 
 def test_the_help_of_the_program_lists_all_commands(capfd: pytest.CaptureFixture[str]) -> None:

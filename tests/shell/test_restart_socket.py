@@ -327,6 +327,46 @@ def test_an_empty_path_is_reported_in_one_line(host: Host) -> None:
     assert (result.status, result.stdout, host.counts()) == (1, RESTART_LINE, (0, 1))
 
 
+def _on_another_port(host: Host, *options: str) -> Completed:
+    """Run the watchdog when the remedy `other-port` is due."""
+    guarded = ("--policy", "guarded", "--remedies", "other-port")
+    status = host.state.parent / "status.json"
+    status.write_bytes(encoded(peer("rpi3", "direct")))
+    assert host.run(*guarded, *options, now=T - 800).status == 0
+    status.write_bytes(encoded(peer("rpi3", "derp")))
+    assert host.run(*guarded, *options, now=T - 650).status == 0
+    return host.run(*guarded, *options)
+
+
+OTHER_PORT_LINE = "OTHER-PORT: rpi3 on relay for 650s, restarting tailscaled on another port\n"
+
+
+def test_another_port_is_a_request_of_its_own(host: Host) -> None:
+    with serving(host.path, send(b"done\n")) as helper:
+        assert _on_another_port(host) == (0, OTHER_PORT_LINE, "")
+    assert (helper.requests, host.counts()) == ([b"other-port\n"], (1, 0))
+
+
+def test_a_refused_change_of_the_port_is_reported(host: Host) -> None:
+    response = b"tailscaled.service does not use the variable PORT in ExecStart=\n"
+    with serving(host.path, send(response)):
+        result = _on_another_port(host)
+    (line,) = error_lines("watchdog", result)
+    assert line == (
+        f"asking for a restart of {UNIT} on another port over {host.path}: "
+        f"{response.decode().strip()}{SEE}"
+    )
+    assert (result.status, host.counts()) == (1, (0, 1))
+
+
+def test_a_helper_that_refuses_the_connection_is_reported_as_one(host: Host) -> None:
+    """It is busy, and closes the connection before the request is sent."""
+    with serving(host.path, lambda connection: connection.shutdown(socket.SHUT_RDWR)):
+        result = _on_another_port(host)
+    (line,) = error_lines("watchdog", result)
+    assert line.endswith(f"the connection was closed without a response{SEE_HELPER}")
+
+
 @pytest.mark.parametrize("start", [b"", b"done\n"])
 def test_a_helper_that_does_not_close_the_connection_times_out(
     box: Path, monkeypatch: pytest.MonkeyPatch, start: bytes

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.programs import calls, program
-from tsfc.core.watchdog.remedy import Declined, Done
+from tsfc.core.watchdog.remedy import Declined, Done, Failed
 from tsfc.shell import systemd
 
 UNIT = "tailscaled.service"
@@ -66,3 +66,34 @@ def test_a_unit_in_an_unknown_state_is_restarted(programs: Path, shown: bytes) -
     (programs / "systemctl.shown").write_bytes(shown)
     assert systemd.restart(UNIT) == Done()
     assert calls(programs, "systemctl") == [f"restart {UNIT}"]
+
+
+PORT_FILE = "/run/tailscale-watchdog-restart/port.env"
+LATER = "EnvironmentFiles=/etc/later (ignore_errors=no)\n"
+USES_PORT = "ExecStart={ path=/a ; argv[]=/a --port=${PORT} $FLAGS ; pid=0 }\n"
+
+
+@pytest.mark.parametrize(
+    ("shown", "why"),
+    [
+        ("", "it does not use the variable PORT in ExecStart="),
+        ("ExecStart={ argv[]=/a --port=1 $PORTS ; }\n", "it does not use the variable PORT"),
+        (USES_PORT, "its last EnvironmentFile= is not port.env of the watchdog; install the units"),
+        (
+            f"{USES_PORT}EnvironmentFiles={PORT_FILE} (ignore_errors=yes)\n{LATER}",
+            "its last EnvironmentFile= is not port.env",
+        ),
+        (
+            f"{USES_PORT}EnvironmentFiles=/etc/a/../{PORT_FILE} (ignore_errors=yes)\n",
+            "its last EnvironmentFile= is not port.env",
+        ),
+    ],
+)
+def test_the_port_of_a_unit_that_is_not_prepared_is_not_changed(
+    programs: Path, shown: str, why: str
+) -> None:
+    (programs / "systemctl.shown").write_text(shown)
+    outcome = systemd.restart_on_other_port(UNIT)
+    assert isinstance(outcome, Failed)
+    assert outcome.detail.startswith(f"restarting {UNIT} on another port: {why}")
+    assert calls(programs, "systemctl") == []

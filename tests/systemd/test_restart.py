@@ -28,9 +28,11 @@ STUCK = "1000000000\n"
 
 
 ASK = """
-import socket
+import socket, sys
 connection = socket.socket(socket.AF_UNIX)
 connection.connect("/run/tailscale-watchdog/restart.sock")
+connection.sendall("".join(sys.argv[1:]).encode())
+connection.shutdown(socket.SHUT_WR)
 while piece := connection.recv(999):
     print(piece.decode(), end="")
 """
@@ -60,8 +62,8 @@ def host(booted_host: Host) -> Host:
     return booted_host
 
 
-def ask(host: Host) -> str:
-    """Ask the helper for a restart as root, and return its response.
+def ask(host: Host, *request: str) -> str:
+    """Ask the helper for a restart as root, or another request; return its response.
 
     A connection is closed without a response while systemd still cleans up the last
     helper; then ask again.
@@ -69,7 +71,7 @@ def ask(host: Host) -> str:
     responses: list[str] = []
 
     def has_response() -> bool:
-        responses.append(host.machine.run("python3", "-c", ASK).stdout)
+        responses.append(host.machine.run("python3", "-c", ASK, *request).stdout)
         return responses[-1] != ""
 
     wait_until(has_response, "the helper responds")
@@ -215,16 +217,37 @@ def test_only_root_may_ask_the_helper_for_a_restart(host: Host) -> None:
     assert invocation(host) != before
 
 
-def test_the_helper_does_not_read_from_a_connection(host: Host) -> None:
-    before = invocation(host)
-    sends = """
+SILENT = """
 import socket
 connection = socket.socket(socket.AF_UNIX)
 connection.connect("/run/tailscale-watchdog/restart.sock")
-connection.send(b"; reboot")
 print(connection.recv(999))
 """
-    assert host.machine.run("python3", "-c", sends).stdout == "b'done\\n'\n"
+"A client that sends nothing and waits, as that of tsfc 0.1."
+
+
+def test_a_silent_client_asks_for_a_restart(host: Host) -> None:
+    before = invocation(host)
+    assert host.machine.run("python3", "-c", SILENT).stdout == "b'done\\n'\n"
+    assert invocation(host) != before
+
+
+@pytest.mark.parametrize(
+    "request_", ["; reboot\n", "restarts\n", "x" * 100_000, "other-port; restart\n", "*\n"]
+)
+def test_another_request_is_refused_and_not_repeated(host: Host, request_: str) -> None:
+    """A client can cause nothing but what the helper knows."""
+    before = invocation(host)
+    sends = SILENT.replace("print", f"connection.sendall({request_.encode()!r})\nprint")
+    assert host.machine.run("python3", "-c", sends).stdout == (
+        "b'tailscaled.service is not changed: the request is neither restart nor other-port\\n'\n"
+    )
+    assert invocation(host) == before
+
+
+def test_a_request_may_name_the_restart(host: Host) -> None:
+    before = invocation(host)
+    assert ask(host, "restart\n") == "done\n"
     assert invocation(host) != before
 
 

@@ -226,6 +226,77 @@ def test_the_group_of_the_own_directory_is_installed_and_removed(root: Path) -> 
     assert files(root) == {}
 
 
+OTHER_PORT = (
+    *("watchdog", "--watchdog-policy=guarded"),
+    "--watchdog-remedies=restart,other-port",
+)
+
+
+def drop_ins(root: Path) -> list[str]:
+    """Names of the drop-ins, each with its directory."""
+    return sorted(
+        f"{path.parent.name}/{path.name}" for path in (root / UNITS).glob("*.service.d/*.conf")
+    )
+
+
+def test_the_drop_in_of_another_port_is_installed_and_removed(root: Path) -> None:
+    install(root, *OTHER_PORT)
+    name = "tailscaled.service.d/tailscale-watchdog.conf"
+    text = (root / UNITS / name).read_text()
+    assert text.startswith(HEADER)
+    assert text.endswith("\nEnvironmentFile=-/run/tailscale-watchdog-restart/port.env\n")
+    install(root)
+    assert drop_ins(root) == [name]
+    assert units("uninstall", root, "watchdog").status == 0
+    assert (drop_ins(root), files(root)) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        (["--unset=watchdog-remedies"], []),
+        (["--watchdog-unit=b.service"], ["b.service.d/tailscale-watchdog.conf"]),
+    ],
+)
+def test_a_drop_in_that_is_not_needed_any_more_is_removed(
+    root: Path, change: list[str], left: list[str]
+) -> None:
+    install(root, *OTHER_PORT)
+    ran = install(root, *change)
+    path = root / UNITS / "tailscaled.service.d/tailscale-watchdog.conf"
+    assert f"removed {path}\n" in ran.stdout
+    assert drop_ins(root) == left
+
+
+def test_drop_ins_of_others_stay(root: Path) -> None:
+    """Those of another author, of another instance, and of a host without the watchdog."""
+    instance = ("--instance=work", "--socket=/run/tailscale-work/s", "--watchdog-unit=b.service")
+    install(root, *OTHER_PORT, *instance)
+    foreign = root / UNITS / "c.service.d/tailscale-watchdog.conf"
+    foreign.parent.mkdir()
+    foreign.write_text("[Service]\n")
+    install(root, *OTHER_PORT)
+    install(root, "watchdog", "--unset=watchdog-remedies")
+    assert units("uninstall", root).status == 0
+    assert drop_ins(root) == [
+        "b.service.d/tailscale-watchdog-work.conf",
+        "c.service.d/tailscale-watchdog.conf",
+    ]
+    work = root / UNITS / "b.service.d/tailscale-watchdog-work.conf"
+    assert "-/run/tailscale-watchdog-restart-work/port.env\n" in work.read_text()
+
+
+def test_a_foreign_drop_in_is_not_replaced(root: Path) -> None:
+    path = root / UNITS / "tailscaled.service.d/tailscale-watchdog.conf"
+    path.parent.mkdir()
+    path.write_text("[Service]\n")
+    ran = units("install", root, *OTHER_PORT)
+    assert error_lines("units", ran) == [
+        f"installing {path}: it exists, and tsfc did not write it{FOREIGN}"
+    ]
+    assert (ran.status, path.read_text()) == (1, "[Service]\n")
+
+
 def _a_file_of_another_author(path: Path) -> None:
     path.write_text("[Service]\nExecStart=/bin/true\n")
 

@@ -92,6 +92,7 @@ EACH_OPTION = {
     "--watchdog-exclude-peers=%n $HOME": ("watchdog",),
     "--watchdog-policy=guarded": ("watchdog",),
     "--watchdog-budget=3": ("watchdog",),
+    "--watchdog-remedies=restart,other-port": ("watchdog",),
     "--watchdog-dry-run": ("watchdog",),
     "--watchdog-unit=b.service": ("watchdog",),
     "--watchdog-metrics-path=/srv/m/d.prom": ("watchdog",),
@@ -133,6 +134,7 @@ def test_the_tests_know_each_option() -> None:
 NEEDED = {
     "--socket": "--watchdog-unit=b.service",
     "--watchdog-budget": "--watchdog-policy=guarded",
+    "--watchdog-remedies": "--watchdog-policy=guarded",
 }
 "Options that another one needs."
 

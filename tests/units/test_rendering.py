@@ -12,6 +12,7 @@ from support.corpus import NAMES_FROM_HELL
 from support.exec_line import command, exec_arguments, joined
 from tsfc.cli import main as cli
 from tsfc.cli.units import DEFAULTS, job_settings
+from tsfc.core.watchdog.policy import GuardedPolicy
 from tsfc.shell import defaults
 from tsfc.units.rendering import (
     DEFAULT_JOBS,
@@ -19,6 +20,7 @@ from tsfc.units.rendering import (
     RESTART_SOCKET,
     JobSettings,
     output_conflict,
+    render_drop_in,
     render_sysusers,
     render_tmpfiles,
     render_units,
@@ -151,6 +153,26 @@ def test_a_group_is_only_created_for_the_own_directory() -> None:
         assert "SupplementaryGroups" not in render_units(other)[f"tailscale-{other.job}.service"]
 
 
+def test_another_port_needs_a_drop_in_of_the_restarted_unit() -> None:
+    """And nothing else has one, so that other hosts keep their tailscaled as it is."""
+    options = ("--watchdog-policy=guarded", "--watchdog-remedies=restart,other-port")
+    assert [render_drop_in(settings(job)) for job in JOBS] == [{}] * len(JOBS)
+    assert [render_drop_in(settings(job, *options)) for job in JOBS if job != "watchdog"] == (
+        [{}] * (len(JOBS) - 1)
+    )
+    text = (
+        "[Service]\n# The file only exists during a restart on another port.\n"
+        "EnvironmentFile=-/run/tailscale-watchdog-restart/port.env\n"
+    )
+    assert render_drop_in(settings("watchdog", *options, "--watchdog-unit=a@b.service")) == {
+        "a@b.service.d/tailscale-watchdog.conf": text
+    }
+    assert (
+        "RuntimeDirectory=tailscale-watchdog-restart\n"
+        in (render_units(settings("watchdog"))["tailscale-watchdog-restart@.service"])
+    )
+
+
 def test_timers_and_sockets_are_enabled_and_services_are_not() -> None:
     """A service is started by its timer or its socket."""
     targets = {name: wanted_by(name) for job in JOBS for name in unit_names(job)}
@@ -274,6 +296,7 @@ UNIT_LINES = (
     "-restart@.service: Description=Restart of {} for tailscale-watchdog.service",
     "-restart.socket: Description=Requests of tailscale-watchdog.service for a restart of {}",
 )
+GUARDED, RESTART = ("--policy", "guarded"), ("--remedies", "restart")
 CHANGES: list[tuple[str, Change]] = [
     *((job, change) for job in JOBS for change in shared_changes(job)),
     *(
@@ -353,7 +376,7 @@ CHANGES: list[tuple[str, Change]] = [
             "policy",
             ["--watchdog-policy=guarded"],
             set(),
-            {f"service: argument {part}" for part in ("--policy", "guarded", "--budget", "6")},
+            {f"service: argument {part}" for part in (*GUARDED, "--budget", "6", *RESTART)},
         ),
     ),
     (
@@ -362,7 +385,19 @@ CHANGES: list[tuple[str, Change]] = [
             "budget",
             ["--watchdog-policy=guarded", "--watchdog-budget=2"],
             set(),
-            {f"service: argument {part}" for part in ("--policy", "guarded", "--budget", "2")},
+            {f"service: argument {part}" for part in (*GUARDED, "--budget", "2", *RESTART)},
+        ),
+    ),
+    (
+        "watchdog",
+        (
+            "remedies",
+            ["--watchdog-policy=guarded", "--watchdog-remedies=other-port"],
+            set(),
+            {
+                f"service: argument {part}"
+                for part in (*GUARDED, "--budget", "6", "--remedies", "other-port")
+            },
         ),
     ),
     ("watchdog", ("dry-run", ["--watchdog-dry-run"], set(), {"service: argument --dry-run"})),
@@ -545,10 +580,14 @@ def test_the_defaults_of_the_watchdog_are_those_of_its_command_line() -> None:
         "watchdog_cooldown_seconds": "cooldown_seconds",
         "watchdog_exclude_peers": "exclude_peer",
         "watchdog_policy": "policy",
-        "watchdog_budget": "budget",
         "watchdog_dry_run": "dry_run",
     }.items():
         assert str(DEFAULTS[units_option]) == str(watchdog.get_default(option))
+    # Options of one policy have its defaults.
+    policy = GuardedPolicy()
+    assert DEFAULTS["watchdog_budget"] == str(policy.budget)
+    assert DEFAULTS["watchdog_remedies"] == ",".join(policy.remedies)
+    assert policy.pause_file == defaults.PAUSE_FILE
     # The command knows it for the default socket only.
     assert watchdog.get_default("unit") is None
     assert DEFAULTS["watchdog_unit"] == defaults.UNIT
@@ -580,6 +619,7 @@ OPTIONS: dict[str, list[tuple[str, str | None, dict[str, object]]]] = {
         ("exclude-peers", "$nas", {"exclude_peer": ["$nas"]}),
         ("policy", "guarded", {"policy": "guarded"}),
         ("budget", "8", {"budget": 8}),
+        ("remedies", "restart,other-port", {"remedies": ("restart", "other-port")}),
         ("dry-run", None, {"dry_run": True}),
         ("unit", "a.service", {"unit": "a.service", "restart_socket": RESTART_SOCKET}),
     ],

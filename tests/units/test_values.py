@@ -211,6 +211,7 @@ GOOD = {
     values.seconds: SECONDS,
     values.policy: {"documented", "guarded"},
     values.budget: {"0", "6", "10", "19", "20", "24"},
+    values.remedies: {"restart", "other-port", "restart,other-port", "other-port,restart"},
     values.argument: {text for text in NAMES_FROM_HELL.values() if "\0" not in text},
 }
 BAD = {
@@ -225,6 +226,10 @@ BAD = {
     values.budget: (
         {"", "-1", "25", "06", "1.5", "6\n", "\N{ARABIC-INDIC DIGIT THREE}"},
         "a whole number from 0 to 24",
+    ),
+    values.remedies: (
+        {"", ",", "restart,", "restart,restart", "rebind", "restart, other-port", "restart\n"},
+        "restart, other-port, or restart,other-port",
     ),
     values.argument: ({"\udcff", "a\udc80b"}, "UTF-8"),
 }

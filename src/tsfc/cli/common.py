@@ -172,13 +172,19 @@ def add_policy(parser: ArgumentParser) -> _ArgumentGroup:
     group.add_argument(
         "--budget",
         type=values.budget,
-        default=6,
         metavar="N",
         help="maximum number of restarts in 24 hours that did not help, with --policy guarded "
-        "(default: %(default)s)",
+        "(default: 6)",
     )
-    # `policy` reads it, even if the command lacks the option.
-    parser.set_defaults(pause=defaults.PAUSE_FILE)
+    group.add_argument(
+        "--remedies",
+        type=values.remedies,
+        metavar="REMEDY,…",
+        help="what may be done, with --policy guarded: restart, or restart,other-port, which also "
+        "restarts tailscaled on another UDP port (default: restart)",
+    )
+    # `policy` reads these, even if the command lacks the option.
+    parser.set_defaults(pause=None, compare=[], usage_error=parser.error)
     return group
 
 
@@ -201,18 +207,26 @@ def run_options(options: Namespace) -> RunOptions:
 
 
 def policy(options: Namespace) -> Policy:
-    """Policy of the watchdog."""
+    """Policy of the watchdog; a usage error if it lacks a given option."""
     from tsfc.core.watchdog.policy import GuardedPolicy, ThresholdPolicy
+    from tsfc.core.watchdog.remedy import Remedy
 
     excluded = frozenset(options.exclude_peer)
     if options.policy == "guarded":
+        usual = GuardedPolicy()
         return GuardedPolicy(
             max_relay_seconds=options.max_relay_seconds,
             cooldown_seconds=options.cooldown_seconds,
             excluded=excluded,
-            budget=options.budget,
-            pause_file=options.pause,
+            remedies=tuple(map(Remedy, options.remedies or usual.remedies)),
+            budget=usual.budget if options.budget is None else options.budget,
+            pause_file=options.pause or usual.pause_file,
         )
+    # Of two policies that are compared, only one has these options.
+    if not any(text.startswith("policy=") for text in options.compare):
+        for name in ("budget", "remedies", "pause"):
+            if getattr(options, name) is not None:
+                options.usage_error(f"--{name} needs --policy guarded")
     return ThresholdPolicy(
         max_relay_seconds=options.max_relay_seconds,
         cooldown_seconds=options.cooldown_seconds,

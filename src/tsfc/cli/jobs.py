@@ -151,9 +151,9 @@ def _add_watchdog(parser: ArgumentParser) -> None:
     )
     add_policy(parser).add_argument(
         "--pause",
-        default=defaults.PAUSE_FILE,
         metavar="FILE",
-        help="restart nothing while FILE exists, with --policy guarded (default: %(default)s)",
+        help="restart nothing while FILE exists, with --policy guarded "
+        f"(default: {defaults.PAUSE_FILE})",
     )
     add_source(parser)
     add_metrics_output(parser, default=defaults.WATCHDOG_PATH)

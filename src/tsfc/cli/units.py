@@ -63,6 +63,7 @@ DEFAULTS: Options = {
     "watchdog_exclude_peers": [],
     "watchdog_policy": "documented",
     "watchdog_budget": "6",
+    "watchdog_remedies": "restart",
     "watchdog_dry_run": False,
     "watchdog_unit": defaults.UNIT,
     "watchdog_metrics_path": defaults.WATCHDOG_PATH,
@@ -75,7 +76,7 @@ DEFAULTS: Options = {
 "Values of the options that are neither given nor kept."
 _SHARED = frozenset({"package", "tailscale_package", "socket", "visible_paths", "labels"})
 "Options of all jobs."
-_OF_GUARDED = ("watchdog_budget",)
+_OF_GUARDED = ("watchdog_budget", "watchdog_remedies")
 "Options that only the guarded policy has."
 
 
@@ -437,6 +438,14 @@ def _add_watchdog(group: argparse._ArgumentGroup) -> None:
         f"(default: {DEFAULTS['watchdog_budget']})",
     )
     group.add_argument(
+        "--watchdog-remedies",
+        type=values.remedies,
+        metavar="REMEDY,…",
+        help="what the guarded policy may do: restart, or restart,other-port, which also restarts "
+        "tailscaled on another UDP port; not where a firewall opens only one port "
+        f"(default: {DEFAULTS['watchdog_remedies']})",
+    )
+    group.add_argument(
         "--watchdog-dry-run",
         action="store_const",
         const=True,
@@ -542,6 +551,7 @@ def job_settings(
         restarted_unit=options.watchdog_unit,
         cooldown_seconds=int(options.watchdog_cooldown_seconds),
         max_relay_seconds=int(options.watchdog_max_relay_seconds),
+        has_other_port=job == "watchdog" and "other-port" in options.watchdog_remedies,
         instance=instance,
         options=_as_arguments(given),
     )
@@ -626,7 +636,10 @@ def _policy_arguments(options: argparse.Namespace, instance: str | None) -> list
     if options.watchdog_policy == "documented":
         return []
     pause = () if instance is None else ("--pause", of_instance(defaults.PAUSE_FILE, instance))
-    return ["--policy", options.watchdog_policy, "--budget", options.watchdog_budget, *pause]
+    return [
+        *("--policy", options.watchdog_policy, "--budget", options.watchdog_budget),
+        *("--remedies", options.watchdog_remedies, *pause),
+    ]
 
 
 def _job(text: str) -> str:

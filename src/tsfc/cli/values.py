@@ -81,6 +81,14 @@ def budget(text: str) -> int:
     return integer(text, high=24)
 
 
+def remedies(text: str) -> tuple[str, ...]:
+    """Names of remedies, each once, from a list such as `restart,other-port`."""
+    names = tuple(text.split(","))
+    if len(set(names)) < len(names) or not set(names) <= {"restart", "other-port"}:
+        raise ArgumentTypeError(f"{text!r} is not restart, other-port, or restart,other-port")
+    return names
+
+
 def unit_name(text: str) -> str:
     """Name of a systemd unit."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9:_.@\\-]*", text):

@@ -80,7 +80,7 @@ class System(Struct, frozen=True):
 
     def apply(self, attempt: Attempt) -> Outcome | Withheld:
         """See `Host`."""
-        from tsfc.core.watchdog.remedy import Failed, Remedy  # noqa: PLC0415
+        from tsfc.core.watchdog.remedy import Remedy  # noqa: PLC0415
         from tsfc.shell import systemd  # noqa: PLC0415 - most runs apply nothing
 
         match attempt.remedy:
@@ -88,8 +88,10 @@ class System(Struct, frozen=True):
                 return systemd.ask_for_restart(self.unit, self.restart_socket)
             case Remedy.RESTART:
                 return systemd.restart(self.unit)
+            case Remedy.OTHER_PORT if self.restart_socket is not None:
+                return systemd.ask_for_other_port(self.unit, self.restart_socket)
             case Remedy.OTHER_PORT:
-                return Failed("another port: no command for it is installed")
+                return systemd.restart_on_other_port(self.unit)
             case _ as never:
                 assert_never(never)
 

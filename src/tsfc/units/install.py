@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -16,9 +17,11 @@ from tsfc.shell.console import STDOUT, print_error, say, write_out
 from tsfc.units.directories import redirectable_output, way_out
 from tsfc.units.record import UnitFiles, record, recorded_arguments
 from tsfc.units.rendering import (
+    DROP_IN,
     JOBS,
     JobSettings,
     of_instance,
+    render_drop_in,
     render_sysusers,
     render_tmpfiles,
     render_units,
@@ -94,8 +97,11 @@ def install(
     links = _links(root, jobs, instance)
     if not _can_install(settings, files, links, root):
         return 1
+    obsolete = [path for path in _drop_ins(root, jobs, instance) if path not in files]
     try:
         _write(files, links)
+        for path in obsolete:
+            os.unlink(path)
     except OSError as error:
         print_error(
             TOOL,
@@ -107,6 +113,8 @@ def install(
         _tell(f"kept {argument} for {', '.join(keepers)}")
     for path in files:
         _tell(f"wrote {path}")
+    for path in obsolete:
+        _tell(f"removed {path}")
     status = _start(root, files, [os.path.basename(link) for link in links])
     if "watchdog" in jobs:
         _warn_without_keepalive(root, instance)
@@ -174,6 +182,7 @@ def uninstall(jobs: Sequence[str], root: str, instance: str | None) -> int:
     if _leads_out("removing", [_below(root, path) for path in candidates], root):
         return 1
     files = [path for path in (_below(root, path) for path in candidates) if os.path.lexists(path)]
+    files += _drop_ins(root, jobs, instance)
     links = [link for link, unit in _links(root, jobs, instance).items() if _is_link(link, unit)]
     # Units of the host, or of another package, are neither stopped nor removed.
     foreign = [path for path in files if _is_foreign(path)]
@@ -220,7 +229,9 @@ def _warn_without_keepalive(root: str, instance: str | None) -> None:
 def _render_files(settings: Sequence[JobSettings]) -> dict[str, str]:
     """Return the text of each file by its path: units first."""
     units = {
-        f"{UNITS}/{name}": text for job in settings for name, text in render_units(job).items()
+        f"{UNITS}/{name}": text
+        for job in settings
+        for name, text in (render_units(job) | render_drop_in(job)).items()
     }
     others = {
         _conf_path(place, job.job, job.instance): render(job)
@@ -228,6 +239,15 @@ def _render_files(settings: Sequence[JobSettings]) -> dict[str, str]:
         for job in settings
     }
     return units | {path: text for path, text in others.items() if text is not None}
+
+
+def _drop_ins(root: str, jobs: Sequence[str], instance: str | None) -> list[str]:
+    """Return the installed drop-ins of units that the watchdog restarts."""
+    if "watchdog" not in jobs:
+        return []
+    units = glob.escape(_below(root, UNITS))
+    found = glob.glob(f"{units}/*.service.d/{of_instance(DROP_IN, instance)}")
+    return [path for path in sorted(found) if not _is_foreign(path)]
 
 
 def _is_in(directory: str, path: str) -> bool:

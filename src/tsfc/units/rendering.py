@@ -33,6 +33,12 @@ _SHIPPED_ACCESS = (
 _HELPERS = ("tailscale-watchdog-restart.socket", "tailscale-watchdog-restart@.service")
 _OWN_NAMES = "tailscale-(exporter|native-metrics|keepalive|watchdog-restart|watchdog|capture)"
 "Names of the units and their directories, which get the suffix of an instance."
+DROP_IN = "tailscale-watchdog.conf"
+"Name of the drop-in of the unit that the helper restarts."
+_DROP_IN_TEXT = """[Service]
+# The file only exists during a restart on another port.
+EnvironmentFile=-/run/tailscale-watchdog-restart/port.env
+"""
 _DEFAULT_RESTARTED_UNIT = "tailscaled.service"
 
 
@@ -56,6 +62,8 @@ class JobSettings(Struct, frozen=True, kw_only=True):
     "The helper restarts the unit at most once in about this time."
     max_relay_seconds: int = 600
     "The helper does not restart a unit that was started more recently than this."
+    has_other_port: bool = False
+    "The helper may restart the unit on another port."
     instance: str | None = None
     "Name of a set of units for another tailscaled; None for the usual units."
     options: tuple[str, ...] = ()
@@ -91,6 +99,15 @@ def render_units(settings: JobSettings) -> dict[str, str]:
         *(_render_helper(helper, settings) for helper in helpers),
     )
     return dict(zip(unit_names(settings.job, settings.instance), texts, strict=True))
+
+
+def render_drop_in(settings: JobSettings) -> dict[str, str]:
+    """Return the drop-in of the restarted unit, by its path below the units, if any."""
+    if not settings.has_other_port:
+        return {}
+    path = f"{settings.restarted_unit}.d/{DROP_IN}"
+    name, text = (of_instance(text, settings.instance) for text in (path, _DROP_IN_TEXT))
+    return {name: text}
 
 
 def render_tmpfiles(settings: JobSettings) -> str | None:

@@ -106,6 +106,13 @@ def budget(text: str) -> str:
     return text
 
 
+def remedies(text: str) -> str:
+    """Accept a list of remedies of the watchdog, each once."""
+    if text not in {"restart", "other-port", "restart,other-port", "other-port,restart"}:
+        raise ArgumentTypeError(f"{text!r} is not restart, other-port, or restart,other-port")
+    return text
+
+
 def argument(text: str) -> str:
     """Accept any text in UTF-8. Other bytes arrive as lone surrogates (PEP 383)."""
     if re.search("[\ud800-\udfff]", text):

@@ -253,6 +253,8 @@ let
       types
       ;
 
+    # The only definition is also the last one.
+    mkAfter = content: content;
     literalExpression = text: text;
     mkEnableOption =
       text:
@@ -267,6 +269,15 @@ let
       prefix: text:
       if lib.hasPrefix prefix text then
         builtins.substring (builtins.stringLength prefix) (-1) text
+      else
+        text;
+    removeSuffix =
+      suffix: text:
+      let
+        length = builtins.stringLength text - builtins.stringLength suffix;
+      in
+      if length >= 0 && builtins.substring length (-1) text == suffix then
+        builtins.substring 0 length text
       else
         text;
     optional = condition: value: if condition then [ value ] else [ ];
