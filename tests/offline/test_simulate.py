@@ -18,6 +18,7 @@ SIMULATION_KEYS = {
     "daemon_down_seconds",
     "harm_seconds",
     "needless_restarts",
+    "unserved_other_port_seconds",
     "unserved_relay_seconds",
     "scenario",
 }
@@ -98,6 +99,15 @@ EXPECTED: dict[str, tuple[dict[str, int], str]] = {
         {"restarts": 143, "needless_restarts": 143, "detections": 10},
         "as permanent-relay, but with ten peers on relay",
     ),
+    "blocked-port": (
+        {"restarts": 143, "needless_restarts": 143, "detections": 2, "recoveries": 0},
+        "24 hours are 1440 minutes: one at 11, then every 10; the last one gets the credit for the end",
+    ),
+    "stuck-nat": (
+        {"restarts": 71, "needless_restarts": 71, "detections": 2, "recoveries": 0},
+        "12 hours are 720 minutes: one at 11, then every 10; the last one gets the credit for the end",
+    ),
+    "wan-change": ({"restarts": 0, "needless_restarts": 0}, "a change takes seconds"),
     "thousand-peers": (
         {"restarts": 143},
         "the hard peers cause as many restarts as in permanent-relay",

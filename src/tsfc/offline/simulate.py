@@ -8,6 +8,7 @@ the same output, to the byte.
 from __future__ import annotations
 
 import gzip
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
@@ -25,7 +26,7 @@ from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import Timeline, record
 from tsfc.core.text import PATH_LIMIT, printable, printable_json
 from tsfc.core.watchdog.policy import GuardedPolicy, Policy
-from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Done, Outcome
+from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Done, Outcome, Remedy
 from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.track import DIRECT
 from tsfc.offline.comparison import Comparison
@@ -150,19 +151,22 @@ def simulate(
     """Simulate one tailnet; return the result. Runs are added to `timeline`."""
     world = World(task.scenario, task.seed)
     statistics = Statistics()
-    unnecessary_restarts = fixable_peers = 0
-    avoidable_relay_seconds = before = 0.0
+    unnecessary_restarts = 0
+    fixable_peers: Mapping[Remedy | None, int] = {}
+    avoidable_relay_seconds = dict.fromkeys(Remedy, 0.0)
+    before = 0.0
 
-    def apply(_: Attempt) -> Outcome:
+    def apply(attempt: Attempt) -> Outcome:
         nonlocal unnecessary_restarts
-        unnecessary_restarts += not world.restart()
+        unnecessary_restarts += not world.restart(attempt.remedy)
         return Done()
 
     host = OfflineHost(apply)
     policy = watching(task.policy)
     while (at := world.next_watchdog_run(task.seconds)) is not None:
-        # A restart at the last run would have saved this relay time.
-        avoidable_relay_seconds += (at - before) * fixable_peers
+        # A remedy at the last run would have saved this relay time.
+        for remedy in avoidable_relay_seconds:
+            avoidable_relay_seconds[remedy] += (at - before) * fixable_peers.get(remedy, 0)
         before = at
         if task.policy is Bound.ORACLE:
             world.cure()
@@ -185,13 +189,14 @@ def simulate(
         if lines:
             write(run.now.unix, lines)
 
-        fixable_peers = _fixable_by_restart(world, run)
+        fixable_peers = _fixable_peers(world, run)
     return Simulation(
         statistics,
         {
             "needless_restarts": unnecessary_restarts,
             "daemon_down_seconds": round(world.daemon_down_seconds),
-            "unserved_relay_seconds": round(avoidable_relay_seconds),
+            "unserved_relay_seconds": round(avoidable_relay_seconds[Remedy.RESTART]),
+            "unserved_other_port_seconds": round(avoidable_relay_seconds[Remedy.OTHER_PORT]),
             "harm_seconds": round(world.harm_seconds()),
             **_outcomes(policy, statistics),
         },
@@ -218,10 +223,10 @@ def _observation(world: World, now: Instant) -> Observation:
     return Observation(now.unix, now.boot, world.tailscaled_start, Raw(status))
 
 
-def _fixable_by_restart(world: World, run: Run) -> int:
-    """Return the number of peers on relay that a restart would make direct."""
-    return sum(
-        world.fixable_by_restart(verdict.peer)
+def _fixable_peers(world: World, run: Run) -> Mapping[Remedy | None, int]:
+    """Return the number of peers on relay that each remedy would make direct."""
+    return Counter(
+        world.remedy_for(verdict.peer)
         for verdict in run.verdicts or ()
         if verdict.reason not in DIRECT
     )

@@ -14,6 +14,7 @@ from support import irregular
 from support.captures import TIMELINE
 from tsfc.core.tailscale.paths import Path, classify
 from tsfc.core.tailscale.status import decode
+from tsfc.core.watchdog.remedy import Remedy
 from tsfc.offline.simulation import scenario
 from tsfc.offline.simulation.spans import span_range
 from tsfc.offline.simulation.world import World
@@ -212,10 +213,10 @@ def test_a_restart_clears_only_the_faults_that_it_can(
 ) -> None:
     world = _world(STUCK + fault)
     assert _path(world, 200) is Path.DERP
-    assert world.fixable_by_restart("nas") is is_cured
+    assert world.remedy_for("nas") is (Remedy.RESTART if is_cured else None)
     assert world.restart() is is_cured
     assert (_path(world, 260) is Path.DIRECT) is is_cured
-    assert not world.fixable_by_restart("nas") or not is_cured
+    assert world.remedy_for("nas") is None
 
 
 def test_a_fault_that_is_cured_for_a_while_returns() -> None:
@@ -225,6 +226,72 @@ def test_a_fault_that_is_cured_for_a_while_returns() -> None:
     assert _path(world, 280) is Path.DIRECT
     assert _path(world, 320) is Path.DERP
     assert world.restart()
+
+
+PORT_FAULTS = ["blocked-port", "stuck-nat"]
+
+
+@pytest.mark.parametrize("kind", PORT_FAULTS)
+def test_only_another_port_cures_a_fault_of_the_port(kind: str) -> None:
+    world = _world(f'[[events]]\nkind = "{kind}"\nat = 100')
+    assert _path(world, 200) is Path.DERP
+    assert world.remedy_for("nas") is Remedy.OTHER_PORT
+    assert not world.restart()
+    assert _path(world, 260) is Path.DERP
+    assert world.restart(Remedy.OTHER_PORT)
+    assert _path(world, 320) is Path.DIRECT
+    assert world.remedy_for("nas") is None
+
+
+@pytest.mark.parametrize("kind", PORT_FAULTS)
+def test_a_plain_restart_returns_to_the_configured_port_and_its_fault(kind: str) -> None:
+    world = _world(f'[[events]]\nkind = "{kind}"\nat = 100\nlasts = 1000')
+    world.advance(200)
+    assert world.restart(Remedy.OTHER_PORT)
+    assert not world.restart(Remedy.OTHER_PORT)
+    assert _path(world, 260) is Path.DIRECT
+    assert not world.restart()
+    assert _path(world, 320) is Path.DERP
+    assert _path(world, 1110) is Path.DIRECT
+
+
+def test_another_port_cures_what_a_restart_cures() -> None:
+    world = _world(STUCK + 'restart = "cures"')
+    world.advance(200)
+    assert world.restart(Remedy.OTHER_PORT)
+    assert _path(world, 260) is Path.DIRECT
+
+
+def _own_addresses(world: World) -> list[str]:
+    addresses: list[str] = json.loads(_status(world))["Self"]["Addrs"]
+    return addresses
+
+
+def test_the_node_has_a_public_address_only_where_stun_works() -> None:
+    blocked = _world('[[events]]\nkind = "blocked-port"\nat = 100')
+    assert _own_addresses(blocked) == ["192.0.2.1:41641", "10.0.0.2:41641"]
+    blocked.advance(200)
+    assert _own_addresses(blocked) == ["10.0.0.2:41641"]
+    blocked.restart(Remedy.OTHER_PORT)
+    blocked.advance(201)
+    assert _own_addresses(blocked) == ["192.0.2.1:41642", "10.0.0.2:41642"]
+    udp = _world('[[events]]\nkind = "udp-blocked"\nat = 100\nlasts = 100')
+    udp.advance(150)
+    assert _own_addresses(udp) == ["10.0.0.2:41641"]
+    udp.advance(250)
+    assert len(_own_addresses(udp)) == 2
+    assert _own_addresses(_world(ours="noudp")) == ["10.0.0.2:41641"]
+    first, second, _ = _own_addresses(_world(ours="hard"))
+    assert first.partition(":")[0] == second.partition(":")[0]
+
+
+def test_a_new_address_of_the_node_loses_the_paths_for_seconds() -> None:
+    world = _world('[[events]]\nkind = "wan-change"\nat = 100')
+    lost = _first(world, Path.DERP, 100, 110)
+    assert lost is not None
+    found = _first(world, Path.DIRECT, lost, lost + 10)
+    assert found is not None
+    assert _own_addresses(world)[0] == "192.0.2.2:41641"
 
 
 def test_a_restart_without_the_coordination_server_leaves_no_peers() -> None:

@@ -8,7 +8,8 @@ from msgspec import Struct
 
 from tsfc.core.watchdog.state import State
 from tsfc.offline.simulation.agenda import NEVER
-from tsfc.offline.simulation.scenario import Nat, Peer, Stuck
+from tsfc.offline.simulation.faults import Fault, StuckFault
+from tsfc.offline.simulation.scenario import Nat, Peer
 
 ACTIVE_SECONDS = 45.0
 "Time after the last packet to a peer while it is `Active` (`sessionActiveTimeout`)."
@@ -18,18 +19,6 @@ REKEY_SECONDS = 120
 "Time from one handshake to the next (`RekeyAfterTime` of WireGuard)."
 _BYTES_PER_SECOND = 1500
 _EASY = frozenset({Nat.EASY, Nat.CGNAT})
-
-
-class StuckFault(Struct):
-    """A `stuck` event while it lasts."""
-
-    event: Stuck
-    is_cured: bool = False
-    has_ended: bool = False
-
-    def is_curable(self) -> bool:
-        """Whether a restart of this node's tailscaled would cure it."""
-        return self.event.side == "near" and self.event.restart != "nothing" and not self.is_cured
 
 
 class Link(Struct):
@@ -68,7 +57,7 @@ class Link(Struct):
     "When the NATs forget the flow, if nothing more is sent."
     obstacles: int = 0
     "Number of events that now block UDP to it."
-    faults: list[StuckFault] = []
+    faults: list[Fault] = []
     rx: int = 0
     tx: int = 0
     last_handshake: float = -NEVER
@@ -145,5 +134,9 @@ def count_traffic(link: Link, now: float) -> None:
 def cure_far_faults(link: Link) -> None:
     """Restart the peer's tailscaled: that cures some faults at its end."""
     for fault in link.faults:
-        if fault.event.side == "far" and fault.event.restart != "nothing":
+        if (
+            isinstance(fault, StuckFault)
+            and fault.event.side == "far"
+            and fault.event.restart != "nothing"
+        ):
             fault.is_cured = True

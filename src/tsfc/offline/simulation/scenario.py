@@ -140,6 +140,26 @@ class UdpBlocked(_Event, frozen=True, tag_field="kind", tag="udp-blocked"):
     "Peers whose router drops UDP. None: the router of this node."
 
 
+class BlockedPort(_Event, frozen=True, tag_field="kind", tag="blocked-port"):
+    """The router of this node drops packets from the UDP port of its tailscaled.
+
+    Only another port helps.
+    """
+
+
+class StuckNat(_Event, frozen=True, tag_field="kind", tag="stuck-nat"):
+    """The public address of this node changes, and its router still uses the old one.
+
+    It does so for the flows that it knows, so only another port helps.
+    """
+
+    peers: tuple[Name, ...] | None = None
+
+
+class WanChange(_Event, frozen=True, tag_field="kind", tag="wan-change"):
+    """The public address of this node changes: paths are lost and found again."""
+
+
 class DerpOutage(_Event, frozen=True, tag_field="kind", tag="derp-outage"):
     """No relay is reachable: no new path is found, and relayed peers do not respond."""
 
@@ -178,17 +198,11 @@ class Readdress(_Event, frozen=True, tag_field="kind", tag="readdress"):
     peers: tuple[Name, ...] | None = None
 
 
-Event = (
-    Stuck
-    | UdpBlocked
-    | DerpOutage
-    | ControlOutage
-    | DaemonDead
-    | Offline
-    | Suspend
-    | ClockStep
-    | Readdress
-)
+PathEvent = Stuck | UdpBlocked | BlockedPort | StuckNat | WanChange | Readdress | Offline
+"Events of peers and of the paths to them."
+NodeEvent = DerpOutage | ControlOutage | DaemonDead | Suspend | ClockStep
+"Events of this node and of Tailscale's servers."
+Event = PathEvent | NodeEvent
 
 
 class Scenario(Struct, frozen=True, forbid_unknown_fields=True):

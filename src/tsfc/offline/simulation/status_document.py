@@ -29,6 +29,8 @@ class NodeView(Struct, frozen=True):
     "It has the network map; if not, there are no peers."
     has_relay: bool
     has_control: bool
+    addresses: tuple[str, ...]
+    "Its own addresses with their ports, the public ones first."
 
 
 def status_document(node: NodeView, peers: Iterable[tuple[str, dict[str, Any]]]) -> bytes:
@@ -113,7 +115,7 @@ def _own_fields(node: NodeView) -> dict[str, Any]:
         "OS": "linux",
         "UserID": 1,
         "TailscaleIPs": [_OWN_IP] if node.is_running else None,
-        "Addrs": ["192.0.2.1:41641"],
+        "Addrs": node.addresses,
         "CurAddr": "",
         "Relay": "fra",
         "PeerRelay": "",

@@ -29,15 +29,15 @@ from tsfc.core.tailscale.status import PeerStatus, Status
 from tsfc.core.watchdog.effects import Apply
 from tsfc.core.watchdog.events import Observed, Performed
 from tsfc.core.watchdog.policy import ThresholdPolicy
-from tsfc.core.watchdog.remedy import Done
+from tsfc.core.watchdog.remedy import Done, Remedy
 from tsfc.core.watchdog.step import step
 from tsfc.offline.simulation.agenda import NEVER, Agenda
+from tsfc.offline.simulation.faults import Fault, PortFault, StuckFault, cures, remedy_for
 from tsfc.offline.simulation.harm import Harm
 from tsfc.offline.simulation.link import (
     ACTIVE_SECONDS,
     KNOWN_SECONDS,
     Link,
-    StuckFault,
     can_be_direct,
     count_traffic,
     cure_far_faults,
@@ -50,20 +50,25 @@ from tsfc.offline.simulation.link import (
     is_path_valid,
 )
 from tsfc.offline.simulation.scenario import (
+    BlockedPort,
     ClockStep,
     ControlOutage,
     DaemonDead,
     DerpOutage,
     Event,
     Nat,
+    NodeEvent,
     Offline,
+    PathEvent,
     Phone,
     Readdress,
     Scenario,
     Stuck,
+    StuckNat,
     Suspend,
     Traffic,
     UdpBlocked,
+    WanChange,
     peer_names,
 )
 from tsfc.offline.simulation.spans import span_range
@@ -86,6 +91,8 @@ _KEEPALIVE_JITTER = span_range(0, 0.1)
 _FAR_INTERVAL_SECONDS = 60
 _UPTIME_SECONDS = 1000
 "Uptime of the node at the beginning."
+PORT = 41641
+"The configured UDP port of the node."
 DOWN = (
     "asking tailscaled for status over /var/run/tailscale/tailscaled.sock:"
     " Connection refused; is tailscaled running? see `systemctl status tailscaled`"
@@ -123,7 +130,11 @@ class World:
         self._is_starting = False
         self.tailscaled_start = int(scenario.start)
         self._suspended_at: float | None = None
-        self._faults: list[StuckFault] = []
+        self._faults: list[Fault] = []
+        self._port = PORT
+        self._ports = 0  # number of other ports so far
+        self._own_blocks = 0  # events that now block UDP at the node's own router
+        self._wan_changes = 0
 
         # The peers. A cold peer is one that keepalive does not keep active.
         names = [(peer, name) for peer in scenario.peers for name in peer_names(peer)]
@@ -222,6 +233,7 @@ class World:
             is_running=self._down_since is None,
             has_relay=not self._derp_outages,
             has_control=not self._control_outages,
+            addresses=self._own_addresses(),
         )
         # A tailscaled that is starting has no peers yet, and counts no traffic.
         links = self._links.values() if node.is_running else ()
@@ -242,9 +254,13 @@ class World:
             return Pong("peer_relay", relay)
         return None if self._derp_outages else Pong("derp", link.peer.relay)
 
-    def restart(self) -> bool:
-        """Restart tailscaled. Return whether that cured a fault."""
-        has_cured = self._cure()
+    def restart(self, remedy: Remedy = Remedy.RESTART) -> bool:
+        """Apply a remedy. Return whether that cured a fault.
+
+        A plain restart returns to the configured port.
+        """
+        has_cured = self._cure(remedy)
+        self._change_port(remedy)
         direct = [
             (link, self._idle_from(link)) for link in self._links.values() if self._is_direct(link)
         ]
@@ -257,8 +273,8 @@ class World:
         return has_cured
 
     def cure(self) -> None:
-        """Cure what a restart would cure, without its harm."""
-        if self._cure():
+        """Cure what a remedy can cure, without its harm."""
+        if self._cure(Remedy.OTHER_PORT):
             self._update_paths(self._links.values())
 
     def harm_seconds(self) -> float:
@@ -266,10 +282,10 @@ class World:
         self._end_harm()
         return self._harm.seconds
 
-    def fixable_by_restart(self, name: str) -> bool:
-        """Whether a restart now would make this peer direct.
+    def remedy_for(self, name: str) -> Remedy | None:
+        """Return the remedy that would make this peer direct now.
 
-        True if it is only kept on relay by faults that the restart cures.
+        None if it is direct, or kept on relay by anything that no remedy cures.
         """
         link = self._links.get(name)
         if (
@@ -279,9 +295,8 @@ class World:
             or hole_punch_seconds(self.scenario.node.nat, link.peer.nat) is None
             or self._is_direct(link)
         ):
-            return False
-        faults = [fault for fault in link.faults if not fault.is_cured]
-        return bool(faults) and all(fault.is_curable() for fault in faults)
+            return None
+        return remedy_for(link.faults)
 
     # Time
 
@@ -435,6 +450,27 @@ class World:
             del self._cold[link.name]
         self._last_round = self.now
 
+    # Remedies
+
+    def _cure(self, remedy: Remedy) -> bool:
+        """Cure the faults that a remedy cures. Return whether there were any."""
+        cured = [fault for fault in self._faults if cures(remedy, fault)]
+        for fault in cured:
+            fault.is_cured = True
+            if isinstance(fault, StuckFault) and fault.event.restart == "cures-for":
+                seconds = self._agenda.draw("cured", fault.event.cured)
+                self._agenda.after(seconds, partial(self._relapse, fault))
+        return bool(cured)
+
+    def _change_port(self, remedy: Remedy) -> None:
+        """Use the port that a remedy chooses. Faults of other ports have no effect."""
+        if remedy is Remedy.OTHER_PORT:
+            self._ports += 1
+        self._port = PORT + self._ports if remedy is Remedy.OTHER_PORT else PORT
+        for fault in self._faults:
+            if isinstance(fault, PortFault):
+                fault.is_cured = fault.port != self._port
+
     # tailscaled
 
     def _can_send(self) -> bool:
@@ -543,8 +579,11 @@ class World:
         self._update_path(link)
 
     def _change_address(self, link: Link) -> None:
-        """Lose the path to the old address, and find one to the new address."""
         link.address_number = (link.address_number + 1) % 1000
+        self._change_flow(link)
+
+    def _change_flow(self, link: Link) -> None:
+        """Lose the path between the old addresses, and find one between the new."""
         link.mapping_until = -NEVER
         if is_path_valid(link, self.now):
             link.direct_until = self.now + self._agenda.draw(f"lost {link.name}", LOST_SECONDS)
@@ -571,25 +610,41 @@ class World:
 
     def _effect(self, event: Event) -> Iterator[None]:
         """Return a generator that begins an event, and then ends it."""
+        return (
+            self._path_effect(event) if isinstance(event, PathEvent) else self._node_effect(event)
+        )
+
+    def _path_effect(self, event: PathEvent) -> Iterator[None]:
         match event:
             case Stuck():
                 return self._stuck(event)
             case UdpBlocked():
-                return self._udp_blocked(self._named(event.peers))
+                return self._udp_blocked(event.peers)
+            case BlockedPort():
+                return self._port_fault(
+                    PortFault(self._port, blocks_stun=True), self._links.values()
+                )
+            case StuckNat():
+                return self._stuck_nat(self._named(event.peers))
+            case WanChange():
+                return self._wan_change()
+            case Readdress():
+                return self._readdress(self._named(event.peers))
+            case Offline():
+                return self._offline(self._named(event.peers))
+
+    def _node_effect(self, event: NodeEvent) -> Iterator[None]:
+        match event:
             case DerpOutage():
                 return self._derp_outage()
             case ControlOutage():
                 return self._control_outage()
             case DaemonDead():
                 return self._daemon_dead()
-            case Offline():
-                return self._offline(self._named(event.peers))
             case Suspend():
                 return self._suspend()
             case ClockStep():
                 return self._clock_step(event.by)
-            case Readdress():
-                return self._readdress(self._named(event.peers))
 
     def _named(self, names: Iterable[str] | None) -> list[Link]:
         """Return the links to these peers or groups of peers; None: all."""
@@ -613,26 +668,40 @@ class World:
             link.faults = [other for other in link.faults if other is not fault]
             self._update_path(link)
 
-    def _cure(self) -> bool:
-        """Cure the faults that a restart cures. Return whether there were any."""
-        cured = [fault for fault in self._faults if fault.is_curable()]
-        for fault in cured:
-            fault.is_cured = True
-            if fault.event.restart == "cures-for":
-                seconds = self._agenda.draw("cured", fault.event.cured)
-                self._agenda.after(seconds, partial(self._relapse, fault))
-        return bool(cured)
-
     def _relapse(self, fault: StuckFault) -> None:
         if not fault.has_ended:
             fault.is_cured = False
             self._update_paths(self._named(fault.event.peers))
 
-    def _udp_blocked(self, links: list[Link]) -> Iterator[None]:
+    def _port_fault(self, fault: PortFault, links: Iterable[Link]) -> Iterator[None]:
+        self._faults.append(fault)
+        for link in links:
+            link.faults.append(fault)
+            self._update_path(link)
+        yield
+        self._faults = [other for other in self._faults if other is not fault]
+        for link in links:
+            link.faults = [other for other in link.faults if other is not fault]
+            self._update_path(link)
+
+    def _stuck_nat(self, links: list[Link]) -> Iterator[None]:
+        self._wan_changes += 1
+        yield from self._port_fault(PortFault(self._port), links)
+
+    def _wan_change(self) -> Iterator[None]:
+        self._wan_changes += 1
+        for link in self._links.values():
+            self._change_flow(link)
+        yield
+
+    def _udp_blocked(self, names: Iterable[str] | None) -> Iterator[None]:
+        links = self._named(names)
+        self._own_blocks += names is None
         for link in links:
             link.obstacles += 1
             self._update_path(link)
         yield
+        self._own_blocks -= names is None
         for link in links:
             link.obstacles -= 1
             self._update_path(link)
@@ -698,6 +767,23 @@ class World:
         yield
 
     # Status
+
+    def _own_addresses(self) -> tuple[str, ...]:
+        """The node's addresses as STUN sees them, and its local one.
+
+        Without STUN there is no public one; a hard NAT has a port per destination.
+        """
+        nat, port = self.scenario.node.nat, self._port
+        public, local = f"192.0.2.{self._wan_changes % 250 + 1}", f"10.0.0.2:{port}"
+        is_blocked = any(
+            isinstance(fault, PortFault) and fault.blocks_stun and not fault.is_cured
+            for fault in self._faults
+        )
+        if nat is Nat.NOUDP or self._own_blocks or is_blocked:
+            return (local,)
+        if nat is Nat.HARD:
+            return (f"{public}:{port + 2000}", f"{public}:{port + 3000}", local)
+        return (f"{public}:{port}", local)
 
     def _peer_fields(self, link: Link) -> dict[str, Any]:
         now, sent = self._agenda.now, self._last_sent(link)
