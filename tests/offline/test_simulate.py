@@ -71,8 +71,25 @@ EXPECTED: dict[str, tuple[dict[str, int], str]] = {
         "its relay timer ends when it leaves; it is direct seconds after it returns",
     ),
     "derp-outage": (
+        {"restarts": 143, "needless_restarts": 143, "detections": 21},
+        "as permanent-relay; the direct peer is on relay for a moment in some runs",
+    ),
+    "derp-refused": (
         {"restarts": 143, "needless_restarts": 143, "detections": 1},
         "as permanent-relay; the direct peer is not detected",
+    ),
+    "control-silent": (
+        {"restarts": 12, "needless_restarts": 0, "detections": 12},
+        "every relay ends with a restart, at the latest after the outage",
+    ),
+    "dead-data": ({"restarts": 0, "detections": 0}, "the path is direct all the time"),
+    "restart-fails": (
+        {"restarts": 1, "needless_restarts": 0, "detections": 1},
+        "those of three hours fail, the next one cures nas",
+    ),
+    "sleeping-phone": (
+        {"restarts": 234, "needless_restarts": 234},
+        "one every ten minutes while the phone sleeps, after the first ten",
     ),
     "control-outage": (
         {"restarts": 1, "needless_restarts": 0},
@@ -303,7 +320,7 @@ def test_an_error_is_one_line_and_an_exit_status(box: Path) -> None:
     missing = run("simulate", "no-such")
     assert missing.status == 1
     assert (
-        "No such file or directory; give a TOML file, or one of cgnat-change, "
+        "No such file or directory; give a TOML file, or one of blocked-port, "
         in error_lines("simulate", missing)[0]
     )
     assert run("simulate", "healthy", "--runs", "2", "--capture", f"{box}/c").status == 2

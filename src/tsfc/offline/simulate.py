@@ -26,7 +26,7 @@ from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import Timeline, record
 from tsfc.core.text import PATH_LIMIT, printable, printable_json
 from tsfc.core.watchdog.policy import GuardedPolicy, Policy
-from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Done, Outcome, Remedy
+from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Done, Failed, Outcome, Remedy
 from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.track import DIRECT
 from tsfc.offline.comparison import Comparison
@@ -42,6 +42,9 @@ from tsfc.shell.console import print_error, write_out
 
 TOOL = "simulate"
 DAY_SECONDS = 86400
+RESTART_FAILED = (
+    "restarting tailscaled: the simulated command failed; remove the event restart-fails"
+)
 LESS_IS_WORSE = frozenset({"direct_seconds", "recoveries"})
 "Counts whose worst value is the smallest."
 BLOCK_LIMIT = 16
@@ -158,6 +161,8 @@ def simulate(
 
     def apply(attempt: Attempt) -> Outcome:
         nonlocal unnecessary_restarts
+        if not world.can_restart():
+            return Failed(RESTART_FAILED)
         unnecessary_restarts += not world.restart(attempt.remedy)
         return Done()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pathlib
 import re
@@ -337,6 +338,105 @@ def test_without_derp_direct_paths_stay_and_hole_punching_fails() -> None:
     assert _path(cold, 194) is Path.DERP
     cold.ping(_ip(cold))
     assert _first(cold, Path.DIRECT, 200, 210) is not None
+
+
+def _health(world: World) -> list[str]:
+    return list(decode(_status(world)).unwrap().health or ())
+
+
+def _is_online(world: World, at: float) -> bool | None:
+    world.advance(at)
+    return decode(_status(world)).unwrap().self_.online
+
+
+@pytest.mark.parametrize(("mode", "earliest", "latest"), [("refuses", 5, 15), ("silent", 105, 105)])
+def test_an_outage_of_control_is_noticed_late(mode: str, earliest: float, latest: float) -> None:
+    outage = f'[[events]]\nkind = "control-outage"\nat = 100\nlasts = 900\nmode = "{mode}"'
+    for seed in range(5):
+        world = _world(outage, seed=seed)
+        assert _is_online(world, 100 + earliest - 0.1)
+        assert _is_online(world, 100 + latest + 0.1) is False
+        assert _is_online(world, 999) is False
+        assert len(_health(world)) == 1
+        assert _is_online(world, 1000.1)
+        assert _health(world) == []
+
+
+def test_an_outage_that_ends_before_it_is_noticed_never_shows() -> None:
+    outage = '[[events]]\nkind = "control-outage"\nat = 100\nlasts = 60\nmode = "silent"'
+    world = _world(outage)
+    assert all(_is_online(world, at) for at in range(90, 400, 3))
+
+
+def test_a_tailscaled_that_starts_in_an_outage_notices_it_at_once() -> None:
+    world = _world('[[events]]\nkind = "control-outage"\nat = 100\nlasts = 900\nmode = "silent"')
+    assert _is_online(world, 110)
+    world.restart()
+    assert _is_online(world, 111) is False
+
+
+@pytest.mark.parametrize(("mode", "earliest", "latest"), [("refuses", 12, 16), ("silent", 92, 117)])
+def test_an_outage_of_relays_is_noticed_late(mode: str, earliest: float, latest: float) -> None:
+    outage = f'[[events]]\nkind = "derp-outage"\nat = 100\nlasts = 900\nmode = "{mode}"'
+    for seed in range(5):
+        world = _world(outage, seed=seed)
+        world.advance(100 + earliest - 0.1)
+        assert _health(world) == []
+        world.advance(100 + latest + 0.1)
+        assert len(_health(world)) == 1
+
+
+def test_direct_paths_flap_while_relays_are_silent() -> None:
+    outage = '[[events]]\nkind = "derp-outage"\nat = 100\nlasts = 900\nmode = "silent"'
+    world = _world(outage)
+    before = [_path(world, 100 + at) for at in range(90)]
+    flapping = [_path(world, 220 + at / 2) for at in range(1500)]
+    after = [_path(world, 1001 + at) for at in range(90)]
+    assert set(before) == set(after) == {Path.DIRECT}
+    changes = sum(one is not other for one, other in itertools.pairwise(flapping))
+    assert 750 / 10 < changes < 750 / 3.5
+    assert set(flapping) == {Path.DIRECT, Path.DERP}
+
+
+def test_direct_paths_stay_while_relays_refuse() -> None:
+    outage = '[[events]]\nkind = "derp-outage"\nat = 100\nlasts = 900\nmode = "refuses"'
+    world = _world(outage)
+    assert all(_path(world, at) is Path.DIRECT for at in range(100, 1000, 3))
+
+
+def test_a_dead_data_plane_sends_and_receives_nothing() -> None:
+    busy = "traffic = { every = { min = 1, max = 1 }, lasts = { min = 9999, max = 9999 } }"
+    world = _world(f'{busy}\n[[events]]\nkind = "dead-data"\nat = 200\nlasts = 600')
+
+    def traffic(at: float) -> tuple[int, int, object]:
+        assert _path(world, at) is Path.DIRECT
+        (peer,) = json.loads(_status(world))["Peer"].values()
+        return peer["RxBytes"], peer["TxBytes"], peer["LastHandshake"]
+
+    alive, first, last, again = (traffic(at) for at in (100, 201, 799, 1000))
+    assert alive[0] == alive[1] > 0
+    assert first[0] == last[0]
+    assert first[2] == last[2]
+    assert last[1] - first[1] > 800_000
+    assert again[0] > last[0]
+    assert again[2] != last[2]
+
+
+def test_a_peer_that_sleeps_online_is_on_relay() -> None:
+    world = _world("sleep = { awake = { min = 100, max = 100 }, asleep = { min = 50, max = 50 } }")
+    assert _path(world, 99) is Path.DIRECT
+    assert _path(world, 140) is Path.DERP
+    assert _path(world, 200) is Path.DIRECT
+    assert world.remedy_for("nas") is None
+
+
+def test_a_restart_that_fails_changes_nothing() -> None:
+    world = _world('[[events]]\nkind = "restart-fails"\nat = 100\nlasts = 100')
+    assert world.can_restart()
+    world.advance(150)
+    assert not world.can_restart()
+    world.advance(250)
+    assert world.can_restart()
 
 
 def test_a_peer_is_direct_again_after_it_or_tailscaled_was_down() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import random
+import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -35,6 +36,13 @@ class Agenda:
             stream = random.Random(f"{self._seed}/{subject}")  # noqa: S311 - reproducible
             self._streams[subject] = stream
         return round(span.min + stream.random() * (span.max - span.min), 3)
+
+    def coin(self, subject: str, seconds: float) -> bool:
+        """Toss a subject's coin: one result in each period of some seconds.
+
+        Unlike `draw`, it does not depend on how often it is asked.
+        """
+        return bool(zlib.crc32(f"{self._seed}/{subject}/{self.now // seconds}".encode()) & 1)
 
     def at(self, at: float, callback: Callable[[], None]) -> None:
         """Schedule a callback. Callbacks of one millisecond run first in, first out."""

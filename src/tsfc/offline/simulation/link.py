@@ -58,6 +58,8 @@ class Link(Struct):
     obstacles: int = 0
     "Number of events that now block UDP to it."
     faults: list[Fault] = []
+    dead_data: int = 0
+    "Number of events that now drop WireGuard's packets."
     rx: int = 0
     tx: int = 0
     last_handshake: float = -NEVER
@@ -124,9 +126,11 @@ def count_traffic(link: Link, now: float) -> None:
     if link.busy_since is None:
         return
     size = int((now - link.busy_since) * _BYTES_PER_SECOND)
-    link.rx += size
     link.tx += size
     link.busy_since = now
+    if link.dead_data:
+        return
+    link.rx += size
     if now - link.last_handshake > REKEY_SECONDS:
         link.last_handshake = now - now % REKEY_SECONDS
 

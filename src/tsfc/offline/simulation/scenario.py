@@ -84,6 +84,16 @@ class Phone(Struct, frozen=True, forbid_unknown_fields=True):
     offline: PeriodRange
 
 
+class Sleep(Struct, frozen=True, forbid_unknown_fields=True):
+    """Times of a peer that sleeps while the control server calls it online.
+
+    Asleep it sends nothing, so there is no direct path to it.
+    """
+
+    awake: PeriodRange
+    asleep: PeriodRange
+
+
 class Traffic(Struct, frozen=True, forbid_unknown_fields=True):
     """Traffic to a peer, in addition to keepalive."""
 
@@ -108,6 +118,7 @@ class Peer(Struct, frozen=True, forbid_unknown_fields=True):
     readdress: PeriodRange = period_range(6 * HOUR, 24 * HOUR)
     "From one change of the address to the next (`cgnat` only)."
     phone: Phone | None = None
+    sleep: Sleep | None = None
     traffic: Traffic | None = None
     watchdog: bool = False
     "It runs keepalive, and a watchdog with the documented policy."
@@ -119,6 +130,10 @@ class _Event(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     "None: until the end of the simulation."
     repeat: PeriodRange | None = None
     "From its end to its next start."
+
+
+Mode = Literal["refuses", "silent"]
+"Whether servers in an outage refuse connections at once, or never respond."
 
 
 class Stuck(_Event, frozen=True, tag_field="kind", tag="stuck"):
@@ -160,8 +175,20 @@ class WanChange(_Event, frozen=True, tag_field="kind", tag="wan-change"):
     """The public address of this node changes: paths are lost and found again."""
 
 
+class DeadData(_Event, frozen=True, tag_field="kind", tag="dead-data"):
+    """A router drops only WireGuard: the path is direct, but no data arrives."""
+
+    peers: tuple[Name, ...] | None = None
+
+
 class DerpOutage(_Event, frozen=True, tag_field="kind", tag="derp-outage"):
-    """No relay is reachable: no new path is found, and relayed peers do not respond."""
+    """No relay is reachable: no new path is found, and relayed peers do not respond.
+
+    If relays are silent, tailscaled gives up direct paths every few seconds, once it
+    has noticed.
+    """
+
+    mode: Mode = "silent"
 
 
 class ControlOutage(_Event, frozen=True, tag_field="kind", tag="control-outage"):
@@ -170,9 +197,15 @@ class ControlOutage(_Event, frozen=True, tag_field="kind", tag="control-outage")
     Peers keep the online status that they had, and a started tailscaled has no peers.
     """
 
+    mode: Mode = "refuses"
+
 
 class DaemonDead(_Event, frozen=True, tag_field="kind", tag="daemon-dead"):
     """tailscaled is down, and a restart does not help."""
+
+
+class RestartFails(_Event, frozen=True, tag_field="kind", tag="restart-fails"):
+    """The command of each remedy fails, and changes nothing."""
 
 
 class Offline(_Event, frozen=True, tag_field="kind", tag="offline"):
@@ -198,9 +231,9 @@ class Readdress(_Event, frozen=True, tag_field="kind", tag="readdress"):
     peers: tuple[Name, ...] | None = None
 
 
-PathEvent = Stuck | UdpBlocked | BlockedPort | StuckNat | WanChange | Readdress | Offline
+PathEvent = Stuck | UdpBlocked | BlockedPort | StuckNat | WanChange | DeadData | Readdress | Offline
 "Events of peers and of the paths to them."
-NodeEvent = DerpOutage | ControlOutage | DaemonDead | Suspend | ClockStep
+NodeEvent = DerpOutage | ControlOutage | DaemonDead | RestartFails | Suspend | ClockStep
 "Events of this node and of Tailscale's servers."
 Event = PathEvent | NodeEvent
 

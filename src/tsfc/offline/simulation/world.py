@@ -24,6 +24,8 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from tsfc.core.clock import Boot, Instant
 from tsfc.core.tailscale.status import PeerStatus, Status
 from tsfc.core.watchdog.effects import Apply
@@ -54,15 +56,19 @@ from tsfc.offline.simulation.scenario import (
     ClockStep,
     ControlOutage,
     DaemonDead,
+    DeadData,
     DerpOutage,
     Event,
+    Mode,
     Nat,
     NodeEvent,
     Offline,
     PathEvent,
     Phone,
     Readdress,
+    RestartFails,
     Scenario,
+    Sleep,
     Stuck,
     StuckNat,
     Suspend,
@@ -87,6 +93,12 @@ LOST_SECONDS = span_range(4.1, 6.4)
 "From blocked UDP to relay: measured. Pings are 3 s apart, a path is trusted for 6.5 s."
 FOUND_SECONDS = span_range(0.2, 6.1)
 "From unblocked UDP to direct, while the peer is active: measured."
+CONTROL_LAG = {"refuses": span_range(5, 15), "silent": span_range(105, 105)}
+"From an outage of the control server to `Self.Online` false: measured."
+DERP_LAG = {"refuses": span_range(12, 16), "silent": span_range(92, 117)}
+"From an outage of the relays to the health message: measured."
+FLAP_SECONDS = 3.5
+"From one change of a path to the next while relays are silent: measured, 2 to 5."
 _KEEPALIVE_JITTER = span_range(0, 0.1)
 _FAR_INTERVAL_SECONDS = 60
 _UPTIME_SECONDS = 1000
@@ -110,6 +122,14 @@ class Pong(NamedTuple):
     "Address of the peer or of the peer relay, or the DERP region."
 
 
+class _Outage(Struct):
+    """An outage of servers while it lasts."""
+
+    mode: Mode
+    is_noticed: bool = False
+    "tailscaled knows of it."
+
+
 class World:
     """The tailnet at an instant. Time only goes forward."""
 
@@ -125,7 +145,9 @@ class World:
         self._timestamp = (0, timestamp(0))
 
         # The node: tailscaled, its surroundings, and the faults.
-        self._derp_outages = self._control_outages = self._deaths = 0
+        self._derp_outages: list[_Outage] = []
+        self._control_outages: list[_Outage] = []
+        self._deaths = self._failing_restarts = 0
         self._down_since: float | None = None
         self._is_starting = False
         self.tailscaled_start = int(scenario.start)
@@ -231,8 +253,8 @@ class World:
             return DOWN
         node = NodeView(
             is_running=self._down_since is None,
-            has_relay=not self._derp_outages,
-            has_control=not self._control_outages,
+            has_relay=not any(outage.is_noticed for outage in self._derp_outages),
+            has_control=not self._knows_of_control_outage(),
             addresses=self._own_addresses(),
         )
         # A tailscaled that is starting has no peers yet, and counts no traffic.
@@ -247,12 +269,16 @@ class World:
         self._send(link)
         if not link.is_online:
             return None
-        if self._is_direct(link):
+        if self._shows_direct(link):
             return Pong("direct", endpoint(link))
         relay = self._peer_relay(link)
         if relay:
             return Pong("peer_relay", relay)
         return None if self._derp_outages else Pong("derp", link.peer.relay)
+
+    def can_restart(self) -> bool:
+        """Whether the command of a remedy would succeed now."""
+        return not self._failing_restarts
 
     def restart(self, remedy: Remedy = Remedy.RESTART) -> bool:
         """Apply a remedy. Return whether that cured a fault.
@@ -328,6 +354,29 @@ class World:
 
     def _is_direct(self, link: Link) -> bool:
         return is_direct(link, self._last_sent(link), self._agenda.now)
+
+    def _shows_direct(self, link: Link) -> bool:
+        """Whether the status shows a direct path."""
+        return self._is_direct(link) and not self._is_dropped(link)
+
+    def _is_dropped(self, link: Link) -> bool:
+        """Whether tailscaled has dropped the path for a moment.
+
+        While relays are silent, it rebinds its sockets every few seconds, and drops all
+        paths each time.
+        """
+        is_rebinding = any(
+            outage.is_noticed and outage.mode == "silent" for outage in self._derp_outages
+        )
+        return is_rebinding and self._agenda.coin(f"flap {link.name}", FLAP_SECONDS)
+
+    def _knows_of_control_outage(self) -> bool:
+        """Whether tailscaled knows that the control server is unreachable.
+
+        It learns that late, unless it has just been started.
+        """
+        is_new = self._is_starting and bool(self._control_outages)
+        return is_new or any(outage.is_noticed for outage in self._control_outages)
 
     def _idle_from(self, link: Link) -> float:
         """Return when a direct peer loses its address if no more traffic begins."""
@@ -500,6 +549,8 @@ class World:
         peer, start = link.peer, self._agenda.start
         if peer.phone is not None:
             start(self._phone(link, peer.phone))
+        if peer.sleep is not None:
+            start(self._sleep(link, peer.sleep))
         if peer.traffic is not None:
             start(self._traffic(link, peer.traffic))
         if peer.nat is Nat.CGNAT:
@@ -515,12 +566,24 @@ class World:
             yield self._agenda.draw(subject, phone.offline)
             self._set_online(link, is_online=True)
 
+    def _sleep(self, link: Link, sleep: Sleep) -> Iterator[float]:
+        subject = f"sleep {link.name}"
+        while True:
+            yield self._agenda.draw(subject, sleep.awake)
+            link.obstacles += 1
+            self._update_path(link)
+            yield self._agenda.draw(subject, sleep.asleep)
+            link.obstacles -= 1
+            self._update_path(link)
+
     def _traffic(self, link: Link, traffic: Traffic) -> Iterator[float]:
         subject = f"traffic {link.name}"
         while True:
             yield self._agenda.draw(subject, traffic.every)
             self._send(link)
-            link.busy_since = link.last_handshake = self.now
+            link.busy_since = self.now
+            if not link.dead_data:
+                link.last_handshake = self.now
             yield self._agenda.draw(subject, traffic.lasts)
             link.last_sent = self._last_sent(link)
             count_traffic(link, self.now)
@@ -546,7 +609,7 @@ class World:
         us = PeerStatus(
             dns_name="self.tail1.ts.net.",
             online=self._down_since is None,
-            cur_addr="192.0.2.1:41641" if self._is_direct(link) else "",
+            cur_addr="192.0.2.1:41641" if self._shows_direct(link) else "",
         )
         now = Instant(int(self.scenario.start + self.now))
         observed = Observed(Status(backend_state="Running", peer={"us": us}))
@@ -628,6 +691,8 @@ class World:
                 return self._stuck_nat(self._named(event.peers))
             case WanChange():
                 return self._wan_change()
+            case DeadData():
+                return self._dead_data(self._named(event.peers))
             case Readdress():
                 return self._readdress(self._named(event.peers))
             case Offline():
@@ -636,11 +701,13 @@ class World:
     def _node_effect(self, event: NodeEvent) -> Iterator[None]:
         match event:
             case DerpOutage():
-                return self._derp_outage()
+                return self._derp_outage(_Outage(event.mode))
             case ControlOutage():
-                return self._control_outage()
+                return self._control_outage(_Outage(event.mode))
             case DaemonDead():
                 return self._daemon_dead()
+            case RestartFails():
+                return self._restart_fails()
             case Suspend():
                 return self._suspend()
             case ClockStep():
@@ -706,16 +773,32 @@ class World:
             link.obstacles -= 1
             self._update_path(link)
 
-    def _derp_outage(self) -> Iterator[None]:
-        self._derp_outages += 1
+    def _dead_data(self, links: list[Link]) -> Iterator[None]:
+        for link in links:
+            count_traffic(link, self.now)
+            link.dead_data += 1
         yield
-        self._derp_outages -= 1
+        for link in links:
+            count_traffic(link, self.now)
+            link.dead_data -= 1
+
+    def _notice(self, outage: _Outage) -> None:
+        outage.is_noticed = True
+
+    def _derp_outage(self, outage: _Outage) -> Iterator[None]:
+        self._derp_outages.append(outage)
+        lag = self._agenda.draw("derp lag", DERP_LAG[outage.mode])
+        self._agenda.after(lag, partial(self._notice, outage))
+        yield
+        self._derp_outages = [other for other in self._derp_outages if other is not outage]
         self._update_paths(self._links.values())
 
-    def _control_outage(self) -> Iterator[None]:
-        self._control_outages += 1
+    def _control_outage(self, outage: _Outage) -> Iterator[None]:
+        self._control_outages.append(outage)
+        lag = self._agenda.draw("control lag", CONTROL_LAG[outage.mode])
+        self._agenda.after(lag, partial(self._notice, outage))
         yield
-        self._control_outages -= 1
+        self._control_outages = [other for other in self._control_outages if other is not outage]
         if not self._control_outages:
             for link in self._links.values():
                 link.is_online_in_map = link.is_online
@@ -730,6 +813,11 @@ class World:
         yield
         self._deaths -= 1
         self._start()
+
+    def _restart_fails(self) -> Iterator[None]:
+        self._failing_restarts += 1
+        yield
+        self._failing_restarts -= 1
 
     def _offline(self, links: list[Link]) -> Iterator[None]:
         for link in links:
@@ -788,6 +876,8 @@ class World:
     def _peer_fields(self, link: Link) -> dict[str, Any]:
         now, sent = self._agenda.now, self._last_sent(link)
         is_direct_now = is_direct(link, sent, now)
+        if self._derp_outages and self._is_dropped(link):
+            is_direct_now = False
         count_traffic(link, now)
         fields = link.fields
         fields["CurAddr"] = endpoint(link) if is_direct_now else ""
