@@ -599,7 +599,7 @@ def test_a_type_accepts_the_same_values_in_nix_and_python(
     assert accepted == {
         name: [text for text in CANDIDATES if is_accepted(value, text)]
         for name, value in TYPES.items()
-    } | {"labels": [], "seconds": []}
+    } | {"labels": [], "seconds": [], "remedies": []}
 
 
 REFUSED = [
