@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 from msgspec.structs import replace
+from returns.result import Failure
 
 from tsfc.core.watchdog import memory as memories
 from tsfc.core.watchdog.experiment import Trial
 from tsfc.core.watchdog.memory import Memory, PeerMemory, Record
 from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Remedy
+from tsfc.core.watchdog.state import State, decode, encode
 
 HOUR = 3600
 NOW = 500_000 * HOUR
@@ -85,6 +87,12 @@ def test_what_is_old_is_dropped_when_something_changes(
     memory = _with_direct(Memory({"old": peer}), "nas", now=now)
     assert ("old" in memory.peers) is is_kept
     assert memory.peers["nas"] == PeerMemory(now)
+
+
+def test_a_negative_weight_is_damage() -> None:
+    """With it, a probability could be a division by zero."""
+    state = State(memory=Memory({"nas": PeerMemory(NOW, {RESTART: Record(NOW, 0.0, -1.0)})}))
+    assert isinstance(decode(encode(state)), Failure)
 
 
 def test_results_are_counted_by_remedy() -> None:

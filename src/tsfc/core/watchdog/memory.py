@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from tsfc.core.clock import Seconds
@@ -18,14 +19,17 @@ DIRECT_RESOLUTION_SECONDS = 3600
 FORGOTTEN_WEIGHT = 0.05
 "A record that counts for less than this many remedies is dropped."
 
+Weight = Annotated[float, Meta(ge=0)]
+"Number of remedies, each counted for less the older it is."
+
 
 class Record(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How often a remedy helped one peer."""
 
     at: Seconds
     "When the two weights held; they decay from then on."
-    helped: float = 0.0
-    unhelpful: float = 0.0
+    helped: Weight = 0.0
+    unhelpful: Weight = 0.0
     times_helped: Seconds = 0
     times: Seconds = 0
     streak: Seconds = 0
