@@ -155,10 +155,10 @@ class Ledger:
             self.well_since = now
 
     def _judge(self, deed: Deed, relayed: set[str], direct: set[str], now: int) -> None:
-        is_late, is_over = now > deed.at + 600, now >= deed.at + 300
-        if is_late:
-            deed.is_open, deed.subjects = False, set()
-            return
+        is_over = now >= deed.at + 300
+        if now > deed.at + 600:  # too late to tell, unless a peer stayed on relay
+            direct = set()
+            relayed = {name for name in relayed if self.relay_since[name] <= deed.at}
         for name in deed.subjects & (direct | relayed if is_over else direct):
             key, has_helped = (name, deed.remedy), name in direct
             self.trials.setdefault(key, []).append(Trial(now, has_helped))

@@ -108,7 +108,7 @@ def observed(book: Book, sights: Sights, now: int) -> tuple[Book, dict[str, str]
     on_relay = frozenset(name for name, sight in sights.items() if sight == "relay")
     for name in on_relay - book.on_relay:
         diaries[name] += (Page(now, "detected"),)
-    deeds = [judged(deed, sights, now) for deed in book.deeds]
+    deeds = [judged(deed, with_late(deed, sights, diaries, now), now) for deed in book.deeds]
     outcomes: dict[str, str] = {}
     for before, (after, helped, failed) in zip(book.deeds, deeds, strict=True):
         for name in sights:
@@ -121,11 +121,20 @@ def observed(book: Book, sights: Sights, now: int) -> tuple[Book, dict[str, str]
     return Book(diaries, on_relay, tuple(deed for deed, *_ in deeds), begun_at), outcomes
 
 
+def with_late(deed: Deed, sights: Sights, diaries: dict[str, Diary], now: int) -> Sights:
+    """The sights, without those that are too late to tell what a remedy did."""
+    if now - deed.at <= 600:
+        return sights
+    stayed = {
+        name: sight == "relay"
+        and deed.at >= [page.at for page in diaries[name] if page.what == "detected"][-1]
+        for name, sight in sights.items()
+    }
+    return {name: "relay" if stayed[name] else "unknown" for name in sights}
+
+
 def judged(deed: Deed, sights: Sights, now: int) -> tuple[Deed, set[str], set[str]]:
     """The deed after a look at the peers, whom it helped, and whom it did not."""
-    if now - deed.at > 600:
-        result = "unconfirmed" if deed.result == "pending" else deed.result
-        return deed._replace(open=frozenset(), result=result), set(), set()
     helped = {name for name in deed.open if sights[name] == "direct"}
     if now - deed.at < 300:
         result = "helped" if deed.cause in helped else deed.result

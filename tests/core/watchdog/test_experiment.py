@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from tsfc.core.clock import Instant
-from tsfc.core.watchdog.experiment import LATE_SECONDS, Judgement, Trial, is_open, judge
+from tsfc.core.watchdog.experiment import LATE_SECONDS, Judgement, Seen, Trial, is_open, judge
 from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Remedy, Stage
 from tsfc.core.watchdog.sight import Sight
 
@@ -27,9 +26,15 @@ HELPED, NO_EFFECT = AttemptResult.HELPED, AttemptResult.NO_EFFECT
 
 
 def _judged(
-    sights: dict[str, Sight], at: int, attempt: Attempt = ATTEMPT, direct_peers: int = 2
+    sights: dict[str, Sight],
+    at: int,
+    attempt: Attempt = ATTEMPT,
+    *,
+    direct_peers: int = 2,
+    since: int = AT + 1,
 ) -> Judgement:
-    return judge((attempt,), sights, direct_peers, Instant(at))
+    relay_since = {peer: since for peer, sight in sights.items() if sight is RELAY}
+    return judge((attempt,), Seen(at, sights, relay_since, direct_peers))
 
 
 def test_a_peer_that_is_direct_in_time_was_helped() -> None:
@@ -78,6 +83,14 @@ def test_what_is_seen_too_late_confirms_nothing() -> None:
     assert judged.attempts[0].result is AttemptResult.UNCONFIRMED
     assert judged.attempts[0].subjects == ()
     assert judged.trials == ()
+
+
+def test_a_peer_that_stayed_on_relay_was_not_helped_however_late_that_is_seen() -> None:
+    """Otherwise nothing is learned where the runs are far apart."""
+    late = JUDGE_AT + 10 * LATE_SECONDS
+    judged = _judged({"nN": RELAY, "nB": UNKNOWN}, late, since=AT)
+    assert judged.attempts == (replace(ATTEMPT, result=NO_EFFECT, subjects=()),)
+    assert judged.trials == (Trial("nN", Remedy.RESTART, has_helped=False),)
 
 
 def test_without_an_id_the_name_tells_the_cause() -> None:

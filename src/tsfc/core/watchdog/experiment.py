@@ -3,6 +3,9 @@
 Each peer that was on relay when a remedy was applied is a trial of it: the peer became
 direct in time, or stayed on relay, or could not be observed. The attempt's own result
 is that of the peer that caused it.
+
+A late look tells only that a peer stayed on relay: a peer that is direct then may owe
+that to something else. Runs can be further apart than an experiment is long.
 """
 
 from __future__ import annotations
@@ -12,12 +15,11 @@ from collections.abc import Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tsfc.core.clock import Instant
 from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Remedy
 from tsfc.core.watchdog.sight import Sight
 
 LATE_SECONDS = 300
-"A result that cannot be observed within this time after `judge_at` stays unknown."
+"A look later than this after `judge_at` is late, in seconds."
 
 
 class Trial(Struct, frozen=True):
@@ -43,20 +45,35 @@ def cause(attempt: Attempt) -> str:
     return attempt.peer_id or attempt.peer
 
 
-def judge(
-    attempts: tuple[Attempt, ...], sights: Mapping[str, Sight], direct_peers: int, now: Instant
-) -> Judgement:
+class Seen(Struct, frozen=True):
+    """What a look at the peers told, each by its StableNodeID and by its name."""
+
+    at: int
+    sights: Mapping[str, Sight] = {}
+    relay_since: Mapping[str, int] = {}
+    "When the relay of each peer on relay began; it was watched without a break since."
+    direct_peers: int = 0
+    "Number of peers that are direct."
+
+    def sight(self, peer: str, attempt: Attempt) -> Sight:
+        """What the look tells about the effect of an attempt on a peer."""
+        sight = self.sights.get(peer, Sight.UNKNOWN)
+        if self.at <= attempt.judge_at + LATE_SECONDS:
+            return sight
+        has_stayed = sight is Sight.RELAY and self.relay_since[peer] <= attempt.at
+        return Sight.RELAY if has_stayed else Sight.UNKNOWN
+
+
+def judge(attempts: tuple[Attempt, ...], seen: Seen) -> Judgement:
     """Judge each attempt whose outcome is open.
 
     A peer that is direct was helped. One that is on relay at `judge_at` was not.
-    `sights` has the peers that were looked at, by StableNodeID and by name;
-    `direct_peers` is the number of those that are direct.
     """
     judged: list[Attempt] = []
     results: list[Attempt] = []
     trials: list[Trial] = []
     for attempt in attempts:
-        after, of_attempt = _judge(attempt, sights, direct_peers, now)
+        after, of_attempt = _judge(attempt, seen)
         judged.append(after)
         trials += of_attempt
         if after.result is not attempt.result:
@@ -69,47 +86,35 @@ def is_open(attempt: Attempt) -> bool:
     return attempt.result is AttemptResult.PENDING or bool(attempt.subjects)
 
 
-def _judge(
-    attempt: Attempt, sights: Mapping[str, Sight], direct_peers: int, now: Instant
-) -> tuple[Attempt, list[Trial]]:
+def _judge(attempt: Attempt, seen: Seen) -> tuple[Attempt, list[Trial]]:
     if not is_open(attempt):
         return attempt, []
-    is_late = now.unix > attempt.judge_at + LATE_SECONDS
-    is_over = now.unix >= attempt.judge_at
-    direct = {peer for peer in attempt.subjects if sights.get(peer) is Sight.DIRECT}
-    trials = [Trial(peer, attempt.remedy, has_helped=True) for peer in sorted(direct)]
-    if is_late:
-        trials = []
-    elif is_over:
+    is_over = seen.at >= attempt.judge_at
+    sights = {peer: seen.sight(peer, attempt) for peer in attempt.subjects}
+    direct = sorted(peer for peer, sight in sights.items() if sight is Sight.DIRECT)
+    trials = [Trial(peer, attempt.remedy, has_helped=True) for peer in direct]
+    if is_over:
         trials += [
             Trial(peer, attempt.remedy, has_helped=False)
-            for peer in attempt.subjects
-            if sights.get(peer) is Sight.RELAY
+            for peer, sight in sights.items()
+            if sight is Sight.RELAY
         ]
     subjects = () if is_over else tuple(peer for peer in attempt.subjects if peer not in direct)
     result = attempt.result
     if result is AttemptResult.PENDING:
-        result = _result(attempt, sights, direct_peers, is_over=is_over, is_late=is_late)
+        result = _result(attempt, seen, is_over=is_over)
     if result is attempt.result and subjects == attempt.subjects:
         return attempt, trials
     return replace(attempt, result=result, subjects=subjects), trials
 
 
-def _result(
-    attempt: Attempt,
-    sights: Mapping[str, Sight],
-    direct_peers: int,
-    *,
-    is_over: bool,
-    is_late: bool,
-) -> AttemptResult:
-    seen = sights.get(cause(attempt), Sight.UNKNOWN)
-    if is_late:
-        return AttemptResult.UNCONFIRMED
-    if seen is Sight.DIRECT:
+def _result(attempt: Attempt, seen: Seen, *, is_over: bool) -> AttemptResult:
+    sight = seen.sight(cause(attempt), attempt)
+    if sight is Sight.DIRECT:
         return AttemptResult.HELPED
     if not is_over:
         return AttemptResult.PENDING
-    if seen is Sight.UNKNOWN:
+    if sight is Sight.UNKNOWN:
         return AttemptResult.UNCONFIRMED
-    return AttemptResult.WORSE if direct_peers < attempt.direct_peers else AttemptResult.NO_EFFECT
+    is_worse = seen.direct_peers < attempt.direct_peers
+    return AttemptResult.WORSE if is_worse else AttemptResult.NO_EFFECT

@@ -17,7 +17,7 @@ from tsfc.core.tailscale.peers import Peer, Unwatched, is_watched, unwatched
 from tsfc.core.tailscale.status import PeerStatus
 from tsfc.core.watchdog import experiment
 from tsfc.core.watchdog.cause import Cause
-from tsfc.core.watchdog.experiment import Judgement
+from tsfc.core.watchdog.experiment import Judgement, Seen
 from tsfc.core.watchdog.remedy import Remedy
 from tsfc.core.watchdog.sight import Sight
 from tsfc.core.watchdog.state import Relay, State, plus_one
@@ -169,10 +169,14 @@ def _judged(state: State, look: Look, verdicts: list[Verdict], now: Instant) -> 
         return Judgement(state.attempts)
     keys = keys_by_name(look)
     sights: dict[str, Sight] = {}
+    relay_since: dict[str, int] = {}
     for verdict in verdicts:
-        sights[verdict.peer] = sights[keys[verdict.peer]] = sight_of(verdict)
+        for key in (verdict.peer, keys[verdict.peer]):
+            sights[key] = sight_of(verdict)
+            relay_since[key] = now.unix - verdict.relay_seconds
     direct_peers = sum(verdict.reason in DIRECT for verdict in verdicts)
-    return experiment.judge(state.attempts, sights, direct_peers, now)
+    seen = Seen(now.unix, sights, relay_since, direct_peers)
+    return experiment.judge(state.attempts, seen)
 
 
 def sight_of(verdict: Verdict) -> Sight:
