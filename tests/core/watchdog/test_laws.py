@@ -250,7 +250,7 @@ def test_a_counter_stays_at_the_largest_number_that_can_be_read_back(count: int)
         detections=count,
         recoveries=count,
     )
-    attempt = Attempt(Remedy.RESTART, "a", T0, T0, Stage.ASKED, AttemptResult.UNKNOWN)
+    attempt = Attempt(Remedy.RESTART, "a", T0, T0, Stage.ASKED, AttemptResult.UNCONFIRMED)
     asked = replace(full, attempts=(attempt,))
     status = Status(
         backend_state="Running",
