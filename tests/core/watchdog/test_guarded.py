@@ -152,6 +152,13 @@ def test_it_waits_exactly_until_a_remedy_is_worth_it() -> None:
     assert lines(acting) == ("RESTART: nas on relay for 1201s, restarting tailscaled",)
 
 
+def test_nothing_is_due_for_a_peer_that_is_no_longer_known_to_be_direct_then() -> None:
+    failed = {RESTART: Record(T0, 0.0, 1.0, 0, 1, streak=1)}
+    for direct_at, due in ((T0 - 6 * DAY, Due(T0 + 23_401, RESTART, "nas")), (T0 - 7 * DAY, None)):
+        state = replace(known(), memory=Memory({NAS: PeerMemory(direct_at, failed)}, T0 - 600))
+        assert Node(state=state).look(0, NAS_ON_RELAY).due == due
+
+
 def test_another_port_comes_after_a_restart_that_did_not_help() -> None:
     node = Node(LADDER, known())
     for at in range(1, 1000, 60):

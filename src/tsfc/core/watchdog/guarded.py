@@ -292,10 +292,12 @@ def _due(verdicts: list[Verdict], situation: _Situation) -> Due | None:
             continue
         peer = situation.peer(verdict.peer)
         next_ = outlook(peer, situation.now, situation.policy)
-        if next_ is None or not is_known_direct(peer, situation.now, situation.policy):
+        if next_ is None:
             continue
         left = max(next_.worth_at, situation.policy.max_relay_seconds) + 1 - verdict.relay_seconds
         seconds = max(left, situation.cooldown, situation.unsteady)
+        if not is_known_direct(peer, situation.now + seconds, situation.policy):
+            continue
         candidates.append((seconds, -verdict.relay_seconds, verdict.peer, next_.remedy))
     if not candidates:
         return None
