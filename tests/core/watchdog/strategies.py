@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from support.statuses import SUFFIX
 from tsfc.core.clock import MAX_NUMBER, Boot, Instant
 from tsfc.core.faults import Down, Unusable
 from tsfc.core.tailscale.status import PeerStatus, Status
 from tsfc.core.watchdog.events import Asking, Observed, Performed, Unobservable
-from tsfc.core.watchdog.policy import ThresholdPolicy
+from tsfc.core.watchdog.memory import Memory, PeerMemory, Record
+from tsfc.core.watchdog.policy import GuardedPolicy, ThresholdPolicy
 from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Declined, Done, Failed, Remedy, Stage
 from tsfc.core.watchdog.state import Relay, State
 
@@ -192,3 +196,121 @@ STORABLE_STATES = st.builds(
     last_run=st.none() | STORABLE_INSTANTS,
 )
 "States that `state.json` can hold."
+
+# The guarded policy: what it makes and sees at `T0`. Nothing is after that.
+
+DAY = 86_400
+PAST = st.integers(T0 - 1500, T0) | st.sampled_from([T0 - 601, T0 - 600, T0 - 300, T0 - 120])
+TWINS = {"cam#nf": "nf", "cam#ng": "ng"}
+"Two peers with one host name; a name is `cam` where the other one is gone."
+IDS = {name: f"n{name}" for name in NAMES[:3]} | TWINS
+KEYS = st.sampled_from(sorted(IDS.values()))
+
+
+def _attempt(remedy: Remedy, name: str, stage: Stage, result: AttemptResult) -> Attempt:
+    return Attempt(remedy, name, 0, 300, stage, result, IDS[name])
+
+
+def _dated(pairs: list[tuple[Attempt, int]]) -> tuple[Attempt, ...]:
+    return tuple(
+        replace(attempt, at=at, judge_at=at + 300)
+        for attempt, at in sorted(pairs, key=lambda pair: pair[1])
+    )
+
+
+GUARDED_ATTEMPTS = st.lists(
+    st.tuples(
+        st.builds(
+            replace,
+            st.builds(
+                _attempt,
+                st.sampled_from(Remedy),
+                st.sampled_from(sorted(IDS)),
+                st.just(Stage.DONE) | st.sampled_from(Stage),
+                st.sampled_from(AttemptResult),
+            ),
+            cooldown_seconds=st.none() | st.integers(0, 900),
+            direct_peers=st.integers(0, 3),
+            subjects=st.lists(KEYS, unique=True, max_size=3).map(tuple),
+        ),
+        PAST | st.integers(T0 - DAY - 2, T0 - DAY + 2) | st.integers(T0 - 2 * DAY, T0),
+    ),
+    max_size=4,
+).map(_dated)
+RECORDS = st.builds(
+    Record,
+    PAST | st.integers(T0 - 60 * DAY, T0),
+    st.floats(0, 20),
+    st.floats(0, 20),
+    st.integers(0, 20),
+    st.integers(0, 20),
+    st.sampled_from([0, 0, 1, 3]),
+)
+PEER_MEMORIES = st.builds(
+    PeerMemory,
+    st.none()
+    | st.sampled_from([T0 - T0 % 3600 - age for age in (0, 0, 0, DAY, 7 * DAY - 3600, 8 * DAY)]),
+    st.dictionaries(st.sampled_from(Remedy), RECORDS, max_size=2),
+    st.none() | PAST | st.sampled_from([T0 - 3600, T0 - 8 * DAY]),
+)
+GUARDED_STATES = st.builds(
+    State,
+    relays=st.sets(st.sampled_from(sorted(IDS))).flatmap(
+        lambda names: st.fixed_dictionaries(
+            {name: st.builds(Relay, PAST, st.just(IDS[name])) for name in sorted(names)}
+        )
+    ),
+    attempts=GUARDED_ATTEMPTS,
+    restarts=st.integers(0, 9),
+    restart_failures=st.integers(0, 9),
+    detections=st.integers(0, 9),
+    recoveries=st.integers(0, 9),
+    last_success=st.builds(Instant, PAST),
+    blind_since=st.none() | PAST,
+    tailscaled_start=st.none() | PAST,
+    policy=st.sampled_from(["guarded", "guarded", "guarded", "documented"]),
+    memory=st.builds(
+        Memory,
+        st.dictionaries(KEYS, PEER_MEMORIES),
+        st.none() | PAST | st.just(T0 - 600),
+        st.dictionaries(st.sampled_from(["restart/helped", "restart/worse"]), st.integers(0, 9)),
+    ),
+)
+SIGHTS: dict[str, dict[str, Any]] = {
+    "direct": {"active": True, "cur_addr": "192.0.2.7:41641"},
+    "relay": {"active": True},
+    "idle": {},
+    "offline": {"online": False},
+}
+
+
+def _guarded_peer(name: str, sight: str) -> PeerStatus:
+    base = name.partition("#")[0]
+    fields: dict[str, Any] = {"online": True, "relay": "fra"} | SIGHTS[sight]
+    dns_name = f"{base}.{SUFFIX}."
+    return PeerStatus(id=IDS[name], host_name=base, dns_name=dns_name, **fields)
+
+
+GUARDED_STATUSES = st.builds(
+    Status,
+    backend_state=st.just("Running"),
+    magic_dns_suffix=st.just(SUFFIX),
+    health=st.none() | st.just(()) | st.just(("could not connect to any relay server",)),
+    self_=st.builds(
+        PeerStatus, id=st.just("nself"), online=st.sampled_from([True, True, True, False])
+    ),
+    peer=st.dictionaries(
+        st.sampled_from(sorted(IDS)), st.sampled_from(["relay", *SIGHTS]), max_size=5
+    ).map(lambda sights: {name: _guarded_peer(name, sight) for name, sight in sights.items()}),
+)
+GUARDED_POLICIES = st.builds(
+    GuardedPolicy,
+    max_relay_seconds=st.sampled_from([0, 60, 600]),
+    cooldown_seconds=st.sampled_from([0, 60, 600]),
+    excluded=st.frozensets(st.sampled_from(["a", "cam", "cam#nf", "ng"]), max_size=2),
+    remedies=st.lists(st.sampled_from(Remedy), unique=True, min_size=1).map(tuple),
+    budget=st.sampled_from([0, 1, 6, 6]),
+    known_direct_days=st.sampled_from([1, 7]),
+    discount=st.sampled_from([0.0, 0.05, 0.5, 1.0]),
+    half_life_days=st.sampled_from([0.1, 14.0]),
+)
