@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from support.statuses import SUFFIX
 from tsfc.core.clock import MAX_NUMBER, Boot, Instant
@@ -207,36 +206,28 @@ IDS = {name: f"n{name}" for name in NAMES[:3]} | TWINS
 KEYS = st.sampled_from(sorted(IDS.values()))
 
 
-def _attempt(remedy: Remedy, name: str, stage: Stage, result: AttemptResult) -> Attempt:
-    return Attempt(remedy, name, 0, 300, stage, result, IDS[name])
+def _attempt(name: str, at: int, remedy: Remedy, **fields: Any) -> Attempt:
+    return Attempt(remedy, name, at, at + 300, peer_id=IDS[name], **fields)
 
 
-def _dated(pairs: list[tuple[Attempt, int]]) -> tuple[Attempt, ...]:
-    return tuple(
-        replace(attempt, at=at, judge_at=at + 300)
-        for attempt, at in sorted(pairs, key=lambda pair: pair[1])
-    )
+def _in_order(attempts: list[Attempt]) -> tuple[Attempt, ...]:
+    return tuple(sorted(attempts, key=lambda attempt: attempt.at))
 
 
 GUARDED_ATTEMPTS = st.lists(
-    st.tuples(
-        st.builds(
-            replace,
-            st.builds(
-                _attempt,
-                st.sampled_from(Remedy),
-                st.sampled_from(sorted(IDS)),
-                st.just(Stage.DONE) | st.sampled_from(Stage),
-                st.sampled_from(AttemptResult),
-            ),
-            cooldown_seconds=st.none() | st.integers(0, 900),
-            direct_peers=st.integers(0, 3),
-            subjects=st.lists(KEYS, unique=True, max_size=3).map(tuple),
-        ),
+    st.builds(
+        _attempt,
+        st.sampled_from(sorted(IDS)),
         PAST | st.integers(T0 - DAY - 2, T0 - DAY + 2) | st.integers(T0 - 2 * DAY, T0),
+        st.sampled_from(Remedy),
+        stage=st.just(Stage.DONE) | st.sampled_from(Stage),
+        result=st.sampled_from(AttemptResult),
+        cooldown_seconds=st.none() | st.integers(0, 900),
+        direct_peers=st.integers(0, 3),
+        subjects=st.lists(KEYS, unique=True, max_size=3).map(tuple),
     ),
     max_size=4,
-).map(_dated)
+).map(_in_order)
 RECORDS = st.builds(
     Record,
     PAST | st.integers(T0 - 60 * DAY, T0),
