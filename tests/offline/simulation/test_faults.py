@@ -7,12 +7,13 @@ import pytest
 from tsfc.core.watchdog.remedy import Remedy
 from tsfc.offline.simulation.faults import Fault, PortFault, StuckFault, cures, remedy_for
 from tsfc.offline.simulation.scenario import Stuck
-from tsfc.offline.simulation.spans import default
+from tsfc.offline.simulation.spans import Length, span_range
 
-STUCK = StuckFault(Stuck(at=default(0)))
-CURED = StuckFault(Stuck(at=default(0)), is_cured=True)
-FAR = StuckFault(Stuck(at=default(0), side="far"))
-NEVER = StuckFault(Stuck(at=default(0), restart="nothing"))
+AT = Length(span_range(0, 0))
+STUCK = StuckFault(Stuck(at=AT))
+CURED = StuckFault(Stuck(at=AT), is_cured=True)
+FAR = StuckFault(Stuck(at=AT, side="far"))
+NEVER = StuckFault(Stuck(at=AT, restart="nothing"))
 PORT = PortFault(41641)
 
 

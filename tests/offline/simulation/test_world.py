@@ -604,7 +604,7 @@ lasts = {{ min = {span}, max = "2d" }}
 """
     description = scenario.read(text.encode(), "test").unwrap()
     event, varied = description.events
-    assert event.at == seconds
+    assert event.at.range == span_range(seconds, seconds)
     assert event.lasts is not None
     assert event.lasts.range == span_range(seconds, seconds)
     assert varied.lasts is not None

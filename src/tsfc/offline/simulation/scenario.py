@@ -125,7 +125,7 @@ class Peer(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Event(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    at: Span
+    at: Length
     lasts: Length | None = None
     "None: until the end of the simulation."
     repeat: PeriodRange | None = None

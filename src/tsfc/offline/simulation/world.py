@@ -191,7 +191,8 @@ class World:
 
         # Events and habits. Those of the same millisecond run in this order.
         for number, event in enumerate(scenario.events):
-            self._agenda.at(event.at, partial(self._start_event, event, f"event {number}"))
+            at = self._agenda.draw(f"event {number} begins", event.at.range)
+            self._agenda.at(at, partial(self._start_event, event, f"event {number}"))
         for link in self._links.values():
             self._start_habits(link)
 
