@@ -79,7 +79,7 @@ EXPECTED: dict[str, tuple[dict[str, int], str]] = {
         "as permanent-relay; the direct peer is not detected",
     ),
     "control-silent": (
-        {"restarts": 12, "needless_restarts": 0, "detections": 12},
+        {"restarts": 9, "needless_restarts": 0, "detections": 9, "daemon_down_seconds": 1},
         "every relay ends with a restart, at the latest after the outage",
     ),
     "dead-data": ({"restarts": 0, "detections": 0}, "the path is direct all the time"),
