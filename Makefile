@@ -119,6 +119,10 @@ measure: .venv/dev ## repeat the measurements in docs/tailscale.md on a real tai
 mutants: .venv/dev ## run mutation tests of decision and files; tests/mutants.toml explains the survivors
 	$(BIN)/python tools/mutants.py
 
+.PHONY: policy-search
+policy-search: .venv/dev ## search the parameters of the guarded policy, and draw docs/policy-search.svg; takes hours
+	$(BIN)/python tools/policy_search.py
+
 .PHONY: bench
 bench: .venv/dev ## measure the cost of each job, as ratios within one run
 	$(BIN)/python tools/bench.py
