@@ -33,6 +33,10 @@ from support.programs import program as script
 from support.required import program
 from support.servers import Request, http, serving
 from support.statuses import encoded, peer, status
+from tsfc.core.watchdog.memory import Memory, PeerMemory
+from tsfc.core.watchdog.policy import EXPERIMENT_SECONDS
+from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Remedy, Stage
+from tsfc.core.watchdog.state import State, encode
 
 SPEED = 30
 "Factor by which time runs faster, at a pace of 1."
@@ -68,6 +72,8 @@ class Host:
     "Shell script that replaces systemctl."
     after: tuple[int, str] | None = None
     "Second from which a fault is present, and the fault: see `Site.run_jobs`."
+    state: Callable[[int, float], State] | None = None
+    "State of the watchdog at the beginning, from the time and the pace; None if it has none."
 
 
 def traffic(second: int, path: str = "direct", name: str = "nas", **fields: Any) -> dict[str, Any]:
@@ -128,6 +134,46 @@ def with_key(days: float) -> dict[str, Any]:
     """`Self` of a node whose key expires in `days` days."""
     usual: dict[str, Any] = status()["Self"]
     return usual | {"KeyExpiry": instant(days * 86400)}
+
+
+GUARDED = (*MAX_RELAY, *COOLDOWN, "--policy", "guarded")
+
+
+def known(*names: str, at: int) -> dict[str, PeerMemory]:
+    """Memory of peers that were direct at that time."""
+    return {f"n{name}CNTRL": PeerMemory(at) for name in names}
+
+
+def three_open(now: int, pace: float) -> State:
+    """State with three restarts whose outcome shows after 20 seconds of the scenario.
+
+    A restart has 300 seconds to help. They are the watchdog's own, not compressed.
+    """
+    judge_at = now + round(20 * pace)
+    attempts = tuple(
+        Attempt(
+            Remedy.RESTART,
+            name,
+            judge_at - EXPERIMENT_SECONDS,
+            judge_at,
+            Stage.DONE,
+            peer_id=f"n{name}CNTRL",
+            subjects=(f"n{name}CNTRL",),
+        )
+        for name in ("nas", "rpi3", "vps")
+    )
+    memory = Memory(known("nas", "rpi3", "vps", at=now))
+    return State(attempts=attempts, restarts=3, memory=memory, policy="guarded")
+
+
+def six_futile(now: int, pace: float) -> State:
+    """State with as many restarts without effect as the default budget allows."""
+    del pace
+    attempts = tuple(
+        Attempt(Remedy.RESTART, "nas", at, at + 300, Stage.DONE, AttemptResult.NO_EFFECT)
+        for at in range(now - 6 * 3600, now, 3600)
+    )
+    return State(attempts=attempts, restarts=6, policy="guarded")
 
 
 HOSTS: dict[str, Host] = {
@@ -195,6 +241,18 @@ HOSTS: dict[str, Host] = {
         ),
         {("TailscaleRestartsDoNotHelp", "nas")},
         (*MAX_RELAY, "--cooldown-seconds", str(1200 // SPEED)),
+    ),
+    "futile": Host(
+        lambda second: status(*(traffic(second, "derp", name) for name in ("nas", "rpi3", "vps"))),
+        {("TailscaleRemediesDoNotHelp", None)},
+        GUARDED,
+        state=three_open,
+    ),
+    "spent": Host(
+        lambda second: status(traffic(second)),
+        {("TailscaleBudgetSpent", None)},
+        GUARDED,
+        state=six_futile,
     ),
     "masked": Host(
         lambda second: status(traffic(second, "derp")),
@@ -481,6 +539,9 @@ def watched() -> Iterator[Prometheus]:
             running.callback(thread.join)
         running.callback(stop.set)
         for number, (name, host) in enumerate(HOSTS.items()):
+            if host.state is not None:
+                state = host.state(int(time.time()), pace)  # noqa: TID251 - the watchdog uses the real time
+                (directories[name] / "state/state.json").write_bytes(encode(state))
             running.enter_context(playing(name, host, directories[name], pace))
             server = 2 if name == "slow" else number % 2
             sites[server].append(
