@@ -22,8 +22,6 @@ UNUSED = {
     "tailscale_exporter_last_success_timestamp_seconds": "tailscale_up shows it earlier",
     "tailscale_watchdog_all_peers_offline": "the exporter's metrics exist without a watchdog",
     "tailscale_watchdog_unmatched_exclusions": "the watchdog's log names them",
-    "tailscale_watchdog_help_probability": "only under the guarded policy",
-    "tailscale_watchdog_likely_cause": "only under the guarded policy",
     "tailscale_watchdog_worth_it_in_seconds": "only under the guarded policy",
     "tailscale_native_metrics_up": "tailscale_up shows it, too",
 }

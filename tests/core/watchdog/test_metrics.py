@@ -7,12 +7,12 @@ from msgspec.structs import replace
 from support.statuses import peer
 from tsfc.core.metrics.families import Family, Kind, Sample
 from tsfc.core.watchdog.cause import Cause
-from tsfc.core.watchdog.memory import Memory
+from tsfc.core.watchdog.memory import Memory, PeerMemory
 from tsfc.core.watchdog.metrics import metrics
 from tsfc.core.watchdog.policy import GuardedPolicy, ThresholdPolicy
 from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Remedy, Stage
 from tsfc.core.watchdog.run import Run
-from tsfc.core.watchdog.state import State
+from tsfc.core.watchdog.state import Relay, State
 from tsfc.core.watchdog.step import step
 from tsfc.core.watchdog.track import ONLY_GUARDED, Outlook, Reason, Verdict
 
@@ -269,6 +269,27 @@ def test_the_guarded_policy_exports_its_experiments() -> None:
         "c",
     ]
     assert [labels["reason"] for labels, _ in samples["tailscale_watchdog_peers"]] == list(Reason)
+
+
+def test_only_a_peer_that_was_never_direct_has_a_likely_cause_and_no_help_probability() -> None:
+    """The alert TailscalePeerNeverDirect recognizes such a peer by that."""
+    policy = GuardedPolicy(excluded=frozenset({"excluded"}))
+    peers = {name: derp_peer(name) for name in ("known", "excluded", "never")}
+    known = Memory({peers[name]["ID"]: PeerMemory(T0) for name in ("known", "excluded")})
+    relays = {name: Relay(T0 - 700, raw["ID"]) for name, raw in peers.items()}
+    state = State(relays=relays, memory=known, policy="guarded")
+    after = step(state, observation(*peers.values()), now=NOW, policy=policy)
+    assert after.verdicts is not None
+    assert [verdict.reason for verdict in after.verdicts if verdict.peer == "never"] == [
+        Reason.NEVER_DIRECT
+    ]
+    samples = values(metrics(Run(NOW, after.state, verdicts=after.verdicts), policy))
+    cause, probability = (
+        {labels["peer"] for labels, _ in samples[f"tailscale_watchdog_{name}"]}
+        for name in ("likely_cause", "help_probability")
+    )
+    assert cause == {"known", "never"}
+    assert probability == {"known"}
 
 
 def test_a_budget_that_was_overspent_has_nothing_left() -> None:
