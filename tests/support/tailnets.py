@@ -132,10 +132,8 @@ def booted_node(
         f"Environment={key}={value}\n"
         for key, value in (ENVIRONMENT | {"SSL_CERT_FILE": CERTIFICATE}).items()
     )
-    unit = f"""[Unit]
-StartLimitIntervalSec=0
-
-[Service]
+    # As in the unit of Tailscale, systemd's default start limit applies.
+    unit = f"""[Service]
 Type=notify
 {settings}EnvironmentFile=-{TAILSCALED_ENVIRONMENT}
 RuntimeDirectory=tailscale
