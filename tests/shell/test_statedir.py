@@ -131,7 +131,7 @@ def test_a_directory_that_is_not_there_has_no_state(box: Path) -> None:
     assert Directory(str(box / "none")).load(NOW) == Success((State(), ()))
 
 
-@pytest.mark.parametrize("make", [irregular.link_to_zeros, *irregular.NO_FILES])
+@pytest.mark.parametrize("make", irregular.EACH_KIND)
 def test_a_state_that_is_not_a_file_is_reported_and_the_counters_go_on(
     box: Path, make: Callable[[Path], None]
 ) -> None:
@@ -146,8 +146,9 @@ def test_a_state_that_is_not_a_file_is_reported_and_the_counters_go_on(
     assert statedir.read(str(box), "state.json") == Success(NoContent("is not a regular file"))
 
 
-def test_a_number_that_is_not_a_file_is_damaged(box: Path) -> None:
-    os.mkfifo(box / ".restart_count")
+@pytest.mark.parametrize("make", irregular.EACH_KIND)
+def test_a_number_that_is_not_a_file_is_damaged(box: Path, make: Callable[[Path], None]) -> None:
+    make(box / ".restart_count")
     (box / ".detection_count").write_text("7\n")
     state, (warning,) = Directory(str(box)).load(NOW).unwrap()
     assert warning == ".restart_count in the state directory cannot be read: counting from 0"
@@ -162,11 +163,20 @@ def test_names_that_cannot_be_printed_are_not_part_of_the_state(box: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["state.json", ".restart_count"])
-def test_a_file_that_cannot_be_read_ends_the_run(box: Path, name: str) -> None:
-    """A link that leads to itself cannot be read, even by root."""
-    (box / name).symlink_to(name)
+def test_a_file_that_cannot_be_read_ends_the_run(
+    box: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    real = os.open
+
+    def broken(path: str, flags: int) -> int:
+        if os.path.basename(path) == name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path, flags)
+
+    (box / name).touch()
+    monkeypatch.setattr(os, "open", broken)
     assert Directory(str(box)).load(NOW) == Failure(
-        f"reading {name} of the state in {box}: Too many levels of symbolic links; "
+        f"reading {name} of the state in {box}: Input/output error; "
         "check permissions and disk space, or give --state-dir"
     )
 

@@ -31,6 +31,11 @@ def link_to_zeros(path: Path) -> None:
     path.symlink_to("/dev/zero")
 
 
+def link_to_itself(path: Path) -> None:
+    """Not even root can open it."""
+    path.symlink_to(path.name)
+
+
 def directory(path: Path) -> None:
     path.mkdir()
 
@@ -48,7 +53,7 @@ def device(path: Path) -> None:
         pytest.skip("only root can make a device")
 
 
-LINKS: list[Callable[[Path], None]] = [link, dangling_link, link_to_zeros]
+LINKS: list[Callable[[Path], None]] = [link, dangling_link, link_to_zeros, link_to_itself]
 NO_FILES: list[Callable[[Path], None]] = [fifo, directory, unix_socket, device]
 "What is not a regular file, even if links are followed."
 EACH_KIND = [*LINKS, *NO_FILES]

@@ -200,11 +200,12 @@ def export(
 def _read(path: str, limit: int) -> bytes | NoContent | None:
     try:
         # Without O_NONBLOCK a named pipe would wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(path, flags)
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno == errno.ENXIO:  # a socket
+        if error.errno in {errno.ENXIO, errno.ELOOP}:  # a socket, a symbolic link
             return NoContent(_NOT_REGULAR)
         raise
     try:
