@@ -285,7 +285,8 @@ def test_a_round_counts_peers_by_result_and_has_latencies_by_peer() -> None:
             "c": (NO_REPLY,),
             "d": (ERROR,),
             "e": (),
-        }
+        },
+        ("nsa", "vt"),
     ) == (
         Family(
             "tailscale_keepalive_peers",
@@ -308,11 +309,18 @@ def test_a_round_counts_peers_by_result_and_has_latencies_by_peer() -> None:
                 Sample({"peer": "b", "path": "direct"}, 0.012346),
             ),
         ),
+        Family(
+            "tailscale_keepalive_unmatched_exclusions",
+            Kind.GAUGE,
+            "Names given by --exclude-peer that no peer has.",
+            (Sample({}, 2),),
+        ),
     )
 
 
 def test_a_round_without_peers_has_zero_counts() -> None:
     """Without a status there was no round, and there are no metrics."""
-    counts, latencies = metrics({})
+    counts, latencies, unmatched = metrics({})
     assert ([sample.value for sample in counts.samples], latencies.samples) == ([0] * 5, ())
+    assert unmatched.samples == (Sample({}, 0),)
     assert metrics(None) == ()

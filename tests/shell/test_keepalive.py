@@ -188,8 +188,12 @@ def test_excluded_peers_are_not_pinged_and_unknown_names_are_reported(box: Path)
     ]
     options = ("--exclude-peer", "tv", "--exclude-peer", "nsa", "--exclude-os", "Android")
     with serving(box / "s", tailscaled(encoded(*peers), lambda _: DIRECT_PONG)) as server:
-        ran = run("keepalive", "--socket", str(box / "s"), *options)
+        ran = run(
+            *("keepalive", "--socket", str(box / "s"), *options),
+            *("--metrics-path", str(box / "a.prom")),
+        )
     assert {request.ip for request in server.pings()} == {"100.64.9.1"}
+    assert series((box / "a.prom").read_text())["tailscale_keepalive_unmatched_exclusions"] == 1
     (line,) = error_lines("keepalive", ran)
     assert line == (
         "excluding nsa: there is no such peer; run `tsfc peers --all` for a list, and correct "

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from tsfc.core.metrics.families import Family, Kind, Sample
+from tsfc.core.metrics.families import Family, Kind, Sample, gauge
 from tsfc.core.tailscale import status as statuses
 from tsfc.core.tailscale.naming import match
 from tsfc.core.tailscale.peers import address, is_watched, named
@@ -88,10 +88,13 @@ def overall_result(results: tuple[PingResult, ...]) -> PingResult:
     return (*results, *pongs)[-1] if results else NO_REPLY
 
 
-def metrics(results: Mapping[str, tuple[PingResult, ...]] | None) -> tuple[Family, ...]:
+def metrics(
+    results: Mapping[str, tuple[PingResult, ...]] | None, unknown: tuple[str, ...] = ()
+) -> tuple[Family, ...]:
     """Return the metrics of one round, from the results of each peer by its name.
 
     `results` is None if the status could not be read; then there are no metrics.
+    `unknown` are the excluded names that no peer has.
     """
     if results is None:
         return ()
@@ -114,6 +117,11 @@ def metrics(results: Mapping[str, tuple[PingResult, ...]] | None) -> tuple[Famil
                 for name, result in overall.items()
                 if result.latency_seconds is not None
             ),
+        ),
+        gauge(
+            "tailscale_keepalive_unmatched_exclusions",
+            "Names given by --exclude-peer that no peer has.",
+            len(unknown),
         ),
     )
 

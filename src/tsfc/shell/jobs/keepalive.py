@@ -20,7 +20,8 @@ def run(host: Host, *, count: int, ping_timeout: float, excluded: Exclusion) -> 
         host.warn(fault.detail)
         return Report(keepalive.metrics(None), exit_status=exit_status(fault))
     status = observed.unwrap()
-    for name in keepalive.unknown_names(status, excluded):
+    unknown = keepalive.unknown_names(status, excluded)
+    for name in unknown:
         host.warn(
             f"excluding {one_line(name)}: there is no such peer; run `tsfc peers --all` for a "
             "list, and correct --exclude-peer"
@@ -29,4 +30,4 @@ def run(host: Host, *, count: int, ping_timeout: float, excluded: Exclusion) -> 
     round_ = host.ping(pings, count=count, timeout=ping_timeout)
     if round_.error is not None:
         host.warn(round_.error)
-    return Report(keepalive.metrics(round_.results))
+    return Report(keepalive.metrics(round_.results, unknown))
