@@ -60,7 +60,8 @@ def metrics() -> dict[str, tuple[Family, ...]]:
     state = State(attempts=(restart_at(1),), last_success=Instant(1))
     outlook = Outlook(Remedy.RESTART, 1.0, 600)
     patient = Verdict("nas", Reason.PATIENT, 601, outlook=outlook, cause=Cause.UNKNOWN)
-    run = Run(now, state, verdicts=(patient,))
+    dead = Verdict("tv", Reason.DIRECT, is_dead=True)
+    run = Run(now, state, verdicts=(patient, dead))
     documented = watchdog.metrics(run, ThresholdPolicy())
     names = {family.name for family in documented}
     guarded = watchdog.metrics(run, GuardedPolicy())

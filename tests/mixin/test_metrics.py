@@ -24,6 +24,7 @@ UNUSED = {
     "tailscale_watchdog_unmatched_exclusions": "the watchdog's log names them",
     "tailscale_watchdog_worth_it_in_seconds": "only under the guarded policy",
     "tailscale_keepalive_unmatched_exclusions": "the log of keepalive names them",
+    "tailscale_watchdog_data_plane_dead": "only under the guarded policy",
     "tailscale_native_metrics_up": "tailscale_up shows it, too",
 }
 "Metrics that neither rules nor dashboard use, with the reason."

@@ -24,6 +24,7 @@ GUARDED = frozenset(
     {
         "tailscale_watchdog_budget",
         "tailscale_watchdog_budget_left",
+        "tailscale_watchdog_data_plane_dead",
         "tailscale_watchdog_help_probability",
         "tailscale_watchdog_likely_cause",
         "tailscale_watchdog_remedies_total",

@@ -128,6 +128,21 @@ def test_a_peer_that_was_never_direct_is_beyond_remedies(node: Node) -> None:
     assert "policy guarded" in printed
 
 
+def test_a_dead_data_plane_is_a_finding(node: Node) -> None:
+    """The watchdog found it, and the counters still stand still."""
+    nas = peer("nas", RxBytes=100, TxBytes=5000)
+    node.run_watchdog(NOW - 60, nas, policy=("--policy", "guarded"))
+    snapshot = json.loads(node.snapshot.read_text())
+    snapshot["state"]["memory"]["traffic"]["nnasCNTRL"]["dead_since"] = NOW - 60
+    node.snapshot.write_text(json.dumps(snapshot))
+    found = (
+        "1. nas is direct, but no data comes back: disco pings are answered, TSMP pings are lost."
+    )
+    assert found in node.run(("doctor",), nas).stdout
+    alive = peer("nas", RxBytes=200, TxBytes=5000)
+    assert WELL in node.run(("doctor",), alive).stdout
+
+
 def test_of_many_peers_on_relay_some_are_named_and_the_others_counted(node: Node) -> None:
     peers = [peer(f"host{number}", "derp") for number in range(PEER_LIMIT + 5)]
     printed = node.run(("doctor",), *peers).stdout

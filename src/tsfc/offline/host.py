@@ -8,7 +8,7 @@ from returns.result import Failure, Result, Success
 
 from tsfc.core.clock import Instant
 from tsfc.core.faults import Down, Fault
-from tsfc.core.tailscale.ping import Ping
+from tsfc.core.tailscale.ping import Ping, PingKind
 from tsfc.core.tailscale.status import Status
 from tsfc.core.text import one_line
 from tsfc.core.watchdog.policy import Policy
@@ -80,8 +80,15 @@ class OfflineHost:
         """See `Host`."""
         return Failure(Down("an observation has no metrics"))
 
-    def ping(self, pings: tuple[Ping, ...], *, count: int, timeout: float) -> Round:  # noqa: ARG002
-        """See `Host`."""
+    def ping(
+        self,
+        pings: tuple[Ping, ...],  # noqa: ARG002
+        *,
+        count: int,  # noqa: ARG002
+        timeout: float,  # noqa: ARG002
+        kind: PingKind = PingKind.DISCO,  # noqa: ARG002
+    ) -> Round:
+        """See `Host`. Nothing can be pinged."""
         return Round({}, None)
 
     def apply(self, attempt: Attempt) -> Outcome:

@@ -12,6 +12,7 @@ from returns.result import Result
 
 from tsfc.core.clock import Instant
 from tsfc.core.faults import Fault
+from tsfc.core.tailscale.ping import PingKind
 from tsfc.core.tailscale.status import Status
 
 if TYPE_CHECKING:  # a start is most of a run's cost: a job imports only what it needs
@@ -47,7 +48,14 @@ class Host(Protocol):
         """Return tailscaled's own metrics, an exposition."""
         ...
 
-    def ping(self, pings: tuple[Ping, ...], *, count: int, timeout: float) -> Round:
+    def ping(
+        self,
+        pings: tuple[Ping, ...],
+        *,
+        count: int,
+        timeout: float,
+        kind: PingKind = PingKind.DISCO,
+    ) -> Round:
         """Ping each peer at most `count` times, each with a timeout in seconds."""
         ...
 

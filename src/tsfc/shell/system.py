@@ -10,6 +10,7 @@ from returns.result import Result, Success
 
 from tsfc.core.clock import Instant
 from tsfc.core.faults import Fault
+from tsfc.core.tailscale.ping import PingKind
 from tsfc.core.tailscale.status import Status
 from tsfc.core.text import one_line
 from tsfc.shell import clocks, textfile
@@ -64,17 +65,26 @@ class System(Struct, frozen=True):
         """See `Host`."""
         return observe.raw_usermetrics(self.options)
 
-    def ping(self, pings: tuple[Ping, ...], *, count: int, timeout: float) -> Round:
+    def ping(
+        self,
+        pings: tuple[Ping, ...],
+        *,
+        count: int,
+        timeout: float,
+        kind: PingKind = PingKind.DISCO,
+    ) -> Round:
         """See `Host`. The pings go the way of all requests to tailscaled."""
         match observe.source(self.options):
             case LocalAPI() as source:
                 from tsfc.shell.tailscaled import localapi_pings  # noqa: PLC0415
 
-                return localapi_pings.ping_all(source, pings, count=count, timeout=timeout)
+                return localapi_pings.ping_all(
+                    source, pings, count=count, timeout=timeout, kind=kind
+                )
             case Cli() as source:
                 from tsfc.shell.tailscaled import cli_pings  # noqa: PLC0415
 
-                return cli_pings.ping_all(source, pings, count=count, timeout=timeout)
+                return cli_pings.ping_all(source, pings, count=count, timeout=timeout, kind=kind)
             case _ as never:
                 assert_never(never)
 

@@ -110,6 +110,7 @@ def findings(view: View, net: NetInfo) -> tuple[Finding, ...]:
         *_health(view),
         *_all_offline(view),
         *_watchdog(view),
+        *_dead(view),
         *_without_path(view),
         *([] if cause is not None else _relays(relayed, direct)),
     )
@@ -210,6 +211,20 @@ def _watchdog(view: View) -> list[Finding]:
             "Run `systemctl status tailscale-watchdog.timer tailscale-watchdog.service`.",
         )
     ]
+
+
+def _dead(view: View) -> list[Finding]:
+    return [
+        Finding(
+            f"{row.peer} is direct, but no data comes back: disco pings are answered, TSMP pings "
+            "are lost.",
+            Side.NETWORK,
+            "A router on the way drops WireGuard. Check the firewalls at both ends.",
+            is_beyond_remedies=True,
+        )
+        for row in view.rows
+        if row.is_dead
+    ][:PEER_LIMIT]
 
 
 def _without_path(view: View) -> list[Finding]:

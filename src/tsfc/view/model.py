@@ -67,6 +67,8 @@ class Row(Struct, frozen=True):
     "None unless the verdict says that the peer is on relay."
     ping: PingResult | None = None
     "None if no ping was sent."
+    is_dead: bool = False
+    "It is direct, and the watchdog found that no data comes back."
 
 
 class View(Struct, frozen=True):
@@ -215,7 +217,9 @@ def _observed(
 def _judged(row: Row, verdict: Verdict, snapshot: Snapshot, forecast: Forecast) -> Row:
     """Row of the same peer with its verdict."""
     row = replace(row, verdict=verdict.reason, next=_next(verdict, snapshot.policy, forecast))
-    if verdict.reason in DIRECT or verdict.reason is Reason.UNKNOWN:
+    if verdict.reason in DIRECT:
+        return replace(row, is_dead=verdict.is_dead)
+    if verdict.reason is Reason.UNKNOWN:
         return row
     relay = snapshot.state.relays.get(row.peer)
     return replace(

@@ -19,6 +19,15 @@ class Ping(Struct, frozen=True):
     ip: str
 
 
+class PingKind(StrEnum):
+    """What a ping tests; the LocalAPI's parameter `type`."""
+
+    DISCO = "disco"
+    "The path, without WireGuard."
+    TSMP = "TSMP"
+    "The data plane: it goes through WireGuard, and the pong does not tell the path."
+
+
 class PingOutcome(StrEnum):
     """Outcome of a ping; the value of the labels `result` and `path`."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from tsfc.core.clock import Seconds
 from tsfc.core.faults import Fault
 from tsfc.core.tailscale.status import Status
+from tsfc.core.watchdog.dataplane import Probe
 from tsfc.core.watchdog.remedy import Attempt, Outcome
 
 
@@ -18,6 +21,8 @@ class Observed(Struct, frozen=True):
     "Unix time when tailscaled started; None if unknown."
     is_paused: bool = False
     "The pause file of the policy exists."
+    probes: Mapping[str, Probe] = {}
+    "What became of the pings to the `dataplane.suspects`, by name."
 
 
 class Unobservable(Struct, frozen=True):

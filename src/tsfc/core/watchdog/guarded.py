@@ -44,15 +44,16 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tsfc.core.clock import Instant
+from tsfc.core.tailscale.peers import Peer
 from tsfc.core.tailscale.status import Status
 from tsfc.core.text import one_line
-from tsfc.core.watchdog import lines
+from tsfc.core.watchdog import dataplane, lines
 from tsfc.core.watchdog import memory as memories
 from tsfc.core.watchdog.cause import Cause, has_relay_outage, node_cause, peer_cause
 from tsfc.core.watchdog.decision import Decision, Due
 from tsfc.core.watchdog.events import Observed
 from tsfc.core.watchdog.experiment import cause
-from tsfc.core.watchdog.memory import DAY_SECONDS, NOTHING, Memory, PeerMemory, Record
+from tsfc.core.watchdog.memory import DAY_SECONDS, NOTHING, Memory, PeerMemory, Record, Traffic
 from tsfc.core.watchdog.policy import EXPERIMENT_SECONDS, GuardedPolicy, cooldown_seconds
 from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Remedy
 from tsfc.core.watchdog.sight import Sight
@@ -118,15 +119,13 @@ def decide(
     hold = hold or _hold(tracked.state, event, now.unix, policy)
     keys = keys_by_name(look)
     memory = _learned(tracked, keys, hold, now.unix, policy)
+    direct = _direct_peers(tracked.verdicts, look, keys)
+    traffic = dataplane.with_look(memory.traffic, direct, event.probes, now.unix)
+    memory = replace(memory, traffic=traffic)
     unsteady = _unsteady_seconds(memory, now.unix)
     cause_ = _cause(tracked.verdicts, event.status)
     situation = _Situation(memory, keys, cooldown, hold, unsteady, cause_, now.unix, policy)
-    verdicts = [
-        _judged(verdict, situation)
-        if verdict.reason is Reason.WAITING and verdict.relay_seconds > policy.max_relay_seconds
-        else verdict
-        for verdict in tracked.verdicts
-    ]
+    verdicts = [_judged(verdict, situation) for verdict in tracked.verdicts]
 
     # The peer on relay the longest causes a remedy. The others wait for its cooldown.
     chosen = max(
@@ -234,7 +233,25 @@ def _unsteady_seconds(memory: Memory, now: int) -> int:
     return max(0, since + STEADY_SECONDS - now)
 
 
+def _direct_peers(verdicts: list[Verdict], look: Look, keys: dict[str, str]) -> dict[str, Peer]:
+    """The direct peers, by their keys."""
+    direct = {verdict.peer for verdict in verdicts if verdict.reason in DIRECT}
+    return {keys[peer.name]: peer for peer in look.peers if peer.name in direct}
+
+
 def _judged(verdict: Verdict, situation: _Situation) -> Verdict:
+    """The verdict after the rules of this policy."""
+    if verdict.reason in DIRECT:
+        traffic = situation.memory.traffic.get(situation.keys[verdict.peer])
+        is_dead = traffic is not None and traffic.dead_since is not None
+        return replace(verdict, is_dead=True) if is_dead else verdict
+    max_seconds = situation.policy.max_relay_seconds
+    if verdict.reason is Reason.WAITING and verdict.relay_seconds > max_seconds:
+        return _overdue(verdict, situation)
+    return verdict
+
+
+def _overdue(verdict: Verdict, situation: _Situation) -> Verdict:
     """The verdict on a peer that is on relay for longer than the threshold."""
     peer = situation.peer(verdict.peer)
     if verdict.is_excluded:
@@ -313,15 +330,19 @@ def _lines(
     said: list[tuple[str, str]] = []
     told: list[str] = []
     for verdict in verdicts:
-        if verdict.reason is Reason.DIRECT and not results:
+        if verdict.reason is Reason.DIRECT and not verdict.is_dead and not results:
             continue
         key, peer = situation.keys[verdict.peer], situation.peer(verdict.peer)
         result = results.pop(key, None) or results.pop(verdict.peer, None)
         text: str | None
         if result is not None:
             text = outcome_line(result, verdict.peer, peer, situation.now)
-        elif verdict.reason in RARE:
-            text = _rare_line(verdict, peer, situation.now)
+        elif verdict.is_dead or verdict.reason in RARE:
+            text = (
+                _dead_line(verdict, situation.memory.traffic[key], situation.now)
+                if verdict.is_dead
+                else _rare_line(verdict, peer, situation.now)
+            )
             told += [] if text is None else [key]
         else:
             text = _line(verdict, situation)
@@ -362,6 +383,18 @@ def _line(verdict: Verdict, situation: _Situation) -> str | None:
         cooldown_seconds=situation.cooldown,
         hold=situation.hold,
         threshold_seconds=situation.policy.max_relay_seconds,
+    )
+
+
+def _dead_line(verdict: Verdict, traffic: Traffic, now: int) -> str | None:
+    """The line about a dead data plane; None if it was said lately."""
+    if traffic.told_at is not None and now - traffic.told_at < REPEAT_SECONDS:
+        return None
+    seconds = now - (now if traffic.dead_since is None else traffic.dead_since)
+    since = f" for {seconds}s" if seconds else ""
+    return (
+        f"DEAD: {verdict.peer} direct, but no data comes back{since}: disco pings are answered, "
+        "TSMP pings are lost; no restart mends that"
     )
 
 

@@ -46,6 +46,19 @@ class PeerMemory(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     "When the last line about its relay was written that is not repeated at each run."
 
 
+class Traffic(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The WireGuard traffic with a direct peer, at the last run."""
+
+    rx: Seconds
+    "Bytes received."
+    tx: Seconds
+    "Bytes sent."
+    dead_since: Seconds | None = None
+    "Since when its data plane is known to be dead; None if it is not."
+    told_at: Seconds | None = None
+    "When the last line about that was written."
+
+
 class Memory(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What is remembered from run to run, besides the state of every policy."""
 
@@ -55,6 +68,8 @@ class Memory(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     "Since when no run saw a reason to hold back; None if the last one did."
     outcomes: Mapping[str, Seconds] = {}
     "Number of attempts by `outcome_key`."
+    traffic: Mapping[str, Traffic] = {}
+    "By the same key as `peers`, for each direct peer with any traffic."
 
 
 NOTHING = PeerMemory()
@@ -76,6 +91,12 @@ def moved(memory: Memory, move: Callable[[int], int]) -> Memory:
         memory,
         peers={key: moved_peer(peer) for key, peer in memory.peers.items()},
         steady_since=maybe(memory.steady_since),
+        traffic={
+            key: replace(
+                traffic, dead_since=maybe(traffic.dead_since), told_at=maybe(traffic.told_at)
+            )
+            for key, traffic in memory.traffic.items()
+        },
     )
 
 
@@ -165,5 +186,11 @@ def with_direct(
 
 def with_told(memory: Memory, keys: Iterable[str], now: int) -> Memory:
     """The memory after lines about these peers."""
-    told = {key: replace(memory.peers.get(key, NOTHING), told_at=now) for key in keys}
-    return replace(memory, peers={**memory.peers, **told}) if told else memory
+    told = tuple(keys)
+    if not told:
+        return memory
+    dead = {key: replace(memory.traffic[key], told_at=now) for key in told if key in memory.traffic}
+    peers = {
+        key: replace(memory.peers.get(key, NOTHING), told_at=now) for key in told if key not in dead
+    }
+    return replace(memory, peers={**memory.peers, **peers}, traffic={**memory.traffic, **dead})

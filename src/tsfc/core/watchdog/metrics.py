@@ -160,6 +160,12 @@ def _guarded(run: Run, policy: GuardedPolicy) -> Iterable[Family]:
         ),
     )
     yield Family(
+        "tailscale_watchdog_data_plane_dead",
+        Kind.GAUGE,
+        "Whether a direct peer answers disco pings and brings no data back (1); else absent.",
+        tuple(Sample({"peer": verdict.peer}, 1) for verdict in verdicts if verdict.is_dead),
+    )
+    yield Family(
         "tailscale_watchdog_likely_cause",
         Kind.GAUGE,
         "Likely cause of the relay of a peer that is on relay for too long (1).",

@@ -78,6 +78,8 @@ class Verdict(Struct, frozen=True):
     "The policy excludes the peer: it never causes a remedy."
     outlook: Outlook | None = None
     "What the next remedy promises; only under `GuardedPolicy`, for an eligible peer."
+    is_dead: bool = False
+    "It is direct, and its data plane is dead (`dataplane`)."
     cause: Cause | None = None
     "Why it is on relay; only under `GuardedPolicy`, for a peer over the threshold."
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, assert_never
 
 from msgspec.structs import replace
@@ -10,11 +11,14 @@ from returns.result import Failure, Result, Success
 from tsfc.core.clock import Instant
 from tsfc.core.faults import exit_status
 from tsfc.core.report import Report
-from tsfc.core.watchdog import snapshot
+from tsfc.core.tailscale.ping import PingKind
+from tsfc.core.tailscale.status import Status
+from tsfc.core.watchdog import dataplane, snapshot
+from tsfc.core.watchdog.dataplane import Probe
 from tsfc.core.watchdog.effects import Apply, Effect, Log, Warn
-from tsfc.core.watchdog.events import Asking, Observed, Performed, Unobservable
+from tsfc.core.watchdog.events import Asking, Event, Observed, Performed, Unobservable
 from tsfc.core.watchdog.metrics import metrics
-from tsfc.core.watchdog.policy import Policy, pause_file
+from tsfc.core.watchdog.policy import GuardedPolicy, Policy, pause_file
 from tsfc.core.watchdog.remedy import Attempt, Failed, Withheld
 from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.snapshot import Snapshot
@@ -56,10 +60,10 @@ def run(host: Host, store: Store, *, policy: Policy) -> Result[Run, str]:
     fault = observed.failure() if isinstance(observed, Failure) else None
     file = pause_file(policy)
     is_paused = file is not None and host.is_paused(file)
-    event = (
-        Observed(observed.unwrap(), host.tailscaled_start(), is_paused)
-        if fault is None
-        else Unobservable(fault, is_paused)
+    event: Event = (
+        Unobservable(fault, is_paused)
+        if fault is not None
+        else _look(host, before, observed.unwrap(), is_paused=is_paused, policy=policy)
     )
     decided = step(before, event, now=now, policy=policy)
 
@@ -91,6 +95,30 @@ def report(run: Run, policy: Policy) -> Report:
         snapshot=snapshot.encode(Snapshot(run.now, policy, run.state)),
         exit_status=1 if run.has_failed else exit_status(run.fault),
     )
+
+
+def _look(host: Host, state: State, status: Status, *, is_paused: bool, policy: Policy) -> Observed:
+    """The status, and what else the policy wants to know."""
+    start = host.tailscaled_start()
+    observed = Observed(status, start, is_paused)
+    # Without a start, the status is not that of a tailscaled that could be asked now.
+    if not isinstance(policy, GuardedPolicy) or start is None:
+        return observed
+    return replace(observed, probes=_probes(host, state, status))
+
+
+def _probes(host: Host, state: State, status: Status) -> Mapping[str, Probe]:
+    """Ping the peers whose data plane may be dead."""
+    pings = dataplane.suspects(state.memory, status)
+    if not pings:
+        return {}
+    timeout = dataplane.TSMP_TIMEOUT_SECONDS
+    tsmp = host.ping(pings, count=dataplane.TSMP_COUNT, timeout=timeout, kind=PingKind.TSMP)
+    disco = host.ping(pings, count=1, timeout=timeout)
+    return {
+        ping.peer: Probe(tsmp.results.get(ping.peer, ()), disco.results.get(ping.peer, ()))
+        for ping in pings
+    }
 
 
 def _apply(

@@ -8,7 +8,7 @@ import time
 from msgspec import Struct
 
 from tsfc.core.keepalive import PAUSE_SECONDS
-from tsfc.core.tailscale.ping import ERROR, Ping, PingResult
+from tsfc.core.tailscale.ping import ERROR, Ping, PingKind, PingResult
 from tsfc.core.tailscale.ping_cli import parse_output
 from tsfc.core.text import one_line
 from tsfc.shell import program
@@ -29,7 +29,14 @@ unreachable take a minute, the timeout of the unit.
 """
 
 
-def ping_all(source: Cli, pings: tuple[Ping, ...], *, count: int, timeout: float) -> Round:
+def ping_all(
+    source: Cli,
+    pings: tuple[Ping, ...],
+    *,
+    count: int,
+    timeout: float,
+    kind: PingKind = PingKind.DISCO,
+) -> Round:
     """Ping every peer at most `count` times, with a timeout of `timeout` seconds each.
 
     Returns when all processes have ended; none is left running.
@@ -40,6 +47,7 @@ def ping_all(source: Cli, pings: tuple[Ping, ...], *, count: int, timeout: float
         "ping",
         "-c",
         str(count),
+        *(() if kind is PingKind.DISCO else ("--tsmp",)),
         *(() if timeout == DEFAULT_TIMEOUT_SECONDS else (f"--timeout={timeout:g}s",)),
     )
     seconds = count * (timeout + PAUSE_SECONDS) + _SLACK_SECONDS

@@ -14,7 +14,7 @@ from msgspec import Struct
 from returns.result import Failure
 
 from tsfc.core.keepalive import next_ping
-from tsfc.core.tailscale.ping import ERROR, NO_REPLY, Ping, PingResult, parse_response
+from tsfc.core.tailscale.ping import ERROR, NO_REPLY, Ping, PingKind, PingResult, parse_response
 from tsfc.shell.signals import LONGEST_WAIT_SECONDS
 from tsfc.shell.tailscaled import localapi
 from tsfc.shell.tailscaled.pings import Round, allow_descriptors, summary
@@ -29,13 +29,20 @@ _RESPONSE_LIMIT = 2**16
 "Maximum size of a response in bytes; a usual one has 300."
 
 
-def ping_all(source: LocalAPI, pings: tuple[Ping, ...], *, count: int, timeout: float) -> Round:
+def ping_all(
+    source: LocalAPI,
+    pings: tuple[Ping, ...],
+    *,
+    count: int,
+    timeout: float,
+    kind: PingKind = PingKind.DISCO,
+) -> Round:
     """Ping every peer until a pong comes directly, at most `count` times.
 
     Each ping has a timeout of `timeout` seconds.
     """
     allow_descriptors(len(pings))
-    loop = _Loop(source.socket, count=count, timeout=timeout)
+    loop = _Loop(source.socket, count=count, timeout=timeout, kind=kind)
     try:
         loop.run(pings)
     finally:
@@ -76,12 +83,13 @@ class _Loop:
     are unique, so the timers themselves are never compared.
     """
 
-    def __init__(self, path: str, *, count: int, timeout: float) -> None:
+    def __init__(self, path: str, *, count: int, timeout: float, kind: PingKind) -> None:
         self.results: dict[Ping, tuple[PingResult, ...]] = {}
         self.errors: list[str] = []
         self._path = path
         self._count = count
         self._timeout = timeout
+        self._kind = kind
         self._selector = selectors.DefaultSelector()
         self._unfinished: set[Ping] = set()
         self._exchanges: dict[Ping, _Exchange] = {}
@@ -132,7 +140,7 @@ class _Loop:
 
     def _send(self, ping: Ping, deadline: float) -> None:
         # Connect without waiting. While the socket's backlog is full, try again later.
-        target = f"{PING}?{urlencode({'ip': ping.ip, 'type': 'disco'})}"
+        target = f"{PING}?{urlencode({'ip': ping.ip, 'type': self._kind})}"
         try:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         except OSError as error:
