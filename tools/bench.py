@@ -26,6 +26,8 @@ USUAL, FEW, MANY_PEERS = 15, 5, 1_000
 PEERS = (5, 100, 1_000, 10_000)
 AIMS = {("exporter", 5): 1.15, ("exporter", 1_000): 2.0, ("keepalive", 5): 0.9, ("--help", 0): 0.75}
 "Limits of the ratio, by job and number of peers."
+POLICY_AIM = 1.1
+"Limit of the CPU time of the watchdog under the guarded policy, as a ratio."
 UNREACHABLE_AIM_SECONDS, UNREACHABLE_AIM_MIB = 17, 150
 MEMORY_AIM_MIB = 200
 "Memory limit of every job at 10,000 peers."
@@ -55,6 +57,7 @@ def main() -> None:
             finally:
                 tailscaled.terminate()
                 tailscaled.wait()
+    policies()
     unreachable_peers(1_000)
     offline()
 
@@ -86,6 +89,32 @@ def row(job: str, peers: int, command: Sequence[str], *, runs: int) -> None:
     limit = "" if aim is None else f"{aim:.2f}"
     columns = f"{job:16}{peers or '':>7}{cpu:9.3f}{imports:9.3f}{ratio:7.2f}{limit:>6}{peak:10.1f}"
     print(columns, flush=True)
+
+
+def policies() -> None:
+    """Measure the watchdog under both policies, with peers that it knows as direct."""
+    print()
+    for peers in (5, MANY_PEERS):
+        with tempfile.TemporaryDirectory(prefix="tsfc-") as name:
+            directory = Path(name)
+            tailscaled = stand_in(directory, peers, is_direct=True)
+            try:
+                watchdog = (*TSFC, "watchdog", *jobs(directory)["watchdog"], f"--socket={name}/s")
+                documented, guarded = (
+                    (*watchdog, f"--state-dir={name}/{policy}", f"--policy={policy}")
+                    for policy in ("documented", "guarded")
+                )
+                # The first run of each creates its state.
+                pairs = [(measure(guarded), measure(documented)) for _ in range(USUAL + 1)][1:]
+            finally:
+                tailscaled.terminate()
+                tailscaled.wait()
+        ratio = statistics.median(one.cpu_seconds / other.cpu_seconds for one, other in pairs)
+        print(
+            f"watchdog, {peers} peers: {ratio:.2f} times as much CPU under the guarded policy "
+            f"(aim {POLICY_AIM})",
+            flush=True,
+        )
 
 
 def unreachable_peers(peers: int) -> None:
