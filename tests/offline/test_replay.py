@@ -28,6 +28,8 @@ POLICY = (
     "--exclude-peer",
     "nas",
 )
+GUARDED = ("--policy", "guarded", "--max-relay-seconds", "100", "--cooldown-seconds", "300")
+GUARDED_WORDS = ("NEVER-DIRECT", "PATIENT", "OUTCOME", "RESTART", "COOLDOWN")
 KEYS = {
     "observations",
     "faults",
@@ -64,7 +66,10 @@ def _stuck(name: str = "nas", *, runs: int = 25, every: int = 60) -> list[dict[s
 
 
 def _oneshots(
-    forks: Forked, box: Path, observations: list[dict[str, Any]]
+    forks: Forked,
+    box: Path,
+    observations: list[dict[str, Any]],
+    policy: tuple[str, ...],
 ) -> tuple[list[str], list[str], str]:
     """Run the watchdog once per observation.
 
@@ -86,16 +91,22 @@ def _oneshots(
             "--metrics-path",
             f"{box}/oneshot.prom",
         )
-        ran = forks.run("watchdog", "--now", str(at), *paths, *POLICY, programs=programs)
+        ran = forks.run("watchdog", "--now", str(at), *paths, *policy, programs=programs)
         lines += [f"{int(at)} {line}" for line in ran.stdout.splitlines()]
         warnings += [f"{int(at)} {line}" for line in ran.stderr.splitlines()]
     assert len(calls(programs, "systemctl")) == sum(" RESTART: " in line for line in lines)
     return lines, warnings, (box / "oneshot.prom").read_text()
 
 
-@pytest.mark.parametrize("which", ["recorded", *range(6)])
+@pytest.mark.parametrize(
+    ("which", "policy"),
+    [
+        *((which, POLICY) for which in ("recorded", *range(6))),
+        *((which, GUARDED) for which in ("recorded", *range(3))),
+    ],
+)
 def test_a_replay_equals_one_oneshot_run_per_observation(
-    forks: Forked, box: Path, which: str | int
+    forks: Forked, box: Path, which: str | int, policy: tuple[str, ...]
 ) -> None:
     """Lines, warnings and metrics are equal, for a real capture and for hectic ones."""
     observations = (
@@ -103,8 +114,8 @@ def test_a_replay_equals_one_oneshot_run_per_observation(
         if isinstance(which, str)
         else hectic(which)
     )
-    oneshot_lines, oneshot_warnings, metrics = _oneshots(forks, box, observations)
-    replayed = _json(_capture(box, observations), *POLICY, "--metrics-path", f"{box}/replay.prom")
+    oneshot_lines, oneshot_warnings, metrics = _oneshots(forks, box, observations, policy)
+    replayed = _json(_capture(box, observations), *policy, "--metrics-path", f"{box}/replay.prom")
     lines = [f"{entry['at']} {entry['line']}" for entry in replayed["lines"]]
     assert [line for line in lines if WARNING not in line] == oneshot_lines
     assert [line for line in lines if WARNING in line] == oneshot_warnings
@@ -132,6 +143,13 @@ def test_the_hectic_captures_cause_every_kind_of_line() -> None:
             "watchdog",
         )
     )
+
+
+def test_the_hectic_captures_cause_the_lines_of_guarded() -> None:
+    lines = ""
+    for seed in range(3):
+        lines += run("replay", "-", *GUARDED, stdin=text(hectic(seed)).encode()).stdout
+    assert [word for word in GUARDED_WORDS if f"{word}: " not in lines] == []
 
 
 # Counts
