@@ -1,6 +1,7 @@
 """Build `dashboard.json` with Grafana's SDK: `make dashboard`.
 
-The dashboard has three rows: all nodes, the paths of the selected node, its watchdog.
+The dashboard has four rows: all nodes, the paths of the selected node, its watchdog,
+and what only the guarded policy of the watchdog exports.
 Queries select series by `instance` and `peer` alone and ignore `job`, so the dashboard
 works with Grafana Alloy and with node_exporter.
 """
@@ -38,7 +39,15 @@ COLORS = {
 }
 "Color of each path: Okabe and Ito's palette for color-blind readers, as in `--report`."
 GOOD, BAD = COLORS["direct"], COLORS["derp"]
-CODES = {path: code for code, path in enumerate(COLORS, 1)}
+CAUSES = {
+    "control_outage": "#8c1d18",
+    "relay_outage": "#d55e00",
+    "udp_blocked": "#e69f00",
+    "hard_nat": "#cc79a7",
+    "far_side": "#56b4e9",
+    "unknown": "#9aa0a8",
+}
+"Color of each likely cause of a relay."
 SOURCE = models.DataSourceRef(type_val="prometheus", uid="$datasource")
 LETTERS = "ABCDEFGHI"
 "Names of the queries of a panel; a table names its columns after them."
@@ -106,6 +115,25 @@ def count(title: str, text: str, expression: str, *, bad: float | None) -> stat.
     return panel.thresholds(
         thresholds((None, GOOD)) if bad is None else thresholds((None, GOOD), (bad, BAD))
     )
+
+
+def timeline(metric: str, label: str, colors: dict[str, str]) -> statetimeline.Panel:
+    """One lane per peer: the value of a label whose series is 1, in its color."""
+    codes = list(enumerate(colors, 1))
+    coded = " or ".join(
+        f'{code} * {metric}{{instance="$instance",peer=~"$peer",{label}="{value}"}}'
+        for code, value in codes
+    )
+    panel = statetimeline.Panel()
+    panel.with_target(query(f"sum without ({label}) ({coded})", "{{peer}}"))
+    words = {
+        str(code): models.ValueMappingResult(
+            text=value.replace("_", " "), color=colors[value], index=code - 1
+        )
+        for code, value in codes
+    }
+    panel.mappings([models.ValueMap(options=words)])
+    return panel.merge_values(merge_values=True).show_value(VisibilityMode.NEVER).row_height(0.8)
 
 
 def overview() -> list[Panel]:
@@ -192,23 +220,9 @@ def overview() -> list[Panel]:
 
 def one_node() -> list[Panel]:
     """Panels about the paths of the selected node."""
-    coded = " or ".join(
-        f'{code} * tailscale_peer_path{{instance="$instance",peer=~"$peer",path="{path}"}}'
-        for path, code in CODES.items()
-    )
-    timeline = statetimeline.Panel().with_target(query(f"sum without (path) ({coded})", "{{peer}}"))
-    words = {
-        str(code): models.ValueMappingResult(
-            text=path.replace("_", " "), color=COLORS[path], index=code - 1
-        )
-        for path, code in CODES.items()
-    }
-    timeline.mappings([models.ValueMap(options=words)])
-    timeline.merge_values(merge_values=True).show_value(VisibilityMode.NEVER).row_height(0.8)
-
     return [
         styled(
-            timeline,
+            timeline("tailscale_peer_path", "path", COLORS),
             "Path of each peer",
             "How packets travel to each peer. A peer is idle, not on relay, if nothing was sent to "
             "it for 45 seconds. Vertical lines are restarts of tailscaled.",
@@ -354,6 +368,51 @@ def watchdog() -> list[Panel]:
     ]
 
 
+def guarded() -> list[Panel]:
+    """Panels about the guarded policy of the selected node."""
+    left = (
+        stat.Panel()
+        .with_target(query(f"tailscale_watchdog_budget_left{NODE}"))
+        .color_mode(BigValueColorMode.VALUE)
+        .no_value("documented policy")
+    )
+    left.thresholds(thresholds((None, BAD), (1, GOOD)))
+    return [
+        graph(
+            "Outcomes of remedies",
+            "Number of restarts and port changes within 24 hours, by what became of the peer that "
+            "caused them.",
+            query(
+                f"increase(tailscale_watchdog_remedies_total{NODE}[1d])", "{{remedy}}: {{outcome}}"
+            ),
+        ).min(0),
+        graph(
+            "Help probability",
+            "Estimated probability that the next remedy helps, for each peer on relay for too "
+            "long that was direct in the last week. The lower it is, the longer the watchdog "
+            "waits.",
+            query(f"tailscale_watchdog_help_probability{PEER}", "{{peer}}"),
+            unit="percentunit",
+        )
+        .min(0)
+        .max(1),
+        styled(
+            left,
+            "Budget left",
+            "Number of remedies that may still fail to help. At 0 the watchdog restarts "
+            "tailscaled for no peer, until the oldest of them is a day old.",
+            width=6,
+        ),
+        styled(
+            timeline("tailscale_watchdog_likely_cause", "cause", CAUSES),
+            "Likely cause of each relay",
+            "For each peer that is on relay for too long. `tsfc doctor` on the node and "
+            "`tsfc explain PEER` say more.",
+            width=18,
+        ),
+    ]
+
+
 def build() -> dashboard.Dashboard:
     """Build the dashboard."""
     instance = (
@@ -399,6 +458,7 @@ def build() -> dashboard.Dashboard:
         "All nodes": overview(),
         "Paths of $instance": one_node(),
         "Watchdog of $instance": watchdog(),
+        "Guarded policy of $instance": guarded(),
     }.items():
         board.with_row(dashboard.Row(title))
         for panel in panels:

@@ -5,13 +5,24 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from support.mixin import MIXIN, ROOT, board, expressions_of_the_dashboard, panels, promtool
+from support.mixin import (
+    GUARDED,
+    MIXIN,
+    ROOT,
+    board,
+    expressions_of_the_dashboard,
+    panels,
+    promtool,
+)
+from tsfc.core.tailscale.paths import Path as PeerPath
+from tsfc.core.watchdog.cause import Cause
 
 
 def test_the_dashboard_is_up_to_date() -> None:
@@ -59,6 +70,10 @@ def evaluated(expressions: list[str], labels: list[str], directory: Path) -> lis
         for line in (ROOT / f"tests/fixtures/{name}.prom").read_text().splitlines()
         if not line.startswith("#")
     ]
+    samples += [
+        f'{name}{{peer="nas",cause="unknown",remedy="restart",outcome="helped"'
+        for name in sorted(GUARDED)
+    ]
     series = [
         {
             "series": f"{sample}{',' if '{' in sample else '{'}{label}}}",
@@ -93,7 +108,22 @@ def test_no_query_selects_by_job() -> None:
         for expression in expressions_of_the_dashboard()
         for label in re.findall(r"[{,](\w+)=", expression)
     }
-    assert selected == {"instance", "peer", "path", "file", "alertname", "alertstate"}
+    assert selected == {"instance", "peer", "path", "cause", "file", "alertname", "alertstate"}
+
+
+@pytest.mark.parametrize(
+    ("title", "label", "values"),
+    [("Path of each peer", "path", PeerPath), ("Likely cause of each relay", "cause", Cause)],
+)
+def test_a_timeline_has_a_color_for_each_value_of_its_label(
+    title: str, label: str, values: type[StrEnum]
+) -> None:
+    (panel,) = [panel for panel in panels() if panel["title"] == title]
+    (target,), (mapping,) = panel["targets"], panel["fieldConfig"]["defaults"]["mappings"]
+    assert set(re.findall(rf'{label}="(\w+)"', target["expr"])) == set(values)
+    words = [(value["text"], value["color"]) for value in mapping["options"].values()]
+    assert {word for word, _ in words} == {value.replace("_", " ") for value in values}
+    assert len({color for _, color in words}) == len(words)
 
 
 def test_the_dashboard_has_variables_for_data_source_node_and_peer() -> None:

@@ -22,9 +22,9 @@ UNUSED = {
     "tailscale_exporter_last_success_timestamp_seconds": "tailscale_up shows it earlier",
     "tailscale_watchdog_all_peers_offline": "the exporter's metrics exist without a watchdog",
     "tailscale_watchdog_unmatched_exclusions": "the watchdog's log names them",
-    "tailscale_watchdog_worth_it_in_seconds": "only under the guarded policy",
     "tailscale_keepalive_unmatched_exclusions": "the log of keepalive names them",
     "tailscale_watchdog_data_plane_dead": "only under the guarded policy",
+    "tailscale_watchdog_worth_it_in_seconds": "`tsfc explain` shows it for each peer",
     "tailscale_native_metrics_up": "tailscale_up shows it, too",
 }
 "Metrics that neither rules nor dashboard use, with the reason."
