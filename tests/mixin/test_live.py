@@ -49,7 +49,7 @@ ENOUGH_SECONDS = 140
 "Seconds to wait for alerts that must not fire: 70 minutes in the time of the rules."
 LATEST_SECONDS = 400
 PERIOD_SECONDS = 2
-JOBS_PER_ROUND = 30
+JOBS_PER_ROUND = 34
 "Upper limit of the jobs that one process forks in a round."
 SLOWEST_PACE = 6.0
 MAX_RELAY, COOLDOWN = (
