@@ -37,7 +37,7 @@ class NAT(enum.Enum):
 ROUTER = """
 table ip nat {{
   chain postrouting {{
-    type nat hook postrouting priority srcnat; oifname "wan" masquerade{ports};
+    type nat hook postrouting priority srcnat; oifname "wan" snat to {address}{ports};
   }}
 }}
 table ip firewall {{
@@ -48,6 +48,8 @@ table ip firewall {{
 # The input chain makes hole punching possible. Without it, a packet from a peer that
 # arrives before the node's own becomes a connection to the router itself, and the
 # node's packet to that peer gets another port.
+# Unlike `masquerade`, `snat` keeps translating known connections to an address that the
+# router has lost.
 
 OUTAGE = """
 table ip outage {
@@ -56,6 +58,25 @@ table ip outage {
   chain output { type filter hook output priority raw; oifname != "lo" meta l4proto udp drop; }
 }
 """
+
+PORT_BLOCK = """
+table ip portblock {{
+  chain forward {{
+    type filter hook forward priority raw; iifname "lan" udp sport {port} drop;
+  }}
+}}
+"""
+# Without `iifname`, it would also drop the packets of peers that use the same port.
+
+CONTROL_BLOCK = f"""
+table ip controlblock {{
+  chain forward {{
+    type filter hook forward priority raw;
+    ip daddr {INTERNET} tcp dport {{ 80, 443 }} reject with tcp reset;
+  }}
+}}
+"""
+# The DERP relay uses another port.
 
 
 class NetworkError(Exception):
@@ -99,7 +120,7 @@ class Place:
     address: str
     "Local address; the internet address if there is no router."
     public: str
-    "Address that other nodes see."
+    "Address that other nodes see, at first (`readdress`)."
 
 
 def create_internet(stack: ExitStack) -> Namespace:
@@ -170,7 +191,10 @@ def create_place(nat: NAT, number: int, internet: Namespace, stack: ExitStack) -
     # The router forwards packets, and translates their addresses.
     router.run("sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
     router.run(
-        "nft", "--file", "-", stdin=ROUTER.format(ports=" fully-random" if nat is NAT.HARD else "")
+        "nft",
+        "--file",
+        "-",
+        stdin=ROUTER.format(address=public, ports=" fully-random" if nat is NAT.HARD else ""),
     )
     place = Place(nat, inside, router, address, public)
     if nat is NAT.NO_UDP:
@@ -186,6 +210,46 @@ def block_udp(place: Place) -> None:
 def unblock_udp(place: Place) -> None:
     """Undo `block_udp`."""
     place.outside.run("nft", "delete", "table", "ip", "outage")
+
+
+def block_port(place: Place, port: int) -> None:
+    """Drop what the node sends from a UDP port, at its router."""
+    place.outside.run("nft", "--file", "-", stdin=PORT_BLOCK.format(port=port))
+
+
+def block_control(place: Place) -> None:
+    """Refuse the node's connections to the coordination server, at its router."""
+    place.outside.run("nft", "--file", "-", stdin=CONTROL_BLOCK)
+
+
+def unblock_control(place: Place) -> None:
+    """Undo `block_control`."""
+    place.outside.run("nft", "delete", "table", "ip", "controlblock")
+
+
+def readdress(place: Place) -> None:
+    """Give the router of an easy NAT another internet address.
+
+    It keeps translating the connections that it knows to the old address, which nobody
+    has now.
+    """
+    host = int(place.public.rpartition(".")[2]) + LAST_HOST
+    public = f"192.0.2.{host}"
+    _ip(
+        place.outside,
+        f"addr del {place.public}/24 dev wan",
+        f"addr add {public}/24 dev wan",
+        f"route add default via {INTERNET}",
+    )
+    place.outside.run(
+        "nft",
+        "--file",
+        "-",
+        stdin=f"""
+flush chain ip nat postrouting
+add rule ip nat postrouting oifname "wan" snat to {public}
+""",
+    )
 
 
 def _create_namespace(stack: ExitStack) -> Namespace:

@@ -76,13 +76,13 @@ class Node:
         assert self.process, f"tailscaled of {self.name} is not running"
         return self.process.pid
 
-    def flags(self, state: str, socket: str) -> list[str]:
+    def flags(self, state: str, socket: str, port: str = str(PORT)) -> list[str]:
         """Return the flags of tailscaled: no network device, no log server."""
         return [
             "--tun=userspace-networking",
             f"--statedir={state}",
             f"--socket={socket}",
-            f"--port={PORT}",
+            f"--port={port}",
             "--no-logs-no-support",
         ]
 

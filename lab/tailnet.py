@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from lab import builds, control, network
 from lab.network import FIRST_HOST, INTERNET, LAST_HOST, NAT
-from lab.nodes import UNREACHABLE, Node, peers_in
+from lab.nodes import PORT, UNREACHABLE, Node, peers_in
 
 POLL_SECONDS = 0.05
 UP_SECONDS = 60.0
@@ -240,6 +240,22 @@ class Lab:
     def unblock_udp(self, name: str) -> None:
         """Undo `block_udp`."""
         network.unblock_udp(self.nodes[name].place)
+
+    def block_port(self, name: str) -> None:
+        """Drop what a node sends from the UDP port of tailscaled, at its router."""
+        network.block_port(self.nodes[name].place, PORT)
+
+    def block_control(self, name: str) -> None:
+        """Refuse a node's connections to the coordination server, at its router."""
+        network.block_control(self.nodes[name].place)
+
+    def unblock_control(self, name: str) -> None:
+        """Undo `block_control`."""
+        network.unblock_control(self.nodes[name].place)
+
+    def readdress(self, name: str) -> None:
+        """Give the router of a node another address; its NAT keeps the old mappings."""
+        network.readdress(self.nodes[name].place)
 
     def restart(self, name: str, **environment: str) -> None:
         """Restart the tailscaled of a node, with more environment variables."""

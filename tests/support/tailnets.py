@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import NAT, Lab, Node
-from lab.nodes import ENVIRONMENT
+from lab.nodes import ENVIRONMENT, PORT
 from support.hosts import SOCKET, TAILSCALED_UNIT, Host, hosting, require_bootable
 from support.processes import Completed, run, series
 
@@ -130,15 +130,17 @@ def booted_node(
     node = lab.add(name, nat)
     settings = "".join(
         f"Environment={key}={value}\n"
-        for key, value in (ENVIRONMENT | {"SSL_CERT_FILE": CERTIFICATE}).items()
+        for key, value in (ENVIRONMENT | {"SSL_CERT_FILE": CERTIFICATE, "PORT": str(PORT)}).items()
     )
-    # As in the unit of Tailscale, systemd's default start limit applies.
+    # As in the unit of Tailscale, systemd's default start limit applies, and the port is a
+    # variable.
+    flags = " ".join(node.flags(STATE_DIRECTORY, SOCKET, port="${PORT}"))
     unit = f"""[Service]
 Type=notify
 {settings}EnvironmentFile=-{TAILSCALED_ENVIRONMENT}
 RuntimeDirectory=tailscale
 StateDirectory=tailscale
-ExecStart={node.programs}/tailscaled {" ".join(node.flags(STATE_DIRECTORY, SOCKET))}
+ExecStart={node.programs}/tailscaled {flags}
 Restart=on-failure
 """
     files = {
