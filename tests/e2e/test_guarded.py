@@ -41,6 +41,8 @@ CURE_SECONDS = 10.0
 "Time in which a cured peer is direct (`docs/tailscale.md`)."
 DETECTED = "DETECTED: bravo transitioned to relay"
 RESTART = "RESTART: bravo on relay for Ns, restarting tailscaled"
+NO_EFFECT = "OUTCOME: bravo still on relay Ns after the restart: no effect (0 of 1)"
+PATIENT = "PATIENT: bravo on relay for Ns; restarts helped 0 of 1 times: next worth it at Ns"
 INSTANTS = frozenset(
     {
         "all_offline_since",
@@ -146,12 +148,8 @@ def test_another_port_cures_what_a_restart_does_not(
         assert node.after(700) == [RESTART]
         node.until("derp")
         node.stays_on_relay()
-        assert node.after(301, "--remedies=restart") == [
-            "OUTCOME: bravo still on relay Ns after the restart: no effect (0 of 1)"
-        ]
-        assert node.after(600, "--remedies=restart") == [
-            "PATIENT: bravo on relay for Ns; restarts helped 0 of 1 times: next worth it at Ns"
-        ]
+        assert node.after(301, "--remedies=restart") == [NO_EFFECT]
+        assert node.after(600, "--remedies=restart") == [PATIENT]
         assert node.starts() == 2
 
         # Another port helps.
@@ -161,3 +159,60 @@ def test_another_port_cures_what_a_restart_does_not(
         node.until("direct", CURE_SECONDS)
         assert node.watch() == ["OUTCOME: bravo direct Ns after the port change: helped (1 of 1)"]
         assert node.starts() == 3
+
+
+def test_a_peer_behind_a_hard_nat_is_reported_and_causes_no_restart(release: str) -> None:
+    with guarded(release, bravo=NAT.HARD) as node:
+        node.until("derp")
+        assert node.watch() == [DETECTED]
+        assert node.after(700) == [
+            "NEVER-DIRECT: bravo on relay for Ns, never seen direct: no restart for it"
+        ]
+        for _ in range(3):
+            node.until("derp")
+            assert node.after(86400) == []
+        assert node.starts() == 1
+
+
+def test_a_node_without_the_control_server_is_not_restarted(release: str) -> None:
+    with guarded(release) as node:
+        node.until("direct")
+        assert node.watch() == []
+        node.lab.block_control("alpha")
+        node.lab.block_udp("alpha")
+        node.lab.wait_until(lambda: not node.alpha.node.status()["Self"]["Online"], DEADLINE)
+        node.until("derp")
+        assert node.watch() == [DETECTED]
+        for _ in range(3):
+            assert node.after(700) == [
+                "HELD: bravo on relay for Ns, not restarting: the control server cannot be reached"
+            ]
+
+        # The peer is still on relay when the control server is back.
+        node.lab.unblock_control("alpha")
+        node.lab.wait_until(lambda: node.alpha.node.status()["Self"]["Online"], DEADLINE)
+        node.until("derp")
+        assert node.watch() == ["CONFIRMING: bravo on relay for Ns, restarting in Ns if it stays"]
+        node.lab.unblock_udp("alpha")
+        node.until("direct")
+        assert node.watch() == ["RECOVERED: bravo back to direct"]
+        assert node.starts() == 1
+
+
+def test_a_frozen_peer_causes_one_restart(release: str) -> None:
+    with guarded(release) as node:
+        node.until("direct")
+        assert node.watch() == []
+        bravo = node.lab.node("bravo")
+        bravo.freeze()
+        node.until("derp")
+        assert node.watch("--remedies=restart") == [DETECTED]
+        assert node.after(700, "--remedies=restart") == [RESTART]
+        node.until("derp")
+        assert node.after(700, "--remedies=restart") == [NO_EFFECT]
+        assert node.after(3600, "--remedies=restart") == [PATIENT]
+        assert node.after(3600, "--remedies=restart") == [PATIENT]
+        bravo.thaw()
+        node.until("direct")
+        assert node.watch("--remedies=restart") == ["RECOVERED: bravo back to direct"]
+        assert node.starts() == 2
