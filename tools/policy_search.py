@@ -32,7 +32,7 @@ DISCOUNTS = (0.01, 0.03, 0.05, 0.1, 0.2, 0.4)
 HALF_LIVES = (3.0, 7.0, 14.0, 28.0)
 KNOWN_DIRECT = (3, 7, 14)
 BUDGETS = (3, 6, 12)
-FIRST_SEED, SEEDS, SETS = 1000, 10, 36
+FIRST_SEED, SEEDS, SETS = 1000, 10, 40
 AIM_CURED, AIM_NEEDLESS = 0.9, 0.015
 WIDTH, HEIGHT, MARGIN = 640, 400, 60
 
@@ -76,7 +76,11 @@ def main() -> None:
 
 
 def chosen(number: int) -> list[GuardedPolicy]:
-    """Return sets of parameters: the defaults, and others of the grid at random."""
+    """Return sets of parameters.
+
+    The defaults come first, then those that differ from them in one parameter, then
+    others at random.
+    """
     default = GuardedPolicy()
     grid = [
         GuardedPolicy(
@@ -86,9 +90,14 @@ def chosen(number: int) -> list[GuardedPolicy]:
             DISCOUNTS, HALF_LIVES, KNOWN_DIRECT, BUDGETS
         )
     ]
-    others = [policy for policy in grid if policy != default]
-    drawn = random.Random(0).sample(others, min(number - 1, len(others)))  # noqa: S311
-    return [default, *drawn]
+    random.Random(0).shuffle(grid)  # noqa: S311
+    return sorted(grid, key=lambda policy: min(2, differences(policy, default)))[:number]
+
+
+def differences(policy: GuardedPolicy, other: GuardedPolicy) -> int:
+    """Return the number of parameters that differ."""
+    fields = ("discount", "half_life_days", "known_direct_days", "budget")
+    return sum(getattr(policy, field) != getattr(other, field) for field in fields)
 
 
 def search(policies: Sequence[GuardedPolicy], seeds: range) -> list[Score]:

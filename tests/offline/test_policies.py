@@ -6,7 +6,7 @@ import functools
 
 import pytest
 
-from tsfc.core.evaluation.candidate import Candidate
+from tsfc.core.evaluation.candidate import Bound, Candidate
 from tsfc.core.watchdog.policy import GuardedPolicy, ThresholdPolicy
 from tsfc.core.watchdog.remedy import Remedy
 from tsfc.offline.simulate import Task, simulate
@@ -87,3 +87,22 @@ def test_guarded_changes_the_port_after_a_restart_did_not_help(name: str) -> Non
         assert (counts["restarts"], counts["needless_restarts"]) == (2, 1)
         assert counts["outcome_restart_no_effect"] == counts["outcome_other_port_helped"] == 1
         assert counts["unserved_other_port_seconds"] <= 2 * 2400
+
+
+@pytest.mark.slow
+def test_guarded_cures_most_in_a_mixed_month_with_few_needless_restarts() -> None:
+    """Both bars are those of ten seeds; the search over parameters used other seeds."""
+    policies = (Bound.NONE, DOCUMENTED, GUARDED)
+    nothing, documented, guarded = (
+        [_counts("mixed-month", policy, seed) for seed in range(2)] for policy in policies
+    )
+
+    def total(runs: list[dict[str, int]], count: str) -> int:
+        return sum(run[count] for run in runs)
+
+    unserved = total(guarded, "unserved_relay_seconds") / total(nothing, "unserved_relay_seconds")
+    needless = total(guarded, "needless_restarts") / total(documented, "needless_restarts")
+    harm = total(guarded, "harm_seconds") / total(documented, "harm_seconds")
+    assert unserved <= 0.10
+    assert needless <= 0.015
+    assert harm <= 0.05

@@ -129,6 +129,10 @@ EXPECTED: dict[str, tuple[dict[str, int], str]] = {
         {"restarts": 143},
         "the hard peers cause as many restarts as in permanent-relay",
     ),
+    "mixed-month": (
+        {"restarts": 3943, "needless_restarts": 3918},
+        "as permanent-relay on 28 days, less the outages; 25 cured something",
+    ),
     "udp-blocked-then-open": (
         {"restarts": 0, "observations": 30, "recoveries": 3},
         "bravo twice, carol once; none is on relay for more than ten minutes",
