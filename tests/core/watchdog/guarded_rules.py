@@ -81,7 +81,7 @@ def answer(book: Book, sights: Sights, now: int, policy: GuardedPolicy) -> tuple
         cause = min(ready)[1]
         verdicts[cause] = ("restart", verdicts[cause][1])
         remedy = (cause, first_due(after.diaries[cause], now, policy)[1])
-    return told(after, verdicts, outcomes, remedy, now)
+    return told(after, verdicts, outcomes, remedy, now=now, policy=policy)
 
 
 def path(book: Book, name: str, sight: str, now: int) -> tuple[str, int]:
@@ -205,7 +205,9 @@ def told(
     verdicts: dict[str, tuple[str, int]],
     outcomes: dict[str, str],
     remedy: tuple[str, Remedy] | None,
+    *,
     now: int,
+    policy: GuardedPolicy,
 ) -> tuple[Book, Answer]:
     """The answer with its lines. An outcome is told instead of the verdict."""
     diaries = dict(book.diaries)
@@ -214,8 +216,14 @@ def told(
         if name in words or reason in SILENT:
             continue
         if reason in {"patient", "never_direct"}:
-            before = [page.at for page in since_direct(diaries[name]) if page.what == "told"]
-            if before and (reason == "never_direct" or now - before[-1] < 3600):
+            pause = 3600 if reason == "patient" else 7 * DAY
+            before = [
+                page.at
+                for page in since_direct(diaries[name])
+                if page.what == "told"
+                and (reason == "patient" or not is_known(diaries[name], page.at, policy))
+            ]
+            if before and now - before[-1] < pause:
                 continue
             diaries[name] += (Page(now, "told"),)
         is_cause = remedy is not None and remedy[0] == name

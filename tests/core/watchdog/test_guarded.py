@@ -170,7 +170,9 @@ def test_another_port_comes_after_a_restart_that_did_not_help() -> None:
 
 def test_a_remedy_that_nothing_allows_is_never_applied() -> None:
     node = Node(GuardedPolicy(remedies=()), known())
-    assert reason(node.look(10_000, NAS_ON_RELAY)) is Reason.PATIENT
+    transition = node.look(10_000, NAS_ON_RELAY)
+    assert reason(transition) is Reason.PATIENT
+    assert lines(transition) == ("PATIENT: nas on relay for 10600s; no remedy is allowed",)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +195,20 @@ def test_a_peer_that_was_not_direct_lately_is_told_once(
     assert reason(story[-1]) is Reason.NEVER_DIRECT
     assert all(transition.due is None for transition in story)
     assert node.restarts == []
+
+
+def test_a_peer_that_is_given_up_is_told_at_once_and_then_once_a_week() -> None:
+    """Although the last line about it, that it is waited for, is not an hour old."""
+    patient = GuardedPolicy(discount=1e-6)
+    failed = {RESTART: Record(T0, 0.0, 1.0, 0, 1, streak=1)}
+    memory = Memory({NAS: PeerMemory(T0 - 7 * DAY, failed)}, T0 - 600)
+    node = Node(patient, replace(known(since=DAY), memory=memory))
+    week = 7 * DAY
+    words = [
+        [line.partition(":")[0] for line in lines(node.look(at, NAS_ON_RELAY))]
+        for at in (0, 1, 61, week, week + 1, week + 61)
+    ]
+    assert words == [["PATIENT"], ["NEVER-DIRECT"], [], [], ["NEVER-DIRECT"], []]
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,8 @@ STEADY_SECONDS = 120
 "Time without a reason to hold back after which a remedy is applied."
 REPEAT_SECONDS = 3600
 "Time after which a line about a patient peer is repeated."
+WEEK_SECONDS = 7 * DAY_SECONDS
+"The same for a peer that was not direct lately."
 SUBJECT_LIMIT = 100
 "Maximum number of peers whose outcome is recorded: those on relay the longest."
 
@@ -337,12 +339,12 @@ def _lines(
         text: str | None
         if result is not None:
             text = outcome_line(result, verdict.peer, peer, situation.now)
-        elif verdict.is_dead or verdict.reason in RARE:
-            text = (
-                _dead_line(verdict, situation.memory.traffic[key], situation.now)
-                if verdict.is_dead
-                else _rare_line(verdict, peer, situation.now)
-            )
+        elif verdict.is_dead:
+            text = _dead_line(verdict, situation.memory.traffic[key], situation.now)
+            told += [] if text is None else [key]
+        elif verdict.reason in RARE:
+            is_told = _is_told_lately(verdict, peer, situation)
+            text = None if is_told else _rare_line(verdict, peer)
             told += [] if text is None else [key]
         else:
             text = _line(verdict, situation)
@@ -398,16 +400,25 @@ def _dead_line(verdict: Verdict, traffic: Traffic, now: int) -> str | None:
     )
 
 
-def _rare_line(verdict: Verdict, peer: PeerMemory, now: int) -> str | None:
-    """The line about a peer for which nothing is done; None if it was said lately."""
+def _is_told_lately(verdict: Verdict, peer: PeerMemory, situation: _Situation) -> bool:
+    """Whether the rare line about a peer was written not long ago."""
+    if peer.told_at is None:
+        return False
+    ago = situation.now - peer.told_at
+    if verdict.reason is Reason.PATIENT:
+        return ago < REPEAT_SECONDS
+    was_patient = is_known_direct(peer, peer.told_at, situation.policy)
+    return ago < WEEK_SECONDS and not was_patient
+
+
+def _rare_line(verdict: Verdict, peer: PeerMemory) -> str:
+    """The line about a peer for which nothing is done."""
     on_relay = f"{verdict.peer} on relay for {verdict.relay_seconds}s"
-    if verdict.outlook is None:
-        if peer.told_at is not None:
-            return None
+    if verdict.reason is Reason.NEVER_DIRECT:
         why = "never seen direct" if peer.direct_at is None else "not seen direct for days"
         return f"NEVER-DIRECT: {on_relay}, {why}: no restart for it"
-    if peer.told_at is not None and now - peer.told_at < REPEAT_SECONDS:
-        return None
+    if verdict.outlook is None:
+        return f"PATIENT: {on_relay}; no remedy is allowed"
     remedy, worth_at = verdict.outlook.remedy, verdict.outlook.worth_at
     record = peer.records.get(remedy)
     helped, times = (0, 0) if record is None else (record.times_helped, record.times)

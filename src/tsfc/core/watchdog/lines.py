@@ -14,8 +14,14 @@ def line(
     """The documented log line about a peer; None if there is nothing to say."""
     peer, seconds = verdict.peer, verdict.relay_seconds
     match verdict.reason:
-        case Reason.DIRECT | Reason.UNKNOWN:
-            return None
+        case (
+            Reason.DIRECT
+            | Reason.UNKNOWN
+            | Reason.NEVER_DIRECT
+            | Reason.PATIENT
+            | Reason.CONFIRMING
+        ):
+            return None  # about some of them, `guarded` has lines of its own
         case Reason.DETECTED:
             return f"DETECTED: {peer} transitioned to relay"
         case Reason.WAITING:
@@ -31,7 +37,5 @@ def line(
             return f"RESTART: {peer} on relay for {seconds}s, restarting tailscaled"
         case Reason.RECOVERED | Reason.RESTORED:
             return f"RECOVERED: {peer} back to direct"
-        case Reason.NEVER_DIRECT | Reason.PATIENT | Reason.CONFIRMING:
-            return None
         case _ as never:
             assert_never(never)
