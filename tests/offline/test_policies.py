@@ -15,12 +15,17 @@ from tsfc.offline.simulation import scenario
 DOCUMENTED = ThresholdPolicy()
 GUARDED = GuardedPolicy()
 WITH_PORT = GuardedPolicy(remedies=(Remedy.RESTART, Remedy.OTHER_PORT))
+LONG = {"wan-change", "cgnat-change"}
+"Scenarios whose first two days show enough."
 
 
 @functools.cache
 def _counts(name: str, policy: Candidate, seed: int = 0) -> dict[str, int]:
     found = scenario.builtin()[name]
-    task = Task(found, policy, seed, scenario.duration_seconds(found))
+    seconds = scenario.duration_seconds(found)
+    if name in LONG:
+        seconds = min(seconds, 2 * 86400)
+    task = Task(found, policy, seed, seconds)
     return simulate(task, lambda _unix, _lines: None).counts()
 
 
@@ -90,19 +95,12 @@ def test_guarded_changes_the_port_after_a_restart_did_not_help(name: str) -> Non
 
 
 @pytest.mark.slow
-def test_guarded_cures_most_in_a_mixed_month_with_few_needless_restarts() -> None:
-    """Both bars are those of ten seeds; the search over parameters used other seeds."""
-    policies = (Bound.NONE, DOCUMENTED, GUARDED)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_guarded_cures_most_in_a_mixed_month_with_few_needless_restarts(seed: int) -> None:
+    """The search over the parameters uses other seeds."""
     nothing, documented, guarded = (
-        [_counts("mixed-month", policy, seed) for seed in range(2)] for policy in policies
+        _counts("mixed-month", policy, seed) for policy in (Bound.NONE, DOCUMENTED, GUARDED)
     )
-
-    def total(runs: list[dict[str, int]], count: str) -> int:
-        return sum(run[count] for run in runs)
-
-    unserved = total(guarded, "unserved_relay_seconds") / total(nothing, "unserved_relay_seconds")
-    needless = total(guarded, "needless_restarts") / total(documented, "needless_restarts")
-    harm = total(guarded, "harm_seconds") / total(documented, "harm_seconds")
-    assert unserved <= 0.10
-    assert needless <= 0.015
-    assert harm <= 0.05
+    assert guarded["unserved_relay_seconds"] <= 0.10 * nothing["unserved_relay_seconds"]
+    assert guarded["needless_restarts"] <= 0.015 * documented["needless_restarts"]
+    assert guarded["harm_seconds"] <= 0.05 * documented["harm_seconds"]
