@@ -305,23 +305,30 @@ def _due(verdicts: list[Verdict], situation: _Situation) -> Due | None:
     """The next attempt, if every peer stays on its path."""
     if situation.hold is not None:
         return None
-    candidates: list[tuple[int, int, str, Remedy]] = []
-    for verdict in verdicts:
-        if sight_of(verdict) is not Sight.RELAY or verdict.is_excluded:
-            continue
-        peer = situation.peer(verdict.peer)
-        next_ = outlook(peer, situation.now, situation.policy)
-        if next_ is None:
-            continue
-        left = max(next_.worth_at, situation.policy.max_relay_seconds) + 1 - verdict.relay_seconds
-        seconds = max(left, situation.cooldown, situation.unsteady)
-        if not is_known_direct(peer, situation.now + seconds, situation.policy):
-            continue
-        candidates.append((seconds, -verdict.relay_seconds, verdict.peer, next_.remedy))
+    attempts = [_next_attempt(verdict, situation) for verdict in verdicts]
+    candidates = [attempt for attempt in attempts if attempt is not None]
     if not candidates:
         return None
     seconds, _, name, remedy = min(candidates)
     return Due(situation.now + seconds, remedy, name)
+
+
+def _next_attempt(verdict: Verdict, situation: _Situation) -> tuple[int, int, str, Remedy] | None:
+    """The next attempt that a peer would cause, if it were alone.
+
+    That is the seconds until then, what decides a tie, the name, and the remedy.
+    """
+    if sight_of(verdict) is not Sight.RELAY or verdict.is_excluded:
+        return None
+    peer, policy = situation.peer(verdict.peer), situation.policy
+    next_ = outlook(peer, situation.now, policy)
+    if next_ is None:
+        return None
+    left = max(next_.worth_at, policy.max_relay_seconds) + 1 - verdict.relay_seconds
+    seconds = max(left, situation.cooldown, situation.unsteady)
+    if not is_known_direct(peer, situation.now + seconds, policy):
+        return None
+    return seconds, -verdict.relay_seconds, verdict.peer, next_.remedy
 
 
 def _lines(

@@ -162,10 +162,7 @@ def with_direct(
         peer = memory.peers.get(key, NOTHING)
         is_news = peer.direct_at is None or peer.direct_at < hour or peer.told_at is not None
         if is_news or any(record.streak for record in peer.records.values()):
-            records = {
-                remedy: replace(record, streak=0) if record.streak else record
-                for remedy, record in peer.records.items()
-            }
+            records = {remedy: replace(record, streak=0) for remedy, record in peer.records.items()}
             changed[key] = PeerMemory(hour, records)
     if not changed:
         return memory
