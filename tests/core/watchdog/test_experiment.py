@@ -93,6 +93,17 @@ def test_a_peer_that_stayed_on_relay_was_not_helped_however_late_that_is_seen() 
     assert judged.trials == (Trial("nN", Remedy.RESTART, has_helped=False),)
 
 
+def test_each_attempt_is_judged_by_itself() -> None:
+    other = replace(ATTEMPT, remedy=Remedy.OTHER_PORT, at=AT - 900, judge_at=JUDGE_AT - 900)
+    judged = judge((other, ATTEMPT), Seen(JUDGE_AT, {"nN": RELAY, "nB": RELAY}, {"nN": 0, "nB": 0}))
+    assert [(trial.remedy, trial.peer) for trial in judged.trials] == [
+        (Remedy.OTHER_PORT, "nN"),
+        (Remedy.OTHER_PORT, "nB"),
+        (Remedy.RESTART, "nN"),
+        (Remedy.RESTART, "nB"),
+    ]
+
+
 def test_without_an_id_the_name_tells_the_cause() -> None:
     nameless = replace(ATTEMPT, peer_id="", subjects=())
     judged = _judged({"nas": DIRECT}, AT + 60, nameless)

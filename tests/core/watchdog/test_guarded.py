@@ -127,6 +127,7 @@ def test_the_life_of_a_fault_that_a_restart_does_not_cure() -> None:
         pytest.param(Record(T0, 0.0, 1.0, 0, 1, streak=1), 0.5, 24_000, id="failed"),
         pytest.param(Record(T0, 0.0, 3.0, 0, 3, streak=2), 0.25, 960_000, id="failed-twice"),
         pytest.param(Record(T0 - 14 * DAY, 0.0, 2.0, 0, 2), 0.5, 1200, id="faded"),
+        pytest.param(Record(T0, 0.0, 1.0, 0, 1, streak=999), 0.5, 2**53, id="hopeless"),
     ],
 )
 def test_a_record_says_when_a_remedy_is_worth_it(
@@ -136,9 +137,16 @@ def test_a_record_says_when_a_remedy_is_worth_it(
     assert guarded.outlook(remembered, T0, POLICY) == Outlook(RESTART, probability, worth_at)
 
 
+def test_a_half_life_is_at_least_a_second() -> None:
+    policy = replace(POLICY, half_life_days=0.0)
+    assert guarded.probability(Record(T0 - 1, 0.0, 2.0), T0, policy) == 0.5
+
+
 def test_it_waits_exactly_until_a_remedy_is_worth_it() -> None:
     node = Node(state=known(records={RESTART: Record(T0, 1.0, 2.0, 1, 3)}, since=1190))
-    waiting, acting = node.look(0, NAS_ON_RELAY), node.look(11, NAS_ON_RELAY)
+    waiting = node.look(0, NAS_ON_RELAY)
+    assert reason(node.look(10, NAS_ON_RELAY)) is Reason.PATIENT
+    acting = node.look(11, NAS_ON_RELAY)
     assert waiting.due == Due(T0 + 11, RESTART, "nas")
     assert waiting.verdicts == (
         Verdict(
@@ -150,6 +158,7 @@ def test_it_waits_exactly_until_a_remedy_is_worth_it() -> None:
         ),
     )
     assert lines(acting) == ("RESTART: nas on relay for 1201s, restarting tailscaled",)
+    assert acting.due == Due(T0 + 11, RESTART, "nas")
 
 
 def test_nothing_is_due_for_a_peer_that_is_no_longer_known_to_be_direct_then() -> None:
@@ -168,11 +177,68 @@ def test_another_port_comes_after_a_restart_that_did_not_help() -> None:
     assert second.at == T0 + 1 + 60 * -(-(first.cooldown_seconds or 0) // 60)
 
 
+def test_another_port_has_a_line_of_its_own() -> None:
+    """The peer that waits for its cooldown says so, although it waits for the same."""
+    failed = {RESTART: Record(T0, 0.0, 1.0, 0, 1, streak=1)}
+    state = known(records=failed)
+    both = replace(
+        state,
+        relays={**state.relays, "cam": Relay(T0 - 601, "ncamCNTRL")},
+        memory=replace(state.memory, peers={**state.memory.peers, "ncamCNTRL": PeerMemory(T0)}),
+    )
+    node = Node(replace(LADDER, remedies=(Remedy.OTHER_PORT,)), both)
+    said = lines(node.look(1, NAS_ON_RELAY, derp_peer("cam")))
+    assert said == (
+        "OTHER-PORT: cam on relay for 602s, restarting tailscaled on another port",
+        f"COOLDOWN: nas exceeded threshold but in cooldown ({cooldown_of(node)}s remaining)",
+    )
+
+
+def cooldown_of(node: Node) -> int:
+    """Cooldown of the last attempt."""
+    return node.state.attempts[-1].cooldown_seconds or 0
+
+
+def test_a_cooldown_holds_to_its_last_second() -> None:
+    node = Node(replace(POLICY, discount=1.0), known(since=50_000))
+    node.look(0, NAS_ON_RELAY)
+    left = cooldown_of(node)
+    assert reason(node.look(left - 1, NAS_ON_RELAY)) is Reason.COOLDOWN
+    assert reason(node.look(left, NAS_ON_RELAY)) is Reason.RESTART
+
+
+def test_due_is_what_comes_first_of_all_peers() -> None:
+    """Peers that are direct, excluded, or were never direct, do not hide it."""
+    names = ("a", "b", "c", "d", "e")
+    relays = {name: Relay(T0 - 300, f"n{name}CNTRL") for name in names[1:]}
+    relays["e"] = Relay(T0 - 400, "neCNTRL")
+    peers = {f"n{name}CNTRL": PeerMemory(T0 - DAY) for name in ("b", "d", "e")}
+    state = replace(known(), relays=relays, memory=Memory(peers, T0 - 600))
+    policy = replace(POLICY, excluded=frozenset({"b"}))
+    looks = (peer("a"), *map(derp_peer, names[1:]))
+    assert Node(policy, state).look(0, *looks).due == Due(T0 + 201, RESTART, "e")
+    recent = Attempt(RESTART, "e", T0 - 100, T0, Stage.DONE, AttemptResult.NO_EFFECT)
+    cooling = replace(state, attempts=(recent,))
+    assert Node(policy, cooling).look(0, *looks).due == Due(T0 + 500, RESTART, "e")
+
+
 def test_a_remedy_that_nothing_allows_is_never_applied() -> None:
     node = Node(GuardedPolicy(remedies=()), known())
     transition = node.look(10_000, NAS_ON_RELAY)
     assert reason(transition) is Reason.PATIENT
     assert lines(transition) == ("PATIENT: nas on relay for 10600s; no remedy is allowed",)
+
+
+def test_a_peer_is_known_to_be_direct_for_the_whole_time() -> None:
+    assert guarded.is_known_direct(PeerMemory(T0 - 7 * DAY), T0, POLICY)
+    assert not guarded.is_known_direct(PeerMemory(T0 - 7 * DAY), T0 + 1, POLICY)
+
+
+def test_two_peers_that_were_never_direct_are_told_once_each() -> None:
+    relays = {name: Relay(T0 - 700, f"n{name}CNTRL") for name in ("cam", "nas")}
+    node = Node(state=replace(known(), relays=relays, memory=Memory({}, T0 - 600)))
+    both = (derp_peer("cam"), NAS_ON_RELAY)
+    assert [len(lines(node.look(at, *both))) for at in (0, 60)] == [2, 0]
 
 
 @pytest.mark.parametrize(
@@ -272,8 +338,12 @@ def test_a_remedy_is_held_back_and_waits_until_the_node_was_steady(
     assert reason(node.look(181, NAS_ON_RELAY, **start)) is Reason.RESTART
 
 
-def test_a_start_of_tailscaled_in_the_future_is_no_start() -> None:
-    assert Node(state=known()).look(1, NAS_ON_RELAY, start=T0 + 2).hold is None
+@pytest.mark.parametrize(
+    ("age", "hold"), [(-1, None), (0, Hold.STARTING), (299, Hold.STARTING), (300, None)]
+)
+def test_tailscaled_starts_for_5_minutes(age: int, hold: Hold | None) -> None:
+    """A start in the future is no start."""
+    assert Node(state=known()).look(1, NAS_ON_RELAY, start=T0 + 1 - age).hold is hold
 
 
 def test_nothing_that_is_remembered_lies_in_the_future() -> None:
@@ -365,6 +435,7 @@ def test_a_cooldown_is_drawn_by_the_node_and_the_time() -> None:
     cooldowns = [drawn(at) for at in range(1, 50)]
     assert cooldowns == [drawn(at) for at in range(1, 50)]
     assert all(600 <= cooldown <= 900 for cooldown in cooldowns)
+    assert max(cooldowns) > 850
     assert len(set(cooldowns)) > 40
     assert drawn(1, "nother") != drawn(1)
 
@@ -403,6 +474,53 @@ def test_each_result_has_its_line(result: AttemptResult, expected: str) -> None:
     attempt = Attempt(RESTART, "nas", T0, T0 + 300, result=result)
     remembered = PeerMemory(T0, {RESTART: Record(T0, times_helped=3, times=4)})
     assert guarded.outcome_line(attempt, "nas", remembered, T0 + 12) == f"OUTCOME: {expected}"
+
+
+def test_the_result_for_a_peer_that_was_idle_before_it_was_direct_is_told() -> None:
+    """Its relay has ended already, so that it did not recover. Another peer says nothing."""
+    node = Node(state=known())
+    node.look(1, peer("cam"), NAS_ON_RELAY)
+    assert lines(node.look(13, peer("cam"), peer("nas", "idle"))) == ()
+    assert lines(node.look(25, peer("cam"), peer("nas"))) == (
+        "OUTCOME: nas direct 24s after the restart: helped (1 of 1)",
+    )
+
+
+def test_a_direct_peer_does_not_hide_the_others() -> None:
+    assert lines(Node(state=known()).look(0, peer("cam"), NAS_ON_RELAY)) == (
+        "WAITING: nas on relay for 600s (threshold: 600s)",
+    )
+
+
+def test_the_result_of_a_restart_of_the_documented_policy_is_told() -> None:
+    """It knew the name of the peer alone, and has left no record."""
+    attempt = Attempt(RESTART, "nas", T0 - 60, T0 + 540, Stage.DONE)
+    node = Node(state=replace(known(), attempts=(attempt,)))
+    assert lines(node.look(0, peer("nas"))) == (
+        "OUTCOME: nas direct 60s after the restart: helped",
+    )
+
+
+def test_a_peer_without_an_id_is_remembered_by_its_name() -> None:
+    nameless = derp_peer("nas", ID="")
+    state = replace(
+        known(),
+        relays={"nas": Relay(T0 - 600)},
+        memory=Memory({"nas": PeerMemory(T0 - DAY)}, T0 - 600),
+    )
+    node = Node(state=state)
+    node.look(1, nameless)
+    (attempt,) = node.state.attempts
+    assert (attempt.peer, attempt.peer_id, attempt.subjects) == ("nas", "", ("nas",))
+    node.look(301, nameless)
+    assert node.state.memory.peers["nas"].records[RESTART].times == 1
+
+
+def test_a_record_outlasts_the_time_of_the_last_direct_path() -> None:
+    old = PeerMemory(None, {RESTART: Record(T0 - 20 * DAY, 1.0, 0.0, 1, 1)})
+    node = Node(state=replace(known(), memory=Memory({"nold": old}, T0 - 600)))
+    node.look(0, peer("cam"))
+    assert set(node.state.memory.peers) == {"nold", "ncamCNTRL"}
 
 
 def test_the_result_for_a_peer_that_is_gone_is_told() -> None:

@@ -78,6 +78,7 @@ def test_a_direct_peer_ends_its_streak_and_what_was_told() -> None:
         pytest.param(PeerMemory(told_at=NOW), 8, False, id="told-long-ago"),
         pytest.param(PeerMemory(None, {RESTART: Record(NOW, 1.0)}), 60, True, id="record"),
         pytest.param(PeerMemory(None, {RESTART: Record(NOW, 1.0)}), 61, False, id="faded"),
+        pytest.param(PeerMemory(None, {RESTART: Record(NOW, 0.05)}), 0, True, id="just-enough"),
     ],
 )
 def test_what_is_old_is_dropped_when_something_changes(
