@@ -427,8 +427,12 @@ class GuardedTailnet(RuleBasedStateMachine):
         assert since == ledger.relay_since, (
             "relays have each peer on relay, with the time when it changed to relay"
         )
-        subjects = [line.split(": ")[1].split(" ")[0] for line in lines(transition)]
-        assert len(subjects) == len(set(subjects)), "each peer has at most one line"
+        words = [line.split(" ")[:2] for line in lines(transition)]
+        subjects = [subject for _, subject in words]
+        others = [subject for word, subject in words if word != "OUTCOME:"]
+        assert len(others) == len(set(others)), "each peer has at most one line"
+        for effect in effects:
+            assert effect.attempt.peer in others, "each remedy has a line"
         assert subjects == sorted(subjects), "the lines are in the order of the names"
 
     def check_unobservable(self, event: Event, transition: Transition, now: int) -> None:

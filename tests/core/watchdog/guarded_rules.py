@@ -209,11 +209,15 @@ def told(
     now: int,
     policy: GuardedPolicy,
 ) -> tuple[Book, Answer]:
-    """The answer with its lines. An outcome is told instead of the verdict."""
+    """The answer with its lines.
+
+    An outcome is told instead of the verdict, unless that is a remedy: then both are.
+    """
     diaries = dict(book.diaries)
-    words = dict.fromkeys(outcomes, "OUTCOME")
+    words = [(name, "OUTCOME") for name in outcomes]
     for name, (reason, _) in verdicts.items():
-        if name in words or reason in SILENT:
+        is_cause = remedy is not None and remedy[0] == name
+        if reason in SILENT or (name in outcomes and not is_cause):
             continue
         if reason in {"patient", "never_direct"}:
             pause = 3600 if reason == "patient" else 7 * DAY
@@ -226,10 +230,9 @@ def told(
             if before and now - before[-1] < pause:
                 continue
             diaries[name] += (Page(now, "told"),)
-        is_cause = remedy is not None and remedy[0] == name
         what = remedy[1] if is_cause and remedy is not None else reason
-        words[name] = WORDS.get(what, what.upper())
-    said = [f"{words[name]}: {name}" for name in sorted(words)]
+        words.append((name, WORDS.get(what, what.upper())))
+    said = [f"{word}: {name}" for name, word in sorted(words, key=lambda line: line[0])]
     return book._replace(diaries=diaries), Answer(verdicts, remedy, said)
 
 

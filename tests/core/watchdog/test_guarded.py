@@ -222,6 +222,16 @@ def test_due_is_what_comes_first_of_all_peers() -> None:
     assert Node(policy, cooling).look(0, *looks).due == Due(T0 + 500, RESTART, "e")
 
 
+def test_a_run_that_judges_a_remedy_and_applies_another_one_logs_both() -> None:
+    node = Node(replace(LADDER, cooldown_seconds=0), known())
+    story = [lines(node.look(at, NAS_ON_RELAY)) for at in (1, 301)]
+    assert story[1] == (
+        "OUTCOME: nas still on relay 300s after the restart: no effect (0 of 1)",
+        "OTHER-PORT: nas on relay for 901s, restarting tailscaled on another port",
+    )
+    assert node.restarts == [1, 301]
+
+
 def test_a_remedy_that_nothing_allows_is_never_applied() -> None:
     node = Node(GuardedPolicy(remedies=()), known())
     transition = node.look(10_000, NAS_ON_RELAY)

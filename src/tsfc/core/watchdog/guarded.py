@@ -334,7 +334,10 @@ def _next_attempt(verdict: Verdict, situation: _Situation) -> tuple[int, int, st
 def _lines(
     verdicts: list[Verdict], tracked: Tracked, situation: _Situation
 ) -> tuple[tuple[str, ...], list[str]]:
-    """The lines, in the order of the names; the peers that were told a rare line."""
+    """The lines, in the order of the names; the peers that were told a rare line.
+
+    A peer has one line, but an outcome and the next remedy have one each.
+    """
     results = {cause(result): result for result in tracked.judgement.results}
     said: list[tuple[str, str]] = []
     told: list[str] = []
@@ -343,9 +346,12 @@ def _lines(
             continue
         key, peer = situation.keys[verdict.peer], situation.peer(verdict.peer)
         result = results.pop(key, None) or results.pop(verdict.peer, None)
-        text: str | None
+        text: str | None = None
         if result is not None:
-            text = outcome_line(result, verdict.peer, peer, situation.now)
+            outcome = outcome_line(result, verdict.peer, peer, situation.now)
+            said.append((verdict.peer, outcome))
+            if verdict.reason is Reason.RESTART:
+                text = _line(verdict, situation)
         elif verdict.is_dead:
             text = _dead_line(verdict, situation.memory.traffic[key], situation.now)
             told += [] if text is None else [key]
@@ -360,7 +366,7 @@ def _lines(
         (result.peer, outcome_line(result, result.peer, NOTHING, situation.now))
         for result in results.values()
     ]
-    return tuple(text for _, text in sorted(said)), told
+    return tuple(text for _, text in sorted(said, key=lambda line: line[0])), told
 
 
 def paused_by(policy: GuardedPolicy) -> str:
