@@ -511,6 +511,14 @@ def test_the_result_of_a_restart_of_the_documented_policy_is_told() -> None:
     )
 
 
+def test_a_damaged_name_in_the_state_breaks_no_line() -> None:
+    attempt = Attempt(RESTART, "a\nb", T0 - 60, T0 - 30, Stage.DONE)
+    node = Node(state=replace(known(), attempts=(attempt,)))
+    assert lines(node.look(0, peer("cam"))) == (
+        "OUTCOME: a\N{REPLACEMENT CHARACTER}b not observed 60s after the restart: unconfirmed",
+    )
+
+
 def test_a_peer_without_an_id_is_remembered_by_its_name() -> None:
     nameless = derp_peer("nas", ID="")
     state = replace(

@@ -46,7 +46,7 @@ from msgspec.structs import replace
 from tsfc.core.clock import Instant
 from tsfc.core.tailscale.peers import Peer
 from tsfc.core.tailscale.status import Status
-from tsfc.core.text import one_line
+from tsfc.core.text import one_line, printable
 from tsfc.core.watchdog import dataplane, lines
 from tsfc.core.watchdog import memory as memories
 from tsfc.core.watchdog.cause import Cause, has_relay_outage, node_cause, peer_cause
@@ -80,6 +80,9 @@ WEEK_SECONDS = 7 * DAY_SECONDS
 "The same for a peer that was not direct lately."
 SUBJECT_LIMIT = 100
 "Maximum number of peers whose outcome is recorded: those on relay the longest."
+
+NAME_LIMIT = 255
+"Maximum number of characters of a name that comes from the state file."
 
 
 class _Situation(Struct, frozen=True):
@@ -362,10 +365,9 @@ def _lines(
         else:
             text = _line(verdict, situation)
         said += [] if text is None else [(verdict.peer, text)]
-    said += [
-        (result.peer, outcome_line(result, result.peer, NOTHING, situation.now))
-        for result in results.values()
-    ]
+    for result in results.values():
+        name = printable(result.peer, NAME_LIMIT)  # a state file is input, too
+        said.append((name, outcome_line(result, name, NOTHING, situation.now)))
     return tuple(text for _, text in sorted(said, key=lambda line: line[0])), told
 
 
