@@ -53,6 +53,8 @@ WILD_PEERS = st.builds(
     host_name=TEXT,
     dns_name=TEXT | st.sampled_from([f"rpi3.{SUFFIX}.", "rpi3.tail2.ts.net.", "x.mullvad.ts.net"]),
     cur_addr=ADDRESSES,
+    active=st.booleans(),
+    relay=st.sampled_from(["fra", "fra", ""]),
     online=st.sampled_from([True, True, False]),
     expired=st.sampled_from([False, False, True]),
     sharee_node=st.sampled_from([False, False, True]),
@@ -61,6 +63,7 @@ WILD_STATUSES = st.builds(
     Status,
     backend_state=st.sampled_from(["Running", "Running", "Stopped"]) | TEXT,
     magic_dns_suffix=st.sampled_from([SUFFIX, ""]),
+    health=st.none() | st.lists(TEXT, max_size=2).map(tuple),
     peer=st.none() | st.dictionaries(TEXT, WILD_PEERS, max_size=6),
 )
 WILD_INSTANTS = st.builds(
@@ -100,6 +103,43 @@ WILD_STATES = st.builds(
     tailscaled_start=st.none() | INTEGERS,
     all_offline_since=st.none() | INTEGERS,
     last_run=st.none() | WILD_INSTANTS,
+)
+WILD_NATURALS = INTEGERS.map(abs)
+WILD_WEIGHTS = st.floats(0, allow_infinity=False)
+WILD_RECORDS = st.builds(
+    Record,
+    INTEGERS,
+    WILD_WEIGHTS,
+    WILD_WEIGHTS,
+    WILD_NATURALS,
+    WILD_NATURALS,
+    WILD_NATURALS,
+)
+WILD_MEMORIES = st.builds(
+    Memory,
+    st.dictionaries(
+        TEXT,
+        st.builds(
+            PeerMemory,
+            st.none() | INTEGERS,
+            st.dictionaries(st.sampled_from(Remedy), WILD_RECORDS),
+            st.none() | INTEGERS,
+        ),
+        max_size=6,
+    ),
+    st.none() | INTEGERS,
+    st.dictionaries(TEXT, WILD_NATURALS, max_size=2),
+)
+WILD_GUARDED_POLICIES = st.builds(
+    GuardedPolicy,
+    max_relay_seconds=WILD_NATURALS,
+    cooldown_seconds=WILD_NATURALS,
+    excluded=st.frozensets(TEXT, max_size=3),
+    remedies=st.lists(st.sampled_from(Remedy), max_size=3).map(tuple),
+    budget=INTEGERS,
+    known_direct_days=WILD_NATURALS,
+    discount=st.floats(0, 1),
+    half_life_days=st.floats(0, 1e9),
 )
 WILD_ATTEMPTS = st.builds(Attempt, st.sampled_from(Remedy), TEXT, INTEGERS, INTEGERS)
 WILD_POLICIES = st.builds(ThresholdPolicy, INTEGERS, INTEGERS, st.frozensets(TEXT, max_size=3))

@@ -17,7 +17,7 @@ from tsfc.core.clock import Instant
 from tsfc.core.tailscale.status import Status
 from tsfc.core.watchdog import guarded, memory
 from tsfc.core.watchdog.effects import Apply, Effect, Log
-from tsfc.core.watchdog.events import Asking, Observed, Performed
+from tsfc.core.watchdog.events import Asking, Event, Observed, Performed
 from tsfc.core.watchdog.experiment import Trial, is_open
 from tsfc.core.watchdog.memory import DAY_SECONDS, Memory, PeerMemory, Record
 from tsfc.core.watchdog.policy import GuardedPolicy, ThresholdPolicy
@@ -25,9 +25,19 @@ from tsfc.core.watchdog.remedy import Attempt, Done, Remedy
 from tsfc.core.watchdog.state import State, decode, encode
 from tsfc.core.watchdog.step import Transition, step
 
-from .strategies import GUARDED_POLICIES, GUARDED_STATES, GUARDED_STATUSES, RECORDS
+from .strategies import (
+    GUARDED_POLICIES,
+    GUARDED_STATES,
+    GUARDED_STATUSES,
+    RECORDS,
+    WILD_EVENTS,
+    WILD_GUARDED_POLICIES,
+    WILD_INSTANTS,
+    WILD_MEMORIES,
+    WILD_STATES,
+)
 from .test_laws import state_later
-from .worlds import T0, derp_peer, restarts
+from .worlds import T0, derp_peer, lines, restarts
 
 HOUR = 3600
 RUNS = {"state": GUARDED_STATES, "status": GUARDED_STATUSES, "policy": GUARDED_POLICIES}
@@ -38,6 +48,26 @@ def run(
 ) -> Transition:
     """Transition of a run that observes peers."""
     return step(state, Observed(status, start), now=Instant(at), policy=policy)
+
+
+@given(
+    state=WILD_STATES,
+    remembered=WILD_MEMORIES,
+    event=WILD_EVENTS,
+    now=WILD_INSTANTS,
+    policy=WILD_GUARDED_POLICIES,
+)
+def test_it_decides_on_any_input(
+    state: State, remembered: Memory, event: Event, now: Instant, policy: GuardedPolicy
+) -> None:
+    """It always decides: printable lines, at most one remedy, one verdict per peer."""
+    before = replace(state, memory=remembered)
+    transition = step(before, event, now=now, policy=policy)
+    assert len(restarts(transition)) <= 1
+    assert all(line.isprintable() for line in lines(transition))
+    peers = [verdict.peer for verdict in transition.verdicts or ()]
+    assert peers == sorted(set(peers))
+    assert step(before, event, now=now, policy=policy) == transition
 
 
 @given(**RUNS, data=st.data())
