@@ -2,7 +2,7 @@
 
 A run can kill itself at its N-th step. Steps are system calls with an effect or a view
 on the system: opening, writing, syncing, renaming and removing a file, creating and
-listing a directory, locking, starting a program. The run dies before the step, except
+listing a directory, locking, connecting, starting a program. The run dies before the step, except
 that a write has written half of its data. So a kill after step N is a kill at step N +
 1. Or the step fails, as on a broken disk, and so do all later ones if that lasts; a
 program starts all the same.
@@ -40,6 +40,7 @@ AUDITED = {
     "os.mkdir",
     "os.listdir",
     "fcntl.flock",
+    "socket.connect",
     "subprocess.Popen",
 }
 

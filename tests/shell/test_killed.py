@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from shell.test_restart_socket import send, serving
 from support.processes import Completed, Forked, error_lines, run, series
 from support.programs import calls, program
 from support.statuses import encoded, peer
+from tsfc.core.watchdog.state import decode
 
 T = 1_800_000_000
 KILLED = -9
@@ -298,3 +300,87 @@ def test_temporary_files_are_in_the_directory_of_the_final_file(
     }
     directories = {path.parent for path in paths if path.name not in {"stdout", "stderr"}}
     assert directories == {box / "out", *([box / "state"] if job == "watchdog" else [])}
+
+
+EXPERIMENT = (
+    (0, "direct"),
+    (60, "derp"),
+    (700, "derp"),
+    (1100, "derp"),
+    (2100, "derp"),
+    (2200, "direct"),
+    (2300, "direct"),
+)
+"""Time and path of each run of an experiment under the guarded policy.
+
+The third one restarts tailscaled, the fourth sees that this did not help, the fifth
+changes the port, and the sixth sees that this helped.
+"""
+NO_EFFECT = {"restart/no_effect": 1}
+BOTH = {**NO_EFFECT, "other-port/helped": 1}
+
+
+@pytest.mark.parametrize(
+    ("killed", "request_", "outcomes"),
+    [
+        pytest.param(2, b"", NO_EFFECT, id="restart"),
+        pytest.param(3, b"other-port\n", NO_EFFECT, id="judgement"),
+        pytest.param(4, b"other-port\n", BOTH, id="other port"),
+        pytest.param(5, None, BOTH, id="success"),
+    ],
+)
+def test_a_kill_at_any_step_of_an_experiment_costs_at_most_one_remedy_and_no_count(
+    box: Path, forks: Forked, killed: int, request_: bytes | None, outcomes: dict[str, int]
+) -> None:
+    """The next run goes on where the killed one was; `request_` is that of both.
+
+    Only a kill between the storing of ASKED and the request to the helper costs a
+    remedy, which is counted all the same.
+    """
+    state, metrics, helper_socket = box / "state", box / "watchdog.prom", box / "helper"
+    options = (
+        *("--policy", "guarded", "--remedies", "restart,other-port"),
+        *("--pause", str(box / "pause"), "--restart-socket", str(helper_socket)),
+        *("--status-file", str(box / "status.json"), "--state-dir", str(state)),
+        *("--metrics-path", str(metrics)),
+    )
+
+    def watchdog(number: int, late: int = 0, kill_at: int | None = None) -> Completed:
+        at, path = EXPERIMENT[number]
+        (box / "status.json").write_bytes(encoded(peer("slow", path)))
+        return forks.run("watchdog", *options, "--now", str(T + at + late), kill_at=kill_at)
+
+    # Run the experiment up to the run that is killed.
+    with serving(helper_socket, send(b"done\n")):
+        for number in range(killed):
+            assert watchdog(number).status == 0
+    helper_socket.unlink()
+    shutil.copytree(state, box / "before")
+
+    steps, without_request = 0, list[int]()
+    for step in itertools.count():
+        steps += 1
+        shutil.rmtree(state)
+        shutil.copytree(box / "before", state)
+        with serving(helper_socket, send(b"done\n")) as helper:
+            result = watchdog(killed, kill_at=step)
+            assert result.status in {KILLED, 0}, result
+            again, following = watchdog(killed, late=60), watchdog(killed + 1)
+        helper_socket.unlink()
+
+        assert (again.status, following.status, following.stderr) == (0, 0, ""), step
+        assert set(error_lines("watchdog", again)) <= {OUTCOME_UNKNOWN, NEVER_ASKED}, step
+        assert helper.requests in ([] if request_ is None else [request_], []), step
+        if not helper.requests:
+            without_request.append(step)
+        assert decode((state / "state.json").read_bytes()).unwrap().memory.outcomes == outcomes
+        exported = series(metrics.read_text())
+        assert exported["tailscale_watchdog_restarts_total"] == (1 if killed == 2 else 2), step
+        assert exported["tailscale_watchdog_restart_failures_total"] == 0, step
+        if result.status != KILLED:
+            break
+
+    # Only the runs that act have a window in which a kill costs the remedy.
+    assert steps > 20
+    assert bool(without_request) == (killed in {2, 4} or request_ is None)
+    assert all(later - step == 1 for step, later in itertools.pairwise(without_request))
