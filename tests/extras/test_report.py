@@ -264,9 +264,9 @@ def test_markup_in_names_stays_text(box: Path, chromium: Browser) -> None:
 
 def test_comparison_and_distributions_are_shown(box: Path, chromium: Browser) -> None:
     _open(chromium, _report(box, "replay", str(TIMELINE), "--compare", "max-relay-seconds=30,600"))
-    assert [row.split()[0] for row in _tables(chromium)[0][1:]] == [
-        "max-relay-seconds=30",
-        "max-relay-seconds=600",
+    assert [row.split()[:2] for row in _tables(chromium)[0][1:]] == [
+        ["documented", "max-relay-seconds=30"],
+        ["documented", "max-relay-seconds=600"],
     ]
     _open(
         chromium,
@@ -284,8 +284,8 @@ def test_comparison_and_distributions_are_shown(box: Path, chromium: Browser) ->
     )
     headings = [heading.text for heading in chromium.find_elements(By.TAG_NAME, "h3")]
     assert headings == [
-        "max-relay-seconds=600 cooldown-seconds=600",
-        "max-relay-seconds=600 cooldown-seconds=3600",
+        "documented max-relay-seconds=600 cooldown-seconds=600",
+        "documented max-relay-seconds=600 cooldown-seconds=3600",
     ]
     output = run(
         "simulate",
@@ -318,7 +318,7 @@ def test_comparison_and_distributions_are_shown(box: Path, chromium: Browser) ->
             "cooldown-seconds=600,3600",
         ),
     )
-    assert [row.split()[1] for row in _tables(chromium)[0][1:]] == [
+    assert [row.split()[2] for row in _tables(chromium)[0][1:]] == [
         "cooldown-seconds=600",
         "cooldown-seconds=3600",
     ]
