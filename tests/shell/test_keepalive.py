@@ -135,9 +135,9 @@ def test_each_peer_is_pinged_until_its_first_direct_pong_whatever_the_others_do(
             responses, times[ip_of[kind]], times[ip_of[kind]][1:], strict=False
         ):
             if response is None:
-                assert 0.99 <= later - earlier < 1.9, f"{kind}: the timeout, without a pause"
+                assert 0.9 <= later - earlier < 1.9, f"{kind}: the timeout, without a pause"
             else:
-                assert later - earlier >= 0.99, f"{kind}: a second after a reply"
+                assert later - earlier >= 0.9, f"{kind}: a second after a reply"
 
     exported = series((box / "a.prom").read_text())
     results = Counter(result for _, _, result in KINDS.values())
