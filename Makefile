@@ -47,7 +47,7 @@ quick: .venv/dev ## run the fast tests of core and view, in under 30 seconds
 
 .PHONY: test-lowest
 test-lowest: .venv-lowest/test ## run the tests of the program with the lowest supported versions
-	$(LOWEST)/python -bb -m pytest $(PYTEST_FLAGS) tests/core tests/shell tests/offline tests/units
+	$(LOWEST)/python -bb -m pytest $(PYTEST_FLAGS) -m "not slow" tests/core tests/shell tests/offline tests/units
 
 .PHONY: test-nix
 test-nix: .venv/dev ## test the NixOS modules and the flake; needs nix-bin
@@ -74,7 +74,7 @@ lab-down: .venv/dev ## stop the tailnet of `make lab`
 
 .PHONY: cover
 cover: .venv/dev ## measure branch coverage of the core; fails below 100 %
-	$(BIN)/coverage run -m pytest -q tests/core
+	$(BIN)/coverage run -m pytest -q -m "not slow" tests/core
 	$(BIN)/coverage report
 
 .PHONY: lint
