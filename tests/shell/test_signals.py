@@ -81,6 +81,24 @@ print("it continues", flush=True)
     assert (ran.status, ran.stdout, "Traceback" in ran.stderr) == (143, "", False)
 
 
+@pytest.mark.parametrize("number", signals.ENDING, ids=lambda number: number.name)
+def test_each_of_the_signals_ends_the_process(number: signal.Signals) -> None:
+    ran = _script(f"os.kill(os.getpid(), {number.value})")
+    line = f"tsfc: ended by {number.name} before it was done\n"
+    assert ran == (128 + number, "", line)
+
+
+@pytest.mark.parametrize("action", ["install", "install_for_server", "restore_defaults"])
+def test_an_ignored_signal_stays_ignored(action: str) -> None:
+    lines = f"""
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signals.{action}()
+os.kill(os.getpid(), signal.SIGHUP)
+print("it continues", flush=True)
+"""
+    assert _script(lines) == (0, "it continues\n", "")
+
+
 def test_a_signal_undoes_what_is_not_complete_the_last_step_first() -> None:
     lines = f"""
 from functools import partial

@@ -9,8 +9,9 @@ import pytest
 
 from support.processes import error_lines
 from support.statuses import peer
+from tsfc.core.watchdog.cause import Cause
 from tsfc.core.watchdog.track import ONLY_GUARDED, Reason
-from tsfc.view.sentences import VERDICTS, WHAT_IFS
+from tsfc.view.sentences import CAUSES, VERDICTS, WHAT_IFS
 
 from .node import NOW, POLICY, Node
 
@@ -99,6 +100,15 @@ def test_a_restart_that_is_held_back_is_explained(node: Node) -> None:
         "(--max-relay-seconds), but the watchdog does not restart tailscaled: the control "
         "server cannot be reached."
     )
+
+
+def test_under_the_guarded_policy_the_likely_cause_is_explained(node: Node) -> None:
+    node.run_watchdog(NOW - 700, peer("rpi3"), peer("nas", "derp"), policy=("--policy", "guarded"))
+    ran = node.run(("explain", "nas"), peer("rpi3"), peer("nas", "derp"))
+    assert ran.stdout.splitlines()[3] == (
+        "Likely cause: something at the peer or on the way to it; other peers are direct."
+    )
+    assert set(CAUSES) == set(Cause) - {Cause.UNKNOWN}
 
 
 @pytest.mark.parametrize(

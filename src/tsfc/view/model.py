@@ -16,6 +16,7 @@ from tsfc.core.tailscale.ping import PingResult
 from tsfc.core.tailscale.status import Status
 from tsfc.core.text import PATH_LIMIT, one_line, printable
 from tsfc.core.watchdog import forecast as forecasts
+from tsfc.core.watchdog.cause import Cause
 from tsfc.core.watchdog.forecast import Forecast
 from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.snapshot import Snapshot
@@ -69,6 +70,8 @@ class Row(Struct, frozen=True):
     "None if no ping was sent."
     is_dead: bool = False
     "It is direct, and the watchdog found that no data comes back."
+    cause: Cause | None = None
+    "Likely cause of its relay; only under the guarded policy, over the threshold."
 
 
 class View(Struct, frozen=True):
@@ -226,6 +229,7 @@ def _judged(row: Row, verdict: Verdict, snapshot: Snapshot, forecast: Forecast) 
         row,
         relay_since=None if relay is None else relay.since,
         relay_seconds=verdict.relay_seconds,
+        cause=verdict.cause,
     )
 
 

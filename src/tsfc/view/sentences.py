@@ -12,6 +12,7 @@ from tsfc.core.tailscale.naming import find
 from tsfc.core.tailscale.paths import Path
 from tsfc.core.tailscale.peers import Unwatched, named, unwatched
 from tsfc.core.text import one_line
+from tsfc.core.watchdog.cause import Cause
 from tsfc.core.watchdog.forecast import Forecast, WhatIf, what_ifs
 from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.snapshot import Snapshot
@@ -74,6 +75,16 @@ WHAT_IFS = {
     Reason.UNKNOWN: "the watchdog would wait for evidence",
 }
 "Main clauses that follow `With --cooldown-seconds 60`."
+
+
+CAUSES = {
+    Cause.CONTROL_OUTAGE: "this node cannot reach the control server",
+    Cause.RELAY_OUTAGE: "this node cannot reach a relay server",
+    Cause.UDP_BLOCKED: "UDP from this node does not reach the Internet",
+    Cause.HARD_NAT: "this node is behind a hard NAT",
+    Cause.FAR_SIDE: "something at the peer or on the way to it; other peers are direct",
+}
+"Clauses; an unknown cause has none."
 
 
 def explain(view: View, name: str) -> Result[tuple[str, ...], str]:
@@ -145,9 +156,16 @@ def _watched(view: View, row: Row) -> tuple[str, ...]:
     )
     return (
         _verdict(row, row.verdict, snapshot, forecast),
+        *_cause(row),
         *_next(row, snapshot.policy, forecast),
         *(_what_if(alternative) for alternative in alternatives),
     )
+
+
+def _cause(row: Row) -> tuple[str, ...]:
+    if row.cause is None or row.cause is Cause.UNKNOWN:
+        return ()
+    return (f"Likely cause: {CAUSES[row.cause]}.",)
 
 
 def _verdict(row: Row, reason: Reason, snapshot: Snapshot, forecast: Forecast) -> str:
