@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import random
 import re
 import subprocess
@@ -389,6 +390,14 @@ def test_five_hundred_peers_over_a_month_stay_usable(box: Path, chromium: Browse
 
 
 # Errors
+
+
+def test_a_capture_whose_name_is_not_text_has_a_report(box: Path) -> None:
+    capture = str(box / os.fsdecode(b"a\xff\n\x1b[31m.ndjson"))
+    Path(capture).write_bytes(TIMELINE.read_bytes())
+    ran = run("replay", capture, "--report", str(box / "r.html"))
+    assert (ran.status, ran.stderr) == (0, "")
+    assert "\x1b" not in ran.stdout + (box / "r.html").read_text()
 
 
 def test_without_jinja_one_line_says_what_to_install(box: Path) -> None:

@@ -121,6 +121,17 @@ print("it continues", flush=True)
     assert _script(lines) == (143, "the block\n", ENDED)
 
 
+def test_an_inner_block_that_ends_does_not_end_the_outer_one() -> None:
+    lines = f"""
+with signals.deferred():
+    with signals.deferred():
+        {KILL_ITSELF}
+    print("the outer block", flush=True)
+print("it continues", flush=True)
+"""
+    assert _script(lines) == (143, "the outer block\n", ENDED)
+
+
 @pytest.mark.parametrize(
     "block", ["signals.deferred()", f"signals.cleaning_up(lambda: {KILL_ITSELF})"]
 )
