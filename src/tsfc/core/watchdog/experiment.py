@@ -40,7 +40,7 @@ class Judgement(Struct, frozen=True):
     trials: tuple[Trial, ...] = ()
 
 
-def cause(attempt: Attempt) -> str:
+def cause_key(attempt: Attempt) -> str:
     """The peer that caused an attempt, as a key of `Trial.peer`."""
     return attempt.peer_id or attempt.peer
 
@@ -109,7 +109,7 @@ def _judge(attempt: Attempt, seen: Seen) -> tuple[Attempt, list[Trial]]:
 
 
 def _result(attempt: Attempt, seen: Seen, *, is_over: bool) -> AttemptResult:
-    sight = seen.sight(cause(attempt), attempt)
+    sight = seen.sight(cause_key(attempt), attempt)
     if sight is Sight.DIRECT:
         return AttemptResult.HELPED
     if not is_over:

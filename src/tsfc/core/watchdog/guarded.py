@@ -37,6 +37,7 @@ so that the watchdogs at both ends of a path do not keep acting at the same mome
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import assert_never
 from zlib import crc32
 
@@ -52,7 +53,7 @@ from tsfc.core.watchdog import memory as memories
 from tsfc.core.watchdog.cause import Cause, has_relay_outage, node_cause, peer_cause
 from tsfc.core.watchdog.decision import Decision, Due
 from tsfc.core.watchdog.events import Observed
-from tsfc.core.watchdog.experiment import cause
+from tsfc.core.watchdog.experiment import cause_key
 from tsfc.core.watchdog.memory import DAY_SECONDS, NOTHING, Memory, PeerMemory, Record, Traffic
 from tsfc.core.watchdog.policy import EXPERIMENT_SECONDS, GuardedPolicy, cooldown_seconds
 from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Remedy
@@ -123,13 +124,13 @@ def decide(
     """
     hold = hold or _hold(tracked.state, event, now.unix, policy)
     keys = keys_by_name(look)
-    memory = _learned(tracked, keys, hold, now.unix, policy)
     direct = _direct_peers(tracked.verdicts, look, keys)
+    memory = _learned(tracked, direct, hold, now.unix, policy)
     traffic = dataplane.with_look(memory.traffic, direct, event.probes, now.unix)
     memory = replace(memory, traffic=traffic)
     unsteady = _unsteady_seconds(memory, now.unix)
-    cause_ = _cause(tracked.verdicts, event.status)
-    situation = _Situation(memory, keys, cooldown, hold, unsteady, cause_, now.unix, policy)
+    cause = _cause(tracked.verdicts, event.status)
+    situation = _Situation(memory, keys, cooldown, hold, unsteady, cause, now.unix, policy)
     verdicts = [_judged(verdict, situation) for verdict in tracked.verdicts]
 
     # The peer on relay the longest causes a remedy. The others wait for its cooldown.
@@ -208,15 +209,14 @@ def _hold(state: State, event: Observed, now: int, policy: GuardedPolicy) -> Hol
 
 
 def _learned(
-    tracked: Tracked, keys: dict[str, str], hold: Hold | None, now: int, policy: GuardedPolicy
+    tracked: Tracked, direct: Iterable[str], hold: Hold | None, now: int, policy: GuardedPolicy
 ) -> Memory:
-    """The memory after this look, without what was told."""
+    """The memory after this look, without what was told. `direct` has keys of peers."""
     memory, judgement, half_life = tracked.state.memory, tracked.judgement, _half_life(policy)
     if judgement.trials:
         memory = memories.with_trials(memory, judgement.trials, now, half_life)
     if judgement.results:
         memory = memories.with_results(memory, judgement.results)
-    direct = [keys[verdict.peer] for verdict in tracked.verdicts if verdict.reason in DIRECT]
     keep = policy.known_direct_days * DAY_SECONDS
     memory = memories.with_direct(
         memory, direct, now, keep_seconds=keep, half_life_seconds=half_life
@@ -341,7 +341,7 @@ def _lines(
 
     A peer has one line, but an outcome and the next remedy have one each.
     """
-    results = {cause(result): result for result in tracked.judgement.results}
+    results = {cause_key(result): result for result in tracked.judgement.results}
     said: list[tuple[str, str]] = []
     told: list[str] = []
     for verdict in verdicts:

@@ -685,9 +685,7 @@ class World:
             case UdpBlocked():
                 return self._udp_blocked(event.peers)
             case BlockedPort():
-                return self._port_fault(
-                    PortFault(self._port, blocks_stun=True), self._links.values()
-                )
+                return self._fault(PortFault(self._port, blocks_stun=True), self._links.values())
             case StuckNat():
                 return self._stuck_nat(self._named(event.peers))
             case WanChange():
@@ -724,24 +722,16 @@ class World:
 
     def _stuck(self, event: Stuck) -> Iterator[None]:
         fault = StuckFault(event)
-        links = self._named(event.peers)
-        self._faults.append(fault)
-        for link in links:
-            link.faults.append(fault)
-            self._update_path(link)
-        yield
+        yield from self._fault(fault, self._named(event.peers))
         fault.has_ended = True
-        self._faults = [other for other in self._faults if other is not fault]
-        for link in links:
-            link.faults = [other for other in link.faults if other is not fault]
-            self._update_path(link)
 
     def _relapse(self, fault: StuckFault) -> None:
         if not fault.has_ended:
             fault.is_cured = False
             self._update_paths(self._named(fault.event.peers))
 
-    def _port_fault(self, fault: PortFault, links: Iterable[Link]) -> Iterator[None]:
+    def _fault(self, fault: StuckFault | PortFault, links: Iterable[Link]) -> Iterator[None]:
+        """Keep the links from being direct, until the fault ends or is cured."""
         self._faults.append(fault)
         for link in links:
             link.faults.append(fault)
@@ -754,7 +744,7 @@ class World:
 
     def _stuck_nat(self, links: list[Link]) -> Iterator[None]:
         self._wan_changes += 1
-        yield from self._port_fault(PortFault(self._port), links)
+        yield from self._fault(PortFault(self._port), links)
 
     def _wan_change(self) -> Iterator[None]:
         self._wan_changes += 1
