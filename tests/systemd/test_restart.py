@@ -236,7 +236,7 @@ def test_a_silent_client_asks_for_a_restart(host: Host) -> None:
     "request_", ["; reboot\n", "restarts\n", "x" * 100_000, "other-port; restart\n", "*\n"]
 )
 def test_another_request_is_refused_and_not_repeated(host: Host, request_: str) -> None:
-    """A client can cause nothing but what the helper knows."""
+    """A client can only ask for the remedies that the helper has."""
     before = invocation(host)
     sends = SILENT.replace("print", f"connection.sendall({request_.encode()!r})\nprint")
     assert host.machine.run("python3", "-c", sends).stdout == (

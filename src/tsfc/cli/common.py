@@ -23,7 +23,8 @@ class Command(NamedTuple):
     run: Callable[[Namespace], int]
     """Run the command with its parsed options, and return the exit status.
 
-    It calls `signals.install` after its imports: until then the default actions do.
+    It calls `signals.install` after its imports. Until then the default actions are
+    enough.
     """
 
 

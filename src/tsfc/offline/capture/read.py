@@ -186,7 +186,7 @@ def _read(part: Line | Dropped | Damaged, name: str) -> list[Observation | Skipp
 def _observations(line: Line, action: str) -> list[Observation | Skipped]:
     """Return the observation in a line; two if the line feed between them is missing.
 
-    So a torn record costs only itself if another one was appended to it, as by `cat`.
+    If a whole record follows a torn one on its line, only the torn one is lost.
     """
     if line.text is None:
         return [Skipped(f"{action}: longer than {LINE_LIMIT // 2**20} MiB; skipped")]

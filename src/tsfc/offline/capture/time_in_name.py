@@ -1,4 +1,4 @@
-"""The time that the name of a file carries, in the forms that people and tools use.
+"""The time in a file name, in the forms that people and tools write.
 
 | form | examples |
 |---|---|
