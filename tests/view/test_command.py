@@ -19,6 +19,7 @@ from support.processes import (
     started,
     wait_until,
 )
+from support.servers import http, serving
 from support.statuses import encoded, peer
 
 from .node import NOW, Node, rows, run_on_terminal
@@ -48,6 +49,26 @@ def test_the_pause_file_of_the_watchdog_is_known(node: Node, box: Path) -> None:
     assert "no restart now" not in node.run(("peers",), peer("nas", "derp")).stdout
     (box / "pause").touch()
     assert "watchdog: no restart now: paused\n" in node.run(("peers",), peer("nas", "derp")).stdout
+
+
+def test_the_commands_judge_as_the_watchdog_would_in_this_second(box: Path) -> None:
+    """They know when tailscaled started, and whether the host was rebooted."""
+    socket, metrics = box / "sock", box / "watchdog.prom"
+    source = ("--socket", str(socket), "--watchdog-metrics", str(metrics))
+    with serving(socket, lambda _: http(encoded(peer("nas", "derp")))):
+        ran = run(
+            *("watchdog", "--socket", str(socket), "--unit", "none", "--policy", "guarded"),
+            *("--state-dir", str(box / "state"), "--metrics-path", str(metrics)),
+        )
+        assert ran.status == 0
+        starting = "watchdog: no restart now: tailscaled started less than 5 minutes ago\n"
+        assert starting in run("peers", *source).stdout
+        assert rows(run("peers", *source).stdout)["nas"][-1].startswith("waiting, ")
+
+        snapshot = json.loads((box / "watchdog.json").read_text())
+        snapshot["state"]["last_success"]["boot"]["id"] = "another"
+        (box / "watchdog.json").write_text(json.dumps(snapshot))
+        assert rows(run("peers", *source).stdout)["nas"][-1] == "just detected"
 
 
 @pytest.mark.parametrize(

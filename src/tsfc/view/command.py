@@ -7,7 +7,6 @@ import os
 from msgspec import Struct
 from returns.result import Failure, Result, Success
 
-from tsfc.core.clock import Instant
 from tsfc.core.keepalive import overall_result, pings
 from tsfc.core.tailscale import status as statuses
 from tsfc.core.tailscale import whois
@@ -15,10 +14,10 @@ from tsfc.core.tailscale.peers import address
 from tsfc.core.tailscale.ping import PingResult
 from tsfc.core.tailscale.status import Status
 from tsfc.core.tailscale.whois import NO_NET_INFO, NetInfo
+from tsfc.core.watchdog.events import Observed
 from tsfc.core.watchdog.policy import pause_file
 from tsfc.core.watchdog.snapshot import Snapshot, decode
 from tsfc.shell import regular, signals, textfile
-from tsfc.shell.clocks import unix_time
 from tsfc.shell.console import STDOUT, print_error, write_out
 from tsfc.shell.system import System
 from tsfc.shell.tailscaled import source as tailscaled
@@ -103,22 +102,27 @@ def _text(view: View, *, is_refreshed: bool) -> str:
 
 
 def _view(tool: str, common: RunOptions, options: Options) -> Result[View, str]:
-    observed = observe(common)
-    if isinstance(observed, Failure):
-        return Failure(observed.failure().detail)
-    status = observed.unwrap()
+    """Observe the node as the watchdog does, so that both come to the same verdicts."""
+    system = System(tool, common)
+    read = observe(common)
+    if isinstance(read, Failure):
+        return Failure(read.failure().detail)
+    status = read.unwrap()
     snapshot = _snapshot(options.watchdog_metrics)
     has_snapshot = not isinstance(snapshot, Failure)
     file = pause_file(snapshot.unwrap().policy) if has_snapshot else None
-    results = _ping(tool, common, status, options.ping_timeout) if options.is_pinging else {}
+    observed = Observed(
+        status, system.tailscaled_start(), is_paused=file is not None and system.is_paused(file)
+    )
+    now = system.now()
+    results = _ping(system, status, options.ping_timeout) if options.is_pinging else {}
     return Success(
         make_view(
-            status,
+            observed,
             snapshot.unwrap() if has_snapshot else None,
-            now=Instant(int(unix_time(common.now))),
+            now=now,
             pings=results,
             warnings=() if has_snapshot else (snapshot.failure(),),
-            is_paused=file is not None and System(tool, common).is_paused(file),
         )
     )
 
@@ -151,11 +155,11 @@ def _snapshot(metrics_path: str) -> Result[Snapshot, str]:
     )
 
 
-def _ping(tool: str, common: RunOptions, status: Status, timeout: float) -> dict[str, PingResult]:
+def _ping(system: System, status: Status, timeout: float) -> dict[str, PingResult]:
     """Ping each peer once, all at the same time."""
     if not statuses.is_running(status):
         return {}
-    round_ = System(tool, common).ping(pings(status), count=1, timeout=timeout)
+    round_ = system.ping(pings(status), count=1, timeout=timeout)
     if round_.error is not None:
-        print_error(tool, round_.error)
+        print_error(system.job, round_.error)
     return {peer: overall_result(results) for peer, results in round_.results.items()}

@@ -17,6 +17,7 @@ from tsfc.core.tailscale.status import Status
 from tsfc.core.text import PATH_LIMIT, one_line, printable
 from tsfc.core.watchdog import forecast as forecasts
 from tsfc.core.watchdog.cause import Cause
+from tsfc.core.watchdog.events import Observed
 from tsfc.core.watchdog.forecast import Forecast
 from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.snapshot import Snapshot
@@ -77,10 +78,10 @@ class Row(Struct, frozen=True):
 class View(Struct, frozen=True):
     """A node at one moment."""
 
-    at: int
-    "Unix time."
+    now: Instant
     name: str
-    status: Status
+    observed: Observed
+    "As the watchdog would observe it."
     snapshot: Snapshot | None
     "None if it could not be read."
     forecast: Forecast | None
@@ -92,28 +93,35 @@ class View(Struct, frozen=True):
     warnings: tuple[str, ...]
     "What could not be read and why, one line each."
 
+    @property
+    def at(self) -> int:
+        """Unix time."""
+        return self.now.unix
+
+    @property
+    def status(self) -> Status:
+        """The status of the node."""
+        return self.observed.status
+
 
 def make_view(
-    status: Status,
+    observed: Observed,
     snapshot: Snapshot | None,
     *,
     now: Instant,
     pings: Mapping[str, PingResult],
     warnings: tuple[str, ...] = (),
-    is_paused: bool = False,
 ) -> View:
-    """Combine a status, the watchdog's snapshot, and pings by the name of the peer.
+    """Combine an observation, the watchdog's snapshot, and pings by the peer's name.
 
-    The view has all peers; see `without_hidden`. `is_paused`: the pause file of the
-    snapshot's policy exists.
+    The view has all peers; see `without_hidden`.
     """
+    status = observed.status
     # What a run of the watchdog would decide at this moment:
     forecast = (
         None
         if snapshot is None
-        else forecasts.forecast(
-            snapshot.state, status, now=now, policy=snapshot.policy, is_paused=is_paused
-        )
+        else forecasts.forecast(snapshot.state, observed, now=now, policy=snapshot.policy)
     )
     verdicts = {verdict.peer: verdict for verdict in (forecast.verdicts if forecast else ()) or ()}
 
@@ -124,15 +132,15 @@ def make_view(
         row = _observed(peer, own_ips, now=now, ping=pings.get(peer.name))
         verdict = verdicts.get(peer.name)
         if snapshot is not None and forecast is not None and verdict is not None:
-            row = _judged(row, verdict, snapshot, forecast)
+            row = _judged(row, verdict, now.unix, snapshot.policy, forecast)
         rows.append(row)
 
     # The name in MagicDNS, as for peers; a node without one has its host name.
     name = status.self_.dns_name.partition(".")[0] or status.self_.host_name
     return View(
-        at=now.unix,
+        now=now,
         name=printable(name, 200),
-        status=status,
+        observed=observed,
         snapshot=snapshot,
         forecast=forecast,
         rows=tuple(sorted(rows, key=_sort_key)),
@@ -217,17 +225,17 @@ def _observed(
     )
 
 
-def _judged(row: Row, verdict: Verdict, snapshot: Snapshot, forecast: Forecast) -> Row:
+def _judged(row: Row, verdict: Verdict, now: int, policy: Policy, forecast: Forecast) -> Row:
     """Row of the same peer with its verdict."""
-    row = replace(row, verdict=verdict.reason, next=_next(verdict, snapshot.policy, forecast))
+    row = replace(row, verdict=verdict.reason, next=_next(verdict, policy, forecast))
     if verdict.reason in DIRECT:
         return replace(row, is_dead=verdict.is_dead)
     if verdict.reason is Reason.UNKNOWN:
         return row
-    relay = snapshot.state.relays.get(row.peer)
+    is_detected = verdict.reason is Reason.DETECTED  # only the next run keeps that
     return replace(
         row,
-        relay_since=None if relay is None else relay.since,
+        relay_since=None if is_detected else now - verdict.relay_seconds,
         relay_seconds=verdict.relay_seconds,
         cause=verdict.cause,
     )

@@ -6,7 +6,6 @@ from difflib import get_close_matches
 
 from returns.result import Failure, Result, Success
 
-from tsfc.core.clock import Instant
 from tsfc.core.tailscale import status as statuses
 from tsfc.core.tailscale.naming import find
 from tsfc.core.tailscale.paths import Path
@@ -152,7 +151,7 @@ def _watched(view: View, row: Row) -> tuple[str, ...]:
     if snapshot is None or forecast is None or row.verdict is None:
         return ("The watchdog's verdict is unknown.",)
     alternatives = what_ifs(
-        snapshot.state, view.status, row.peer, now=Instant(view.at), policy=snapshot.policy
+        snapshot.state, view.observed, row.peer, now=view.now, policy=snapshot.policy
     )
     return (
         _verdict(row, row.verdict, snapshot, forecast),

@@ -9,12 +9,13 @@ from support.statuses import decoded
 from tsfc.core.clock import Instant
 from tsfc.core.faults import Down
 from tsfc.core.watchdog.events import Observed, Unobservable
-from tsfc.core.watchdog.forecast import forecast
+from tsfc.core.watchdog.forecast import forecast, what_ifs
 from tsfc.core.watchdog.memory import Memory, PeerMemory
 from tsfc.core.watchdog.policy import GuardedPolicy, Policy, ThresholdPolicy, pause_file
 from tsfc.core.watchdog.remedy import Attempt, Remedy, Stage
 from tsfc.core.watchdog.state import Relay, State
 from tsfc.core.watchdog.step import step
+from tsfc.core.watchdog.track import Reason
 from tsfc.core.watchdog.watch import Hold
 
 GUARDED = GuardedPolicy(pause_file="/run/work/pause")
@@ -75,9 +76,18 @@ def test_the_documented_policy_has_no_pause() -> None:
 
 
 def test_a_forecast_knows_the_pause() -> None:
-    paused = forecast(DUE, STATUS, now=Instant(T0), policy=GUARDED, is_paused=True)
+    paused = forecast(DUE, Observed(STATUS, is_paused=True), now=Instant(T0), policy=GUARDED)
     assert (paused.hold, paused.restart_seconds) == (Hold.PAUSED, None)
-    assert forecast(DUE, STATUS, now=Instant(T0), policy=GUARDED).restart_seconds == 0
+    assert forecast(DUE, Observed(STATUS), now=Instant(T0), policy=GUARDED).restart_seconds == 0
+
+
+def test_a_what_if_knows_the_pause() -> None:
+    """No other option makes a paused watchdog restart anything."""
+    paused = Observed(STATUS, is_paused=True)
+    reasons = {
+        found.reason for found in what_ifs(DUE, paused, "nas", now=Instant(T0), policy=GUARDED)
+    }
+    assert reasons == {Reason.WAITING, Reason.EXCLUDED}
 
 
 def test_the_line_about_a_hostile_file_is_printable() -> None:

@@ -46,11 +46,8 @@ class WhatIf(Struct, frozen=True):
     reason: Reason
 
 
-def forecast(
-    state: State, status: Status, *, now: Instant, policy: Policy, is_paused: bool = False
-) -> Forecast:
-    """What a run would decide about a status now, and what it would do next."""
-    observed = Observed(status, is_paused=is_paused)
+def forecast(state: State, observed: Observed, *, now: Instant, policy: Policy) -> Forecast:
+    """What a run would decide now about what it observed, and what it would do next."""
     transition = step(state, observed, now=now, policy=policy)
     cooldown = cooldown_left(policy, transition.state, now)
     due = transition.due
@@ -60,18 +57,19 @@ def forecast(
 
 
 def what_ifs(
-    state: State, status: Status, name: str, *, now: Instant, policy: Policy
+    state: State, observed: Observed, name: str, *, now: Instant, policy: Policy
 ) -> tuple[WhatIf, ...]:
     """The policies under which the verdict on a peer would differ.
 
+    They answer for the same moment as `forecast` with the same arguments.
     For each option it is the nearest value that changes the verdict.
     """
-    current = _verdict(_run(state, status, now, policy), name)
+    current = _verdict(step(state, observed, now=now, policy=policy), name)
     if current is None:
         return ()
     found: list[WhatIf] = []
-    for option, other in _others(state, status, current, now, policy):
-        verdict = _verdict(_run(state, status, now, other), name)
+    for option, other in _others(state, observed.status, current, now, policy):
+        verdict = _verdict(step(state, observed, now=now, policy=other), name)
         if verdict is not None and verdict.reason is not current.reason:
             found.append(WhatIf(option, verdict.reason))
     return tuple(found)
@@ -108,10 +106,6 @@ def _others(
 
 def _meant(status: Status, given: str) -> set[str]:
     return {peer.name for peer in find(named(status), given)}
-
-
-def _run(state: State, status: Status, now: Instant, policy: Policy) -> Transition:
-    return step(state, Observed(status), now=now, policy=policy)
 
 
 def _verdict(transition: Transition, name: str) -> Verdict | None:
