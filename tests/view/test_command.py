@@ -48,7 +48,8 @@ def test_the_pause_file_of_the_watchdog_is_known(node: Node, box: Path) -> None:
     node.run_watchdog(NOW - 700, peer("nas", "derp"), policy=policy)
     assert "no restart now" not in node.run(("peers",), peer("nas", "derp")).stdout
     (box / "pause").touch()
-    assert "watchdog: no restart now: paused\n" in node.run(("peers",), peer("nas", "derp")).stdout
+    held = f"watchdog: no restart now: paused by {box}/pause\n"
+    assert held in node.run(("peers",), peer("nas", "derp")).stdout
 
 
 def test_the_commands_judge_as_the_watchdog_would_in_this_second(box: Path) -> None:

@@ -36,7 +36,7 @@ def test_the_json_has_its_documented_keys(node: Node) -> None:
             "cooldown_seconds": 600,
             "cooldown_remaining_seconds": 0,
             "held": None,
-            "next_restart": {"in_seconds": 251, "peer": "nas"},
+            "next_restart": {"in_seconds": 251, "peer": "nas", "remedy": "restart"},
         },
         "peers": [
             {

@@ -6,13 +6,19 @@ import re
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from support.processes import error_lines
 from support.statuses import peer
 from tsfc.core.watchdog.cause import Cause
+from tsfc.core.watchdog.memory import Memory
+from tsfc.core.watchdog.remedy import Remedy
 from tsfc.core.watchdog.track import ONLY_GUARDED, Reason
-from tsfc.view.sentences import CAUSES, VERDICTS, WHAT_IFS
+from tsfc.core.watchdog.watch import Hold
+from tsfc.view.model import View
+from tsfc.view.sentences import CAUSES, DEAD, TAILSCALED, VERDICTS, WHAT_IFS, explain
 
+from . import guarded
 from .node import NOW, POLICY, Node
 
 RESTART = "the watchdog would restart tailscaled because of this peer"
@@ -109,6 +115,64 @@ def test_under_the_guarded_policy_the_likely_cause_is_explained(node: Node) -> N
         "Likely cause: something at the peer or on the way to it; other peers are direct."
     )
     assert set(CAUSES) == set(Cause) - {Cause.UNKNOWN}
+
+
+@pytest.mark.parametrize("hold", Hold)
+def test_each_reason_to_hold_back_is_explained(hold: Hold) -> None:
+    """Also while the peer is not on relay for long enough."""
+    view = guarded.HELD[hold]
+    why = "paused by /run/a/pause" if hold is Hold.PAUSED else hold.value
+    assert _explained(view)[2].endswith(f"but the watchdog does not restart tailscaled: {why}.")
+    assert view.snapshot is not None
+    waiting = replace(view.snapshot.policy, max_relay_seconds=800)
+    later = guarded.view(view.observed, policy=waiting)
+    assert f"No restart now: {why}." in _explained(later)
+    assert "the next run restarts" not in " ".join(_explained(later))
+
+
+def test_the_remedy_is_named() -> None:
+    port = replace(guarded.POLICY, remedies=(Remedy.OTHER_PORT,))
+    assert _explained(guarded.view(policy=port))[2].endswith(
+        "; the next run restarts tailscaled on another port."
+    )
+    waiting = _explained(guarded.view(policy=replace(port, max_relay_seconds=710)))
+    assert waiting[3:5] == [
+        (
+            "If nothing changes, the watchdog restarts tailscaled on another port in 11s, because of "
+            "this peer."
+        ),
+        (
+            "With --max-relay-seconds 699 the watchdog would restart tailscaled on another port "
+            "because of this peer."
+        ),
+    ]
+    assert set(TAILSCALED) == set(Remedy)
+
+
+def test_the_documented_policy_is_an_alternative_for_a_peer_that_was_never_direct() -> None:
+    state = replace(guarded.STATE, memory=Memory())
+    assert _explained(guarded.view(state=state))[2:] == [
+        (
+            "Watchdog: on relay for 11m 40s, and the watchdog has not seen it direct lately; nothing "
+            "shows that a restart can help, so there is none."
+        ),
+        (
+            "With --policy documented its time on relay would begin with the next run, and the "
+            "watchdog would restart tailscaled in 10m 1s."
+        ),
+    ]
+
+
+def test_a_direct_peer_with_a_dead_data_plane_is_explained() -> None:
+    lines = _explained(guarded.DEAD)
+    assert DEAD in lines
+    assert not any("nothing to do" in line for line in lines)
+
+
+def _explained(view: View) -> list[str]:
+    lines = list(explain(view, "nas").unwrap())
+    assert not any("{" in line or "None" in line for line in lines)
+    return lines
 
 
 @pytest.mark.parametrize(

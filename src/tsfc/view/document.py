@@ -5,7 +5,6 @@ from __future__ import annotations
 from tsfc.core.tailscale import status as statuses
 from tsfc.core.tailscale.peers import Hidden
 from tsfc.core.text import printable_json
-from tsfc.core.watchdog.forecast import Forecast
 from tsfc.core.watchdog.snapshot import Snapshot
 from tsfc.core.watchdog.state import last_restart
 from tsfc.view.model import Row, View, health
@@ -23,7 +22,7 @@ def encode(view: View) -> str:
             "health": health(status),
             "key_expiry": statuses.key_expiry(status.self_),
         },
-        "watchdog": None if view.snapshot is None else _watchdog(view.snapshot, view.forecast),
+        "watchdog": None if view.snapshot is None else _watchdog(view.snapshot, view),
         "peers": [_peer(row) for row in view.rows],
         "hidden": {kind.value: view.hidden.get(kind, 0) for kind in Hidden},
         "unread": view.warnings,
@@ -31,8 +30,9 @@ def encode(view: View) -> str:
     return printable_json(document) + "\n"
 
 
-def _watchdog(snapshot: Snapshot, forecast: Forecast | None) -> dict[str, object]:
-    state, policy = snapshot.state, snapshot.policy
+def _watchdog(snapshot: Snapshot, view: View) -> dict[str, object]:
+    state, policy, forecast = snapshot.state, snapshot.policy, view.forecast
+    due = None if forecast is None else forecast.due
     return {
         "last_run": state.last_run.unix if state.last_run else None,
         "last_success": None if state.last_success is None else state.last_success.unix,
@@ -43,8 +43,8 @@ def _watchdog(snapshot: Snapshot, forecast: Forecast | None) -> dict[str, object
         "cooldown_remaining_seconds": None if forecast is None else forecast.cooldown_seconds,
         "held": None if forecast is None or forecast.hold is None else forecast.hold.value,
         "next_restart": None
-        if forecast is None or forecast.restart_seconds is None
-        else {"in_seconds": forecast.restart_seconds, "peer": forecast.restart_peer},
+        if due is None
+        else {"in_seconds": due.at - view.at, "peer": due.peer, "remedy": due.remedy.value},
     }
 
 

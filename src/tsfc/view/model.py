@@ -19,9 +19,11 @@ from tsfc.core.watchdog import forecast as forecasts
 from tsfc.core.watchdog.cause import Cause
 from tsfc.core.watchdog.events import Observed
 from tsfc.core.watchdog.forecast import Forecast
-from tsfc.core.watchdog.policy import Policy
+from tsfc.core.watchdog.guarded import WORDS, paused_by
+from tsfc.core.watchdog.policy import GuardedPolicy, Policy
 from tsfc.core.watchdog.snapshot import Snapshot
 from tsfc.core.watchdog.track import DIRECT, Reason, Verdict
+from tsfc.core.watchdog.watch import Hold
 
 SEVERITY_ORDER = (
     Reason.RESTART,
@@ -227,7 +229,7 @@ def _observed(
 
 def _judged(row: Row, verdict: Verdict, now: int, policy: Policy, forecast: Forecast) -> Row:
     """Row of the same peer with its verdict."""
-    row = replace(row, verdict=verdict.reason, next=_next(verdict, policy, forecast))
+    row = replace(row, verdict=verdict.reason, next=_next(verdict, now, policy, forecast))
     if verdict.reason in DIRECT:
         return replace(row, is_dead=verdict.is_dead)
     if verdict.reason is Reason.UNKNOWN:
@@ -242,31 +244,50 @@ def _judged(row: Row, verdict: Verdict, now: int, policy: Policy, forecast: Fore
 
 
 NEXT = {
-    Reason.RESTART: "restart in the next run",
     Reason.DETECTED: "just detected",
-    Reason.HELD: "held back: this node is cut off",
     Reason.CONFIRMING: "confirming that this node is well",
     Reason.EXCLUDED: "excluded",
     Reason.NEVER_DIRECT: "never direct: no restart",
     Reason.UNKNOWN: "no evidence of a path",
     **dict.fromkeys(DIRECT, "direct"),
 }
-"What comes next for a peer, where no figure belongs to it."
+"What comes next for a peer, where nothing else belongs to it."
+HOLDS = {
+    Hold.NO_CONTROL: "no control server",
+    Hold.EXPIRED_KEY: "node key expired",
+    Hold.NO_RELAY: "no relay server",
+    Hold.STARTING: "tailscaled just started",
+    Hold.PAUSED: "paused",
+    Hold.NO_BUDGET: "budget used up",
+}
+"Why a remedy is held back, short enough for the table."
 
 
-def _next(verdict: Verdict, policy: Policy, forecast: Forecast) -> str:
+def why_held(hold: Hold, policy: Policy) -> str:
+    """Why no remedy may be applied now, as a clause. It names the pause file."""
+    if hold is Hold.PAUSED and isinstance(policy, GuardedPolicy):
+        return paused_by(policy)
+    return hold.value
+
+
+def _next(verdict: Verdict, now: int, policy: Policy, forecast: Forecast) -> str:
+    due = forecast.due
     match verdict.reason:
+        case Reason.RESTART if due is not None:
+            return f"{WORDS[due.remedy]} in the next run"
+        case Reason.HELD if forecast.hold is not None:
+            return f"held: {HOLDS[forecast.hold]}"
         case Reason.COOLDOWN:
             return f"cooling down, {duration(forecast.cooldown_seconds)} left"
-        case Reason.WAITING if (
-            verdict.peer == forecast.restart_peer and forecast.restart_seconds is not None
-        ):
-            return f"restart in {duration(forecast.restart_seconds)}"
+        case Reason.WAITING if due is not None and verdict.peer == due.peer:
+            return f"{WORDS[due.remedy]} in {duration(due.at - now)}"
         case Reason.WAITING:
             relay, limit = duration(verdict.relay_seconds), duration(policy.max_relay_seconds)
             return f"waiting, {relay} of {limit}"
         case Reason.PATIENT:
             return f"patient, {_worth_it(verdict)}"
+        case Reason.DIRECT if verdict.is_dead:
+            return "direct, but no data comes back"
         case _:
             return NEXT[verdict.reason]
 
@@ -275,7 +296,7 @@ def _worth_it(verdict: Verdict) -> str:
     if verdict.outlook is None:
         return "no remedy is allowed"
     left = verdict.outlook.worth_at + 1 - verdict.relay_seconds
-    return f"next remedy worth it in {duration(left)}"
+    return f"{WORDS[verdict.outlook.remedy]} worth it in {duration(left)}"
 
 
 def _sort_key(row: Row) -> tuple[int, int, str]:

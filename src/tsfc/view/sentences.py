@@ -14,9 +14,10 @@ from tsfc.core.text import one_line
 from tsfc.core.watchdog.cause import Cause
 from tsfc.core.watchdog.forecast import Forecast, WhatIf, what_ifs
 from tsfc.core.watchdog.policy import Policy
+from tsfc.core.watchdog.remedy import Remedy
 from tsfc.core.watchdog.snapshot import Snapshot
 from tsfc.core.watchdog.track import Reason
-from tsfc.view.model import Row, View, duration
+from tsfc.view.model import Row, View, duration, why_held
 
 PATHS = {
     Path.DIRECT: "packets go directly to {via}",
@@ -30,42 +31,42 @@ PATHS = {
 }
 NETCHECK = "Run `tailscale netcheck` on the peer: it must reach a DERP server to have a region."
 VERDICTS = {
-    Reason.DIRECT: "it has a direct address, and was not on relay in the last run; there is "
-    "nothing to do",
-    Reason.DETECTED: "it has no direct address, and was not on relay in the last run; the next "
-    "run logs DETECTED and starts the relay timer",
+    Reason.DIRECT: "it has a direct address; there is nothing to do",
+    Reason.DETECTED: "it has no direct address; the next run logs DETECTED and starts the relay "
+    "timer",
     Reason.WAITING: "no direct address for {relay}, which is within the limit of {threshold} "
     "(--max-relay-seconds); the watchdog keeps waiting",
     Reason.EXCLUDED: "no direct address for {relay}, longer than the limit, but the peer is "
     "excluded and never causes a restart",
-    Reason.COOLDOWN: "no direct address for {relay}, longer than the limit, but the cooldown of "
-    "{cooldown} (--cooldown-seconds) still has {left} left",
+    Reason.COOLDOWN: "no direct address for {relay}, longer than the limit, but the cooldown "
+    "(--cooldown-seconds) still has {left} left",
     Reason.HELD: "no direct address for {relay}, longer than the limit of {threshold} "
     "(--max-relay-seconds), but the watchdog does not restart tailscaled: {hold}",
     Reason.RESTART: "no direct address for {relay}, longer than the limit of {threshold} "
-    "(--max-relay-seconds), and there is no cooldown; the next run restarts tailscaled",
+    "(--max-relay-seconds), and there is no cooldown; the next run restarts {tailscaled}",
     Reason.RECOVERED: "it has a direct address again, and was on relay in the last run; the next "
     "run logs RECOVERED",
     Reason.RESTORED: "it has a direct address again after a restart; the next run logs RECOVERED, "
     "and does not count the recovery as natural",
     Reason.NEVER_DIRECT: "on relay for {relay}, and the watchdog has not seen it direct lately; "
-    "no restart is expected to help, so there is none",
+    "nothing shows that a restart can help, so there is none",
     Reason.PATIENT: "on relay for {relay}, longer than the limit of {threshold} "
     "(--max-relay-seconds), but remedies did not help before, so the watchdog waits longer",
     Reason.CONFIRMING: "on relay for {relay}, longer than the limit of {threshold} "
     "(--max-relay-seconds); the watchdog first confirms that this node is well",
-    Reason.UNKNOWN: "the path is no evidence: the peer is idle, behind a peer relay or a phone; "
-    "the watchdog waits for evidence",
+    Reason.UNKNOWN: "it is idle, behind a peer relay, without any path, or a phone; none of these "
+    "is evidence of a fault, so the watchdog ignores it until that changes",
 }
 "Sentences without the period; `{relay}` and the like are durations."
 WHAT_IFS = {
     Reason.DIRECT: "there would be nothing to do",
-    Reason.DETECTED: "the next run would only log DETECTED",
+    Reason.DETECTED: "its time on relay would begin with the next run, and the watchdog would "
+    "restart {tailscaled} in {left}",
     Reason.WAITING: "the watchdog would keep waiting",
     Reason.EXCLUDED: "this peer would never cause a restart",
     Reason.COOLDOWN: "the watchdog would wait for the end of the cooldown",
     Reason.HELD: "a restart would be due, but held back",
-    Reason.RESTART: "the watchdog would restart tailscaled because of this peer",
+    Reason.RESTART: "the watchdog would restart {tailscaled} because of this peer",
     Reason.RECOVERED: "the recovery would count as natural",
     Reason.RESTORED: "the recovery would be attributed to a restart",
     Reason.NEVER_DIRECT: "this peer would never cause a restart",
@@ -73,9 +74,21 @@ WHAT_IFS = {
     Reason.CONFIRMING: "the watchdog would first confirm that this node is well",
     Reason.UNKNOWN: "the watchdog would wait for evidence",
 }
-"Main clauses that follow `With --cooldown-seconds 60`."
+"""Main clauses that follow `With --cooldown-seconds 60`.
 
-
+`{tailscaled}` and `{left}` are about the next attempt then.
+"""
+TAILSCALED = {
+    Remedy.RESTART: "tailscaled",
+    Remedy.OTHER_PORT: "tailscaled on another port",
+}
+"What the watchdog restarts."
+DEAD = (
+    "Watchdog: it has a direct address, but no data comes back: disco pings are answered, TSMP "
+    "pings are lost. A restart does not fix that."
+)
+WAITING = frozenset({Reason.DETECTED, Reason.WAITING, Reason.PATIENT, Reason.COOLDOWN})
+"Verdicts on peers that may cause a restart later."
 CAUSES = {
     Cause.CONTROL_OUTAGE: "this node cannot reach the control server",
     Cause.RELAY_OUTAGE: "this node cannot reach a relay server",
@@ -156,8 +169,8 @@ def _watched(view: View, row: Row) -> tuple[str, ...]:
     return (
         _verdict(row, row.verdict, snapshot, forecast),
         *_cause(row),
-        *_next(row, snapshot.policy, forecast),
-        *(_what_if(alternative) for alternative in alternatives),
+        *_next(view, row, snapshot.policy, forecast),
+        *(_what_if(alternative, view.at) for alternative in alternatives),
     )
 
 
@@ -168,29 +181,39 @@ def _cause(row: Row) -> tuple[str, ...]:
 
 
 def _verdict(row: Row, reason: Reason, snapshot: Snapshot, forecast: Forecast) -> str:
+    if row.is_dead:
+        return DEAD
+    due, hold = forecast.due, forecast.hold
     verdict = VERDICTS[reason].format(
         relay=duration(row.relay_seconds or 0),
         threshold=duration(snapshot.policy.max_relay_seconds),
-        cooldown=duration(snapshot.policy.cooldown_seconds),
         left=duration(forecast.cooldown_seconds),
-        hold=forecast.hold,
+        hold="" if hold is None else why_held(hold, snapshot.policy),
+        tailscaled="" if due is None else TAILSCALED[due.remedy],
     )
     return f"Watchdog: {verdict}."
 
 
-def _next(row: Row, policy: Policy, forecast: Forecast) -> tuple[str, ...]:
+def _next(view: View, row: Row, policy: Policy, forecast: Forecast) -> tuple[str, ...]:
     if row.verdict is Reason.DIRECT:
         limit = duration(policy.max_relay_seconds)
         return (f"If it loses its direct address, the watchdog waits {limit} before a restart.",)
+    if row.verdict in WAITING and forecast.hold is not None:
+        return (f"No restart now: {why_held(forecast.hold, policy)}.",)
     # A restart that is due now is part of the verdict.
-    if forecast.restart_seconds is None or forecast.restart_seconds == 0:
+    due = forecast.due
+    if due is None or due.at == view.at:
         return ()
-    cause = "this peer" if forecast.restart_peer == row.peer else forecast.restart_peer
-    when = f"in {duration(forecast.restart_seconds)}, because of {cause}"
-    return (f"If nothing changes, the watchdog restarts tailscaled {when}.",)
+    cause = "this peer" if due.peer == row.peer else due.peer
+    when = f"in {duration(due.at - view.at)}, because of {cause}"
+    return (f"If nothing changes, the watchdog restarts {TAILSCALED[due.remedy]} {when}.",)
 
 
-def _what_if(alternative: WhatIf) -> str:
-    option = alternative.option
+def _what_if(alternative: WhatIf, now: int) -> str:
+    option, due = alternative.option, alternative.due
     condition = f"With {option}" if option.startswith("--") else option.capitalize()
-    return f"{condition} {WHAT_IFS[alternative.reason]}."
+    clause = WHAT_IFS[alternative.reason].format(
+        tailscaled="" if due is None else TAILSCALED[due.remedy],
+        left="" if due is None else duration(due.at - now),
+    )
+    return f"{condition} {clause}."

@@ -15,10 +15,11 @@ from rich.text import Text
 from tsfc.core.tailscale.paths import Path
 from tsfc.core.tailscale.peers import Hidden
 from tsfc.core.text import one_line
+from tsfc.core.watchdog.guarded import WORDS
 from tsfc.core.watchdog.state import last_restart
 from tsfc.core.watchdog.track import Reason
 from tsfc.shell.console import STDOUT
-from tsfc.view.model import Row, View, byte_size, duration, health, peers_by_path
+from tsfc.view.model import Row, View, byte_size, duration, health, peers_by_path, why_held
 
 PATH_WORDS = {Path.PEER_RELAY: "peer-relay", Path.NONE: "no path"}
 "Words for paths, where they differ from the metric's label."
@@ -130,14 +131,15 @@ def _watchdog_lines(view: View) -> list[str]:
     restart = "no restart" if at is None else f"last restart {duration(view.at - at)} ago"
     past = f"last run {duration(age)} ago{note}; {restart}, {state.restarts} in total"
     if forecast is not None and forecast.hold is not None:
-        return [f"watchdog: {past}", f"watchdog: no restart now: {forecast.hold}"]
-    if forecast is None or forecast.restart_seconds is None:
+        why = why_held(forecast.hold, snapshot.policy)
+        return [f"watchdog: {past}", f"watchdog: no restart now: {why}"]
+    if forecast is None or forecast.due is None:
         return [f"watchdog: {past}"]
 
     # What it will do:
-    seconds = forecast.restart_seconds
-    when = "in the next run" if seconds == 0 else f"in {duration(seconds)}"
-    future = f"next restart {when}, because of {forecast.restart_peer}"
+    due = forecast.due
+    when = "in the next run" if due.at == view.at else f"in {duration(due.at - view.at)}"
+    future = f"next {WORDS[due.remedy]} {when}, because of {due.peer}"
     return [f"watchdog: {past}", f"watchdog: {future}"]
 
 

@@ -77,17 +77,17 @@ def test_the_documented_policy_has_no_pause() -> None:
 
 def test_a_forecast_knows_the_pause() -> None:
     paused = forecast(DUE, Observed(STATUS, is_paused=True), now=Instant(T0), policy=GUARDED)
-    assert (paused.hold, paused.restart_seconds) == (Hold.PAUSED, None)
-    assert forecast(DUE, Observed(STATUS), now=Instant(T0), policy=GUARDED).restart_seconds == 0
+    assert (paused.hold, paused.due) == (Hold.PAUSED, None)
+    assert forecast(DUE, Observed(STATUS), now=Instant(T0), policy=GUARDED).due is not None
 
 
 def test_a_what_if_knows_the_pause() -> None:
-    """No other option makes a paused watchdog restart anything."""
+    """No option of the guarded policy makes a paused watchdog restart anything."""
     paused = Observed(STATUS, is_paused=True)
     reasons = {
         found.reason for found in what_ifs(DUE, paused, "nas", now=Instant(T0), policy=GUARDED)
     }
-    assert reasons == {Reason.WAITING, Reason.EXCLUDED}
+    assert reasons == {Reason.WAITING, Reason.EXCLUDED, Reason.DETECTED}
 
 
 def test_the_line_about_a_hostile_file_is_printable() -> None:
