@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
+from support.statuses import decoded, peer
+from tsfc.core.watchdog.events import Observed
 from tsfc.core.watchdog.guarded import WORDS
 from tsfc.core.watchdog.memory import Memory, PeerMemory, Record
 from tsfc.core.watchdog.remedy import Remedy
@@ -50,6 +54,21 @@ def test_the_remedy_that_is_due_is_named(remedy: Remedy) -> None:
 def test_without_a_remedy_there_is_nothing_to_wait_for() -> None:
     row = guarded.view(policy=replace(guarded.POLICY, remedies=())).rows[0]
     assert row.next == "patient, no remedy is allowed"
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "words"),
+    [
+        ("idle", {}, "ignored while idle"),
+        ("peer_relay", {}, "ignored: peer relay"),
+        ("derp", {"Relay": "", "TxBytes": 2000}, "ignored: no path"),
+        ("derp", {"OS": "iOS"}, "ignored: phone"),
+        ("direct", {"OS": "android"}, "ignored: phone"),
+    ],
+)
+def test_a_peer_without_evidence_says_why(path: str, fields: dict[str, Any], words: str) -> None:
+    row = guarded.view(Observed(decoded(peer("nas", path, **fields)))).rows[0]
+    assert (row.verdict, row.next) == (Reason.UNKNOWN, words)
 
 
 def test_a_direct_peer_with_a_dead_data_plane_is_not_only_direct() -> None:

@@ -1,7 +1,7 @@
 """The findings of `tsfc doctor`: what is wrong with a node, on which side, what to do.
 
 Each finding says what was seen, so that a reader can check it. A finding that no
-remedy of the watchdog can mend says so.
+remedy of the watchdog can fix says so.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tsfc.core.tailscale import status as statuses
 from tsfc.core.tailscale.paths import Path
@@ -16,9 +17,12 @@ from tsfc.core.tailscale.whois import NetInfo
 from tsfc.core.text import one_line
 from tsfc.core.watchdog import policy as policies
 from tsfc.core.watchdog.cause import Cause, node_cause
+from tsfc.core.watchdog.policy import GuardedPolicy
+from tsfc.core.watchdog.snapshot import Snapshot
 from tsfc.core.watchdog.state import last_restart
 from tsfc.core.watchdog.track import DIRECT, Reason
-from tsfc.view.model import Row, View, duration, health
+from tsfc.core.watchdog.watch import Hold, hold
+from tsfc.view.model import NOT_WATCHED, Row, View, duration, health, why_held
 
 SOON_SECONDS = 7 * 86400
 "A node key that expires within this time is a finding."
@@ -48,7 +52,19 @@ class Finding(Struct, frozen=True):
     advice: str
     "What to do, as a sentence."
     is_beyond_remedies: bool = False
-    "No remedy of the watchdog can mend it."
+    "No remedy of the watchdog can fix it."
+
+
+WAIT = (
+    "Wait a minute. If nothing changes, check the Internet connection: without the control "
+    "server, tailscaled stays in this state."
+)
+BACKEND_ADVICE = {
+    "NeedsMachineAuth": (Side.CONTROL, "Approve this node in the admin console."),
+    "NoState": (Side.CONTROL, WAIT),
+    "Starting": (Side.CONTROL, WAIT),
+}
+"Side and advice for states in which `tailscale up` does not help."
 
 
 NODE_FINDINGS = {
@@ -68,12 +84,14 @@ NODE_FINDINGS = {
     Cause.UDP_BLOCKED: Finding(
         "UDP from tailscaled's port does not reach the Internet, so every path needs a relay.",
         Side.NETWORK,
-        "Run `tailscale netcheck`. If it says `UDP: true`, only tailscaled's own port is blocked, "
-        "and another PORT in /etc/default/tailscaled helps; else let the firewall pass UDP.",
-        is_beyond_remedies=True,
+        "Run `tailscale netcheck`, which uses another port. If it says `UDP: true`, only the port "
+        "of tailscaled is blocked: set another PORT in /etc/default/tailscaled, or let the "
+        "watchdog change it (`--policy guarded --remedies restart,other-port`). Otherwise, allow "
+        "UDP in the firewall.",
     ),
     Cause.HARD_NAT: Finding(
-        "This node is behind a hard NAT: it uses another port for each destination.",
+        "This node is behind a hard NAT, which uses another port for each destination, so paths "
+        "to peers behind a NAT often need a relay.",
         Side.NETWORK,
         "Forward UDP port 41641 to this node, or turn on UPnP or NAT-PMP on the router.",
         is_beyond_remedies=True,
@@ -92,27 +110,34 @@ PEER_ADVICE = {
     ),
 }
 "Side and advice for a peer on relay whose cause is not this node."
+JUST_STARTED = (
+    Side.UNKNOWN,
+    (
+        "tailscaled started less than 5 minutes ago and may still find a path. Wait, and run "
+        "`tsfc doctor` again."
+    ),
+)
+"The same while nobody can know yet."
 
 
 def findings(view: View, net: NetInfo) -> tuple[Finding, ...]:
     """Everything that is wrong, what concerns all peers first."""
     status = view.status
     if not statuses.is_running(status):
-        state = one_line(status.backend_state, 40)
-        what = f"tailscaled is {state}, not Running."
-        return (Finding(what, Side.NODE, "Run `tailscale up`."), *_watchdog(view))
+        return (_backend(status.backend_state), *_health(view), *_watchdog(view))
     relayed = [row for row in view.rows if _is_relayed(row)]
     direct = sum(row.path is Path.DIRECT for row in view.rows)
+    is_cut_off = hold(status, view.now) is not None  # a finding that explains all others
     cause = node_cause(status, direct=direct, relayed=len(relayed), net=net)
     return (
         *_key(view),
-        *([] if cause is None else [NODE_FINDINGS[cause]]),
+        *([] if cause is None else [_with_count(NODE_FINDINGS[cause], len(relayed))]),
         *_health(view),
-        *_all_offline(view),
+        *([] if is_cut_off else _all_offline(view)),
         *_watchdog(view),
         *_dead(view),
         *_without_path(view),
-        *([] if cause is not None else _relays(relayed, direct)),
+        *(_relays(view, relayed, direct) if cause is None and not is_cut_off else []),
     )
 
 
@@ -127,7 +152,7 @@ def render(view: View, found: tuple[Finding, ...]) -> str:
             f"   Likely side: {finding.side}.",
             f"   What to do: {finding.advice}",
             *(
-                ["   No restart by the watchdog can mend this."]
+                ["   No restart by the watchdog can fix this."]
                 if finding.is_beyond_remedies
                 else []
             ),
@@ -140,7 +165,7 @@ def _summary(view: View) -> list[str]:
     version = one_line(status.version.partition("-")[0], 40)
     counts = [f"{paths.count(path)} {path.replace('_', ' ')}" for path in Path if path in paths]
     lines = [
-        f"{view.name}: {one_line(status.backend_state, 40)}, Tailscale {version}",
+        f"{view.name or 'this node'}: {one_line(status.backend_state, 40)}, Tailscale {version}",
         f"peers: {', '.join(counts) or 'none'}",
     ]
     snapshot = view.snapshot
@@ -149,9 +174,33 @@ def _summary(view: View) -> list[str]:
         when = "" if restarted is None else f", the last {duration(view.at - restarted)} ago"
         lines.append(
             f"watchdog: policy {policies.name(snapshot.policy)}, "
-            f"{snapshot.state.restarts} restarts{when}"
+            f"{_counted(snapshot.state.restarts, 'restart')}{when}"
         )
+        held = _hold(view)
+        if held is not None:
+            lines.append(f"watchdog: no restart now: {why_held(held, snapshot.policy)}")
     return lines
+
+
+def _hold(view: View) -> Hold | None:
+    return None if view.forecast is None else view.forecast.hold
+
+
+def _backend(state: str) -> Finding:
+    side, advice = BACKEND_ADVICE.get(state, (Side.NODE, "Run `tailscale up`."))
+    return Finding(f"tailscaled is {one_line(state, 40)}, not Running.", side, advice)
+
+
+def _with_count(finding: Finding, relayed: int) -> Finding:
+    """The finding about the node, with the number of peers on relay."""
+    if not relayed:
+        return finding
+    verb = "is" if relayed == 1 else "are"
+    return replace(finding, what=f"{finding.what} {_counted(relayed, 'peer')} {verb} on relay.")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _key(view: View) -> list[Finding]:
@@ -203,7 +252,7 @@ def _watchdog(view: View) -> list[Finding]:
         return []  # a warning of the view says why
     silent = view.at - view.snapshot.at.unix
     if silent <= SILENT_SECONDS:
-        return []
+        return _held(view, view.snapshot)
     return [
         Finding(
             f"The watchdog last ran {duration(silent)} ago.",
@@ -213,13 +262,40 @@ def _watchdog(view: View) -> list[Finding]:
     ]
 
 
+def _held(view: View, snapshot: Snapshot) -> list[Finding]:
+    """What holds the watchdog back, unless it ends by itself or is a finding anyway."""
+    policy, held = snapshot.policy, _hold(view)
+    if not isinstance(policy, GuardedPolicy):
+        return []
+    if held is Hold.PAUSED:
+        return [
+            Finding(
+                f"The watchdog restarts nothing: it is {why_held(held, policy)}.",
+                Side.NODE,
+                "Delete that file after the maintenance.",
+            )
+        ]
+    if held is Hold.NO_BUDGET:
+        return [
+            Finding(
+                f"The watchdog restarts nothing: {held} (--budget {policy.budget}).",
+                Side.UNKNOWN,
+                "Fix what the other findings say. `journalctl -t tailscale-watchdog` has the "
+                "OUTCOME of each restart.",
+            )
+        ]
+    return []
+
+
 def _dead(view: View) -> list[Finding]:
+    direct = [row for row in view.rows if row.path is Path.DIRECT]
+    side = Side.UNKNOWN if all(row.is_dead for row in direct) else Side.PEER
     return [
         Finding(
             f"{row.peer} is direct, but no data comes back: disco pings are answered, TSMP pings "
             "are lost.",
-            Side.NETWORK,
-            "A router on the way drops WireGuard. Check the firewalls at both ends.",
+            side,
+            "A router or firewall on the way drops WireGuard. Check those at both ends.",
             is_beyond_remedies=True,
         )
         for row in view.rows
@@ -240,30 +316,38 @@ def _without_path(view: View) -> list[Finding]:
     ][:PEER_LIMIT]
 
 
-def _relays(relayed: list[Row], direct: int) -> list[Finding]:
+def _relays(view: View, relayed: list[Row], direct: int) -> list[Finding]:
     side, advice = PEER_ADVICE[Cause.FAR_SIDE if direct else Cause.UNKNOWN]
+    if _hold(view) is Hold.STARTING:
+        side, advice = JUST_STARTED
     found = [
-        Finding(
-            f"{row.peer} is on relay{_since(row)}.",
-            side,
-            advice,
-            is_beyond_remedies=row.verdict is Reason.NEVER_DIRECT,
-        )
-        for row in relayed[:PEER_LIMIT]
+        Finding(f"{row.peer} {_on_relay(view, row)}.", side, advice) for row in relayed[:PEER_LIMIT]
     ]
     more = len(relayed) - PEER_LIMIT
     if more > 0:
-        found.append(Finding(f"{more} more peers are on relay.", side, "Run `tsfc peers`."))
+        what = f"{_counted(more, 'more peer')} {'is' if more == 1 else 'are'} on relay."
+        found.append(Finding(what, side, "Run `tsfc peers`."))
     return found
 
 
 def _is_relayed(row: Row) -> bool:
     """Whether packets to the peer go through DERP, and it is watched."""
-    return row.path is Path.DERP and row.next != "not watched" and row.verdict not in DIRECT
+    return row.path is Path.DERP and row.next != NOT_WATCHED and row.verdict not in DIRECT
 
 
-def _since(row: Row) -> str:
-    what = f": {row.next}" if row.verdict is not None else ""
-    if not row.relay_seconds:
-        return what
-    return f" for {duration(row.relay_seconds)}{what}"
+def _on_relay(view: View, row: Row) -> str:
+    """Since when a peer is on relay, and what the watchdog does about it."""
+    since = (
+        f"has been on relay for {duration(row.relay_seconds)}"
+        if row.relay_seconds
+        else "is on relay"
+    )
+    if row.verdict is None:
+        return since
+    policy = None if view.snapshot is None else view.snapshot.policy
+    if row.verdict is Reason.NEVER_DIRECT and isinstance(policy, GuardedPolicy):
+        return (
+            f"{since}, and was not direct in the last {policy.known_direct_days} days, so the "
+            "watchdog does not restart tailscaled for it"
+        )
+    return f"{since} ({row.next})"

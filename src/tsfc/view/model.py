@@ -40,6 +40,9 @@ SEVERITY_ORDER = (
 PATH_ORDER = (Path.NONE, Path.DERP, Path.PEER_RELAY, Path.DIRECT, Path.IDLE, Path.OFFLINE)
 "Sort order of healthy peers and of peers without a verdict."
 
+NOT_WATCHED = "not watched"
+"What comes next for a peer that the watchdog ignores by its rules."
+
 
 class Row(Struct, frozen=True):
     """One peer."""
@@ -221,7 +224,7 @@ def _observed(
         rx_bytes=status.rx_bytes,
         tx_bytes=status.tx_bytes,
         last_seen=None if last_seen is None or status.online else int(last_seen),
-        next="unknown" if is_watched(status, own_ips) else "not watched",
+        next="unknown" if is_watched(status, own_ips) else NOT_WATCHED,
         hidden=hidden(status),
         ping=ping,
     )
@@ -229,7 +232,7 @@ def _observed(
 
 def _judged(row: Row, verdict: Verdict, now: int, policy: Policy, forecast: Forecast) -> Row:
     """Row of the same peer with its verdict."""
-    row = replace(row, verdict=verdict.reason, next=_next(verdict, now, policy, forecast))
+    row = replace(row, verdict=verdict.reason, next=_next(row.path, verdict, now, policy, forecast))
     if verdict.reason in DIRECT:
         return replace(row, is_dead=verdict.is_dead)
     if verdict.reason is Reason.UNKNOWN:
@@ -248,10 +251,15 @@ NEXT = {
     Reason.CONFIRMING: "confirming that this node is well",
     Reason.EXCLUDED: "excluded",
     Reason.NEVER_DIRECT: "never direct: no restart",
-    Reason.UNKNOWN: "no evidence of a path",
     **dict.fromkeys(DIRECT, "direct"),
 }
 "What comes next for a peer, where nothing else belongs to it."
+IGNORED = {
+    Path.IDLE: "ignored while idle",
+    Path.PEER_RELAY: "ignored: peer relay",
+    Path.NONE: "ignored: no path",
+}
+"The same for a peer whose path is no evidence (`sight.by_evidence`), except phones."
 HOLDS = {
     Hold.NO_CONTROL: "no control server",
     Hold.EXPIRED_KEY: "node key expired",
@@ -270,11 +278,13 @@ def why_held(hold: Hold, policy: Policy) -> str:
     return hold.value
 
 
-def _next(verdict: Verdict, now: int, policy: Policy, forecast: Forecast) -> str:
+def _next(path: Path, verdict: Verdict, now: int, policy: Policy, forecast: Forecast) -> str:
     due = forecast.due
     match verdict.reason:
         case Reason.RESTART if due is not None:
             return f"{WORDS[due.remedy]} in the next run"
+        case Reason.UNKNOWN:
+            return IGNORED.get(path, "ignored: phone")
         case Reason.HELD if forecast.hold is not None:
             return f"held: {HOLDS[forecast.hold]}"
         case Reason.COOLDOWN:

@@ -82,12 +82,12 @@ def test_a_forecast_knows_the_pause() -> None:
 
 
 def test_a_what_if_knows_the_pause() -> None:
-    """No option of the guarded policy makes a paused watchdog restart anything."""
+    """No other option makes a paused watchdog restart anything."""
     paused = Observed(STATUS, is_paused=True)
     reasons = {
         found.reason for found in what_ifs(DUE, paused, "nas", now=Instant(T0), policy=GUARDED)
     }
-    assert reasons == {Reason.WAITING, Reason.EXCLUDED, Reason.DETECTED}
+    assert reasons == {Reason.WAITING, Reason.EXCLUDED}
 
 
 def test_the_line_about_a_hostile_file_is_printable() -> None:

@@ -96,7 +96,7 @@ def what_ifs(
     found = [under(other, option) for option, other in others]
     if isinstance(policy, GuardedPolicy) and not verdict.is_excluded:
         documented = under(_documented(policy), "--policy documented")
-        found += [documented] if _is_sooner(documented, present.due) else []
+        found += [documented] if _is_sooner(documented, present) else []
     return tuple(
         what_if
         for what_if in found
@@ -174,14 +174,14 @@ def _documented(policy: GuardedPolicy) -> ThresholdPolicy:
     return ThresholdPolicy(policy.max_relay_seconds, policy.cooldown_seconds, policy.excluded)
 
 
-def _is_sooner(what_if: WhatIf, due: Due | None) -> bool:
-    """Whether the next attempt would come before `due`.
+def _is_sooner(what_if: WhatIf, present: Transition) -> bool:
+    """Whether the next attempt would come sooner. What is held back has no time.
 
     A change of policy starts the relay of each peer again, so a peer is just DETECTED.
     """
-    if what_if.reason is not Reason.DETECTED or what_if.due is None:
+    if what_if.reason is not Reason.DETECTED or what_if.due is None or present.hold is not None:
         return False
-    return due is None or what_if.due.at < due.at
+    return present.due is None or what_if.due.at < present.due.at
 
 
 def _nearest(values: range, changes: Callable[[int], bool]) -> int | None:
