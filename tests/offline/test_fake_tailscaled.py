@@ -34,6 +34,7 @@ from tsfc.offline.fake_tailscaled.responses import (
     respond,
     usermetrics,
 )
+from tsfc.shell import waiting
 from tsfc.shell.tailscaled import localapi
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -279,7 +280,9 @@ def _observed(at: float, *peers: dict[str, Any]) -> dict[str, Any]:
 
 
 def _names(path: Path) -> set[str]:
-    raw = localapi.call(str(path), "GET", f"{PREFIX}status", timeout=10).unwrap()
+    raw = waiting.run(
+        localapi.call(localapi.Connections(str(path)), "GET", f"{PREFIX}status", timeout=10)
+    ).unwrap()
     return {peer["HostName"] for peer in json.loads(raw)["Peer"].values()}
 
 
@@ -371,7 +374,11 @@ def test_the_client_reports_the_text_of_an_error(box: Path) -> None:
         ):
             assert (
                 says
-                in localapi.call(str(box / "s"), method, PREFIX + target, timeout=10)
+                in waiting.run(
+                    localapi.call(
+                        localapi.Connections(str(box / "s")), method, PREFIX + target, timeout=10
+                    )
+                )
                 .failure()
                 .detail
             )
@@ -380,8 +387,13 @@ def test_the_client_reports_the_text_of_an_error(box: Path) -> None:
 def test_a_ping_without_a_pong_waits_until_the_client_gives_up(box: Path) -> None:
     with _playing(box / "s", _observed(0, peer("a", "offline", TailscaleIPs=["100.64.0.9"]))):
         for _ in range(3):
-            fault = localapi.call(
-                str(box / "s"), "POST", f"{PREFIX}ping?ip=100.64.0.9&type=disco", timeout=0.1
+            fault = waiting.run(
+                localapi.call(
+                    localapi.Connections(str(box / "s")),
+                    "POST",
+                    f"{PREFIX}ping?ip=100.64.0.9&type=disco",
+                    timeout=0.1,
+                )
             ).failure()
             assert isinstance(fault, Down)
             assert "no complete response within 0.1 s" in fault.detail

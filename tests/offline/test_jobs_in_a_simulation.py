@@ -18,6 +18,7 @@ from support.processes import Completed, error_lines, run, series, started, wait
 from support.programs import calls, program
 from tsfc.offline.fake_tailscaled.server import ScenarioPlayer, listen
 from tsfc.offline.simulation import scenario
+from tsfc.shell import waiting
 from tsfc.shell.tailscaled import localapi
 
 POLICY = ("--max-relay-seconds", "60", "--cooldown-seconds", "120")
@@ -138,7 +139,11 @@ def test_sighup_restarts_the_simulated_tailscaled(box: Path) -> None:
 
     def is_up() -> bool:
         target = "/localapi/v0/status"
-        return bool(localapi.call(f"{box}/s", "GET", target, timeout=10).value_or(b""))
+        return bool(
+            waiting.run(
+                localapi.call(localapi.Connections(f"{box}/s"), "GET", target, timeout=10)
+            ).value_or(b"")
+        )
 
     options = ("--scenario", f"{box}/slow.toml", "--socket", f"{box}/s")
     with started("stand-in", *options) as process:

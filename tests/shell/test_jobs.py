@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.processes import error_lines, run, series, short_directory, started, wait_until
+from tsfc.shell import waiting
 from tsfc.shell.tailscaled import localapi
 from tsfc.shell.tailscaled import source as tailscaled
 
@@ -103,7 +104,9 @@ def test_native_metrics_are_those_of_tailscaled_followed_by_own_ones(
 ) -> None:
     ran = run("native-metrics", "--socket", str(socket), "--metrics-path", str(box / "a.prom"))
     assert ran == (0, "", "")
-    own = localapi.call(str(socket), "GET", tailscaled.USERMETRICS, timeout=10).unwrap()
+    own = waiting.run(
+        localapi.call(localapi.Connections(str(socket)), "GET", tailscaled.USERMETRICS, timeout=10)
+    ).unwrap()
     written = (box / "a.prom").read_bytes()
     assert written.startswith(own)
     assert set(series(written.removeprefix(own).decode())) == {

@@ -43,6 +43,7 @@ from support.servers import (
 )
 from support.statuses import encoded, peer
 from tsfc.core.tailscale.ping import Ping
+from tsfc.shell import waiting
 from tsfc.shell.tailscaled import cli_pings
 from tsfc.shell.tailscaled.source import Cli
 
@@ -454,7 +455,9 @@ def test_a_limited_number_of_clis_run_at_the_same_time(
         'echo >> ended; echo "pong from p ($ip) via 192.0.2.7:1 in 1ms"',
     )
     pings = tuple(Ping(f"p{n}", f"100.64.1.{n}") for n in range(5))
-    round_ = cli_pings.ping_all(Cli((str(programs / "tailscale"),)), pings, count=1, timeout=5)
+    round_ = waiting.run(
+        cli_pings.ping_all(Cli((str(programs / "tailscale"),)), pings, count=1, timeout=5)
+    )
     assert {peer: result.outcome for peer, (result,) in round_.results.items()} == {
         ping.peer: "direct" for ping in pings
     }
@@ -494,8 +497,8 @@ def test_a_hanging_cli_is_terminated_and_the_others_keep_their_results(
             'echo "pong from p ($ip) via 192.0.2.7:1 in 1ms"',
         )
         pings = (Ping("quick", "100.64.1.1"), Ping("hung", "100.64.1.2"))
-        round_ = cli_pings.ping_all(
-            Cli((str(programs / "tailscale"),)), pings, count=1, timeout=0.2
+        round_ = waiting.run(
+            cli_pings.ping_all(Cli((str(programs / "tailscale"),)), pings, count=1, timeout=0.2)
         )
         assert [result.outcome for result in round_.results["quick"]] == ["direct"]
         assert [result.outcome for result in round_.results["hung"]] == ["error"]

@@ -27,7 +27,7 @@ from support.programs import calls, program
 from support.statuses import encoded, peer
 from tsfc.core.watchdog.remedy import Failed, Stage
 from tsfc.core.watchdog.state import decode
-from tsfc.shell import systemd
+from tsfc.shell import systemd, waiting
 
 T = 1_800_000_000
 RESTART_LINE = "RESTART: rpi3 on relay for 650s, restarting tailscaled\n"
@@ -380,7 +380,7 @@ def test_a_helper_that_does_not_close_the_connection_times_out(
         release.wait(60)
 
     with serving(box / "s", respond) as helper:
-        outcome = systemd.ask_for_restart(UNIT, str(box / "s"))
+        outcome = waiting.run(systemd.ask_for_restart(UNIT, str(box / "s")))
         release.set()
         assert helper.client_closed.wait(60)
     assert outcome == Failed(
@@ -398,7 +398,7 @@ def test_a_helper_that_sends_forever_times_out(box: Path, monkeypatch: pytest.Mo
             connection.sendall(b".")
 
     with serving(box / "s", respond):
-        outcome = systemd.ask_for_restart(UNIT, str(box / "s"))
+        outcome = waiting.run(systemd.ask_for_restart(UNIT, str(box / "s")))
         release.set()
     assert outcome == Failed(
         f"asking for a restart of {UNIT} over {box}/s: timed out after 0.3 s{SEE}"
@@ -410,11 +410,11 @@ def test_a_helper_that_does_not_accept_times_out(
 ) -> None:
     """The queue of the listener is full."""
     monkeypatch.setattr(systemd, "TIMEOUT_SECONDS", 0.3)
-    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as waiting:
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
         listener.bind(str(box / "s"))
         listener.listen(0)
-        waiting.connect(str(box / "s"))
-        outcome = systemd.ask_for_restart(UNIT, str(box / "s"))
+        client.connect(str(box / "s"))
+        outcome = waiting.run(systemd.ask_for_restart(UNIT, str(box / "s")))
     assert outcome == Failed(
         f"asking for a restart of {UNIT} over {box}/s: timed out after 0.3 s{SEE}"
     )

@@ -8,7 +8,7 @@ import pytest
 
 from support.programs import calls, program
 from tsfc.core.watchdog.remedy import Declined, Done, Failed
-from tsfc.shell import systemd
+from tsfc.shell import systemd, waiting
 
 UNIT = "tailscaled.service"
 
@@ -30,14 +30,14 @@ def show(programs: Path, load: str, active: str) -> None:
 @pytest.mark.parametrize("state", ["active", "activating", "reloading"])
 def test_a_started_unit_is_restarted(programs: Path, state: str) -> None:
     show(programs, "loaded", state)
-    assert systemd.restart(UNIT) == Done()
+    assert waiting.run(systemd.restart(UNIT)) == Done()
     assert calls(programs, "systemctl") == [f"restart {UNIT}"]
 
 
 @pytest.mark.parametrize("state", ["inactive", "deactivating"])
 def test_a_unit_that_was_stopped_on_purpose_is_left_alone(programs: Path, state: str) -> None:
     show(programs, "loaded", state)
-    assert systemd.restart(UNIT) == Declined(
+    assert waiting.run(systemd.restart(UNIT)) == Declined(
         f"restarting with `systemctl restart {UNIT}`: {UNIT} is stopped; a unit that was stopped "
         f"on purpose is not restarted; start it with `systemctl start {UNIT}`"
     )
@@ -46,7 +46,7 @@ def test_a_unit_that_was_stopped_on_purpose_is_left_alone(programs: Path, state:
 
 def test_a_failed_unit_is_reset_first_so_that_no_start_limit_holds(programs: Path) -> None:
     show(programs, "loaded", "failed")
-    assert systemd.restart(UNIT) == Done()
+    assert waiting.run(systemd.restart(UNIT)) == Done()
     assert calls(programs, "systemctl") == [f"reset-failed {UNIT}", f"restart {UNIT}"]
 
 
@@ -58,13 +58,13 @@ def test_a_unit_that_is_not_loaded_gets_the_error_of_systemctl(
     program(box, "systemctl", "echo Unit is unknown. >&2; exit 5")
     monkeypatch.setenv("PATH", str(box))
     show(box, load, "inactive")
-    assert "exit status 5: Unit is unknown." in str(systemd.restart(UNIT))
+    assert "exit status 5: Unit is unknown." in str(waiting.run(systemd.restart(UNIT)))
 
 
 @pytest.mark.parametrize("shown", [b"", b"\n", b"ActiveState", b"\xff=\xff\n", b"=\n=inactive\n"])
 def test_a_unit_in_an_unknown_state_is_restarted(programs: Path, shown: bytes) -> None:
     (programs / "systemctl.shown").write_bytes(shown)
-    assert systemd.restart(UNIT) == Done()
+    assert waiting.run(systemd.restart(UNIT)) == Done()
     assert calls(programs, "systemctl") == [f"restart {UNIT}"]
 
 
@@ -93,7 +93,7 @@ def test_the_port_of_a_unit_that_is_not_prepared_is_not_changed(
     programs: Path, shown: str, why: str
 ) -> None:
     (programs / "systemctl.shown").write_text(shown)
-    outcome = systemd.restart_on_other_port(UNIT)
+    outcome = waiting.run(systemd.restart_on_other_port(UNIT))
     assert isinstance(outcome, Failed)
     assert outcome.detail.startswith(f"restarting {UNIT} on another port: {why}")
     assert calls(programs, "systemctl") == []

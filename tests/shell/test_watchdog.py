@@ -31,7 +31,7 @@ from support.servers import serving
 from support.statuses import encoded, peer
 from tsfc.core.watchdog.remedy import Stage
 from tsfc.core.watchdog.state import decode
-from tsfc.shell import systemd
+from tsfc.shell import systemd, waiting
 
 T = 1_800_000_000
 LONG_ON_RELAY = {"peer_rpi3": f"{T - 650}\n"}
@@ -270,7 +270,7 @@ def test_a_call_of_systemctl_times_out(
     host = Host(box, forks, "sleep 300")
     monkeypatch.setenv("PATH", str(host.programs))
     monkeypatch.setattr(systemd, "TIMEOUT_SECONDS", 0.3)
-    assert "timed out after 0.3 s" in str(systemd.restart("tailscaled.service"))
+    assert "timed out after 0.3 s" in str(waiting.run(systemd.restart("tailscaled.service")))
 
 
 def test_a_slow_restart_is_not_limited_by_option_timeout(box: Path, forks: Forked) -> None:

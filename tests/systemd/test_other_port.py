@@ -124,7 +124,7 @@ def test_a_restart_that_fails_leaves_no_file(host: Host) -> None:
 
 def without_helper(host: Host) -> str:
     """Do it as a watchdog does that runs as root, and return the outcome."""
-    code = f"from tsfc.shell import systemd; print(systemd.restart_on_other_port('{TAILSCALED_SERVICE}'))"
+    code = f"from tsfc.shell import systemd, waiting; print(waiting.run(systemd.restart_on_other_port('{TAILSCALED_SERVICE}')))"
     return host.machine.run("/opt/tsfc/bin/python3", "-c", code).stdout
 
 

@@ -80,7 +80,7 @@ def ask(host: Host, *request: str) -> str:
 
 def without_helper(host: Host) -> str:
     """Restart tailscaled as a watchdog does that runs as root, and return the outcome."""
-    code = f"from tsfc.shell import systemd; print(systemd.restart('{TAILSCALED_SERVICE}'))"
+    code = f"from tsfc.shell import systemd, waiting; print(waiting.run(systemd.restart('{TAILSCALED_SERVICE}')))"
     return host.machine.run(f"{PACKAGE}/bin/python3", "-c", code).stdout
 
 

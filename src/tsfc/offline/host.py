@@ -15,6 +15,7 @@ from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.remedy import Attempt, Done, Outcome
 from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.state import State
+from tsfc.shell import waiting
 from tsfc.shell.jobs import watchdog
 from tsfc.shell.statedir import CommitError
 from tsfc.shell.tailscaled.pings import Round
@@ -51,7 +52,7 @@ class OfflineHost:
         """Run the watchdog on one observation; return the run and its journal lines."""
         self._observed, self._now, self._lines = observed, now, []
         self._tailscaled_start = tailscaled_start
-        return watchdog.run(self, self, policy=policy).unwrap(), tuple(self._lines)
+        return waiting.run(watchdog.run(self, self, policy=policy)).unwrap(), tuple(self._lines)
 
     def unix_time(self) -> float:
         """See `Host`."""
@@ -61,7 +62,7 @@ class OfflineHost:
         """See `Host`."""
         return self._now
 
-    def status(self) -> Result[Status, Fault]:
+    async def status(self) -> Result[Status, Fault]:
         """See `Host`."""
         if isinstance(self._observed, Success):
             for problem in self._observed.unwrap().problems:
@@ -76,11 +77,11 @@ class OfflineHost:
         """See `Host`. A capture does not show it."""
         return False
 
-    def usermetrics(self) -> Result[bytes, Fault]:
+    async def usermetrics(self) -> Result[bytes, Fault]:
         """See `Host`."""
         return Failure(Down("an observation has no metrics"))
 
-    def ping(
+    async def ping(
         self,
         pings: tuple[Ping, ...],  # noqa: ARG002
         *,
@@ -91,7 +92,7 @@ class OfflineHost:
         """See `Host`. Nothing can be pinged."""
         return Round({}, None)
 
-    def apply(self, attempt: Attempt) -> Outcome:
+    async def apply(self, attempt: Attempt) -> Outcome:
         """See `Host`."""
         return self._apply(attempt)
 

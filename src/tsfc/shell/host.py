@@ -32,7 +32,7 @@ class Host(Protocol):
         """The time in whole seconds, with the boot clock if there is one."""
         ...
 
-    def status(self) -> Result[Status, Fault]:
+    async def status(self) -> Result[Status, Fault]:
         """Return the status of tailscaled."""
         ...
 
@@ -44,11 +44,11 @@ class Host(Protocol):
         """Whether the pause file of a policy exists."""
         ...
 
-    def usermetrics(self) -> Result[bytes, Fault]:
+    async def usermetrics(self) -> Result[bytes, Fault]:
         """Return tailscaled's own metrics, an exposition."""
         ...
 
-    def ping(
+    async def ping(
         self,
         pings: tuple[Ping, ...],
         *,
@@ -59,7 +59,7 @@ class Host(Protocol):
         """Ping each peer at most `count` times, each with a timeout in seconds."""
         ...
 
-    def apply(self, attempt: Attempt) -> Outcome | Withheld:
+    async def apply(self, attempt: Attempt) -> Outcome | Withheld:
         """Run the command of an attempt."""
         ...
 

@@ -10,18 +10,19 @@ from returns.result import Failure
 
 from tsfc.core.metrics.families import duration
 from tsfc.core.report import Report
-from tsfc.shell import textfile
+from tsfc.shell import textfile, waiting
 from tsfc.shell.host import Host
 from tsfc.shell.system import DryRun, System
+from tsfc.shell.waiting import Waiting
 
 if TYPE_CHECKING:  # for the watchdog only
     from tsfc.core.watchdog.policy import Policy
 
 
-def run(host: System, job: Callable[[Host], Report]) -> int:
+def run(host: System, job: Callable[[Host], Waiting[Report]]) -> int:
     """Run a job and write its report."""
     started = time.monotonic()
-    return write(host, job(host), started=started)
+    return write(host, waiting.run(job(host)), started=started)
 
 
 def watchdog(host: System, *, state_dir: str, policy: Policy) -> int:
@@ -45,7 +46,7 @@ def watchdog(host: System, *, state_dir: str, policy: Policy) -> int:
             host.warn(problem)
             return 1
         store = statedir.Directory(state_dir)
-    done = job.run(host, store, policy=policy)
+    done = waiting.run(job.run(host, store, policy=policy))
     if isinstance(done, Failure):
         host.warn(done.failure())
         return 1

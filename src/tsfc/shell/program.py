@@ -15,7 +15,7 @@ from returns.result import Failure, Result, Success
 
 from tsfc.core.text import one_line
 from tsfc.shell import signals
-from tsfc.shell.signals import LONGEST_WAIT_SECONDS
+from tsfc.shell.waiting import Wait, select_ready, until
 
 OUTPUT_LIMIT = 256 * 2**20
 "Maximum output of a program in bytes; a program that prints more is terminated."
@@ -58,7 +58,7 @@ class StartError(Struct, frozen=True):
     "What is wrong, as one line."
 
 
-def run(argv: Sequence[str], *, timeout: float) -> Result[Completed, TimedOut | StartError]:
+async def run(argv: Sequence[str], *, timeout: float) -> Result[Completed, TimedOut | StartError]:
     """Run a program to its end, without standard input.
 
     After `timeout` seconds or `OUTPUT_LIMIT` bytes, the program and its descendants are
@@ -72,7 +72,7 @@ def run(argv: Sequence[str], *, timeout: float) -> Result[Completed, TimedOut | 
             return Failure(StartError(error.strerror or str(error)))
 
         # Read both streams to their ends. A descendant may hold them open.
-        outputs, unfinished = collect(
+        outputs, unfinished = await collect(
             [stream.fileno() for stream in (child.stdout, child.stderr) if stream],
             deadline=deadline,
         )
@@ -83,11 +83,9 @@ def run(argv: Sequence[str], *, timeout: float) -> Result[Completed, TimedOut | 
             return Failure(TimedOut(timeout))
 
         # A program may close its streams long before it ends.
-        try:
-            status = child.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
+        if not await _end(child, deadline):
             return Failure(TimedOut(timeout))
-        return Success(Completed(status, bytes(stdout), bytes(stderr)))
+        return Success(Completed(child.wait(), bytes(stdout), bytes(stderr)))
 
 
 @contextmanager
@@ -119,7 +117,7 @@ def start(
     return child
 
 
-def collect(
+async def collect(
     descriptors: Sequence[int], *, deadline: float
 ) -> tuple[dict[int, bytearray], set[int]]:
     """Read all descriptors concurrently, each to its end.
@@ -131,16 +129,13 @@ def collect(
     """
     outputs = {descriptor: bytearray() for descriptor in descriptors}
     total = 0
-    with selectors.DefaultSelector() as selector:
+    with selectors.EpollSelector() as selector:
         for descriptor in descriptors:
             selector.register(descriptor, selectors.EVENT_READ)
         unfinished = set(descriptors)
 
-        # Wait in slices, so that a signal is handled soon.
-        while (
-            unfinished and total <= OUTPUT_LIMIT and (remaining := deadline - time.monotonic()) > 0
-        ):
-            for key, _ in selector.select(min(remaining, LONGEST_WAIT_SECONDS)):
+        while unfinished and total <= OUTPUT_LIMIT and time.monotonic() < deadline:
+            for key in await select_ready(selector, deadline):
                 piece = os.read(key.fd, _PIECE)
                 outputs[key.fd] += piece
                 total += len(piece)
@@ -148,6 +143,15 @@ def collect(
                     selector.unregister(key.fd)
                     unfinished.discard(key.fd)
         return outputs, unfinished
+
+
+async def _end(child: subprocess.Popen[bytes], deadline: float) -> bool:
+    """Wait for the end of a child; return whether it came before the deadline."""
+    descriptor = os.pidfd_open(child.pid)
+    try:
+        return await until(Wait(descriptor, deadline))
+    finally:
+        os.close(descriptor)
 
 
 def _end_all(children: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -43,9 +43,9 @@ class System(Struct, frozen=True):
         """See `Host`."""
         return clocks.instant(self.options.now)
 
-    def status(self) -> Result[Status, Fault]:
+    async def status(self) -> Result[Status, Fault]:
         """See `Host`."""
-        observed = observe.observe(self.options)
+        observed = await observe.observe(self.options)
         if isinstance(observed, Success):
             for problem in observed.unwrap().problems:
                 self.warn(one_line(problem))
@@ -61,11 +61,11 @@ class System(Struct, frozen=True):
         """See `Host`."""
         return os.path.lexists(file)
 
-    def usermetrics(self) -> Result[bytes, Fault]:
+    async def usermetrics(self) -> Result[bytes, Fault]:
         """See `Host`."""
-        return observe.raw_usermetrics(self.options)
+        return await observe.raw_usermetrics(self.options)
 
-    def ping(
+    async def ping(
         self,
         pings: tuple[Ping, ...],
         *,
@@ -75,33 +75,35 @@ class System(Struct, frozen=True):
     ) -> Round:
         """See `Host`. The pings go the way of all requests to tailscaled."""
         match observe.source(self.options):
-            case LocalAPI() as source:
+            case LocalAPI(connections=connections):
                 from tsfc.shell.tailscaled import localapi_pings  # noqa: PLC0415
 
-                return localapi_pings.ping_all(
-                    source, pings, count=count, timeout=timeout, kind=kind
+                return await localapi_pings.ping_all(
+                    connections, pings, count=count, timeout=timeout, kind=kind
                 )
             case Cli() as source:
                 from tsfc.shell.tailscaled import cli_pings  # noqa: PLC0415
 
-                return cli_pings.ping_all(source, pings, count=count, timeout=timeout, kind=kind)
+                return await cli_pings.ping_all(
+                    source, pings, count=count, timeout=timeout, kind=kind
+                )
             case _ as never:
                 assert_never(never)
 
-    def apply(self, attempt: Attempt) -> Outcome | Withheld:
+    async def apply(self, attempt: Attempt) -> Outcome | Withheld:
         """See `Host`."""
         from tsfc.core.watchdog.remedy import Remedy  # noqa: PLC0415
         from tsfc.shell import systemd  # noqa: PLC0415 - most runs apply nothing
 
         match attempt.remedy:
             case Remedy.RESTART if self.restart_socket is not None:
-                return systemd.ask_for_restart(self.unit, self.restart_socket)
+                return await systemd.ask_for_restart(self.unit, self.restart_socket)
             case Remedy.RESTART:
-                return systemd.restart(self.unit)
+                return await systemd.restart(self.unit)
             case Remedy.OTHER_PORT if self.restart_socket is not None:
-                return systemd.ask_for_other_port(self.unit, self.restart_socket)
+                return await systemd.ask_for_other_port(self.unit, self.restart_socket)
             case Remedy.OTHER_PORT:
-                return systemd.restart_on_other_port(self.unit)
+                return await systemd.restart_on_other_port(self.unit)
             case _ as never:
                 assert_never(never)
 
@@ -118,7 +120,7 @@ class System(Struct, frozen=True):
 class DryRun(System, frozen=True):
     """The real surroundings, in which no remedy is applied."""
 
-    def apply(self, attempt: Attempt) -> Outcome | Withheld:  # noqa: ARG002
+    async def apply(self, attempt: Attempt) -> Outcome | Withheld:  # noqa: ARG002
         """See `Host`."""
         from tsfc.core.watchdog.remedy import Withheld  # noqa: PLC0415
 

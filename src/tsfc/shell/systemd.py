@@ -46,7 +46,7 @@ _RESPONSE_LIMIT = 2**16
 "Maximum size of the helper's response in bytes."
 
 
-def restart(unit: str) -> Outcome:
+async def restart(unit: str) -> Outcome:
     """Restart the unit with `systemctl` and wait until it has started.
 
     A failed unit is started, even at its start limit. A stopped one is left alone,
@@ -55,15 +55,15 @@ def restart(unit: str) -> Outcome:
     action = f"restarting with `systemctl restart {unit}`"
     if shutil.which("systemctl") is None:
         return Failed(f"{action}: there is no systemctl on PATH; the watchdog needs systemd")
-    match _state(unit):
+    match await _state(unit):
         case "inactive" | "deactivating":
             return Declined(f"{action}: {unit} {STOPPED}; start it with `systemctl start {unit}`")
         case "failed":
             # If this fails, the restart fails too, with a better message.
-            program.run(("systemctl", "reset-failed", unit), timeout=_QUERY_SECONDS)
+            await program.run(("systemctl", "reset-failed", unit), timeout=_QUERY_SECONDS)
         case _:
             pass
-    result = run(
+    result = await run(
         ("systemctl", "restart", unit),
         action=action,
         advice=f"see `systemctl status {unit}`, and check --unit",
@@ -72,10 +72,10 @@ def restart(unit: str) -> Outcome:
     return Failed(result.failure()) if isinstance(result, Failure) else Done()
 
 
-def restart_on_other_port(unit: str) -> Outcome:
+async def restart_on_other_port(unit: str) -> Outcome:
     """Restart the unit as `restart` does, but this start uses another port."""
     action = f"restarting {unit} on another port"
-    found = _port_file(unit)
+    found = await _port_file(unit)
     if isinstance(found, Failure):
         return Failed(f"{action}: {found.failure()}")
     path = found.unwrap()
@@ -83,7 +83,7 @@ def restart_on_other_port(unit: str) -> Outcome:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         with open(path, "w", encoding="utf-8") as file:
             file.write("PORT=0\n")
-        return restart(unit)
+        return await restart(unit)
     except OSError as error:
         return Failed(f"{action}: writing {path}: {error.strerror}; run as root")
     finally:
@@ -91,12 +91,12 @@ def restart_on_other_port(unit: str) -> Outcome:
             os.unlink(path)
 
 
-def _port_file(unit: str) -> Result[str, str]:
+async def _port_file(unit: str) -> Result[str, str]:
     """Return the file from which the unit reads the variable PORT last.
 
     A failure is a clause that says why there is none, and what to do.
     """
-    properties = _properties(unit, "ExecStart", "EnvironmentFiles")
+    properties = await _properties(unit, "ExecStart", "EnvironmentFiles")
     if not any(_USES_PORT.search(command) for command in properties.get("ExecStart", ())):
         return Failure("it does not use the variable PORT in ExecStart=; use --remedies restart")
     files = properties.get("EnvironmentFiles", [""])
@@ -109,17 +109,17 @@ def _port_file(unit: str) -> Result[str, str]:
     return Success(found[1])
 
 
-def _state(unit: str) -> str | None:
+async def _state(unit: str) -> str | None:
     """Return the `ActiveState` of a unit; None if it is not loaded, or unknown."""
-    properties = _properties(unit, "LoadState", "ActiveState")
+    properties = await _properties(unit, "LoadState", "ActiveState")
     is_loaded = properties.get("LoadState") == ["loaded"]
     return properties.get("ActiveState", [None])[-1] if is_loaded else None
 
 
-def _properties(unit: str, *names: str) -> dict[str, list[str]]:
+async def _properties(unit: str, *names: str) -> dict[str, list[str]]:
     """Return the values of each property of a unit; none if they are unknown."""
     query = ("systemctl", "show", f"--property={','.join(names)}", unit)
-    result = program.run(query, timeout=_QUERY_SECONDS)
+    result = await program.run(query, timeout=_QUERY_SECONDS)
     found: dict[str, list[str]] = {}
     if isinstance(result, Failure):
         return found
@@ -130,12 +130,14 @@ def _properties(unit: str, *names: str) -> dict[str, list[str]]:
     return found
 
 
-def run(argv: Sequence[str], *, action: str, advice: str, timeout: float) -> Result[None, str]:
+async def run(
+    argv: Sequence[str], *, action: str, advice: str, timeout: float
+) -> Result[None, str]:
     """Run a program for its effect, for at most `timeout` seconds.
 
     A failure is one line that begins with `action` and ends with `advice`.
     """
-    result = program.run(argv, timeout=timeout)
+    result = await program.run(argv, timeout=timeout)
     if isinstance(result, Failure):
         problem: program.TimedOut | program.StartError = result.failure()
         match problem:
@@ -151,22 +153,22 @@ def run(argv: Sequence[str], *, action: str, advice: str, timeout: float) -> Res
     )
 
 
-def ask_for_restart(unit: str, path: str) -> Outcome:
+async def ask_for_restart(unit: str, path: str) -> Outcome:
     """Ask the helper that listens on the Unix socket `path` to restart the unit.
 
     Nothing is sent: a connection alone is a request for a restart, as in tsfc 0.1.
     """
-    return _ask(unit, path, b"", f"asking for a restart of {unit} over {path}")
+    return await _ask(unit, path, b"", f"asking for a restart of {unit} over {path}")
 
 
-def ask_for_other_port(unit: str, path: str) -> Outcome:
+async def ask_for_other_port(unit: str, path: str) -> Outcome:
     """Ask the helper to restart the unit, which uses another port for this start."""
-    return _ask(
+    return await _ask(
         unit, path, b"other-port\n", f"asking for a restart of {unit} on another port over {path}"
     )
 
 
-def _ask(unit: str, path: str, request: bytes, action: str) -> Outcome:
+async def _ask(unit: str, path: str, request: bytes, action: str) -> Outcome:
     """Send a request to the helper, and return the outcome.
 
     `tailscale-watchdog-restart.socket` starts the helper. It responds `done` after the
@@ -178,12 +180,12 @@ def _ask(unit: str, path: str, request: bytes, action: str) -> Outcome:
     # Connect, ask, and wait for the response.
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connect(connection, path, deadline)
+            await connect(connection, path, deadline)
             # A helper that has refused the connection has closed it.
             with suppress(ConnectionError):
                 connection.sendall(request)
                 connection.shutdown(socket.SHUT_WR)
-            while piece := receive(connection, deadline, _RESPONSE_LIMIT - len(response)):
+            while piece := await receive(connection, deadline, _RESPONSE_LIMIT - len(response)):
                 response += piece
     except TimeoutError:
         return Failed(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
-from contextlib import suppress
 
-from tsfc.shell.signals import LONGEST_WAIT_SECONDS
+from tsfc.shell.waiting import Wait, sleep, until
 
 CONNECT_RETRY_SECONDS = 0.02
 """Time until the next attempt to connect while the socket's backlog is full.
@@ -15,7 +14,7 @@ The kernel does not notify a client when there is room again.
 """
 
 
-def connect(connection: socket.socket, path: str, deadline: float) -> None:
+async def connect(connection: socket.socket, path: str, deadline: float) -> None:
     """Connect to the socket at `path`.
 
     Raises:
@@ -29,19 +28,21 @@ def connect(connection: socket.socket, path: str, deadline: float) -> None:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 raise TimeoutError from None
-            time.sleep(CONNECT_RETRY_SECONDS)
+            await sleep(CONNECT_RETRY_SECONDS)
         else:
             return
 
 
-def receive(connection: socket.socket, deadline: float, size: int) -> bytes:
+async def receive(connection: socket.socket, deadline: float, size: int) -> bytes:
     """Return at most `size` of the next bytes; none at the end of the stream.
 
     Raises:
         TimeoutError: At the deadline (monotonic).
+        OSError: The connection failed.
     """
-    while (remaining := deadline - time.monotonic()) > 0:
-        connection.settimeout(min(remaining, LONGEST_WAIT_SECONDS))
-        with suppress(TimeoutError):
+    while time.monotonic() < deadline:
+        try:
             return connection.recv(size)
+        except BlockingIOError:
+            await until(Wait(connection.fileno(), deadline))
     raise TimeoutError

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from returns.result import Failure, Result, Success
 
 from tsfc.core.text import PATH_LIMIT, printable
-from tsfc.shell import signals, systemd
+from tsfc.shell import signals, systemd, waiting
 from tsfc.shell.atomic import atomic_write, temporary_path, write_all
 from tsfc.shell.console import STDOUT, print_error, say, write_out
 from tsfc.units.directories import redirectable_output, way_out
@@ -377,11 +377,13 @@ def _run_commands(root: str, *commands: Sequence[str]) -> int:
         _tell("systemd is not running, so nothing was started or stopped")
         return 0
     for command in commands:
-        result = systemd.run(
-            command,
-            action=f"running `{' '.join(command)}`",
-            advice="run it by hand to see more",
-            timeout=TIMEOUT_SECONDS,
+        result = waiting.run(
+            systemd.run(
+                command,
+                action=f"running `{' '.join(command)}`",
+                advice="run it by hand to see more",
+                timeout=TIMEOUT_SECONDS,
+            )
         )
         if isinstance(result, Failure):
             print_error(TOOL, result.failure())

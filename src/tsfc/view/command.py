@@ -17,7 +17,7 @@ from tsfc.core.tailscale.whois import NO_NET_INFO, NetInfo
 from tsfc.core.watchdog.events import Observed
 from tsfc.core.watchdog.policy import pause_file
 from tsfc.core.watchdog.snapshot import Snapshot, decode
-from tsfc.shell import regular, signals, textfile
+from tsfc.shell import regular, signals, textfile, waiting
 from tsfc.shell.console import STDOUT, print_error, write_out
 from tsfc.shell.system import System
 from tsfc.shell.tailscaled import source as tailscaled
@@ -104,7 +104,7 @@ def _text(view: View, *, is_refreshed: bool) -> str:
 def _view(tool: str, common: RunOptions, options: Options) -> Result[View, str]:
     """Observe the node as the watchdog does, so that both come to the same verdicts."""
     system = System(tool, common)
-    read = observe(common)
+    read = waiting.run(observe(common))
     if isinstance(read, Failure):
         return Failure(read.failure().detail)
     status = read.unwrap()
@@ -136,7 +136,7 @@ def _own_net_info(common: RunOptions, status: Status) -> NetInfo:
     ip = address(status.self_)
     if common.status_file is not None or ip is None:
         return NO_NET_INFO
-    raw = tailscaled.whois(source(common), ip, timeout=common.timeout)
+    raw = waiting.run(tailscaled.whois(source(common), ip, timeout=common.timeout))
     if isinstance(raw, Failure):
         return NO_NET_INFO
     return whois.decode(raw.unwrap()).value_or(NO_NET_INFO)
@@ -159,7 +159,7 @@ def _ping(system: System, status: Status, timeout: float) -> dict[str, PingResul
     """Ping each peer once, all at the same time."""
     if not statuses.is_running(status):
         return {}
-    round_ = system.ping(pings(status), count=1, timeout=timeout)
+    round_ = waiting.run(system.ping(pings(status), count=1, timeout=timeout))
     if round_.error is not None:
         print_error(system.job, round_.error)
     return {peer: overall_result(results) for peer, results in round_.results.items()}

@@ -21,7 +21,7 @@ from tsfc.core.evaluation.observation import Observation, line
 from tsfc.core.faults import Fault, exit_status
 from tsfc.core.tailscale.status import decode
 from tsfc.offline.capture.append import append, locked, permission_warning, write_error
-from tsfc.shell import signals, textfile
+from tsfc.shell import signals, textfile, waiting
 from tsfc.shell.atomic import write_all
 from tsfc.shell.clocks import instant, unix_time
 from tsfc.shell.console import print_error
@@ -75,7 +75,7 @@ def run(common: RunOptions, options: Options) -> int:
 
 def observe(common: RunOptions) -> tuple[Observation, Fault | None]:
     """Observe tailscaled once; return the observation and its fault, if any."""
-    raw = raw_status(common)
+    raw = waiting.run(raw_status(common))
     at = round(unix_time(common.now), 3)
     boot = instant(common.now).boot
     readable = raw if isinstance(raw, Failure) else decode(raw.unwrap())

@@ -13,7 +13,7 @@ from tsfc.core.report import Report
 from tsfc.shell.host import Host
 
 
-def run(
+async def run(
     host: Host,
     *,
     last_exposition: Callable[[], str],
@@ -26,7 +26,7 @@ def run(
     `accept_health` are patterns of accepted health messages. With `omits_users` the
     metrics have no login names.
     """
-    observed = host.status()
+    observed = await host.status()
     now = host.unix_time()
     if isinstance(observed, Failure):
         fault = observed.failure()

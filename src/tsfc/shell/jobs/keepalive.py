@@ -12,9 +12,9 @@ from tsfc.core.text import one_line
 from tsfc.shell.host import Host
 
 
-def run(host: Host, *, count: int, ping_timeout: float, excluded: Exclusion) -> Report:
+async def run(host: Host, *, count: int, ping_timeout: float, excluded: Exclusion) -> Report:
     """Ping all online peers until each has answered directly or has had its pings."""
-    observed = host.status()
+    observed = await host.status()
     if isinstance(observed, Failure):
         fault = observed.failure()
         host.warn(fault.detail)
@@ -27,7 +27,7 @@ def run(host: Host, *, count: int, ping_timeout: float, excluded: Exclusion) -> 
             "list, and correct --exclude-peer"
         )
     pings = keepalive.pings(status, excluded)
-    round_ = host.ping(pings, count=count, timeout=ping_timeout)
+    round_ = await host.ping(pings, count=count, timeout=ping_timeout)
     if round_.error is not None:
         host.warn(round_.error)
     return Report(keepalive.metrics(round_.results, unknown))

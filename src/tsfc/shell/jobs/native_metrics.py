@@ -13,12 +13,12 @@ from tsfc.core.report import Report
 from tsfc.shell.host import Host
 
 
-def run(host: Host, *, labels: Mapping[str, str] = NO_LABELS) -> Report:
+async def run(host: Host, *, labels: Mapping[str, str] = NO_LABELS) -> Report:
     """Return tailscaled's own metrics, or that there are none.
 
     They are unchanged, except that each sample gets `labels`.
     """
-    raw = host.usermetrics()
+    raw = await host.usermetrics()
     validated = (
         raw if isinstance(raw, Failure) else native_metrics.validated(raw.unwrap(), labels=labels)
     )

@@ -44,10 +44,10 @@ class Store(Protocol):
         ...
 
 
-def run(host: Host, store: Store, *, policy: Policy) -> Result[Run, str]:
+async def run(host: Host, store: Store, *, policy: Policy) -> Result[Run, str]:
     """One run. Fails with one line if the state cannot be read or written."""
     # Gather.
-    observed = host.status()
+    observed = await host.status()
     now = host.now()
     loaded = store.load(now)
     if isinstance(loaded, Failure):
@@ -63,7 +63,7 @@ def run(host: Host, store: Store, *, policy: Policy) -> Result[Run, str]:
     event: Event = (
         Unobservable(fault, is_paused)
         if fault is not None
-        else _look(host, before, observed.unwrap(), is_paused=is_paused, policy=policy)
+        else await _look(host, before, observed.unwrap(), is_paused=is_paused, policy=policy)
     )
     decided = step(before, event, now=now, policy=policy)
 
@@ -85,7 +85,7 @@ def run(host: Host, store: Store, *, policy: Policy) -> Result[Run, str]:
     attempt = _perform(host, decided.effects)
     if attempt is None:
         return Success(run_)
-    return _apply(host, store, replace(run_, attempt=attempt), attempt, policy=policy)
+    return await _apply(host, store, replace(run_, attempt=attempt), attempt, policy=policy)
 
 
 def report(run: Run, policy: Policy) -> Report:
@@ -97,31 +97,33 @@ def report(run: Run, policy: Policy) -> Report:
     )
 
 
-def _look(host: Host, state: State, status: Status, *, is_paused: bool, policy: Policy) -> Observed:
+async def _look(
+    host: Host, state: State, status: Status, *, is_paused: bool, policy: Policy
+) -> Observed:
     """The status, and what else the policy wants to know."""
     start = host.tailscaled_start()
     observed = Observed(status, start, is_paused)
     # Without a start, the status is not that of a tailscaled that could be asked now.
     if not isinstance(policy, GuardedPolicy) or start is None:
         return observed
-    return replace(observed, probes=_probes(host, state, status))
+    return replace(observed, probes=await _probes(host, state, status))
 
 
-def _probes(host: Host, state: State, status: Status) -> Mapping[str, Probe]:
+async def _probes(host: Host, state: State, status: Status) -> Mapping[str, Probe]:
     """Ping the peers whose data plane may be dead."""
     pings = dataplane.suspects(state.memory, status)
     if not pings:
         return {}
     timeout = dataplane.TSMP_TIMEOUT_SECONDS
-    tsmp = host.ping(pings, count=dataplane.TSMP_COUNT, timeout=timeout, kind=PingKind.TSMP)
-    disco = host.ping(pings, count=1, timeout=timeout)
+    tsmp = await host.ping(pings, count=dataplane.TSMP_COUNT, timeout=timeout, kind=PingKind.TSMP)
+    disco = await host.ping(pings, count=1, timeout=timeout)
     return {
         ping.peer: Probe(tsmp.results.get(ping.peer, ()), disco.results.get(ping.peer, ()))
         for ping in pings
     }
 
 
-def _apply(
+async def _apply(
     host: Host, store: Store, run: Run, attempt: Attempt, *, policy: Policy
 ) -> Result[Run, str]:
     """Apply the remedy of a run, and keep its outcome."""
@@ -131,7 +133,7 @@ def _apply(
     if isinstance(committed, Failure) and not committed.failure().is_replaced:
         return Failure(f"{committed.failure().detail}; nothing is restarted without it")
 
-    outcome = host.apply(attempt)
+    outcome = await host.apply(attempt)
     if isinstance(outcome, Withheld):
         return Success(run)
 

@@ -29,7 +29,7 @@ unreachable take a minute, the timeout of the unit.
 """
 
 
-def ping_all(
+async def ping_all(
     source: Cli,
     pings: tuple[Ping, ...],
     *,
@@ -55,7 +55,7 @@ def ping_all(
     errors: list[str] = []
     for first in range(0, len(pings), MAX_PROCESSES):
         batch = pings[first : first + MAX_PROCESSES]
-        for ping, output in _outputs(command, batch, seconds=seconds).items():
+        for ping, output in (await _outputs(command, batch, seconds=seconds)).items():
             results[ping.peer] = (
                 (ERROR,) if isinstance(output, _NotStarted) else parse_output(output)
             )
@@ -70,7 +70,7 @@ class _NotStarted(Struct, frozen=True):
     why: str
 
 
-def _outputs(
+async def _outputs(
     command: tuple[str, ...], pings: tuple[Ping, ...], *, seconds: float
 ) -> dict[Ping, str | _NotStarted]:
     """Run one process per ping, all at the same time, and return what each printed."""
@@ -88,7 +88,9 @@ def _outputs(
                 ping_by_output[child.stdout.fileno()] = ping
 
         # Wait for them. One that hangs is terminated; the others keep their results.
-        outputs, _ = program.collect(tuple(ping_by_output), deadline=time.monotonic() + seconds)
+        outputs, _ = await program.collect(
+            tuple(ping_by_output), deadline=time.monotonic() + seconds
+        )
     return printed | {
         ping_by_output[descriptor]: output.decode(errors="replace")
         for descriptor, output in outputs.items()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import io
 import itertools
 import selectors
 import socket
@@ -15,22 +14,22 @@ from returns.result import Failure
 
 from tsfc.core.keepalive import next_ping
 from tsfc.core.tailscale.ping import ERROR, NO_REPLY, Ping, PingKind, PingResult, parse_response
-from tsfc.shell.signals import LONGEST_WAIT_SECONDS
-from tsfc.shell.tailscaled import localapi
+from tsfc.shell.tailscaled.localapi import Connections, encode
 from tsfc.shell.tailscaled.pings import Round, allow_descriptors, summary
-from tsfc.shell.tailscaled.source import LocalAPI
+from tsfc.shell.tailscaled.response import Response
 from tsfc.shell.unix_stream import CONNECT_RETRY_SECONDS
+from tsfc.shell.waiting import select_ready
 
 PING = "/localapi/v0/ping"
 
 _PIECE = 2**14
 "Bytes per read."
 _RESPONSE_LIMIT = 2**16
-"Maximum size of a response in bytes; a usual one has 300."
+"Maximum size of a response in bytes. That to a ping has 300."
 
 
-def ping_all(
-    source: LocalAPI,
+async def ping_all(
+    connections: Connections,
     pings: tuple[Ping, ...],
     *,
     count: int,
@@ -42,9 +41,9 @@ def ping_all(
     Each ping has a timeout of `timeout` seconds.
     """
     allow_descriptors(len(pings))
-    loop = _Loop(source.socket, count=count, timeout=timeout, kind=kind)
+    loop = _Loop(connections, count=count, timeout=timeout, kind=kind)
     try:
-        loop.run(pings)
+        await loop.run(pings)
     finally:
         loop.close()
     results = {ping.peer: loop.results[ping] for ping in pings}
@@ -55,8 +54,11 @@ class _Exchange(Struct, eq=False):
     """A ping that was sent: its connection, and the response so far."""
 
     ping: Ping
+    deadline: float
     connection: socket.socket
-    received: bytearray
+    is_kept: bool
+    "The connection had been used before, so its server may have closed it."
+    response: Response
 
 
 class _Send(Struct):
@@ -83,25 +85,29 @@ class _Loop:
     are unique, so the timers themselves are never compared.
     """
 
-    def __init__(self, path: str, *, count: int, timeout: float, kind: PingKind) -> None:
+    def __init__(
+        self, connections: Connections, *, count: int, timeout: float, kind: PingKind
+    ) -> None:
         self.results: dict[Ping, tuple[PingResult, ...]] = {}
         self.errors: list[str] = []
-        self._path = path
+        self._connections = connections
         self._count = count
         self._timeout = timeout
         self._kind = kind
-        self._selector = selectors.DefaultSelector()
+        self._selector = selectors.EpollSelector()
         self._unfinished: set[Ping] = set()
         self._exchanges: dict[Ping, _Exchange] = {}
         self._timers: list[tuple[float, int, _Timer]] = []
         self._serial = itertools.count()
 
-    def run(self, pings: tuple[Ping, ...]) -> None:
+    async def run(self, pings: tuple[Ping, ...]) -> None:
         for ping in pings:
             self._set_results(ping, ())
-        while self._unfinished:
+        while True:
             self._run_timers()
-            for key, _ in self._selector.select(self._seconds_to_next_timer()):
+            if not self._unfinished:
+                return
+            for key in await select_ready(self._selector, self._timers[0][0]):
                 self._receive(key.data)
 
     def close(self) -> None:
@@ -123,11 +129,6 @@ class _Loop:
     def _set_timer(self, at: float, timer: _Timer) -> None:
         heapq.heappush(self._timers, (at, next(self._serial), timer))
 
-    def _seconds_to_next_timer(self) -> float:
-        if not self._unfinished:
-            return 0.0
-        return min(LONGEST_WAIT_SECONDS, max(0.0, self._timers[0][0] - time.monotonic()))
-
     def _run_timers(self) -> None:
         while self._timers and self._timers[0][0] <= time.monotonic():
             _, _, timer = heapq.heappop(self._timers)
@@ -139,17 +140,21 @@ class _Loop:
                         self._finish(exchange, NO_REPLY)
 
     def _send(self, ping: Ping, deadline: float) -> None:
-        # Connect without waiting. While the socket's backlog is full, try again later.
-        target = f"{PING}?{urlencode({'ip': ping.ip, 'type': self._kind})}"
+        kept = self._connections.take()
         try:
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection = kept or socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         except OSError as error:
             self._fail(ping, f"opening a socket: {error.strerror}; raise LimitNOFILE")
             return
+
+        # Connect without waiting. While the socket's backlog is full, try again later.
+        path = self._connections.path
         try:
-            connection.setblocking(False)
-            connection.connect(self._path)
-            localapi.send(connection, "POST", target)
+            if kept is None:
+                connection.setblocking(False)
+                connection.connect(path)
+            target = f"{PING}?{urlencode({'ip': ping.ip, 'type': self._kind})}"
+            connection.send(encode("POST", target))
         except BlockingIOError:
             connection.close()
             if time.monotonic() >= deadline:
@@ -159,31 +164,38 @@ class _Loop:
             return
         except OSError as error:
             connection.close()
-            self._fail(
-                ping, f"connecting to {self._path}: {error.strerror}; is tailscaled running?"
-            )
+            if kept is not None:
+                self._send(ping, deadline)
+            else:
+                self._fail(ping, f"connecting to {path}: {error.strerror}; is tailscaled running?")
             return
 
         # Wait for the response until the deadline.
-        exchange = _Exchange(ping, connection, bytearray())
+        exchange = _Exchange(
+            ping, deadline, connection, kept is not None, Response(_RESPONSE_LIMIT)
+        )
         self._exchanges[ping] = exchange
         self._selector.register(connection, selectors.EVENT_READ, exchange)
         self._set_timer(deadline, _Expire(exchange))
 
     def _receive(self, exchange: _Exchange) -> None:
-        """Read what has arrived; the response is complete at the end of the stream."""
+        """Read what has arrived."""
         try:
             piece = exchange.connection.recv(_PIECE)
         except BlockingIOError:
             return
         except OSError:
             piece = b""  # a truncated response is reported below
-        exchange.received += piece
-        if piece and len(exchange.received) <= _RESPONSE_LIMIT:
+        response = exchange.response
+        response.feed(piece)
+        if not response.is_done:
+            return
+        if response.is_empty and exchange.is_kept:
+            self._end(exchange)
+            self._send(exchange.ping, exchange.deadline)
             return
 
-        action = f"pinging {exchange.ping.ip}"
-        body = localapi.response_body(action, io.BytesIO(exchange.received).read)
+        body = response.result(f"pinging {exchange.ping.ip}")
         result = body if isinstance(body, Failure) else parse_response(body.unwrap())
         if isinstance(result, Failure):
             self.errors.append(result.failure().detail)
@@ -192,10 +204,13 @@ class _Loop:
             self._finish(exchange, result.unwrap())
 
     def _finish(self, exchange: _Exchange, result: PingResult) -> None:
-        self._selector.unregister(exchange.connection)
-        exchange.connection.close()
-        del self._exchanges[exchange.ping]
+        self._end(exchange)
         self._set_results(exchange.ping, (*self.results[exchange.ping], result))
+
+    def _end(self, exchange: _Exchange) -> None:
+        self._selector.unregister(exchange.connection)
+        self._connections.give_back(exchange.connection, exchange.response)
+        del self._exchanges[exchange.ping]
 
     def _fail(self, ping: Ping, error: str) -> None:
         self.errors.append(error)

@@ -13,7 +13,7 @@ from tsfc.core.tailscale.status import Status, decode
 from tsfc.shell.console import STDIN
 from tsfc.shell.defaults import SOCKET
 from tsfc.shell.tailscaled import source as tailscaled
-from tsfc.shell.tailscaled.localapi import RESPONSE_LIMIT
+from tsfc.shell.tailscaled.response import RESPONSE_LIMIT
 from tsfc.shell.tailscaled.source import Source
 
 STANDARD_INPUT = "-"
@@ -49,19 +49,19 @@ def source(options: RunOptions) -> Source:
     )
 
 
-def raw_status(options: RunOptions) -> Result[bytes, Fault]:
+async def raw_status(options: RunOptions) -> Result[bytes, Fault]:
     """Return the status as JSON in UTF-8, from the status file or from tailscaled."""
     raw = (
-        tailscaled.status(source(options), timeout=options.timeout)
+        await tailscaled.status(source(options), timeout=options.timeout)
         if options.status_file is None
         else read_input(options.status_file)
     )
     return raw.map(to_utf8)
 
 
-def observe(options: RunOptions) -> Result[Status, Fault]:
+async def observe(options: RunOptions) -> Result[Status, Fault]:
     """Return the status, from the status file or from tailscaled."""
-    raw = raw_status(options)
+    raw = await raw_status(options)
     if isinstance(raw, Failure):
         return Failure(raw.failure())
     return decode(raw.unwrap())
@@ -80,11 +80,11 @@ def tailscaled_start(options: RunOptions) -> int | None:
         return None
 
 
-def raw_usermetrics(options: RunOptions) -> Result[bytes, Fault]:
+async def raw_usermetrics(options: RunOptions) -> Result[bytes, Fault]:
     """Return tailscaled's own metrics, from the metrics file or from tailscaled."""
     if options.metrics_file is not None:
         return read_input(options.metrics_file)
-    return tailscaled.usermetrics(source(options), timeout=options.timeout)
+    return await tailscaled.usermetrics(source(options), timeout=options.timeout)
 
 
 def read_input(path: str) -> Result[bytes, Fault]:

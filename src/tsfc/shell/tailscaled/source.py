@@ -11,6 +11,7 @@ from returns.result import Failure, Result, Success
 from tsfc.core.faults import Down, Fault, Unusable
 from tsfc.shell import defaults
 from tsfc.shell.tailscaled import localapi
+from tsfc.shell.tailscaled.localapi import Connections
 
 STATUS = "/localapi/v0/status"
 USERMETRICS = "/localapi/v0/usermetrics"
@@ -35,8 +36,7 @@ tailscaled", although tailscaled is running.
 class LocalAPI(Struct, frozen=True, tag=True):
     """Requests over tailscaled's socket."""
 
-    socket: str
-    "Path of the socket."
+    connections: Connections
 
 
 class Cli(Struct, frozen=True, tag=True):
@@ -56,8 +56,9 @@ def from_options(kind: str, *, socket: str | None, tailscale: str | None) -> Sou
     installed, else the socket. An explicit socket is passed on to the CLI: on a machine
     with two tailscaleds, both sources reach the same one.
     """
-    over_socket = LocalAPI(socket or defaults.SOCKET)
-    if kind == "localapi" or (kind == "auto" and localapi.is_reachable(over_socket.socket)):
+    path = socket or defaults.SOCKET
+    over_socket = LocalAPI(Connections(path))
+    if kind == "localapi" or (kind == "auto" and localapi.is_reachable(path)):
         return over_socket
     program = tailscale or shutil.which("tailscale")
     if kind == "auto" and program is None:
@@ -65,35 +66,35 @@ def from_options(kind: str, *, socket: str | None, tailscale: str | None) -> Sou
     return Cli((program or "tailscale", *(() if socket is None else (f"--socket={socket}",))))
 
 
-def status(source: Source, *, timeout: float) -> Result[bytes, Fault]:
+async def status(source: Source, *, timeout: float) -> Result[bytes, Fault]:
     """Return tailscaled's status as JSON. `timeout` (seconds) covers the whole call."""
     match source:
-        case LocalAPI(socket=socket):
-            return localapi.call(socket, "GET", STATUS, timeout=timeout)
+        case LocalAPI(connections=connections):
+            return await localapi.call(connections, "GET", STATUS, timeout=timeout)
         case Cli(argv=argv):
-            return _output((*argv, "status", "--json"), timeout=timeout)
+            return await _output((*argv, "status", "--json"), timeout=timeout)
 
 
-def usermetrics(source: Source, *, timeout: float) -> Result[bytes, Fault]:
+async def usermetrics(source: Source, *, timeout: float) -> Result[bytes, Fault]:
     """Return tailscaled's own metrics. `timeout` (seconds) covers the whole call."""
     match source:
-        case LocalAPI(socket=socket):
-            return localapi.call(socket, "GET", USERMETRICS, timeout=timeout)
+        case LocalAPI(connections=connections):
+            return await localapi.call(connections, "GET", USERMETRICS, timeout=timeout)
         case Cli(argv=argv):
-            return _output((*argv, "metrics", "print"), timeout=timeout)
+            return await _output((*argv, "metrics", "print"), timeout=timeout)
 
 
-def whois(source: Source, ip: str, *, timeout: float) -> Result[bytes, Fault]:
+async def whois(source: Source, ip: str, *, timeout: float) -> Result[bytes, Fault]:
     """Return what tailscaled knows of a node as JSON. `timeout` as for `status`."""
     match source:
-        case LocalAPI(socket=socket):
+        case LocalAPI(connections=connections):
             path = f"{WHOIS}?addr={quote(f'{ip}:1', safe='')}"
-            return localapi.call(socket, "GET", path, timeout=timeout)
+            return await localapi.call(connections, "GET", path, timeout=timeout)
         case Cli(argv=argv):
-            return _output((*argv, "whois", "--json", ip), timeout=timeout)
+            return await _output((*argv, "whois", "--json", ip), timeout=timeout)
 
 
-def _output(argv: tuple[str, ...], *, timeout: float) -> Result[bytes, Fault]:
+async def _output(argv: tuple[str, ...], *, timeout: float) -> Result[bytes, Fault]:
     """Run the CLI and return its standard output.
 
     Standard error becomes part of the fault if the CLI fails, else it is discarded.
@@ -102,7 +103,7 @@ def _output(argv: tuple[str, ...], *, timeout: float) -> Result[bytes, Fault]:
 
     # Run the CLI; tailscaled is down if it hangs.
     action = f"running `{' '.join(argv)}`"
-    result = program.run(argv, timeout=timeout)
+    result = await program.run(argv, timeout=timeout)
     if isinstance(result, Failure):
         problem: program.TimedOut | program.StartError = result.failure()
         match problem:
