@@ -33,6 +33,7 @@ python3Packages.buildPythonApplication {
   build-system = [ python3Packages.hatchling ];
 
   dependencies = with python3Packages; [
+    httptools
     msgspec
     prometheus-client
     returns

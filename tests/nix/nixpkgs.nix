@@ -11,6 +11,7 @@ let
     "distributed"
     "fsspec"
     "hatchling"
+    "httptools"
     "hypothesis"
     "jinja2"
     "msgspec"

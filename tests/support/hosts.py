@@ -24,6 +24,7 @@ PYTHON = "/usr/bin/python3"
 "Python that the sandbox of the units does not hide, unlike that of the tests."
 DISTRIBUTIONS = (
     "tsfc",
+    "httptools",
     "msgspec",
     "returns",
     "prometheus_client",

@@ -33,10 +33,9 @@ Waiting: TypeAlias = Coroutine[Wait, bool, T]
 "A coroutine of this module. It is sent whether the descriptor was ready in time."
 
 
-@types.coroutine
-def until(wait: Wait) -> Generator[Wait, bool, bool]:
+async def until(wait: Wait) -> bool:
     """Wait; return whether the descriptor was ready before the deadline."""
-    return (yield wait)
+    return await _yielded(wait)
 
 
 async def sleep(seconds: float) -> None:
@@ -64,6 +63,11 @@ def run(waiting: Waiting[T]) -> T:
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+@types.coroutine
+def _yielded(wait: Wait) -> Generator[Wait, bool, bool]:
+    return (yield wait)
 
 
 def _wait(wait: Wait) -> bool:
