@@ -27,7 +27,7 @@ from tsfc.cli import main as cli
 for module in (
     "tsfc.core.metrics.exposition",
     *(f"tsfc.shell.jobs.{job}" for job in ("exporter", "keepalive", "native_metrics", "watchdog")),
-    "tsfc.shell.oneshot",
+    "tsfc.shell.runs",
     "tsfc.shell.statedir",
     "tsfc.shell.systemd",
 ):

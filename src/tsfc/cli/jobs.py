@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from tsfc.cli import values
 from tsfc.cli.common import (
@@ -15,6 +17,12 @@ from tsfc.cli.common import (
     run_options,
 )
 from tsfc.shell import defaults, signals
+
+if TYPE_CHECKING:
+    from returns.result import Result
+
+    from tsfc.shell.system import System
+    from tsfc.shell.waiting import Waiting
 
 
 def _add_exporter(parser: ArgumentParser) -> None:
@@ -36,19 +44,15 @@ def _add_exporter(parser: ArgumentParser) -> None:
     add_metrics_output(parser, default=defaults.EXPORTER_PATH)
 
 
-def _exporter(options: Namespace) -> int:
-    from tsfc.shell import oneshot, textfile
+def _exporter(options: Namespace, host: System) -> Waiting[int]:
+    from tsfc.shell import runs, textfile
     from tsfc.shell.jobs import exporter
-    from tsfc.shell.system import System
-
-    signals.install()
-    system = System("exporter", run_options(options))
 
     def last_exposition() -> str:
-        return textfile.read_previous(system.options.metrics_path)
+        return textfile.read_previous(host.options.metrics_path)
 
-    return oneshot.run(
-        system,
+    return runs.run(
+        host,
         lambda host: exporter.run(
             host,
             last_exposition=last_exposition,
@@ -68,14 +72,12 @@ def _add_native_metrics(parser: ArgumentParser) -> None:
     add_metrics_output(parser, default=defaults.NATIVE_METRICS_PATH)
 
 
-def _native_metrics(options: Namespace) -> int:
-    from tsfc.shell import oneshot
+def _native_metrics(_: Namespace, host: System) -> Waiting[int]:
+    from tsfc.shell import runs
     from tsfc.shell.jobs import native_metrics
-    from tsfc.shell.system import System
 
-    signals.install()
-    system = System("native-metrics", run_options(options))
-    return oneshot.run(system, lambda host: native_metrics.run(host, labels=system.options.labels))
+    labels = host.options.labels
+    return runs.run(host, lambda host: native_metrics.run(host, labels=labels))
 
 
 def _add_keepalive(parser: ArgumentParser) -> None:
@@ -107,16 +109,14 @@ def _add_keepalive(parser: ArgumentParser) -> None:
     add_metrics_output(parser, default=None)
 
 
-def _keepalive(options: Namespace) -> int:
+def _keepalive(options: Namespace, host: System) -> Waiting[int]:
     from tsfc.core.keepalive import Exclusion
-    from tsfc.shell import oneshot
+    from tsfc.shell import runs
     from tsfc.shell.jobs import keepalive
-    from tsfc.shell.system import System
 
-    signals.install()
     excluded = Exclusion(tuple(options.exclude_peer), tuple(options.exclude_os))
-    return oneshot.run(
-        System("keepalive", run_options(options)),
+    return runs.run(
+        host,
         lambda host: keepalive.run(
             host, count=options.count, ping_timeout=options.ping_timeout, excluded=excluded
         ),
@@ -159,46 +159,79 @@ def _add_watchdog(parser: ArgumentParser) -> None:
     add_metrics_output(parser, default=defaults.WATCHDOG_PATH)
 
 
-def _watchdog(options: Namespace) -> int:
+def _watchdog(options: Namespace, host: System) -> Waiting[int]:
+    from tsfc.shell import runs
+
+    return runs.watchdog(host, state_dir=options.state_dir, policy=policy(options))
+
+
+RUNS = {
+    "exporter": _exporter,
+    "native-metrics": _native_metrics,
+    "keepalive": _keepalive,
+    "watchdog": _watchdog,
+}
+"What one run of each job does, given its options and its surroundings."
+
+
+def system(job: str, options: Namespace) -> Result[System, str]:
+    """The real surroundings of a job. A failure is a usage error."""
     from msgspec.structs import replace
+    from returns.result import Failure, Success
 
     from tsfc.core.text import one_line
-    from tsfc.shell import oneshot
-    from tsfc.shell.console import print_error
-    from tsfc.shell.system import DryRun, System
+    from tsfc.shell.system import System
 
-    signals.install()
+    settings = run_options(options)
+    if job != "watchdog":
+        return Success(System(job, settings))
 
     # The peers of one tailscaled must not cause restarts of another one.
     socket: str = options.socket or defaults.SOCKET
     has_default_unit = options.unit is None and not options.dry_run
     if has_default_unit and not defaults.is_default_socket(socket):
-        print_error(
-            "watchdog",
+        return Failure(
             f"--socket {one_line(socket)} may be that of another tailscaled than "
-            f"{defaults.UNIT}, which the watchdog would restart; give --unit",
+            f"{defaults.UNIT}, which the watchdog would restart; give --unit"
         )
-        return 2
-    host_type, settings = System, run_options(options)
     if options.dry_run:
         # A dry run must not replace the metrics of the real watchdog.
-        host_type, settings = DryRun, replace(settings, metrics_path=options.metrics_path)
+        settings = replace(settings, metrics_path=options.metrics_path)
     unit = options.unit or defaults.UNIT
-    host = host_type("watchdog", settings, unit, options.restart_socket)
-    return oneshot.watchdog(host, state_dir=options.state_dir, policy=policy(options))
+    return Success(System(job, settings, unit, options.restart_socket, is_dry_run=options.dry_run))
+
+
+def _run(job: str) -> Callable[[Namespace], int]:
+    """The command of a job: run it once."""
+
+    def command(options: Namespace) -> int:
+        from returns.result import Failure
+
+        from tsfc.shell import waiting
+        from tsfc.shell.console import print_error
+
+        host = system(job, options)
+        if isinstance(host, Failure):
+            print_error(job, host.failure())
+            return 2
+        one_run = RUNS[job](options, host.unwrap())
+        signals.install()
+        return waiting.run(one_run)
+
+    return command
 
 
 COMMANDS = {
     "exporter": Command(
-        "Write per-peer metrics from tailscaled's status", _add_exporter, _exporter
+        "Write per-peer metrics from tailscaled's status", _add_exporter, _run("exporter")
     ),
     "native-metrics": Command(
-        "Write tailscaled's own metrics", _add_native_metrics, _native_metrics
+        "Write tailscaled's own metrics", _add_native_metrics, _run("native-metrics")
     ),
     "keepalive": Command(
-        "Ping all online peers to keep NAT mappings open", _add_keepalive, _keepalive
+        "Ping all online peers to keep NAT mappings open", _add_keepalive, _run("keepalive")
     ),
     "watchdog": Command(
-        "Restart tailscaled when a peer is stuck on relay", _add_watchdog, _watchdog
+        "Restart tailscaled when a peer is stuck on relay", _add_watchdog, _run("watchdog")
     ),
 }

@@ -1,4 +1,4 @@
-"""The real surroundings of a job, and those of a dry run."""
+"""The real surroundings of a job."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tsfc.shell import clocks, textfile
 from tsfc.shell.console import STDERR, STDOUT, print_error, say
 from tsfc.shell.tailscaled import observe
 from tsfc.shell.tailscaled.observe import RunOptions
-from tsfc.shell.tailscaled.source import Cli, LocalAPI
+from tsfc.shell.tailscaled.source import Cli, LocalAPI, Source
 
 if TYPE_CHECKING:  # a start is most of a run's cost: a job imports only what it needs
     from tsfc.core.tailscale.ping import Ping
@@ -34,6 +34,16 @@ class System(Struct, frozen=True):
     "The systemd unit of tailscaled."
     restart_socket: str | None = None
     "Socket of the privileged helper that restarts the unit; None to run systemctl."
+    is_dry_run: bool = False
+    "No remedy is applied."
+
+    def source(self) -> Source:
+        """Return what the options select to ask tailscaled."""
+        return observe.source(self.options)
+
+    async def observe(self) -> Result[Status, Fault]:
+        """Return the status of tailscaled, or of the status file."""
+        return await observe.observe(self.options)
 
     def unix_time(self) -> float:
         """See `Host`."""
@@ -45,7 +55,7 @@ class System(Struct, frozen=True):
 
     async def status(self) -> Result[Status, Fault]:
         """See `Host`."""
-        observed = await observe.observe(self.options)
+        observed = await self.observe()
         if isinstance(observed, Success):
             for problem in observed.unwrap().problems:
                 self.warn(one_line(problem))
@@ -74,7 +84,7 @@ class System(Struct, frozen=True):
         kind: PingKind = PingKind.DISCO,
     ) -> Round:
         """See `Host`. The pings go the way of all requests to tailscaled."""
-        match observe.source(self.options):
+        match self.source():
             case LocalAPI(connections=connections):
                 from tsfc.shell.tailscaled import localapi_pings  # noqa: PLC0415
 
@@ -92,9 +102,12 @@ class System(Struct, frozen=True):
 
     async def apply(self, attempt: Attempt) -> Outcome | Withheld:
         """See `Host`."""
-        from tsfc.core.watchdog.remedy import Remedy  # noqa: PLC0415
+        from tsfc.core.watchdog.remedy import Remedy, Withheld  # noqa: PLC0415
         from tsfc.shell import systemd  # noqa: PLC0415 - most runs apply nothing
 
+        if self.is_dry_run:
+            self.warn(f"dry run: {self.unit} is not restarted")
+            return Withheld()
         match attempt.remedy:
             case Remedy.RESTART if self.restart_socket is not None:
                 return await systemd.ask_for_restart(self.unit, self.restart_socket)
@@ -115,14 +128,3 @@ class System(Struct, frozen=True):
     def warn(self, line: str) -> None:
         """See `Host`."""
         print_error(self.job, line)
-
-
-class DryRun(System, frozen=True):
-    """The real surroundings, in which no remedy is applied."""
-
-    async def apply(self, attempt: Attempt) -> Outcome | Withheld:  # noqa: ARG002
-        """See `Host`."""
-        from tsfc.core.watchdog.remedy import Withheld  # noqa: PLC0415
-
-        self.warn(f"dry run: {self.unit} is not restarted")
-        return Withheld()

@@ -1,7 +1,8 @@
-"""A job as a process that runs once: write what it found, return its exit status."""
+"""One run of a job: do it, write what it found, return its exit status."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -10,22 +11,22 @@ from returns.result import Failure
 
 from tsfc.core.metrics.families import duration
 from tsfc.core.report import Report
-from tsfc.shell import textfile, waiting
+from tsfc.shell import textfile
 from tsfc.shell.host import Host
-from tsfc.shell.system import DryRun, System
+from tsfc.shell.system import System
 from tsfc.shell.waiting import Waiting
 
 if TYPE_CHECKING:  # for the watchdog only
     from tsfc.core.watchdog.policy import Policy
 
 
-def run(host: System, job: Callable[[Host], Waiting[Report]]) -> int:
+async def run(host: System, job: Callable[[Host], Waiting[Report]]) -> int:
     """Run a job and write its report."""
     started = time.monotonic()
-    return write(host, waiting.run(job(host)), started=started)
+    return write(host, await job(host), started=started)
 
 
-def watchdog(host: System, *, state_dir: str, policy: Policy) -> int:
+async def watchdog(host: System, *, state_dir: str, policy: Policy) -> int:
     """Run the watchdog, unless another run holds the lock of the state directory.
 
     A dry run takes no lock and leaves the state as it is.
@@ -34,8 +35,8 @@ def watchdog(host: System, *, state_dir: str, policy: Policy) -> int:
     from tsfc.shell.jobs import watchdog as job  # noqa: PLC0415 - the other jobs need neither
 
     started = time.monotonic()
-    if isinstance(host, DryRun):
-        store: job.Store = statedir.ReadOnly(state_dir)
+    if host.is_dry_run:
+        done = await job.run(host, statedir.ReadOnly(state_dir), policy=policy)
     else:
         locked = statedir.lock(state_dir)
         if isinstance(locked, Failure):
@@ -45,8 +46,10 @@ def watchdog(host: System, *, state_dir: str, policy: Policy) -> int:
                 return 0
             host.warn(problem)
             return 1
-        store = statedir.Directory(state_dir)
-    done = waiting.run(job.run(host, store, policy=policy))
+        try:
+            done = await job.run(host, statedir.Directory(state_dir), policy=policy)
+        finally:
+            os.close(locked.unwrap().descriptor)
     if isinstance(done, Failure):
         host.warn(done.failure())
         return 1
