@@ -24,6 +24,7 @@ COMMANDS = {
     "native-metrics": "jobs",
     "keepalive": "jobs",
     "watchdog": "jobs",
+    "agent": "agent",
     "peers": "view",
     "explain": "view",
     "doctor": "view",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from argparse import ArgumentTypeError
+from collections.abc import Callable, Sequence
 
 MAX_UNIX_TIME = 253402300799
 "The last second of the year 9999."
@@ -62,6 +63,37 @@ def size(text: str) -> int:
 def speed(text: str) -> float:
     """Factor by which time runs faster."""
     return _number(text, 0.001, 1e6, "a number from 0.001 to 1000000")
+
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+"Units of time spans, as in systemd.time(7)."
+_SPAN = re.compile(r"([0-9]{1,9}(?:[.][0-9]{1,3})?) *(ms|s|min|h|d|w)? *", re.ASCII)
+
+
+def time_span(text: str) -> float:
+    """Seconds from a time span, such as `30s`, `1min 30s`, or `90`."""
+    seconds, at = 0.0, 0
+    while at < len(text):
+        part = _SPAN.match(text, at)
+        if part is None:
+            break
+        seconds += float(part[1]) * _SECONDS[part[2] or "s"]
+        at = part.end()
+    if at < len(text) or not 1 <= seconds <= 10**9:
+        raise ArgumentTypeError(f'{text!r} is not a time span from 1s, such as "30s" or "1min 30s"')
+    return seconds
+
+
+def names(allowed: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """Type of a list such as `exporter,keepalive`: allowed names, each once."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        given = tuple(text.split(","))
+        if len(set(given)) < len(given) or not set(given) <= set(allowed):
+            raise ArgumentTypeError(f"{text!r} is not a list of {', '.join(allowed)}, each once")
+        return given
+
+    return parse
 
 
 def integer(text: str, low: int = 0, high: int = 10**9) -> int:

@@ -43,7 +43,7 @@ class System(Struct, frozen=True):
 
     async def observe(self) -> Result[Status, Fault]:
         """Return the status of tailscaled, or of the status file."""
-        return await observe.observe(self.options)
+        return await observe.observe(self.options, self.source)
 
     def unix_time(self) -> float:
         """See `Host`."""
@@ -73,7 +73,7 @@ class System(Struct, frozen=True):
 
     async def usermetrics(self) -> Result[bytes, Fault]:
         """See `Host`."""
-        return await observe.raw_usermetrics(self.options)
+        return await observe.raw_usermetrics(self.options, self.source)
 
     async def ping(
         self,

@@ -33,7 +33,8 @@ class _Families(Collector):
                 family.kind.value,
             )
             metric.samples = [
-                TextSample(family.name, sample.labels, sample.value) for sample in family.samples
+                TextSample(family.name + sample.suffix, sample.labels, sample.value)
+                for sample in family.samples
             ]
             yield metric
 

@@ -19,6 +19,7 @@ class Kind(StrEnum):
 
     GAUGE = "gauge"
     COUNTER = "counter"
+    HISTOGRAM = "histogram"
 
 
 class Sample(Struct, frozen=True):
@@ -26,6 +27,8 @@ class Sample(Struct, frozen=True):
 
     labels: dict[str, str]
     value: float
+    suffix: str = ""
+    "What follows the name of the family: `_bucket`, `_count` or `_sum` of a histogram."
 
 
 class Family(Struct, frozen=True):

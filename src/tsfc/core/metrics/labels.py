@@ -54,7 +54,10 @@ def add(families: Iterable[Family], labels: Mapping[str, str]) -> Iterator[Famil
     """Yield the families, each sample with `labels` as well."""
     for family in families:
         if labels:
-            samples = (Sample({**each.labels, **labels}, each.value) for each in family.samples)
+            samples = (
+                Sample({**each.labels, **labels}, each.value, each.suffix)
+                for each in family.samples
+            )
             yield replace(family, samples=tuple(samples))
         else:
             yield family

@@ -34,6 +34,11 @@ class Connections:
         self._limit = limit
         self._idle: list[socket.socket] = []
 
+    @property
+    def has_idle(self) -> bool:
+        """Whether a connection is kept."""
+        return bool(self._idle)
+
     def take(self) -> socket.socket | None:
         """Return an idle connection, which its server may have closed."""
         return self._idle.pop() if self._idle else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from msgspec import Struct
 from returns.result import Failure, Result, Success
@@ -17,6 +18,8 @@ from tsfc.shell.tailscaled.response import RESPONSE_LIMIT
 from tsfc.shell.tailscaled.source import Source
 
 STANDARD_INPUT = "-"
+
+FindSource = Callable[[], Source]
 
 
 class RunOptions(Struct, frozen=True):
@@ -49,19 +52,22 @@ def source(options: RunOptions) -> Source:
     )
 
 
-async def raw_status(options: RunOptions) -> Result[bytes, Fault]:
-    """Return the status as JSON in UTF-8, from the status file or from tailscaled."""
+async def raw_status(options: RunOptions, find: FindSource | None = None) -> Result[bytes, Fault]:
+    """Return the status as JSON in UTF-8, from the status file or from tailscaled.
+
+    `find` finds the source, if the options alone do not tell.
+    """
     raw = (
-        await tailscaled.status(source(options), timeout=options.timeout)
+        await tailscaled.status(find() if find else source(options), timeout=options.timeout)
         if options.status_file is None
         else read_input(options.status_file)
     )
     return raw.map(to_utf8)
 
 
-async def observe(options: RunOptions) -> Result[Status, Fault]:
-    """Return the status, from the status file or from tailscaled."""
-    raw = await raw_status(options)
+async def observe(options: RunOptions, find: FindSource | None = None) -> Result[Status, Fault]:
+    """Return the status, from the status file or from tailscaled; see `raw_status`."""
+    raw = await raw_status(options, find)
     if isinstance(raw, Failure):
         return Failure(raw.failure())
     return decode(raw.unwrap())
@@ -80,11 +86,18 @@ def tailscaled_start(options: RunOptions) -> int | None:
         return None
 
 
-async def raw_usermetrics(options: RunOptions) -> Result[bytes, Fault]:
-    """Return tailscaled's own metrics, from the metrics file or from tailscaled."""
+async def raw_usermetrics(
+    options: RunOptions, find: FindSource | None = None
+) -> Result[bytes, Fault]:
+    """Return tailscaled's own metrics, from the metrics file or from tailscaled.
+
+    `find` is as for `raw_status`.
+    """
     if options.metrics_file is not None:
         return read_input(options.metrics_file)
-    return await tailscaled.usermetrics(source(options), timeout=options.timeout)
+    return await tailscaled.usermetrics(
+        find() if find else source(options), timeout=options.timeout
+    )
 
 
 def read_input(path: str) -> Result[bytes, Fault]:

@@ -1,0 +1,137 @@
+"""The command agent."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from argparse import ArgumentParser, Namespace
+from functools import partial
+
+from returns.result import Failure
+
+from tsfc.cli import jobs, values
+from tsfc.cli.common import Command
+from tsfc.shell import defaults
+
+INTERVALS = {"exporter": 30.0, "native-metrics": 15.0, "keepalive": 10.0, "watchdog": 60.0}
+"Seconds between two runs of each job, as in the units."
+STATUS_AGES = {"exporter": 0.0, "native-metrics": None, "keepalive": 31.0, "watchdog": 0.0}
+"""Age in seconds of the oldest status that is good enough for each job.
+
+Whom keepalive has to ping, the status of the last run of exporter tells.
+"""
+FILES = {
+    "exporter": os.path.basename(defaults.EXPORTER_PATH),
+    "native-metrics": os.path.basename(defaults.NATIVE_METRICS_PATH),
+    "watchdog": os.path.basename(defaults.WATCHDOG_PATH),
+}
+"Metrics files of the jobs that have one by default."
+AGENT_FILE = "tailscale-agent.prom"
+
+
+def _add_agent(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--jobs",
+        type=values.names(tuple(INTERVALS)),
+        default=tuple(INTERVALS),
+        metavar="JOB,…",
+        help=f"jobs to run (default: {','.join(INTERVALS)})",
+    )
+    parser.add_argument(
+        "--metrics-dir",
+        default=os.path.dirname(defaults.EXPORTER_PATH),
+        metavar="DIR",
+        help="directory for the metrics of all jobs (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--state-dir",
+        default=defaults.STATE_DIR,
+        metavar="DIR",
+        help="directory of the watchdog's state (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="let the watchdog print its decisions, but save no state and restart nothing",
+    )
+    for job, interval in INTERVALS.items():
+        group = parser.add_argument_group(job)
+        group.add_argument(
+            f"--{job}-interval",
+            type=values.time_span,
+            default=interval,
+            metavar="TIME",
+            help=f"time between the starts of two runs (default: {interval:g}s)",
+        )
+        group.add_argument(
+            f"--{job}-args",
+            type=shlex.split,
+            default=[],
+            metavar="ARGUMENTS",
+            help=f"options of `tsfc {job}`, as in a shell",
+        )
+    source = parser.add_argument_group("source")
+    source.add_argument(
+        "--socket",
+        metavar="PATH",
+        help=f"socket of tailscaled's LocalAPI (default: {defaults.SOCKET})",
+    )
+    source.add_argument(
+        "--timeout",
+        type=values.seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="timeout for each call to tailscaled (default: %(default)g)",
+    )
+    parser.set_defaults(parser_type=type(parser), usage_error=parser.error)
+
+
+def _agent(options: Namespace) -> int:
+    from tsfc.shell.agent.agent import AGENT, Agent, AgentJob
+    from tsfc.shell.system import System
+    from tsfc.shell.tailscaled.observe import RunOptions
+
+    own = RunOptions(
+        socket=options.socket,
+        timeout=options.timeout,
+        metrics_path=os.path.join(options.metrics_dir, AGENT_FILE),
+    )
+    found: list[AgentJob] = []
+    for job in options.jobs:
+        of_job = _job_options(job, options)
+        surroundings = jobs.system(job, of_job)
+        if isinstance(surroundings, Failure):
+            options.usage_error(f"{job}: {surroundings.failure()}")
+        found.append(
+            AgentJob(
+                surroundings.unwrap(),
+                getattr(options, f"{job}_interval".replace("-", "_")),
+                partial(jobs.RUNS[job], of_job),
+                STATUS_AGES[job],
+            )
+        )
+    return Agent(found, System(AGENT, own)).run()
+
+
+def _job_options(job: str, options: Namespace) -> Namespace:
+    """The options of a job: those that the agent gives to all, and its own."""
+    argv = ["--timeout", f"{options.timeout:g}"]
+    if options.socket is not None:
+        argv += ["--socket", options.socket]
+    if job in FILES and not (job == "watchdog" and options.dry_run):
+        argv += ["--metrics-path", os.path.join(options.metrics_dir, FILES[job])]
+    if job == "watchdog":
+        argv += ["--state-dir", options.state_dir, *(["--dry-run"] if options.dry_run else [])]
+    parser: ArgumentParser = options.parser_type(prog=f"tsfc {job}", allow_abbrev=False)
+    jobs.COMMANDS[job].add_options(parser)
+    argv += getattr(options, f"{job}_args".replace("-", "_"))
+    parsed = parser.parse_args(argv)
+    for name in ("now", "status_file", "metrics_file"):
+        if getattr(parsed, name) is not None:
+            parser.error(f"--{name.replace('_', '-')} is for a single run, not for the agent")
+    if parsed.socket != options.socket:
+        parser.error("--socket is the same for all jobs of an agent: give it to the agent")
+    return parsed
+
+
+COMMANDS = {"agent": Command("Run all jobs in one process", _add_agent, _agent)}

@@ -1,0 +1,1 @@
+"""What the agent decides and counts: when jobs run, and what they found over time."""

@@ -1,0 +1,1 @@
+"""The agent: all jobs in one process, which one thread runs."""

@@ -1,0 +1,300 @@
+"""The agent: start each job when it is due, and give it what it asks for.
+
+It has no rule about Tailscale. The jobs are the same coroutines that a oneshot runs;
+`core.agent` decides when they run, and counts what they found.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+
+from msgspec import Struct
+from msgspec.structs import replace
+from returns.result import Failure, Result, Success
+
+from tsfc.core.agent import paths as path_counts
+from tsfc.core.agent import pings as ping_counts
+from tsfc.core.agent import runs as run_counts
+from tsfc.core.agent.paths import Paths
+from tsfc.core.agent.pings import Pings
+from tsfc.core.agent.runs import Runs, Usage
+from tsfc.core.agent.schedule import Schedule, all_due, begin, plan
+from tsfc.core.faults import Down, Fault
+from tsfc.core.report import Report
+from tsfc.core.tailscale.ping import Ping, PingKind
+from tsfc.core.tailscale.status import Status
+from tsfc.shell import runs
+from tsfc.shell.agent import clock_changes
+from tsfc.shell.agent.journal import Journal
+from tsfc.shell.agent.loop import Loop
+from tsfc.shell.agent.notify import notify, watchdog_seconds
+from tsfc.shell.console import print_error
+from tsfc.shell.defaults import SOCKET
+from tsfc.shell.host import Host
+from tsfc.shell.system import System
+from tsfc.shell.tailscaled import observe
+from tsfc.shell.tailscaled.localapi import Connections
+from tsfc.shell.tailscaled.pings import Round
+from tsfc.shell.tailscaled.source import LocalAPI, Source
+from tsfc.shell.waiting import Wait, Waiting, until
+
+AGENT = "agent"
+"Name of the agent among its jobs: it writes its own metrics like one."
+OWN_SECONDS = 30.0
+"Interval of its own metrics."
+KEEPALIVE = "keepalive"
+KEPT_CONNECTIONS = 17
+"One for questions, and some for pings."
+
+
+class AgentJob(Struct, frozen=True):
+    """A job that the agent runs."""
+
+    surroundings: System
+    "Those of a oneshot."
+    interval: float
+    "Seconds between the starts of two runs."
+    run: Callable[[System], Waiting[int]]
+    "Runs the job once and returns its exit status."
+    status_age: float | None = 0.0
+    """Age in seconds up to which a status is good enough.
+
+    0 for one of the moment at which the job is due; None if the job needs none.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name of the job."""
+        return self.surroundings.job
+
+
+class _Look(Struct, frozen=True):
+    """A status, or why there is none."""
+
+    observed: Result[Status, Fault]
+    at: float
+    "Monotonic seconds at which tailscaled was asked."
+
+
+class _Host(System, frozen=True, kw_only=True):
+    """The surroundings of a job in the agent: the real ones, but shared by all jobs."""
+
+    agent: Agent
+    journal: Journal | None
+
+    def source(self) -> Source:
+        """See `System`. Connections are kept."""
+        if self.options.source != "cli" and self.agent.connections.has_idle:
+            return LocalAPI(self.agent.connections)
+        source = super().source()
+        return LocalAPI(self.agent.connections) if isinstance(source, LocalAPI) else source
+
+    async def observe(self) -> Result[Status, Fault]:
+        """See `System`. All jobs of a moment see the same status."""
+        return self.agent.look.observed
+
+    async def ping(
+        self,
+        pings: tuple[Ping, ...],
+        *,
+        count: int,
+        timeout: float,
+        kind: PingKind = PingKind.DISCO,
+    ) -> Round:
+        """See `Host`. The pings of keepalive are counted."""
+        round_ = await super().ping(pings, count=count, timeout=timeout, kind=kind)
+        if self.job == KEEPALIVE:
+            self.agent.pings = ping_counts.with_round(self.agent.pings, round_.results)
+        return round_
+
+    def log(self, line: str) -> None:
+        """See `Host`."""
+        if self.journal is None or not self.journal.write(line):
+            super().log(line)
+
+    def warn(self, line: str) -> None:
+        """See `Host`."""
+        if self.journal is None or not self.journal.write(f"tsfc {self.job}: {line}"):
+            super().warn(line)
+
+
+class Agent:
+    """What the agent knows, and its life, `run`."""
+
+    def __init__(self, jobs: Sequence[AgentJob], own: System) -> None:
+        self.connections = Connections(own.options.socket or SOCKET, KEPT_CONNECTIONS)
+        self.look = _Look(Failure(Down("nothing was observed yet")), -math.inf)
+        self.pings = Pings()
+        own_job = AgentJob(own, OWN_SECONDS, self._run_own, status_age=None)
+        self._own = self._hosted(own)
+        self._jobs = {
+            job.name: replace(job, surroundings=self._hosted(job.surroundings))
+            for job in (*jobs, own_job)
+        }
+        self._runs = {job.name: Runs() for job in jobs}
+        self._paths = Paths()
+        self._schedule: Schedule = ()
+        self._waiting: set[str] = set()
+        "Jobs that are due and wait for a status."
+        self._lag = 0.0
+        self._is_stopping = False
+        self._loop = Loop(_report_crash)
+
+    def run(self) -> int:
+        """Run the jobs until a signal ends the agent; return the exit status."""
+        gc.enable()
+        gc.freeze()
+        with _caught_signals() as signals, clock_changes.descriptor() as clock:
+            self._loop.start("signals", self._wait_for_signal(signals))
+            self._loop.start("clock", self._watch_clock(clock))
+            self._schedule = begin({job.name: job.interval for job in self._jobs.values()}, _now())
+            notify("READY=1")
+            try:
+                self._turn()
+            finally:
+                notify("STOPPING=1")
+                self._loop.close()
+                self.connections.close()
+        return 0
+
+    def _turn(self) -> None:
+        limit = watchdog_seconds()
+        notify_at = math.inf if limit is None else 0.0
+        while not self._is_stopping:
+            next_ = plan(self._schedule, _now(), self._loop.running | self._waiting)
+            self._schedule = next_.schedule
+            for job in next_.skipped:
+                if job in self._runs:
+                    self._runs[job] = run_counts.with_skip(self._runs[job])
+            if next_.due:
+                self._loop.start("moment", self._moment(next_.due))
+            if limit is not None and time.monotonic() >= notify_at:
+                notify("WATCHDOG=1")
+                notify_at = time.monotonic() + limit / 2
+            left = next_.wake - _now()
+            self._loop.turn(min(time.monotonic() + left, notify_at))
+            self._lag = max(self._lag, _now() - next_.wake)
+
+    async def _moment(self, due: Sequence[str]) -> None:
+        """Start the jobs that are due; if one needs a new status, ask for it once."""
+        asking = [self._jobs[name] for name in due if self._jobs[name].status_age is not None]
+        has_status = all(map(self._is_served, asking))
+        names = set() if has_status else {job.name for job in asking}
+        for name in due:
+            if name not in names:
+                self._start(name)
+        if not names:
+            return
+        self._waiting |= names
+        try:
+            await self._see()
+        finally:
+            self._waiting -= names
+        for name in due:
+            if name in names:
+                self._start(name)
+
+    def _is_served(self, job: AgentJob) -> bool:
+        """Whether the last status is good enough for a job."""
+        age = time.monotonic() - self.look.at
+        is_known = isinstance(self.look.observed, Success)
+        return is_known and bool(job.status_age) and age <= (job.status_age or 0)
+
+    async def _see(self) -> None:
+        at = time.monotonic()
+        observed = await observe.observe(self._own.options, self._own.source)
+        self.look = _Look(observed, at)
+        if isinstance(observed, Failure):
+            self._paths = path_counts.without_status(self._paths)
+            notify(f"STATUS={observed.failure().detail}")
+        else:
+            self._paths = path_counts.with_status(self._paths, observed.unwrap(), self._own.now())
+            notify(f"STATUS={path_counts.summary(self._paths)}")
+
+    def _start(self, name: str) -> None:
+        self._loop.start(name, self._run(self._jobs[name]))
+
+    async def _run(self, job: AgentJob) -> None:
+        status = 1
+        try:
+            status = await job.run(job.surroundings)
+        finally:
+            if job.name in self._runs:
+                self._runs[job.name] = run_counts.with_end(self._runs[job.name], status, _now())
+
+    async def _run_own(self, host: System) -> int:
+        return await runs.run(host, self._report)
+
+    async def _report(self, _: Host) -> Report:
+        lag, self._lag = self._lag, 0.0
+        usage = Usage(time.process_time(), _resident_bytes(), lag)
+        return Report(
+            (
+                *path_counts.metrics(self._paths),
+                *ping_counts.metrics(self.pings),
+                *run_counts.metrics(self._runs, usage),
+            )
+        )
+
+    async def _wait_for_signal(self, descriptor: int) -> None:
+        await until(Wait(descriptor, math.inf))
+        self._is_stopping = True
+
+    async def _watch_clock(self, descriptor: int | None) -> None:
+        """Look at everything at once after the clock was set, or after a suspend."""
+        while descriptor is not None:
+            await until(Wait(descriptor, math.inf))
+            clock_changes.arm(descriptor)
+            self._schedule = all_due(self._schedule, _now())
+
+    def _hosted(self, system: System) -> _Host:
+        journal = Journal(f"tailscale-{system.job}") if "JOURNAL_STREAM" in os.environ else None
+        return _Host(
+            system.job,
+            system.options,
+            system.unit,
+            system.restart_socket,
+            system.is_dry_run,
+            agent=self,
+            journal=journal,
+        )
+
+
+@contextmanager
+def _caught_signals() -> Generator[int]:
+    """Yield a descriptor that can be read after SIGTERM or SIGINT; ignore SIGHUP."""
+    readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    try:
+        yield readable
+    finally:
+        signal.set_wakeup_fd(-1)
+        os.close(readable)
+        os.close(writable)
+
+
+def _report_crash(name: str, error: Exception) -> None:
+    """Print a defect of a job; the others go on."""
+    print_error(AGENT, f"{name} ended with a defect of tsfc, please report it:")
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        print_error(AGENT, line)
+
+
+def _now() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
