@@ -1,0 +1,3 @@
+"""Tests of the watchdog's decision."""
+
+from __future__ import annotations
