@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from argparse import ArgumentParser, Namespace
 from functools import partial
 
@@ -65,7 +64,7 @@ def _add_agent(parser: ArgumentParser) -> None:
         )
         group.add_argument(
             f"--{job}-args",
-            type=shlex.split,
+            type=values.arguments,
             default=[],
             metavar="ARGUMENTS",
             help=f"options of `tsfc {job}`, as in a shell",

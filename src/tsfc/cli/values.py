@@ -96,6 +96,16 @@ def names(allowed: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     return parse
 
 
+def arguments(text: str) -> list[str]:
+    """Arguments of a program, from one text as in a shell."""
+    import shlex
+
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} are not arguments as in a shell: {error}") from None
+
+
 def integer(text: str, low: int = 0, high: int = 10**9) -> int:
     """Integer from `low` to `high`, in ASCII digits."""
     if not (text.isascii() and text.isdigit() and low <= int(text[:11]) <= high):

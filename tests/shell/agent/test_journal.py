@@ -1,0 +1,65 @@
+"""The lines of each job in the journal."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tsfc.shell.agent import journal
+from tsfc.shell.agent.journal import Journal
+
+HEAD = b"tailscale-watchdog\n\n5\n0\n0\n0\n0\n"
+
+
+@pytest.fixture
+def journald(box: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """A socket in the place of journald's."""
+    monkeypatch.setattr(journal, "JOURNAL", f"{box}/stdout")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{box}/stdout")
+        listener.listen()
+        listener.settimeout(60)
+        yield listener
+
+
+def test_lines_follow_the_head_of_their_stream(journald: socket.socket) -> None:
+    stream = Journal("tailscale-watchdog")
+    assert stream.write("RESTART: a\u2028b")
+    assert stream.write("WAITING: c")
+    stream.close()
+    accepted, _ = journald.accept()
+    with accepted, accepted.makefile("rb") as received:
+        assert received.read() == HEAD + "RESTART: a\u2028b\nWAITING: c\n".encode()
+
+
+def test_a_restarted_journald_gets_the_lines_after_the_first(journald: socket.socket) -> None:
+    stream = Journal("tailscale-watchdog")
+    assert stream.write("first")
+    journald.accept()[0].close()
+    assert not stream.write("lost, so the caller prints it")
+    assert stream.write("second")
+    stream.close()
+    accepted, _ = journald.accept()
+    with accepted, accepted.makefile("rb") as received:
+        assert received.read() == HEAD + b"second\n"
+
+
+def test_a_journald_that_does_not_read_blocks_nobody(journald: socket.socket) -> None:
+    stream = Journal("tailscale-watchdog")
+    while not stream.dropped:
+        assert stream.write("x" * 1000)
+    accepted, _ = journald.accept()
+    stream.close()
+    with accepted, accepted.makefile("rb") as received:
+        *lines, _ = received.read().removeprefix(HEAD).split(b"\n")
+    assert set(lines) == {b"x" * 1000}
+
+
+def test_without_a_journald_the_caller_learns_it(
+    box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "JOURNAL", f"{box}/stdout")
+    assert not Journal("tailscale-watchdog").write("line")
