@@ -46,7 +46,7 @@ def test_every_metric_on_a_page_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [*JOBS, "capture", "replay", "simulate", "stand-in", "peers", "explain"]
+    "command", [*JOBS, "agent", "capture", "replay", "simulate", "stand-in", "peers", "explain"]
 )
 def test_each_option_of_a_command_is_documented(
     capfd: pytest.CaptureFixture[str], command: str

@@ -6,6 +6,7 @@ import sys
 
 from tsfc.core import exporter, keepalive
 from tsfc.core import native_metrics as native
+from tsfc.core.agent import paths, pings, runs
 from tsfc.core.clock import Instant
 from tsfc.core.metrics.families import Family, duration
 from tsfc.core.tailscale.paths import Path
@@ -73,12 +74,23 @@ def metrics() -> dict[str, tuple[Family, ...]]:
         "keepalive": keepalive.metrics({"nas": (PingResult(PingOutcome.DIRECT, 0.01),)}),
         "watchdog": documented,
         GUARDED: tuple(family for family in guarded if family.name not in names),
+        "agent": agent(now),
     }
+
+
+def agent(now: Instant) -> tuple[Family, ...]:
+    """Return the metrics that only the agent has."""
+    round_ = {"nas": (PingResult(PingOutcome.DIRECT, 0.01),)}
+    return (
+        *paths.metrics(paths.with_status(paths.Paths(), decode(STATUS).unwrap(), now)),
+        *pings.metrics(pings.with_round(pings.Pings(), round_)),
+        *runs.metrics({"exporter": runs.Runs()}, runs.Usage(0.0, 0, 0.0)),
+    )
 
 
 def row(family: Family) -> str:
     """Return the table row of a metric."""
-    labels = ",".join(family.samples[0].labels)
+    labels = ",".join(label for label in family.samples[0].labels if label != "le")
     name = f"{family.name}{{{labels}}}" if labels else family.name
     return f"| `{name}` | {family.kind.value} | {family.help} |\n"
 

@@ -6,7 +6,15 @@ import re
 
 import yaml
 
-from support.mixin import MIXIN, ROOT, emitted, expressions_of_the_dashboard, metrics_of, rules
+from support.mixin import (
+    AGENT,
+    MIXIN,
+    ROOT,
+    emitted,
+    expressions_of_the_dashboard,
+    metrics_of,
+    rules,
+)
 
 NATIVE = set(
     re.findall(
@@ -26,6 +34,7 @@ UNUSED = {
     "tailscale_watchdog_data_plane_dead": "only under the guarded policy",
     "tailscale_watchdog_worth_it_in_seconds": "`tsfc explain` shows it for each peer",
     "tailscale_native_metrics_up": "tailscale_up shows it, too",
+    **dict.fromkeys(AGENT, "most nodes run the timers, not the agent"),
 }
 "Metrics that neither rules nor dashboard use, with the reason."
 USED_BY_RULES = {metric for rule in rules() for metric in metrics_of(rule["expr"])}

@@ -34,6 +34,25 @@ GUARDED = frozenset(
 "Metrics of the guarded policy only; `tests/core/watchdog/test_metrics.py` has them all."
 
 
+AGENT = frozenset(
+    {
+        "tailscale_peer_path_seconds_total",
+        "tailscale_peer_path_changes_total",
+        "tailscale_peer_path_since_timestamp_seconds",
+        "tailscale_keepalive_pings_total",
+        "tailscale_keepalive_rtt_seconds",
+        "tailscale_agent_runs_total",
+        "tailscale_agent_run_failures_total",
+        "tailscale_agent_skipped_runs_total",
+        "tailscale_agent_cpu_seconds_total",
+        "tailscale_agent_resident_memory_bytes",
+        "tailscale_agent_lag_seconds",
+        "tailscale_agent_duration_seconds",
+    }
+)
+"Metrics that only the agent emits."
+
+
 @cache
 def emitted() -> frozenset[str]:
     """Metrics that the jobs emit: those in golden files, and the few in none."""
@@ -50,6 +69,7 @@ def emitted() -> frozenset[str]:
             *key_expiry,
             *accepted,
             *GUARDED,
+            *AGENT,
         }
     )
 

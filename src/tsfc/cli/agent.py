@@ -9,7 +9,7 @@ from functools import partial
 from returns.result import Failure
 
 from tsfc.cli import jobs, values
-from tsfc.cli.common import Command
+from tsfc.cli.common import Command, add_label
 from tsfc.shell import defaults
 
 INTERVALS = {"exporter": 30.0, "native-metrics": 15.0, "keepalive": 10.0, "watchdog": 60.0}
@@ -82,6 +82,7 @@ def _add_agent(parser: ArgumentParser) -> None:
         metavar="SECONDS",
         help="timeout for each call to tailscaled (default: %(default)g)",
     )
+    add_label(parser)
     parser.set_defaults(parser_type=type(parser), usage_error=parser.error)
 
 
@@ -94,6 +95,7 @@ def _agent(options: Namespace) -> int:
         socket=options.socket,
         timeout=options.timeout,
         metrics_path=os.path.join(options.metrics_dir, AGENT_FILE),
+        labels=options.label,
     )
     found: list[AgentJob] = []
     for job in options.jobs:
@@ -117,6 +119,7 @@ def _job_options(job: str, options: Namespace) -> Namespace:
     argv = ["--timeout", f"{options.timeout:g}"]
     if options.socket is not None:
         argv += ["--socket", options.socket]
+    argv += [f"--label={name}={value}" for name, value in options.label.items()]
     if job in FILES and not (job == "watchdog" and options.dry_run):
         argv += ["--metrics-path", os.path.join(options.metrics_dir, FILES[job])]
     if job == "watchdog":

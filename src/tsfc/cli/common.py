@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from argparse import Action, ArgumentError, ArgumentParser, Namespace, _ArgumentGroup
+from argparse import (
+    Action,
+    ArgumentError,
+    ArgumentParser,
+    Namespace,
+    _ActionsContainer,
+    _ArgumentGroup,
+)
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -102,7 +109,13 @@ def add_metrics_output(parser: ArgumentParser, *, default: str | None) -> None:
         help="write the metrics to PATH, or to standard output if PATH is - "
         f"(default: {default or 'write no metrics'})",
     )
-    group.add_argument(
+    add_label(group)
+    parser.set_defaults(default_metrics_path=default)
+
+
+def add_label(output: _ActionsContainer) -> None:
+    """Add `--label`."""
+    output.add_argument(
         "--label",
         type=values.label,
         action=_AddLabel,
@@ -111,7 +124,6 @@ def add_metrics_output(parser: ArgumentParser, *, default: str | None) -> None:
         help="add this label to every series, to tell two tailscaleds on one host apart; can be "
         "repeated",
     )
-    parser.set_defaults(default_metrics_path=default)
 
 
 def add_format(output: _ArgumentGroup) -> None:

@@ -15,9 +15,9 @@ def test_runs_failures_and_skips_are_counted() -> None:
     text = render(metrics({"exporter": runs}, Usage(1.5, 2**20, 0.01)))
     assert isinstance(check(text), Success)
     assert series(text) == {
-        'tailscale_agent_runs_total{job="exporter"}': 2,
-        'tailscale_agent_run_failures_total{job="exporter"}': 1,
-        'tailscale_agent_skipped_runs_total{job="exporter"}': 1,
+        'tailscale_agent_runs_total{command="exporter"}': 2,
+        'tailscale_agent_run_failures_total{command="exporter"}': 1,
+        'tailscale_agent_skipped_runs_total{command="exporter"}': 1,
         "tailscale_agent_cpu_seconds_total": 1.5,
         "tailscale_agent_resident_memory_bytes": 2**20,
         "tailscale_agent_lag_seconds": 0.01,

@@ -189,7 +189,9 @@ def test_a_restart_holds_up_no_other_job(box: Path) -> None:
             number = len(server.pings())
             wait_until(lambda: len(server.pings()) > number + 4, "keepalive goes on")
             wait_until(
-                lambda: _own(box).get('tailscale_agent_skipped_runs_total{job="watchdog"}', 0) or 1,
+                lambda: (
+                    _own(box).get('tailscale_agent_skipped_runs_total{command="watchdog"}', 0) or 1
+                ),
                 "the watchdog waits",
             )
             assert _stopped(process)[-1].startswith("RESTART: pi on relay for ")

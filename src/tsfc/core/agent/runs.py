@@ -95,5 +95,5 @@ def metrics(runs: Mapping[str, Runs], usage: Usage) -> tuple[Family, ...]:
 
 
 def _by_job(name: str, text: str, counts: Mapping[str, int]) -> Family:
-    samples = tuple(Sample({"job": job}, count) for job, count in sorted(counts.items()))
+    samples = tuple(Sample({"command": job}, count) for job, count in sorted(counts.items()))
     return Family(name, Kind.COUNTER, text, samples)
