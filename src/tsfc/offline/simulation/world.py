@@ -22,11 +22,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import Struct
 
 from tsfc.core.clock import Boot, Instant
+from tsfc.core.tailscale.ping import ERROR, NO_REPLY, PingKind, PingOutcome, PingResult
 from tsfc.core.tailscale.status import PeerStatus, Status
 from tsfc.core.watchdog.effects import Apply
 from tsfc.core.watchdog.events import Observed, Performed
@@ -111,15 +112,14 @@ DOWN = (
 )
 "Fault of an observation while tailscaled is down."
 FAR_POLICY = ThresholdPolicy()
-
-
-class Pong(NamedTuple):
-    """The response to a ping."""
-
-    path: str
-    "`direct`, `peer_relay` or `derp`."
-    through: str
-    "Address of the peer or of the peer relay, or the DERP region."
+LATENCY_SECONDS = {
+    PingOutcome.DIRECT: 0.012,
+    PingOutcome.PEER_RELAY: 0.025,
+    PingOutcome.DERP: 0.048,
+}
+"Round-trip time of a ping by path: typical values on the internet."
+_TSMP_SENT, _TSMP_RECEIVED = 280, 64
+"Bytes that WireGuard counts for a TSMP ping and its pong: measured."
 
 
 class _Outage(Struct):
@@ -262,20 +262,22 @@ class World:
         links = self._links.values() if node.is_running else ()
         return status_document(node, [(link.key, self._peer_fields(link)) for link in links])
 
-    def ping(self, ip: str) -> Pong | None:
-        """Send one ping, with its effect on the path. None without a response."""
+    def ping(self, ip: str, kind: PingKind = PingKind.DISCO) -> PingResult:
+        """Send one ping, with its effect on the path and on the traffic.
+
+        Unlike tailscaled, also tell the path of a TSMP pong.
+        """
         link = self._by_ip.get(ip)
         if link is None or not self._can_send():
-            return None
+            return ERROR
         self._send(link)
-        if not link.is_online:
-            return None
-        if self._shows_direct(link):
-            return Pong("direct", endpoint(link))
-        relay = self._peer_relay(link)
-        if relay:
-            return Pong("peer_relay", relay)
-        return None if self._derp_outages else Pong("derp", link.peer.relay)
+        path = self._path_of_ping(link)
+        if kind is PingKind.TSMP:
+            link.tx += _TSMP_SENT
+            if path is None or link.dead_data:
+                return NO_REPLY
+            link.rx += _TSMP_RECEIVED
+        return NO_REPLY if path is None else PingResult(path, LATENCY_SECONDS[path])
 
     def can_restart(self) -> bool:
         """Whether the command of a remedy would succeed now."""
@@ -400,6 +402,16 @@ class World:
         ):
             return ""
         return f"{endpoint(server)}:vni:{link.number + 1}"
+
+    def _path_of_ping(self, link: Link) -> PingOutcome | None:
+        """Return the path of a ping and its pong; None if one of them is lost."""
+        if not link.is_online:
+            return None
+        if self._shows_direct(link):
+            return PingOutcome.DIRECT
+        if self._peer_relay(link):
+            return PingOutcome.PEER_RELAY
+        return None if self._derp_outages else PingOutcome.DERP
 
     def _send(self, link: Link) -> None:
         """Send a packet. Without a path, the search for one starts."""
