@@ -56,6 +56,7 @@ COMPARED_COLUMNS = (
     "needless_restarts",
     "relay_seconds",
     "unserved_relay_seconds",
+    "unserved_other_port_seconds",
     "harm_seconds",
     "daemon_down_seconds",
 )
