@@ -292,6 +292,42 @@ def test_the_node_has_a_public_address_only_where_stun_works() -> None:
     assert first.partition(":")[0] == second.partition(":")[0]
 
 
+@pytest.mark.parametrize(
+    ("event", "shortest", "longest"),
+    [
+        ('kind = "wan-change"', 6, 10),
+        ('kind = "stuck-nat"', 6, 10),
+        ('kind = "udp-blocked"', 6, 26),
+        ('kind = "blocked-port"', 6, 26),
+    ],
+)
+def test_the_status_shows_new_addresses_of_the_node_late(
+    event: str, shortest: int, longest: int
+) -> None:
+    for seed in range(5):
+        world = _world(f"[[events]]\n{event}\nat = 100\nlasts = 100", seed=seed)
+        before = _own_addresses(world)
+        world.advance(100 + shortest - 0.01)
+        assert _own_addresses(world) == before
+        world.advance(100 + longest)
+        during = _own_addresses(world)
+        assert during != before
+        world.advance(200 + shortest - 0.01)
+        assert _own_addresses(world) == during
+        world.advance(200 + longest)
+        assert (_own_addresses(world) == before) == ("blocked" in event)
+
+
+def test_a_started_tailscaled_shows_its_addresses_at_once() -> None:
+    world = _world('[[events]]\nkind = "blocked-port"\nat = 100')
+    world.advance(101)
+    world.restart()
+    world.advance(102)
+    assert _own_addresses(world) == ["10.0.0.2:41641"]
+    world.cure()
+    assert len(_own_addresses(world)) == 2
+
+
 def test_a_new_address_of_the_node_loses_the_paths_for_seconds() -> None:
     world = _world('[[events]]\nkind = "wan-change"\nat = 100')
     lost = _first(world, Path.DERP, 100, 110)
