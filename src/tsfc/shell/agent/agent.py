@@ -12,7 +12,7 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 
 from msgspec import Struct
@@ -27,6 +27,8 @@ from tsfc.core.agent.pings import Pings
 from tsfc.core.agent.runs import Runs, Usage
 from tsfc.core.agent.schedule import Schedule, all_due, begin, plan
 from tsfc.core.faults import Down, Fault
+from tsfc.core.metrics.exposition import Renderer
+from tsfc.core.metrics.families import Family
 from tsfc.core.report import Report
 from tsfc.core.tailscale.ping import Ping, PingKind
 from tsfc.core.tailscale.status import Status
@@ -50,8 +52,11 @@ AGENT = "agent"
 OWN_SECONDS = 30.0
 "Interval of its own metrics."
 KEEPALIVE = "keepalive"
-KEPT_CONNECTIONS = 17
-"One for questions, and some for pings."
+KEPT_CONNECTIONS = 64
+"""Maximum number of idle connections: one for questions, the others for pings.
+
+A tailnet with fewer peers opens fewer.
+"""
 
 
 class AgentJob(Struct, frozen=True):
@@ -88,6 +93,7 @@ class _Host(System, frozen=True, kw_only=True):
 
     agent: Agent
     journal: Journal | None
+    renderer: Renderer
 
     def source(self) -> Source:
         """See `System`. Connections are kept."""
@@ -113,6 +119,10 @@ class _Host(System, frozen=True, kw_only=True):
         if self.job == KEEPALIVE:
             self.agent.pings = ping_counts.with_round(self.agent.pings, round_.results)
         return round_
+
+    def render(self, families: Iterable[Family]) -> str:
+        """See `System`. What was rendered of unchanged series is kept."""
+        return self.renderer.render(families)
 
     def log(self, line: str) -> None:
         """See `Host`."""
@@ -264,6 +274,7 @@ class Agent:
             system.is_dry_run,
             agent=self,
             journal=journal,
+            renderer=Renderer(),
         )
 
 
