@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample as TextSample
 from prometheus_client.utils import floatToGoString
 
-from tsfc.core.metrics.families import Family, Kind, Sample
+from tsfc.core.metrics.families import Family, Kind
 
 
 class _Families(Collector):
@@ -49,51 +49,44 @@ class Renderer:
     """
 
     def __init__(self) -> None:
-        self._heads: dict[Family, str] = {}
-        self._series: dict[_Series, str] = {}
+        self._texts: dict[_Names, dict[_Values, str]] = {}
 
     def render(self, families: Iterable[Family]) -> str:
         """Return the same text as the function `render`."""
-        heads: dict[Family, str] = {}
-        series: dict[_Series, str] = {}
-        lines: list[str] = []
-        for family in families:
-            head = replace(family, samples=())
-            heads[head] = self._heads.get(head) or render((head,))
-            lines.append(heads[head])
-            keys = [_key(family, sample) for sample in family.samples]
-            series.update(self._texts(family, keys))
-            lines += [
-                f"{series[key]}{_number(sample.value)}\n"
-                for key, sample in zip(keys, family.samples, strict=True)
-            ]
-        self._heads, self._series = heads, series
-        return "".join(lines)
+        return "".join(map(self._family, families))
 
-    def _texts(self, family: Family, keys: list[_Series]) -> dict[_Series, str]:
-        """What comes before the values of series."""
-        texts = {key: self._series.get(key) for key in keys}
-        new = {
-            key: replace(sample, value=0)
-            for key, sample in zip(keys, family.samples, strict=True)
-            if texts[key] is None
-        }
+    def _family(self, family: Family) -> str:
+        samples = family.samples
+        names = tuple(samples[0].labels) if samples else ()
+        if family.kind is Kind.HISTOGRAM or any(tuple(one.labels) != names for one in samples):
+            return render((family,))
+        texts = self._texts.setdefault((family.name, family.help, *names), {})
+        keys = [tuple(sample.labels.values()) for sample in samples]
+
+        # Render what is new, with the value 0, and forget what has gone.
+        new = {key: replace(sample, value=0) for key, sample in zip(keys, samples, strict=True)}
+        new = {key: sample for key, sample in new.items() if key not in texts}
         zeros = replace(family, samples=tuple(new.values()))
-        lines = iter(render((zeros,)).split("\n")[2:] if new else ())
-        return {
-            key: next(lines).removesuffix(_ZERO) if text is None else text
-            for key, text in texts.items()
-        }
+        help_line, type_line, *lines = render((zeros,)).split("\n")
+        texts.update(zip(new, (line.removesuffix(_ZERO) for line in lines), strict=False))
+        if len(texts) > len(keys):
+            kept = set(keys)
+            for key in [key for key in texts if key not in kept]:
+                del texts[key]
+
+        lines = [
+            f"{texts[key]}{_number(sample.value)}"
+            for key, sample in zip(keys, samples, strict=True)
+        ]
+        return "\n".join((help_line, type_line, *lines, ""))
 
 
-_Series = tuple[str, ...]
-"The name of a series, the names of its labels, and their values."
+_Names = tuple[str, ...]
+"The name of a family, its help, and the names of its labels."
+_Values = tuple[str, ...]
+"The values of these labels."
 _number: Callable[[float], str] = floatToGoString
 _ZERO = _number(0)
-
-
-def _key(family: Family, sample: Sample) -> _Series:
-    return (family.name + sample.suffix, *sample.labels, *sample.labels.values())
 
 
 def render(families: Iterable[Family]) -> str:
