@@ -87,7 +87,7 @@ def _add_agent(parser: ArgumentParser) -> None:
 
 
 def _agent(options: Namespace) -> int:
-    from tsfc.shell.agent.agent import AGENT, Agent, AgentJob
+    from tsfc.agent.agent import AGENT, Agent, AgentJob
     from tsfc.shell.system import System
     from tsfc.shell.tailscaled.observe import RunOptions
 

@@ -19,6 +19,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 from returns.result import Failure, Result, Success
 
+from tsfc.agent import clock_changes
+from tsfc.agent.journal import Journal
+from tsfc.agent.loop import Loop
+from tsfc.agent.notify import notify, watchdog_seconds
 from tsfc.core.agent import paths as path_counts
 from tsfc.core.agent import pings as ping_counts
 from tsfc.core.agent import runs as run_counts
@@ -33,10 +37,6 @@ from tsfc.core.report import Report
 from tsfc.core.tailscale.ping import Ping, PingKind
 from tsfc.core.tailscale.status import Status
 from tsfc.shell import runs
-from tsfc.shell.agent import clock_changes
-from tsfc.shell.agent.journal import Journal
-from tsfc.shell.agent.loop import Loop
-from tsfc.shell.agent.notify import notify, watchdog_seconds
 from tsfc.shell.console import print_error
 from tsfc.shell.defaults import SOCKET
 from tsfc.shell.host import Host

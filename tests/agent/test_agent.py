@@ -281,7 +281,7 @@ def _drain(receiver: socket.socket) -> None:
 
 DEFECT = """
 import sys
-from tsfc.shell.agent.agent import Agent, AgentJob
+from tsfc.agent.agent import Agent, AgentJob
 from tsfc.shell.system import System
 from tsfc.shell.tailscaled.observe import RunOptions
 
