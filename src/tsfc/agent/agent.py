@@ -10,6 +10,7 @@ import gc
 import math
 import os
 import signal
+import socket
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -19,7 +20,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 from returns.result import Failure, Result, Success
 
-from tsfc.agent import clock_changes
+from tsfc.agent import clock_changes, pages
+from tsfc.agent.http import Answer, Server, text
 from tsfc.agent.journal import Journal
 from tsfc.agent.loop import Loop
 from tsfc.agent.notify import notify, watchdog_seconds
@@ -36,6 +38,8 @@ from tsfc.core.metrics.families import Family
 from tsfc.core.report import Report
 from tsfc.core.tailscale.ping import Ping, PingKind
 from tsfc.core.tailscale.status import Status
+from tsfc.core.watchdog.policy import pause_file
+from tsfc.core.watchdog.snapshot import decode as decode_snapshot
 from tsfc.shell import runs
 from tsfc.shell.console import print_error
 from tsfc.shell.defaults import SOCKET
@@ -124,6 +128,17 @@ class _Host(System, frozen=True, kw_only=True):
         """See `System`. What was rendered of unchanged series is kept."""
         return self.renderer.render(families)
 
+    @property
+    def keeps_metrics(self) -> bool:
+        """See `System`. Clients can ask for them."""
+        return self.agent.is_serving
+
+    def keep(self, text: str, snapshot: str) -> None:
+        """See `System`."""
+        if self.agent.is_serving:
+            self.agent.texts[self.job] = text
+            self.agent.snapshot = snapshot or self.agent.snapshot
+
     def log(self, line: str) -> None:
         """See `Host`."""
         if self.journal is None or not self.journal.write(line):
@@ -138,10 +153,18 @@ class _Host(System, frozen=True, kw_only=True):
 class Agent:
     """What the agent knows, and its life, `run`."""
 
-    def __init__(self, jobs: Sequence[AgentJob], own: System) -> None:
+    def __init__(
+        self, jobs: Sequence[AgentJob], own: System, listener: socket.socket | None = None
+    ) -> None:
         self.connections = Connections(own.options.socket or SOCKET, KEPT_CONNECTIONS)
         self.look = _Look(Failure(Down("nothing was observed yet")), -math.inf)
         self.pings = Pings()
+        self.texts: dict[str, str] = {}
+        "The metrics of each job's last run."
+        self.snapshot = ""
+        "The last one of the watchdog."
+        self.is_serving = listener is not None
+        self._listener = listener
         own_job = AgentJob(own, OWN_SECONDS, self._run_own, status_age=None)
         self._own = self._hosted(own)
         self._jobs = {
@@ -164,6 +187,9 @@ class Agent:
         with _caught_signals() as signals, clock_changes.descriptor() as clock:
             self._loop.start("signals", self._wait_for_signal(signals))
             self._loop.start("clock", self._watch_clock(clock))
+            if self._listener is not None:
+                server = Server(self._loop, self._listener, self._page, self._hosts)
+                self._loop.start("server", server.run())
             self._schedule = begin({job.name: job.interval for job in self._jobs.values()}, _now())
             notify("READY=1")
             try:
@@ -252,6 +278,29 @@ class Agent:
                 *run_counts.metrics(self._runs, usage),
             )
         )
+
+    def _page(self, path: str) -> Answer:
+        match path:
+            case "/metrics":
+                return pages.metrics(self.texts[job] for job in self._jobs if job in self.texts)
+            case "/healthz":
+                intervals = {job: self._jobs[job].interval for job in self._runs}
+                return pages.health(run_counts.overdue(self._runs, intervals, _now()))
+            case "/api/peers":
+                snapshot = decode_snapshot(self.snapshot.encode()).value_or(None)
+                file = None if snapshot is None else pause_file(snapshot.policy)
+                return pages.peers(
+                    self.look.observed,
+                    snapshot,
+                    tailscaled_start=self._own.tailscaled_start(),
+                    is_paused=file is not None and self._own.is_paused(file),
+                    now=self._own.now(),
+                )
+            case _:
+                return text(404, "there are /metrics, /healthz and /api/peers")
+
+    def _hosts(self) -> frozenset[str]:
+        return pages.hosts(self.look.observed)
 
     async def _wait_for_signal(self, descriptor: int) -> None:
         await until(Wait(descriptor, math.inf))

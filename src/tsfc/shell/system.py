@@ -128,6 +128,14 @@ class System(Struct, frozen=True):
 
         return render(families)
 
+    @property
+    def keeps_metrics(self) -> bool:
+        """Whether somebody wants metrics that have no file."""
+        return False
+
+    def keep(self, text: str, snapshot: str) -> None:
+        """Take the metrics of a run, and its snapshot."""
+
     def log(self, line: str) -> None:
         """See `Host`. Standard output is the journal, unless it has the metrics."""
         has_metrics = self.options.metrics_path == textfile.STANDARD_OUTPUT
