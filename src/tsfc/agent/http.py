@@ -29,6 +29,8 @@ FROM_SYSTEMD = "systemd"
 _FIRST_DESCRIPTOR = 3
 "`SD_LISTEN_FDS_START`."
 CONNECTION_LIMIT = 16
+_BACKLOG = 128
+"More clients than that at a time are refused by the kernel."
 REQUEST_SECONDS = 5.0
 "Time in which a request has to arrive."
 RESPONSE_SECONDS = 30.0
@@ -98,7 +100,7 @@ def listen(address: str, *, anywhere: bool) -> Result[socket.socket, str]:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((str(ip), port))
-        listener.listen(CONNECTION_LIMIT)
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         return Failure(f"{action}: {error.strerror}; give another --listen")
@@ -262,7 +264,7 @@ def _on_path(path: str, action: str) -> Result[socket.socket, str]:
             if stat.S_ISSOCK(os.lstat(path).st_mode):
                 os.unlink(path)
         listener.bind(path)
-        listener.listen(CONNECTION_LIMIT)
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         return Failure(f"{action}: {error.strerror}; give a path in a writable directory")
