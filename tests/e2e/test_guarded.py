@@ -192,7 +192,7 @@ def test_a_node_without_the_control_server_is_not_restarted(release: str) -> Non
         node.lab.unblock_control("alpha")
         node.lab.wait_until(lambda: node.alpha.node.status()["Self"]["Online"], DEADLINE)
         node.until("derp")
-        assert node.watch() == ["CONFIRMING: bravo on relay for Ns, restarting in Ns if it stays"]
+        assert node.watch() == ["CONFIRMING: bravo on relay for Ns, restart in Ns if it stays"]
         node.lab.unblock_udp("alpha")
         node.until("direct")
         assert node.watch() == ["RECOVERED: bravo back to direct"]

@@ -248,7 +248,7 @@ def _judged(row: Row, verdict: Verdict, now: int, policy: Policy, forecast: Fore
 
 NEXT = {
     Reason.DETECTED: "just detected",
-    Reason.CONFIRMING: "confirming that this node is well",
+    Reason.CONFIRMING: "confirming that the relay lasts",
     Reason.EXCLUDED: "excluded",
     Reason.NEVER_DIRECT: "never direct: no restart",
     **dict.fromkeys(DIRECT, "direct"),

@@ -53,7 +53,7 @@ VERDICTS = {
     Reason.PATIENT: "on relay for {relay}, longer than the limit of {threshold} "
     "(--max-relay-seconds), but remedies did not help before, so the watchdog waits longer",
     Reason.CONFIRMING: "on relay for {relay}, longer than the limit of {threshold} "
-    "(--max-relay-seconds); the watchdog first confirms that this node is well",
+    "(--max-relay-seconds); the watchdog first confirms that the relay lasts and this node is well",
     Reason.UNKNOWN: "it is idle, behind a peer relay, without any path, or a phone; none of these "
     "is evidence of a fault, so the watchdog ignores it until that changes",
 }
@@ -71,7 +71,7 @@ WHAT_IFS = {
     Reason.RESTORED: "the recovery would be attributed to a restart",
     Reason.NEVER_DIRECT: "this peer would never cause a restart",
     Reason.PATIENT: "the watchdog would wait longer, because remedies did not help before",
-    Reason.CONFIRMING: "the watchdog would first confirm that this node is well",
+    Reason.CONFIRMING: "the watchdog would first confirm the relay, and that this node is well",
     Reason.UNKNOWN: "the watchdog would wait for evidence",
 }
 """Main clauses that follow `With --cooldown-seconds 60`.

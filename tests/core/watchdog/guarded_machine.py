@@ -106,7 +106,7 @@ class Ledger:
     failures: dict[tuple[str, Remedy], int] = field(default_factory=dict[tuple[str, Remedy], int])
     "How often in a row a remedy did not help a peer, since that was last direct."
     well_since: int | None = None
-    "The first run since the last one that saw the node cut off."
+    "The first run since the last one that saw the node cut off, or saw nothing."
     interruption: Break = field(default_factory=Break)
     had_boot_clock: bool | None = None
     is_start_known: bool = False
@@ -438,6 +438,7 @@ class GuardedTailnet(RuleBasedStateMachine):
     def check_unobservable(self, event: Event, transition: Transition, now: int) -> None:
         """Check the promises about a run that could not observe peers."""
         ledger = self.ledger
+        ledger.well_since = None
         if ledger.interruption.blind_since is None:
             ledger.interruption.blind_since = now
         ledger.has_answered |= event == STOPPED
@@ -471,6 +472,9 @@ class GuardedTailnet(RuleBasedStateMachine):
         )
         assert ledger.well_since is not None, "no remedy before the node was well for 2 minutes"
         assert now - ledger.well_since >= 120, "no remedy before the node was well for 2 minutes"
+        assert now - ledger.relay_since[cause] >= 120, (
+            "the cause of a remedy was watched for 2 minutes"
+        )
         check_apart(ledger.deeds, now)
         assert ledger.spent(now) < policy.budget, "no more remedies in a day than the budget"
         seconds = now - ledger.relay_since[cause]

@@ -162,7 +162,7 @@ def why_not(book: Book, name: str, seconds: int, now: int, policy: GuardedPolicy
         "patient": seconds <= first_due(book.diaries[name], now, policy)[0],
         "cooldown": cooldown_left(book, now) > 0,
         "held": len(spent) >= policy.budget,
-        "confirming": now - (book.begun_at or 0) < 120,
+        "confirming": min(seconds, now - (book.begun_at or 0)) < 120,
     }
     return next((obstacle for obstacle, applies in obstacles.items() if applies), None)
 

@@ -144,6 +144,28 @@ def as_if_attempts_were_long_ago(
     return step(state, event, now=now, policy=policy)
 
 
+def as_if_blind_runs_were_well(
+    state: State, event: Event, *, now: Instant, policy: Policy
+) -> Transition:
+    transition = step(state, event, now=now, policy=policy)
+    if transition.verdicts is not None:
+        return transition
+    after = replace(transition.state.memory, steady_since=state.memory.steady_since)
+    return replace(transition, state=replace(transition.state, memory=after))
+
+
+def as_if_relays_were_watched_longer(
+    state: State, event: Event, *, now: Instant, policy: Policy
+) -> Transition:
+    relays = {
+        name: replace(relay, since=max(0, relay.since - 60)) for name, relay in state.relays.items()
+    }
+    patient = replace(policy, max_relay_seconds=policy.max_relay_seconds + 60)
+    after = step(state, event, now=now, policy=policy).state
+    transition = step(replace(state, relays=relays), event, now=now, policy=patient)
+    return replace(transition, state=replace(transition.state, relays=after.relays))
+
+
 def restarts_for_a_direct_peer(_: State, _event: Event, transition: Transition) -> Transition:
     direct = [verdict.peer for verdict in transition.verdicts or () if verdict.reason in DIRECT]
     if not restarts(transition) or not direct:
@@ -171,6 +193,7 @@ ON_RELAY = "the cause of a remedy is seen on relay"
 APART = "one experiment at a time: no remedy in the cooldown of another"
 BUDGET = "no more remedies in a day than the budget"
 LONGER = "each remedy that does not help makes the next one wait for longer"
+WATCHED = "the cause of a remedy was watched for 2 minutes"
 WELL = "no remedy before the node was well for 2 minutes"
 CUT_OFF = f"no remedy while the node is cut off|{WELL}"
 RELAYS = "relays have each peer on relay, with the time when it changed to relay"
@@ -234,6 +257,8 @@ BROKEN = [
     pytest.param(
         with_memory(lambda memory: replace(memory, steady_since=0)), WELL, id="not steady"
     ),
+    pytest.param(as_if_blind_runs_were_well, WELL, id="blind taken for well"),
+    pytest.param(as_if_relays_were_watched_longer, WATCHED, id="relay not watched"),
     pytest.param(with_policy(cooldown_seconds=0), APART, id="cooldown ignored"),
     pytest.param(as_if_attempts_were_long_ago, APART, id="experiments cut short"),
     pytest.param(

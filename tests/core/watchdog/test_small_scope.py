@@ -168,7 +168,7 @@ DAYS = replace(
             id="ladder",
         ),
         pytest.param(
-            DAYS, (0, 150, 240, 2900, 3200, 86_500, 89_100), True, {Reason.CONFIRMING}, id="days"
+            DAYS, (0, 150, 265, 2900, 3200, 86_500, 89_100), True, {Reason.WAITING}, id="days"
         ),
     ],
 )

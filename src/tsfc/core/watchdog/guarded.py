@@ -23,13 +23,15 @@ For each watched peer that is on relay (`sight.by_evidence`), the first that app
     | no remedy is worth it yet                   | PATIENT      | once an hour    |
     | the cooldown holds                          | COOLDOWN     | each run        |
     | held (`watch.Hold`)                         | HELD         | each run        |
-    | the node was not steady for 120 s           | CONFIRMING   | each run        |
+    | not confirmed for 120 s                     | CONFIRMING   | each run        |
     | it is on relay the longest                  | RESTART      | each run        |
     | else                                        | COOLDOWN     | each run        |
 
-Steady means that no run saw a reason to hold back. `Self.Online` lags by up to 105 s
-when the control server goes silent (measured), so the first status after an outage, or
-the one that shows the first sign of an outage, is not enough.
+Confirmed means that for 120 s every run saw the peer on relay and no reason to hold
+back. A run without a status, or with a tailscaled that is not running, confirms
+nothing, so the time starts again after it. `Self.Online` lags by up to 105 s when the
+control server goes silent (measured), so the first status after an outage, or the one
+that shows the first sign of an outage, is not enough.
 
 The cooldown is drawn from 1 to 1.5 times `cooldown_seconds`, by the node and the time,
 so that the watchdogs at both ends of a path do not keep acting at the same moments.
@@ -73,8 +75,8 @@ from tsfc.core.watchdog.watch import Hold
 
 START_SECONDS = 300
 "Time after the start of tailscaled in which no remedy is applied."
-STEADY_SECONDS = 120
-"Time without a reason to hold back after which a remedy is applied."
+CONFIRM_SECONDS = 120
+"Time for which a relay without a reason to hold back is watched before a remedy."
 REPEAT_SECONDS = 3600
 "Time after which a line about a patient peer is repeated."
 WEEK_SECONDS = 7 * DAY_SECONDS
@@ -95,8 +97,6 @@ class _Situation(Struct, frozen=True):
     cooldown: int
     "Seconds for which the cooldown still holds; 0 if it does not."
     hold: Hold | None
-    unsteady: int
-    "Seconds until the node was steady for long enough; 0 if it was."
     cause: Cause
     "Why a peer is on relay, as far as this node can tell."
     now: int
@@ -128,9 +128,8 @@ def decide(
     memory = _learned(tracked, direct, hold, now.unix, policy)
     traffic = dataplane.with_look(memory.traffic, direct, event.probes, now.unix)
     memory = replace(memory, traffic=traffic)
-    unsteady = _unsteady_seconds(memory, now.unix)
     cause = _cause(tracked.verdicts, event.status)
-    situation = _Situation(memory, keys, cooldown, hold, unsteady, cause, now.unix, policy)
+    situation = _Situation(memory, keys, cooldown, hold, cause, now.unix, policy)
     verdicts = [_judged(verdict, situation) for verdict in tracked.verdicts]
 
     # The peer on relay the longest causes a remedy. The others wait for its cooldown.
@@ -233,9 +232,11 @@ def _cause(verdicts: list[Verdict], status: Status) -> Cause:
     return peer_cause(node_cause(status, direct=direct, relayed=relayed), direct=direct)
 
 
-def _unsteady_seconds(memory: Memory, now: int) -> int:
-    since = now if memory.steady_since is None else memory.steady_since
-    return max(0, since + STEADY_SECONDS - now)
+def _unconfirmed_seconds(verdict: Verdict, situation: _Situation) -> int:
+    """Seconds until the relay of a peer is confirmed; 0 if it is."""
+    steady_since, now = situation.memory.steady_since, situation.now
+    steady_seconds = 0 if steady_since is None else now - steady_since
+    return max(0, CONFIRM_SECONDS - min(steady_seconds, verdict.relay_seconds))
 
 
 def _direct_peers(verdicts: list[Verdict], look: Look, keys: dict[str, str]) -> dict[str, Peer]:
@@ -270,7 +271,7 @@ def _overdue(verdict: Verdict, situation: _Situation) -> Verdict:
         reason = Reason.COOLDOWN
     elif situation.hold is not None:
         reason = Reason.HELD
-    elif situation.unsteady > 0:
+    elif _unconfirmed_seconds(verdict, situation) > 0:
         reason = Reason.CONFIRMING
     else:
         reason = Reason.RESTART
@@ -328,7 +329,7 @@ def _next_attempt(verdict: Verdict, situation: _Situation) -> tuple[int, int, st
     if next_ is None:
         return None
     left = max(next_.worth_at, policy.max_relay_seconds) + 1 - verdict.relay_seconds
-    seconds = max(left, situation.cooldown, situation.unsteady)
+    seconds = max(left, situation.cooldown, _unconfirmed_seconds(verdict, situation))
     if not is_known_direct(peer, situation.now + seconds, policy):
         return None
     return seconds, -verdict.relay_seconds, verdict.peer, next_.remedy
@@ -383,8 +384,9 @@ RARE = frozenset({Reason.PATIENT, Reason.NEVER_DIRECT})
 def _line(verdict: Verdict, situation: _Situation) -> str | None:
     """The line about a peer that each run repeats; None if there is nothing to say."""
     on_relay = f"{verdict.peer} on relay for {verdict.relay_seconds}s"
-    if verdict.reason is Reason.CONFIRMING:
-        return f"CONFIRMING: {on_relay}, restarting in {situation.unsteady}s if it stays"
+    if verdict.reason is Reason.CONFIRMING and verdict.outlook is not None:
+        left, word = _unconfirmed_seconds(verdict, situation), WORDS[verdict.outlook.remedy]
+        return f"CONFIRMING: {on_relay}, {word} in {left}s if it stays"
     if verdict.reason is Reason.HELD and situation.hold is Hold.PAUSED:
         return f"HELD: {on_relay}, not restarting: {paused_by(situation.policy)}"
     if verdict.reason is Reason.RESTART and verdict.outlook is not None:

@@ -65,7 +65,7 @@ class Memory(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     peers: Mapping[str, PeerMemory] = {}
     "By StableNodeID, or by name where that is unknown."
     steady_since: Seconds | None = None
-    "Since when no run saw a reason to hold back; None if the last one did."
+    "Since when each run saw that nothing held it back; None if the last one did not."
     outcomes: Mapping[str, Seconds] = {}
     "Number of attempts by `outcome_key`."
     traffic: Mapping[str, Traffic] = {}

@@ -64,7 +64,11 @@ class State(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     policy: str = "documented"
     "The policy of the last run that observed peers."
     memory: Memory = Memory()
-    "What `GuardedPolicy` remembers. Other policies leave it as it is."
+    """What `GuardedPolicy` remembers.
+
+    Other policies leave it as it is. Under each policy, a run that cannot observe peers
+    ends `steady_since`.
+    """
 
 
 class _Document(Struct, frozen=True, forbid_unknown_fields=True):

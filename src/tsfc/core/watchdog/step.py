@@ -218,10 +218,13 @@ def _has_left_tailscaled_down(state: State, attempt: Attempt) -> bool:
 
 
 def _blind(state: State, now: Instant) -> State:
-    """The state after a run that could not observe peers."""
-    if state.blind_since is not None:
-        return state
-    return replace(state, blind_since=now.unix)
+    """The state after a run that could not observe peers.
+
+    It saw no reason to hold back, and none to go ahead, so the node is not steady.
+    """
+    since = now.unix if state.blind_since is None else state.blind_since
+    unsteady = replace(state.memory, steady_since=None)
+    return replace(state, blind_since=since, memory=unsteady)
 
 
 def _with_success(
