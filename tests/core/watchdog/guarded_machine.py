@@ -20,10 +20,12 @@ from support.statuses import PATHS, decoded
 from tsfc.core.clock import STEP_SECONDS, Boot, Instant
 from tsfc.core.watchdog.effects import Apply
 from tsfc.core.watchdog.events import Asking, Event, Observed, Performed
+from tsfc.core.watchdog.guarded import is_way_back
 from tsfc.core.watchdog.policy import GuardedPolicy
 from tsfc.core.watchdog.remedy import Declined, Done, Failed, Outcome, Remedy, Stage
 from tsfc.core.watchdog.state import State, decode, encode
 from tsfc.core.watchdog.step import Transition, step
+from tsfc.core.watchdog.track import Reason
 
 from .machine import CLOCK_STEPS, EXCLUDED, NAMES, NODES, UNWATCHED, Break, node
 from .worlds import DOWN, STOPPED, T0, Step, lines, restarts
@@ -83,6 +85,12 @@ class Deed:
     has_helped: bool = False
     is_free: bool = False
     "It was declined, so the budget does not count it."
+    is_done: bool = True
+    "Its command did not fail, and was not declined."
+    direct: int = 0
+    "Number of peers that were direct."
+    is_worse: bool = False
+    "The cause stayed on relay, and fewer peers were direct."
 
 
 @dataclass
@@ -155,7 +163,7 @@ class Ledger:
             self.well_since = now
 
     def _judge(self, deed: Deed, relayed: set[str], direct: set[str], now: int) -> None:
-        is_over = now >= deed.at + 300
+        is_over, number = now >= deed.at + 300, len(direct)
         if now > deed.at + 600:  # too late to tell, unless a peer stayed on relay
             direct = set()
             relayed = {name for name in relayed if self.relay_since[name] <= deed.at}
@@ -167,6 +175,13 @@ class Ledger:
         if deed.is_open:
             deed.has_helped = deed.cause in direct
             deed.is_open = not (deed.has_helped or is_over)
+            deed.is_worse = is_over and deed.cause in relayed and number < deed.direct
+
+    def worse_port(self) -> Deed | None:
+        """Return the remedy that moved tailscaled to a port with fewer direct peers."""
+        last = next((deed for deed in reversed(self.deeds) if deed.is_done), None)
+        is_other = last is not None and last.remedy is Remedy.OTHER_PORT
+        return last if last is not None and is_other and last.is_worse else None
 
     def spent(self, now: int) -> int:
         """Number of remedies of the last day that did not help, or not yet."""
@@ -331,6 +346,13 @@ class GuardedTailnet(RuleBasedStateMachine):
         self.paths[name] = path
         self.timer_fires(seconds, Done())
 
+    @rule(name=NAMES, other=NAMES, outcome=OUTCOMES)
+    def another_port_makes_it_worse(self, name: str, other: str, outcome: Outcome | Stage) -> None:
+        """Then the way back comes, if nothing holds it back."""
+        self.a_remedy_has_its_outcome(name, other, "derp", 300)
+        for _ in range(4):
+            self.timer_fires(900, outcome)
+
     @rule(name=NAMES, seconds=st.sampled_from(DURATIONS))
     def finds_a_direct_path_for_a_run(self, name: str, seconds: int) -> None:
         path, self.paths[name] = self.paths[name], "direct"
@@ -404,7 +426,7 @@ class GuardedTailnet(RuleBasedStateMachine):
             return
         self.state = self.event(Performed(effect.attempt, outcome))
         if not isinstance(outcome, Done):
-            deed.is_open, deed.subjects = False, set()
+            deed.is_open, deed.is_done, deed.subjects = False, False, set()
         if isinstance(outcome, Declined):
             deed.is_free = ledger.has_answered = True
 
@@ -457,7 +479,20 @@ class GuardedTailnet(RuleBasedStateMachine):
         """Check the promises about a remedy, and record it."""
         ledger, policy = self.ledger, self.policy
         cause, remedy = effect.attempt.peer, effect.attempt.remedy
-        assert remedy in policy.remedies, "only a remedy that is allowed is applied"
+        worse = ledger.worse_port()
+        is_way_back = (
+            worse is not None
+            and worse.cause == cause
+            and ledger.relay_since.get(cause, now) <= worse.at
+            and policy.remedies != ()
+        )
+        if is_way_back:
+            assert remedy is Remedy.RESTART, "a port that made it worse is left at once"
+        else:
+            assert remedy in policy.remedies, "only a remedy that is allowed is applied"
+            assert worse is None or not self.leads_back(worse, now), (
+                "a port that made it worse is left at once"
+            )
         assert sights.get(cause) == "relay", "the cause of a remedy is seen on relay"
         excluded = {name for name in NODES if {name, NODES[name]} & policy.excluded}
         assert cause not in excluded, "the cause of a remedy is not excluded"
@@ -482,11 +517,26 @@ class GuardedTailnet(RuleBasedStateMachine):
             "the cause of a remedy is on relay for longer than the threshold"
         )
         # The watchdog rounds to seconds, and may forget a record that has faded.
-        assert seconds > 0.9 * ledger.least_seconds(cause, remedy, now, policy) - 1, (
-            "each remedy that does not help makes the next one wait for longer"
-        )
+        assert (
+            is_way_back or seconds > 0.9 * ledger.least_seconds(cause, remedy, now, policy) - 1
+        ), "each remedy that does not help makes the next one wait for longer"
         cooldown = max(300, policy.cooldown_seconds)
-        ledger.deeds.append(Deed(now, cooldown, remedy, cause, set(ledger.relay_since)))
+        subjects = set[str]() if is_way_back else set(ledger.relay_since)
+        direct = list(sights.values()).count("direct")
+        ledger.deeds.append(Deed(now, cooldown, remedy, cause, subjects, direct=direct))
+
+    def leads_back(self, worse: Deed, now: int) -> bool:
+        """Whether the cause of a change of the port may cause the way back."""
+        cause, policy = worse.cause, self.policy
+        excluded = {name for name in NODES if {name, NODES[name]} & policy.excluded}
+        since, direct_at = self.ledger.relay_since.get(cause, now), self.ledger.direct_at[cause]
+        return (
+            policy.remedies != ()
+            and cause not in excluded
+            and since <= worse.at
+            and now - since > policy.max_relay_seconds
+            and now - direct_at // HOUR * HOUR <= policy.known_direct_days * DAY
+        )
 
 
 def check_apart(deeds: Iterable[Deed], now: int) -> None:
@@ -498,7 +548,9 @@ def check_apart(deeds: Iterable[Deed], now: int) -> None:
 
 def what_it_shows(transition: Transition) -> set[str]:
     """Verdicts, the reason to hold back, and what became of attempts."""
+    causes = [verdict for verdict in transition.verdicts or () if verdict.reason is Reason.RESTART]
     return {
+        *(["way back"] if any(map(is_way_back, causes)) else []),
         *(verdict.reason for verdict in transition.verdicts or ()),
         *([transition.hold.name] if transition.hold is not None else []),
         *transition.state.memory.outcomes,

@@ -40,6 +40,8 @@ class Deed(NamedTuple):
     open: frozenset[str]
     "Peers that were on relay, and whose outcome is still to come."
     result: str
+    is_done: bool
+    "Its command succeeded."
 
 
 class Book(NamedTuple):
@@ -70,17 +72,19 @@ def answer(book: Book, sights: Sights, now: int, policy: GuardedPolicy) -> tuple
         name: path(book, name, sight, now) for name, sight in sights.items() if sight != "absent"
     }
     after, outcomes = observed(book, sights, now)
-    ready: list[tuple[int, str]] = []
+    ready: list[tuple[bool, int, str]] = []
     for name, (reason, seconds) in verdicts.items():
         if reason == "waiting" and seconds > policy.max_relay_seconds:
             obstacle = why_not(after, name, seconds, now, policy)
             verdicts[name] = (obstacle or "cooldown", seconds)
-            ready += [(-seconds, name)] if obstacle is None else []
+            is_first = leads_back(after, name)
+            ready += [(not is_first, -seconds, name)] if obstacle is None else []
     remedy = None
     if ready:
-        cause = min(ready)[1]
+        is_usual, _, cause = min(ready)
         verdicts[cause] = ("restart", verdicts[cause][1])
-        remedy = (cause, first_due(after.diaries[cause], now, policy)[1])
+        usual = first_due(after.diaries[cause], now, policy)[1]
+        remedy = (cause, usual if is_usual else Remedy.RESTART)
     return told(after, verdicts, outcomes, remedy, now=now, policy=policy)
 
 
@@ -88,13 +92,26 @@ def path(book: Book, name: str, sight: str, now: int) -> tuple[str, int]:
     """Reason and seconds on relay, as far as the path alone decides."""
     if name not in book.on_relay:
         return ("detected" if sight == "relay" else sight, 0)
-    began = [page.at for page in book.diaries[name] if page.what == "detected"][-1]
+    began = relay_began(book.diaries[name])
     if sight == "relay":
         return "waiting", now - began
     if sight == "direct":
         is_cure = cooldown_left(book, now) > 0 and began <= book.deeds[-1].at
         return ("restored" if is_cure else "recovered", 0)
     return sight, 0
+
+
+def relay_began(diary: Diary) -> int:
+    """When the last relay of a peer began."""
+    return [page.at for page in diary if page.what == "detected"][-1]
+
+
+def leads_back(book: Book, name: str) -> bool:
+    """Whether a peer on relay has to lead back from a port that made it worse."""
+    done = [deed for deed in book.deeds if deed.is_done]
+    if not done or (done[-1].remedy, done[-1].result) != (Remedy.OTHER_PORT, "worse"):
+        return False
+    return name == done[-1].cause and relay_began(book.diaries[name]) <= done[-1].at
 
 
 def cooldown_left(book: Book, now: int) -> int:
@@ -126,8 +143,7 @@ def with_late(deed: Deed, sights: Sights, diaries: dict[str, Diary], now: int) -
     if now - deed.at <= 600:
         return sights
     stayed = {
-        name: sight == "relay"
-        and deed.at >= [page.at for page in diaries[name] if page.what == "detected"][-1]
+        name: sight == "relay" and deed.at >= relay_began(diaries[name])
         for name, sight in sights.items()
     }
     return {name: "relay" if stayed[name] else "unknown" for name in sights}
@@ -137,7 +153,8 @@ def judged(deed: Deed, sights: Sights, now: int) -> tuple[Deed, set[str], set[st
     """The deed after a look at the peers, whom it helped, and whom it did not."""
     helped = {name for name in deed.open if sights[name] == "direct"}
     if now - deed.at < 300:
-        result = "helped" if deed.cause in helped else deed.result
+        is_cured = deed.result == "pending" and sights[deed.cause] == "direct"
+        result = "helped" if is_cured else deed.result
         return deed._replace(open=deed.open - helped, result=result), helped, set()
     failed = {name for name in deed.open if sights[name] == "relay"}
     return deed._replace(open=frozenset(), result=ended(deed, sights)), helped, failed
@@ -159,7 +176,8 @@ def why_not(book: Book, name: str, seconds: int, now: int, policy: GuardedPolicy
     obstacles = {
         "excluded": name in policy.excluded,
         "never_direct": not is_known(book.diaries[name], now, policy),
-        "patient": seconds <= first_due(book.diaries[name], now, policy)[0],
+        "patient": seconds <= first_due(book.diaries[name], now, policy)[0]
+        and not leads_back(book, name),
         "cooldown": cooldown_left(book, now) > 0,
         "held": len(spent) >= policy.budget,
         "confirming": min(seconds, now - (book.begun_at or 0)) < 120,

@@ -498,6 +498,132 @@ def test_a_restart_that_was_declined_is_no_trial() -> None:
     assert node.state.attempts[-1].result is AttemptResult.UNCONFIRMED
 
 
+WORSE = Attempt(
+    Remedy.OTHER_PORT,
+    "nas",
+    T0 - 1000,
+    T0 - 700,
+    Stage.DONE,
+    AttemptResult.WORSE,
+    peer_id=NAS,
+    cooldown_seconds=600,
+)
+WAY_BACK = (
+    "RESTART: nas on relay for 1601s, restarting tailscaled on the configured port: fewer peers "
+    "are direct on the other one"
+)
+FAILED_ONCE = {remedy: Record(T0 - 700, 0.0, 1.0, 0, 1, streak=1) for remedy in Remedy}
+
+
+def on_worse_port(*later: Attempt, since: int = 1601) -> State:
+    """State in which fewer peers are direct since `nas` caused a change of the port."""
+    state = known(records=FAILED_ONCE, since=since)
+    return replace(state, attempts=(WORSE, *later))
+
+
+def test_a_port_on_which_fewer_peers_are_direct_is_left_at_once() -> None:
+    """Although neither remedy is worth it. No peer has a trial of the way back."""
+    node = Node(LADDER, on_worse_port())
+    story = [lines(node.look(at, NAS_ON_RELAY)) for at in (0, 300, 900, 960)]
+    assert story == [
+        (WAY_BACK,),
+        ("OUTCOME: nas still on relay 300s after the restart: no effect (0 of 1)",),
+        ("PATIENT: nas on relay for 2501s; restarts helped 0 of 1 times: next worth it at 23989s",),
+        (),
+    ]
+    assert node.restarts == [0]
+    assert node.state.attempts[-1].subjects == ()
+    assert node.state.memory.peers[NAS].records == FAILED_ONCE
+
+
+def test_the_way_back_comes_before_every_other_remedy() -> None:
+    """Another peer is on relay for longer, and the next port change is worth it for it."""
+    state = on_worse_port()
+    state = replace(
+        state,
+        relays={**state.relays, "cam": Relay(T0 - 9000, "ncamCNTRL")},
+        memory=replace(state.memory, peers={**state.memory.peers, "ncamCNTRL": PeerMemory(T0)}),
+    )
+    both = (derp_peer("cam"), NAS_ON_RELAY)
+    waiting = Node(LADDER, replace(state, attempts=(replace(WORSE, cooldown_seconds=1001),)))
+    assert waiting.look(0, *both).due == Due(T0 + 1, RESTART, "nas")
+    transition = Node(LADDER, state).look(0, *both)
+    assert (reason(transition), reason(transition, "cam")) == (Reason.RESTART, Reason.COOLDOWN)
+    (effect,) = restarts(transition)
+    assert (effect.attempt.remedy, effect.attempt.peer) == (RESTART, "nas")
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param({"Self": {"Online": False}}, Reason.HELD, id="held"),
+        pytest.param({"start": T0 - 200}, Reason.HELD, id="starting"),
+    ],
+)
+def test_the_way_back_is_held_back_like_any_remedy(
+    fields: dict[str, Any], expected: Reason
+) -> None:
+    assert reason(Node(LADDER, on_worse_port()).look(0, NAS_ON_RELAY, **fields)) is expected
+
+
+def test_the_way_back_waits_for_the_cooldown_and_for_the_budget() -> None:
+    cooling = Node(LADDER, replace(on_worse_port(), attempts=(replace(WORSE, at=T0 - 599),)))
+    assert reason(cooling.look(0, NAS_ON_RELAY)) is Reason.COOLDOWN
+    spent = Node(replace(LADDER, budget=1), on_worse_port())
+    assert reason(spent.look(0, NAS_ON_RELAY)) is Reason.HELD
+
+
+def done(remedy: Remedy, result: AttemptResult, stage: Stage = Stage.DONE) -> Attempt:
+    """Attempt after `WORSE`, with its cooldown over."""
+    return Attempt(remedy, "nas", T0 - 400, T0 - 100, stage, result, NAS, 300)
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        pytest.param(on_worse_port(), Reason.RESTART, id="worse"),
+        pytest.param(
+            on_worse_port(done(RESTART, AttemptResult.UNCONFIRMED, Stage.FAILED)),
+            Reason.RESTART,
+            id="the-way-back-failed",
+        ),
+        pytest.param(
+            on_worse_port(done(RESTART, AttemptResult.UNCONFIRMED, Stage.DECLINED)),
+            Reason.RESTART,
+            id="the-way-back-declined",
+        ),
+        pytest.param(
+            on_worse_port(done(RESTART, AttemptResult.NO_EFFECT)), Reason.PATIENT, id="back-already"
+        ),
+        pytest.param(
+            on_worse_port(done(Remedy.OTHER_PORT, AttemptResult.NO_EFFECT)),
+            Reason.PATIENT,
+            id="no-effect",
+        ),
+        pytest.param(on_worse_port(since=999), Reason.PATIENT, id="younger-relay"),
+        pytest.param(
+            replace(on_worse_port(), attempts=(replace(WORSE, peer="cam", peer_id=""),)),
+            Reason.PATIENT,
+            id="other-cause",
+        ),
+        pytest.param(
+            replace(on_worse_port(), attempts=(replace(WORSE, peer_id=""),)),
+            Reason.RESTART,
+            id="cause-without-id",
+        ),
+    ],
+)
+def test_only_the_cause_of_the_last_start_leads_back(state: State, expected: Reason) -> None:
+    assert reason(Node(LADDER, state).look(0, NAS_ON_RELAY)) is expected
+
+
+def test_without_any_allowed_remedy_there_is_no_way_back() -> None:
+    nothing = replace(LADDER, remedies=())
+    assert reason(Node(nothing, on_worse_port()).look(0, NAS_ON_RELAY)) is Reason.PATIENT
+    port = replace(LADDER, remedies=(Remedy.OTHER_PORT,))
+    assert reason(Node(port, on_worse_port()).look(0, NAS_ON_RELAY)) is Reason.RESTART
+
+
 @pytest.mark.parametrize(
     ("result", "expected"),
     [

@@ -166,6 +166,32 @@ def as_if_relays_were_watched_longer(
     return replace(transition, state=replace(transition.state, relays=after.relays))
 
 
+def never_leads_back(state: State, event: Event, *, now: Instant, policy: Policy) -> Transition:
+    return step(as_if_no_port_was_worse(state), event, now=now, policy=policy)
+
+
+def as_if_no_port_was_worse(state: State) -> State:
+    attempts = tuple(
+        replace(attempt, result=AttemptResult.NO_EFFECT)
+        if attempt.result is AttemptResult.WORSE
+        else attempt
+        for attempt in state.attempts
+    )
+    return replace(state, attempts=attempts)
+
+
+def leads_back_without_need(
+    state: State, event: Event, *, now: Instant, policy: Policy
+) -> Transition:
+    attempts = tuple(
+        replace(attempt, result=AttemptResult.WORSE)
+        if attempt.result is AttemptResult.NO_EFFECT
+        else attempt
+        for attempt in state.attempts
+    )
+    return step(replace(state, attempts=attempts), event, now=now, policy=policy)
+
+
 def restarts_for_a_direct_peer(_: State, _event: Event, transition: Transition) -> Transition:
     direct = [verdict.peer for verdict in transition.verdicts or () if verdict.reason in DIRECT]
     if not restarts(transition) or not direct:
@@ -274,6 +300,8 @@ BROKEN = [
         "the cause of a remedy is on relay for longer than the threshold",
         id="threshold too low",
     ),
+    pytest.param(never_leads_back, "a port that made it worse is left at once", id="no way back"),
+    pytest.param(leads_back_without_need, f"{LONGER}|{ALLOWED}", id="way back without need"),
     pytest.param(with_policy(discount=1.0), LONGER, id="no discount"),
     pytest.param(with_memory(without_records), LONGER, id="records forgotten"),
     pytest.param(with_memory(without_streaks), LONGER, id="streaks forgotten"),

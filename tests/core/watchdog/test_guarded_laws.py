@@ -265,3 +265,29 @@ def test_remedies_that_never_help_end(
         gaps = [later - earlier for earlier, later in pairwise(instants)]
         assert 1 <= len(gaps) <= times
         assert gaps == sorted(set(gaps))
+
+
+@pytest.mark.slow
+def test_ports_that_always_make_it_worse_end() -> None:
+    """`nas` is never cured, and `vps` is direct on the configured port only."""
+    policy = GuardedPolicy(remedies=LADDER)
+    state = run(State(), decoded(peer("nas"), peer("vps")), policy).state
+    looks = {
+        Remedy.RESTART: decoded(derp_peer("nas"), peer("vps")),
+        Remedy.OTHER_PORT: decoded(derp_peer("nas"), derp_peer("vps")),
+    }
+    done: list[Remedy] = []
+    last = T0
+    for now in range(T0 + 300, T0 + 20 * DAY_SECONDS, 300):
+        transition = run(state, looks[done[-1] if done else Remedy.RESTART], policy, at=now)
+        state = transition.state
+        for effect in restarts(transition):
+            done.append(effect.attempt.remedy)
+            last = now
+            for event in (Asking(effect.attempt), Performed(effect.attempt, Done())):
+                state = step(state, event, now=Instant(now), policy=policy).state
+    assert done[:3] == [Remedy.RESTART, Remedy.OTHER_PORT, Remedy.RESTART]
+    assert (Remedy.OTHER_PORT, Remedy.OTHER_PORT) not in pairwise(done)
+    assert done[-1] is Remedy.RESTART
+    assert len(done) <= 9
+    assert last <= T0 + policy.known_direct_days * DAY_SECONDS

@@ -23,7 +23,7 @@ from tsfc.core.watchdog.state import State, encode
 from tsfc.core.watchdog.step import Transition, step
 from tsfc.core.watchdog.track import Reason
 
-from .guarded_rules import Answer, Book, Deed, Sights, answer, tidy
+from .guarded_rules import Answer, Book, Deed, Sights, answer, leads_back, tidy
 from .worlds import T0, lines, restarts
 
 PATHS = {"direct": "direct", "relay": "derp", "unknown": "idle"}
@@ -111,14 +111,16 @@ def with_deed(book: Book, sights: Sights, attempt: Attempt, result: str) -> Book
     drawn = attempt.cooldown_seconds
     assert drawn is not None
     assert COOLDOWN <= drawn < COOLDOWN * 3 // 2
+    has_trials = result == "pending" and not leads_back(book, attempt.peer)
     deed = Deed(
         attempt.at,
         drawn,
         attempt.remedy,
         attempt.peer,
         list(sights.values()).count("direct"),
-        book.on_relay if result == "pending" else frozenset(),
+        book.on_relay if has_trials else frozenset(),
         result,
+        result == "pending",
     )
     return book._replace(deeds=(*book.deeds, deed))
 
@@ -144,6 +146,8 @@ LADDER = replace(
     remedies=(Remedy.RESTART, Remedy.OTHER_PORT),
     budget=6,
 )
+UNREACHED = {Reason.EXCLUDED, Reason.NEVER_DIRECT, Reason.HELD}
+PORT = replace(LADDER, remedies=(Remedy.OTHER_PORT,))
 DAYS = replace(
     POLICY, max_relay_seconds=100, discount=0.001, excluded=frozenset({"b"}), known_direct_days=1
 )
@@ -164,8 +168,15 @@ DAYS = replace(
             LADDER,
             (0, 10, 111, 131, 431, 581, 881),
             True,
-            {Reason.EXCLUDED, Reason.NEVER_DIRECT, Reason.HELD},
+            UNREACHED,
             id="ladder",
+        ),
+        pytest.param(
+            PORT,
+            (0, 10, 131, 431, 581, 881, 1031),
+            True,
+            {*UNREACHED, Reason.WAITING, Reason.CONFIRMING},
+            id="other-port",
         ),
         pytest.param(
             DAYS, (0, 150, 265, 2900, 3200, 86_500, 89_100), True, {Reason.WAITING}, id="days"

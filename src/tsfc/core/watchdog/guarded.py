@@ -12,6 +12,11 @@ in a row that the remedy did not help, since the peer was last direct.
 Of the remedies that may be applied, the one is chosen that is worth it the soonest. So
 after a restart that did not help, another port comes before the next restart.
 
+If fewer peers are direct on the other port than before, the next attempt is a restart,
+which takes tailscaled back to the configured port. The same peer causes it, without the
+question whether it is worth it. It is part of the remedy `OTHER_PORT`: it spends budget
+and begins a cooldown, and no peer has a trial of it.
+
 For each watched peer that is on relay (`sight.by_evidence`), the first that applies:
 
     | condition                                   | verdict      | line            |
@@ -24,7 +29,7 @@ For each watched peer that is on relay (`sight.by_evidence`), the first that app
     | the cooldown holds                          | COOLDOWN     | each run        |
     | held (`watch.Hold`)                         | HELD         | each run        |
     | not confirmed for 120 s                     | CONFIRMING   | each run        |
-    | it is on relay the longest                  | RESTART      | each run        |
+    | it is the way back, or longest on relay     | RESTART      | each run        |
     | else                                        | COOLDOWN     | each run        |
 
 Confirmed means that for 120 s every run saw the peer on relay and no reason to hold
@@ -58,7 +63,7 @@ from tsfc.core.watchdog.events import Observed
 from tsfc.core.watchdog.experiment import cause_key
 from tsfc.core.watchdog.memory import DAY_SECONDS, NOTHING, Memory, PeerMemory, Record, Traffic
 from tsfc.core.watchdog.policy import EXPERIMENT_SECONDS, GuardedPolicy, cooldown_seconds
-from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Remedy
+from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Remedy, Stage
 from tsfc.core.watchdog.sight import Sight
 from tsfc.core.watchdog.state import State, spent
 from tsfc.core.watchdog.track import (
@@ -97,6 +102,8 @@ class _Situation(Struct, frozen=True):
     cooldown: int
     "Seconds for which the cooldown still holds; 0 if it does not."
     hold: Hold | None
+    worse: Attempt | None
+    "See `_worse_port`."
     cause: Cause
     "Why a peer is on relay, as far as this node can tell."
     now: int
@@ -129,19 +136,21 @@ def decide(
     traffic = dataplane.with_look(memory.traffic, direct, event.probes, now.unix)
     memory = replace(memory, traffic=traffic)
     cause = _cause(tracked.verdicts, event.status)
-    situation = _Situation(memory, keys, cooldown, hold, cause, now.unix, policy)
+    worse = _worse_port(tracked.state)
+    situation = _Situation(memory, keys, cooldown, hold, worse, cause, now.unix, policy)
     verdicts = [_judged(verdict, situation) for verdict in tracked.verdicts]
 
-    # The peer on relay the longest causes a remedy. The others wait for its cooldown.
+    # The way back comes first. Else the peer on relay the longest causes a remedy. The
+    # others wait for its cooldown.
     chosen = max(
         (verdict for verdict in verdicts if verdict.reason is Reason.RESTART),
-        key=lambda verdict: verdict.relay_seconds,
+        key=lambda verdict: (is_way_back(verdict), verdict.relay_seconds),
         default=None,
     )
     if chosen is None or chosen.outlook is None:
         attempt, due = None, _due(verdicts, situation)
     else:
-        attempt = _attempt(chosen, chosen.outlook.remedy, verdicts, event.status, situation)
+        attempt = _attempt(chosen, chosen.outlook, verdicts, event.status, situation)
         due = Due(now.unix, attempt.remedy, chosen.peer)
         situation = replace(situation, cooldown=cooldown_seconds(policy, attempt))
         verdicts = [
@@ -177,6 +186,11 @@ def outlook(peer: PeerMemory, now: int, policy: GuardedPolicy) -> Outlook | None
         if best is None or worth_at < best.worth_at:
             best = Outlook(remedy, chance, worth_at)
     return best
+
+
+def is_way_back(verdict: Verdict) -> bool:
+    """Whether the next remedy only takes tailscaled back to the configured port."""
+    return verdict.outlook is not None and verdict.outlook.is_way_back
 
 
 def is_known_direct(peer: PeerMemory, now: int, policy: GuardedPolicy) -> bool:
@@ -239,6 +253,35 @@ def _unconfirmed_seconds(verdict: Verdict, situation: _Situation) -> int:
     return max(0, CONFIRM_SECONDS - min(steady_seconds, verdict.relay_seconds))
 
 
+def _worse_port(state: State) -> Attempt | None:
+    """The attempt that moved tailscaled to a port on which fewer peers are direct.
+
+    None if there is none, or a restart succeeded after it: the port is for one start.
+    """
+    unchanged = {Stage.FAILED, Stage.DECLINED}
+    done = (attempt for attempt in reversed(state.attempts) if attempt.stage not in unchanged)
+    last = next(done, None)
+    if last is None or last.remedy is not Remedy.OTHER_PORT:
+        return None
+    return last if last.result is AttemptResult.WORSE else None
+
+
+def _outlook(verdict: Verdict, situation: _Situation) -> Outlook | None:
+    """The next remedy for a peer on relay; None if there is none.
+
+    It is the way back if the peer caused the change of the port and is on relay since
+    then. If tailscaled was started by an admin in between, the relay is younger.
+    """
+    peer, worse, policy = situation.peer(verdict.peer), situation.worse, situation.policy
+    if worse is None or not policy.remedies:
+        return outlook(peer, situation.now, policy)
+    is_cause = cause_key(worse) in {verdict.peer, situation.keys[verdict.peer]}
+    if not is_cause or situation.now - verdict.relay_seconds > worse.at:
+        return outlook(peer, situation.now, policy)
+    chance = probability(peer.records.get(Remedy.RESTART), situation.now, policy)
+    return Outlook(Remedy.RESTART, chance, policy.max_relay_seconds, is_way_back=True)
+
+
 def _direct_peers(verdicts: list[Verdict], look: Look, keys: dict[str, str]) -> dict[str, Peer]:
     """The direct peers, by their keys."""
     direct = {verdict.peer for verdict in verdicts if verdict.reason in DIRECT}
@@ -264,7 +307,7 @@ def _overdue(verdict: Verdict, situation: _Situation) -> Verdict:
         return replace(verdict, reason=Reason.EXCLUDED)
     if not is_known_direct(peer, situation.now, situation.policy):
         return replace(verdict, reason=Reason.NEVER_DIRECT, cause=situation.cause)
-    next_ = outlook(peer, situation.now, situation.policy)
+    next_ = _outlook(verdict, situation)
     if next_ is None or verdict.relay_seconds <= next_.worth_at:
         reason = Reason.PATIENT
     elif situation.cooldown > 0:
@@ -279,7 +322,7 @@ def _overdue(verdict: Verdict, situation: _Situation) -> Verdict:
 
 
 def _attempt(
-    chosen: Verdict, remedy: Remedy, verdicts: list[Verdict], status: Status, situation: _Situation
+    chosen: Verdict, next_: Outlook, verdicts: list[Verdict], status: Status, situation: _Situation
 ) -> Attempt:
     now, keys = situation.now, situation.keys
     on_relay = sorted(
@@ -287,15 +330,16 @@ def _attempt(
         key=lambda verdict: (-verdict.relay_seconds, verdict.peer),
     )
     key = keys[chosen.peer]
+    subjects = () if next_.is_way_back else on_relay[:SUBJECT_LIMIT]
     return Attempt(
-        remedy,
+        next_.remedy,
         chosen.peer,
         now,
         now + EXPERIMENT_SECONDS,
         peer_id="" if key == chosen.peer else key,
         cooldown_seconds=_drawn_cooldown(status.self_.id, now, situation.policy),
         direct_peers=sum(verdict.reason in DIRECT for verdict in verdicts),
-        subjects=tuple(keys[verdict.peer] for verdict in on_relay[:SUBJECT_LIMIT]),
+        subjects=tuple(keys[verdict.peer] for verdict in subjects),
     )
 
 
@@ -313,26 +357,28 @@ def _due(verdicts: list[Verdict], situation: _Situation) -> Due | None:
     candidates = [attempt for attempt in attempts if attempt is not None]
     if not candidates:
         return None
-    seconds, _, name, remedy = min(candidates)
+    seconds, _, _, name, remedy = min(candidates)
     return Due(situation.now + seconds, remedy, name)
 
 
-def _next_attempt(verdict: Verdict, situation: _Situation) -> tuple[int, int, str, Remedy] | None:
+def _next_attempt(
+    verdict: Verdict, situation: _Situation
+) -> tuple[int, bool, int, str, Remedy] | None:
     """The next attempt that a peer would cause, if it were alone.
 
-    That is the seconds until then, what decides a tie, the name, and the remedy.
+    That is the seconds until then, two values that decide a tie, the name, the remedy.
     """
     if sight_of(verdict) is not Sight.RELAY or verdict.is_excluded:
         return None
     peer, policy = situation.peer(verdict.peer), situation.policy
-    next_ = outlook(peer, situation.now, policy)
+    next_ = _outlook(verdict, situation)
     if next_ is None:
         return None
     left = max(next_.worth_at, policy.max_relay_seconds) + 1 - verdict.relay_seconds
     seconds = max(left, situation.cooldown, _unconfirmed_seconds(verdict, situation))
     if not is_known_direct(peer, situation.now + seconds, policy):
         return None
-    return seconds, -verdict.relay_seconds, verdict.peer, next_.remedy
+    return seconds, not next_.is_way_back, -verdict.relay_seconds, verdict.peer, next_.remedy
 
 
 def _lines(
@@ -391,6 +437,11 @@ def _line(verdict: Verdict, situation: _Situation) -> str | None:
         return f"HELD: {on_relay}, not restarting: {paused_by(situation.policy)}"
     if verdict.reason is Reason.RESTART and verdict.outlook is not None:
         match verdict.outlook.remedy:
+            case Remedy.RESTART if verdict.outlook.is_way_back:
+                return (
+                    f"RESTART: {on_relay}, restarting tailscaled on the configured port: fewer "
+                    "peers are direct on the other one"
+                )
             case Remedy.RESTART:
                 pass
             case Remedy.OTHER_PORT:

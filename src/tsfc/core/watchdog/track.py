@@ -65,6 +65,8 @@ class Outlook(Struct, frozen=True):
     "Estimated probability that it helps, from its record; between 0 and 1."
     worth_at: int
     "Seconds on relay above which it is worth it."
+    is_way_back: bool = False
+    "It only takes tailscaled back from a port on which fewer peers are direct."
 
 
 class Verdict(Struct, frozen=True):
