@@ -104,6 +104,14 @@ def test_guarded_never_leaves_the_node_without_peers(name: str) -> None:
         assert counts["daemon_down_seconds"] <= 0.2 * counts["restarts"]
 
 
+def test_guarded_restarts_soon_after_the_command_works_again() -> None:
+    """The command fails for three hours, so it is tried within the next three."""
+    for seed in range(3):
+        counts = _counts("restart-fails", GUARDED, seed)
+        assert counts["restarts"] == 1
+        assert counts["unserved_relay_seconds"] <= 6 * 3600
+
+
 @pytest.mark.parametrize("name", ["blocked-port", "stuck-nat"])
 def test_guarded_changes_the_port_after_a_restart_did_not_help(name: str) -> None:
     for seed in range(3):

@@ -52,8 +52,18 @@ HOLDS: dict[str, dict[str, Any]] = {
 WELL: dict[str, Any] = {"Self": {"Online": True}, "Health": ["something about DNS"]}
 
 PATH = st.sampled_from([*PATHS, "derp"])
+HARMLESS = Failed("systemctl: not found")
+"The command failed, and tailscaled has not been restarted."
 OUTCOMES = st.sampled_from(
-    [Done(), Done(), Failed("systemctl: no"), Declined("stopped"), Stage.DECIDED, Stage.ASKED]
+    [
+        Done(),
+        Done(),
+        Failed("systemctl: no"),
+        HARMLESS,
+        Declined("stopped"),
+        Stage.DECIDED,
+        Stage.ASKED,
+    ]
 )
 "The outcome of a remedy, or the last stage that a killed run stored."
 POLICIES = st.builds(
@@ -84,7 +94,8 @@ class Deed:
     is_open: bool = True
     has_helped: bool = False
     is_free: bool = False
-    "It was declined, so the budget does not count it."
+    "It was declined or harmless, so the budget does not count it."
+    has_failed: bool = False
     is_done: bool = True
     "Its command did not fail, and was not declined."
     direct: int = 0
@@ -176,6 +187,19 @@ class Ledger:
             deed.has_helped = deed.cause in direct
             deed.is_open = not (deed.has_helped or is_over)
             deed.is_worse = is_over and deed.cause in relayed and number < deed.direct
+
+    def see_start(self, start: int | None) -> None:
+        """Record whether the command that failed last has left tailscaled running."""
+        if self.deeds and self.deeds[-1].has_failed and start is not None:
+            self.deeds[-1].is_free = start < self.deeds[-1].at
+
+    def backoff(self) -> int:
+        """Seconds after the last remedy in which there is none, because commands failed."""
+        if not self.deeds:
+            return 0
+        free = [deed.has_failed and deed.is_free for deed in self.deeds]
+        failures = [*free[::-1], False].index(False)
+        return min(DAY, self.deeds[-1].cooldown << max(0, failures - 1))
 
     def worse_port(self) -> Deed | None:
         """Return the remedy that moved tailscaled to a port with fewer direct peers."""
@@ -421,12 +445,14 @@ class GuardedTailnet(RuleBasedStateMachine):
         self.state = self.event(Asking(effect.attempt))
         ledger.has_answered = ledger.is_start_known = False
         ledger.interruption.is_other_start = False
-        self.start = max(self.start + 1, self.unix)
+        if outcome != HARMLESS:
+            self.start = max(self.start + 1, self.unix)
         if isinstance(outcome, Stage):
             return
         self.state = self.event(Performed(effect.attempt, outcome))
         if not isinstance(outcome, Done):
             deed.is_open, deed.is_done, deed.subjects = False, False, set()
+            deed.has_failed = isinstance(outcome, Failed)
         if isinstance(outcome, Declined):
             deed.is_free = ledger.has_answered = True
 
@@ -439,6 +465,7 @@ class GuardedTailnet(RuleBasedStateMachine):
         ledger, sights = self.ledger, self.sights()
         ledger.watch(now, has_boot_clock=self.has_boot_clock, is_start_known=self.is_start_known)
         is_starting = self.is_start_known and 0 <= now - self.start < 300
+        ledger.see_start(self.start if self.is_start_known else None)
         ledger.see(sights, now, is_well=not self.holds and not is_starting)
 
         effects = restarts(transition)
@@ -511,6 +538,9 @@ class GuardedTailnet(RuleBasedStateMachine):
             "the cause of a remedy was watched for 2 minutes"
         )
         check_apart(ledger.deeds, now)
+        assert not ledger.deeds or now - ledger.deeds[-1].at >= ledger.backoff(), (
+            "commands that fail in a row are tried ever more rarely"
+        )
         assert ledger.spent(now) < policy.budget, "no more remedies in a day than the budget"
         seconds = now - ledger.relay_since[cause]
         assert seconds > policy.max_relay_seconds, (

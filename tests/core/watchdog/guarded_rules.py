@@ -41,7 +41,7 @@ class Deed(NamedTuple):
     "Peers that were on relay, and whose outcome is still to come."
     result: str
     is_done: bool
-    "Its command succeeded."
+    "Its command succeeded. Else it failed, and left tailscaled running."
 
 
 class Book(NamedTuple):
@@ -97,6 +97,7 @@ def path(book: Book, name: str, sight: str, now: int) -> tuple[str, int]:
         return "waiting", now - began
     if sight == "direct":
         is_cure = cooldown_left(book, now) > 0 and began <= book.deeds[-1].at
+        is_cure = is_cure and book.deeds[-1].is_done
         return ("restored" if is_cure else "recovered", 0)
     return sight, 0
 
@@ -115,8 +116,17 @@ def leads_back(book: Book, name: str) -> bool:
 
 
 def cooldown_left(book: Book, now: int) -> int:
-    """Seconds until the cooldown of each remedy is over."""
-    return max([0, *(deed.at + deed.cooldown - now for deed in book.deeds)])
+    """Seconds until the cooldown of each remedy is over.
+
+    After commands that failed in a row, that of the last one is twice that before.
+    """
+    ends = [deed.at + deed.cooldown for deed in book.deeds]
+    failed = [deed for deed in book.deeds if not deed.is_done]
+    if failed and failed[-1] is book.deeds[-1]:
+        done = [number for number, deed in enumerate(book.deeds) if deed.is_done]
+        in_a_row = len(book.deeds) - (done[-1] + 1 if done else 0)
+        ends.append(failed[-1].at + min(DAY, failed[-1].cooldown * 2 ** (in_a_row - 1)))
+    return max([0, *(end - now for end in ends)])
 
 
 def observed(book: Book, sights: Sights, now: int) -> tuple[Book, dict[str, str]]:
@@ -172,7 +182,11 @@ def ended(deed: Deed, sights: Sights) -> str:
 
 def why_not(book: Book, name: str, seconds: int, now: int, policy: GuardedPolicy) -> str | None:
     """Why a peer that is on relay for too long is no cause of a remedy."""
-    spent = [deed for deed in book.deeds if now - deed.at < DAY and deed.result != "helped"]
+    spent = [
+        deed
+        for deed in book.deeds
+        if now - deed.at < DAY and deed.result != "helped" and deed.is_done
+    ]
     obstacles = {
         "excluded": name in policy.excluded,
         "never_direct": not is_known(book.diaries[name], now, policy),

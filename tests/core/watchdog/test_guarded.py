@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,7 +16,16 @@ from tsfc.core.watchdog.decision import Due
 from tsfc.core.watchdog.events import Asking, Event, Observed, Performed
 from tsfc.core.watchdog.memory import Memory, PeerMemory, Record
 from tsfc.core.watchdog.policy import GuardedPolicy, ThresholdPolicy
-from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Declined, Done, Outcome, Remedy, Stage
+from tsfc.core.watchdog.remedy import (
+    Attempt,
+    AttemptResult,
+    Declined,
+    Done,
+    Failed,
+    Outcome,
+    Remedy,
+    Stage,
+)
 from tsfc.core.watchdog.state import Relay, State
 from tsfc.core.watchdog.step import Transition, step
 from tsfc.core.watchdog.track import Outlook, Reason, Verdict
@@ -422,6 +432,11 @@ def attempts(number: int, **fields: Any) -> tuple[Attempt, ...]:
         pytest.param(attempts(6, result=AttemptResult.HELPED), None, id="helped"),
         pytest.param(attempts(6, stage=Stage.DECLINED), None, id="declined"),
         pytest.param(attempts(6, stage=Stage.FAILED), Hold.NO_BUDGET, id="failed"),
+        pytest.param(
+            (*attempts(5, at=T0 - DAY + 2), *attempts(1, stage=Stage.FAILED, is_harmless=True)),
+            None,
+            id="failed-without-harm",
+        ),
     ],
 )
 def test_the_budget_counts_what_did_not_help_in_a_day(
@@ -437,6 +452,69 @@ def test_a_spent_budget_is_no_unsteadiness() -> None:
     node = Node(state=replace(known(), attempts=attempts(6)))
     node.look(1, NAS_ON_RELAY)
     assert reason(node.look(DAY - 6 * 3600 + 1, NAS_ON_RELAY)) is Reason.RESTART
+
+
+def failing(node: Node, hours: int, *, start: int | None) -> list[int]:
+    """When the node restarts tailscaled, in minutes, if each command fails."""
+    node.outcome = Failed("systemctl: no")
+    for at in range(1, hours * 3600, 60):
+        node.look(at, NAS_ON_RELAY, start=start)
+    return [at // 60 for at in node.restarts]
+
+
+def test_commands_that_fail_and_do_no_harm_cost_no_budget_and_become_rare() -> None:
+    """Their cooldowns double, and one that works again is found in time."""
+    policy = replace(POLICY, budget=1)
+    node = Node(policy, known())
+    tried = failing(node, 26, start=T0 - DAY)
+    gaps = [later - earlier for earlier, later in pairwise(tried)]
+    drawn = [attempt.cooldown_seconds or 0 for attempt in node.state.attempts]
+    assert gaps == [-(-cooldown * 2**n // 60) for n, cooldown in enumerate(drawn[:-1])]
+    assert len(tried) == 8
+    node.outcome = Done()
+    node.look(60 * 3600, NAS_ON_RELAY, start=T0 - DAY)
+    assert node.state.restarts == 1
+
+
+def test_commands_that_never_work_are_tried_once_a_day_at_least() -> None:
+    node = Node(state=known())
+    node.outcome = Failed("systemctl: no")
+    for hour in range(20 * 24):
+        node.look(3600 * hour + 1, NAS_ON_RELAY, peer("cam"), start=T0 - 100 * DAY)
+        memory = node.state.memory  # the peer is seen direct often enough to be known
+        node.state = replace(node.state, memory=replace(memory, peers={NAS: PeerMemory(T0 + DAY)}))
+    days = [at // DAY for at in node.restarts]
+    assert sorted(set(days[5:])) == list(range(days[5], days[-1] + 1))
+    assert days[-1] >= 7
+    assert len(days) <= 8 + days[-1]
+
+
+@pytest.mark.parametrize(
+    ("starts", "hold"),
+    [
+        pytest.param((None, None), Hold.NO_BUDGET, id="unknown"),
+        pytest.param((T0 + 1, T0 + 1), Hold.NO_BUDGET, id="restarted"),
+        pytest.param((T0 - DAY, T0 + 1), Hold.NO_BUDGET, id="restarted-later"),
+        pytest.param((T0, T0), None, id="left-running"),
+        pytest.param((T0, None), None, id="unknown-later"),
+    ],
+)
+def test_a_command_that_failed_and_may_have_done_harm_costs_budget(
+    starts: tuple[int | None, int | None], hold: Hold | None
+) -> None:
+    node = Node(replace(POLICY, budget=1), known())
+    node.outcome = Failed("systemctl: no")
+    node.look(1, NAS_ON_RELAY)
+    node.look(61, NAS_ON_RELAY, start=starts[0])
+    assert node.look(302, NAS_ON_RELAY, start=starts[1]).hold is hold
+
+
+def test_a_peer_that_is_direct_after_a_command_without_effect_has_recovered() -> None:
+    node = Node(state=known())
+    node.outcome = Failed("systemctl: no")
+    node.look(1, NAS_ON_RELAY, start=T0 - DAY)
+    assert reason(node.look(61, peer("nas"), start=T0 - DAY)) is Reason.RECOVERED
+    assert node.state.recoveries == 1
 
 
 def test_the_peer_on_relay_the_longest_is_the_cause_and_all_are_subjects() -> None:

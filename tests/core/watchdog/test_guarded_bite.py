@@ -19,7 +19,7 @@ from tsfc.core.watchdog.effects import Apply
 from tsfc.core.watchdog.events import Event, Observed
 from tsfc.core.watchdog.memory import Memory, PeerMemory
 from tsfc.core.watchdog.policy import GuardedPolicy, Policy
-from tsfc.core.watchdog.remedy import AttemptResult, Remedy
+from tsfc.core.watchdog.remedy import AttemptResult, Remedy, Stage
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.step import Transition, step
 from tsfc.core.watchdog.track import DIRECT
@@ -192,6 +192,29 @@ def leads_back_without_need(
     return step(replace(state, attempts=attempts), event, now=now, policy=policy)
 
 
+def as_if_no_failure_was_harmless(
+    state: State, event: Event, *, now: Instant, policy: Policy
+) -> Transition:
+    """The budget does not count these failures either."""
+    attempts = tuple(
+        replace(attempt, is_harmless=False, stage=Stage.DECLINED)
+        if attempt.is_harmless
+        else attempt
+        for attempt in state.attempts
+    )
+    return step(replace(state, attempts=attempts), event, now=now, policy=policy)
+
+
+def as_if_all_failures_were_harmless(
+    state: State, event: Event, *, now: Instant, policy: Policy
+) -> Transition:
+    attempts = tuple(
+        replace(attempt, stage=Stage.DECLINED) if attempt.stage is Stage.FAILED else attempt
+        for attempt in state.attempts
+    )
+    return step(replace(state, attempts=attempts), event, now=now, policy=policy)
+
+
 def restarts_for_a_direct_peer(_: State, _event: Event, transition: Transition) -> Transition:
     direct = [verdict.peer for verdict in transition.verdicts or () if verdict.reason in DIRECT]
     if not restarts(transition) or not direct:
@@ -292,6 +315,12 @@ BROKEN = [
         BUDGET,
         id="budget exceeded",
     ),
+    pytest.param(
+        as_if_no_failure_was_harmless,
+        "commands that fail in a row are tried ever more rarely",
+        id="no backoff",
+    ),
+    pytest.param(as_if_all_failures_were_harmless, BUDGET, id="harm for free"),
     pytest.param(as_if_all_had_helped, BUDGET, id="budget counts nothing"),
     pytest.param(
         with_options(

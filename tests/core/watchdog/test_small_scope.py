@@ -31,7 +31,8 @@ LOOKS = [
     (
         {"a": a, "b": b},
         Observed(
-            decoded(*(peer(name, PATHS[s]) for name, s in (("a", a), ("b", b)) if s in PATHS))
+            decoded(*(peer(name, PATHS[s]) for name, s in (("a", a), ("b", b)) if s in PATHS)),
+            T0 - 1000,
         ),
     )
     for a, b in product([*PATHS, "absent"], repeat=2)
@@ -179,7 +180,11 @@ DAYS = replace(
             id="other-port",
         ),
         pytest.param(
-            DAYS, (0, 150, 265, 2900, 3200, 86_500, 89_100), True, {Reason.WAITING}, id="days"
+            DAYS,
+            (0, 150, 265, 2900, 3200, 86_500, 89_100),
+            True,
+            {Reason.WAITING, Reason.HELD},
+            id="days",
         ),
     ],
 )

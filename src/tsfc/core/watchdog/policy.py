@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import assert_never
 
 from msgspec import Struct
 
 from tsfc.core.clock import Instant
+from tsfc.core.watchdog.memory import DAY_SECONDS
 from tsfc.core.watchdog.remedy import Attempt, Remedy
 from tsfc.core.watchdog.state import State
 
@@ -39,7 +41,8 @@ class GuardedPolicy(Struct, frozen=True, tag="guarded"):
     budget: int = 6
     """Maximum number of attempts in 24 hours that did not help.
 
-    One that helped costs nothing: the same peer may need it again within the day.
+    One that helped costs nothing: the same peer may need it again within the day. Nor
+    does a command that failed and left tailscaled running.
     """
     known_direct_days: int = 7
     "A peer that was not direct for longer never causes an attempt."
@@ -97,4 +100,18 @@ def cooldown_left(policy: Policy, state: State, now: Instant) -> int:
     if not state.attempts:
         return 0
     last = state.attempts[-1]
-    return max(0, cooldown_seconds(policy, last) - (now.unix - last.at))
+    seconds = cooldown_seconds(policy, last)
+    if isinstance(policy, GuardedPolicy):
+        seconds = _backed_off(seconds, state.attempts)
+    return max(0, seconds - (now.unix - last.at))
+
+
+def _backed_off(cooldown: int, attempts: tuple[Attempt, ...]) -> int:
+    """The cooldown after commands that failed in a row, and did no harm.
+
+    The second and each later one doubles it, up to a day. So a command that never works
+    is tried less often than the budget allows, and one that works again is found before
+    the time of the failures has doubled.
+    """
+    failures = sum(1 for _ in takewhile(lambda attempt: attempt.is_harmless, reversed(attempts)))
+    return max(cooldown, min(cooldown << max(0, failures - 1), DAY_SECONDS))

@@ -81,6 +81,11 @@ class Attempt(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     "Time after `at` in which there is no other attempt; None for that of the policy."
     direct_peers: Seconds = 0
     "Number of peers that were direct when it was decided; 0 if nobody counted."
+    is_harmless: bool = False
+    """The command failed, and tailscaled has run without a break since before it.
+
+    Only `GuardedPolicy` determines this. False if the start of tailscaled is unknown.
+    """
     subjects: tuple[str, ...] = ()
     """Peers that were on relay when it was decided, and whose outcome is open.
 

@@ -99,15 +99,12 @@ def pending(state: State) -> Attempt | None:
 def with_attempt(attempts: tuple[Attempt, ...], attempt: Attempt) -> tuple[Attempt, ...]:
     """The attempts with a new one at their end, and the least useful dropped.
 
-    That is the oldest that helped, else the oldest: the budget counts those that did
-    not help.
+    That is the oldest that costs no budget, else the oldest.
     """
     if len(attempts) < ATTEMPT_LIMIT:
         return (*attempts, attempt)
-    helped = (
-        number for number, earlier in enumerate(attempts) if earlier.result is AttemptResult.HELPED
-    )
-    dropped = next(helped, 0)
+    free = (number for number, earlier in enumerate(attempts) if not costs_budget(earlier))
+    dropped = next(free, 0)
     return (*attempts[:dropped], *attempts[dropped + 1 :], attempt)
 
 
@@ -120,13 +117,16 @@ def plus_one(count: int) -> int:
     return count if count >= MAX_NUMBER else count + 1
 
 
+def costs_budget(attempt: Attempt) -> bool:
+    """Whether an attempt did not help, as far as is known, and may have done harm."""
+    is_without_effect = attempt.stage is Stage.DECLINED or attempt.is_harmless
+    return not is_without_effect and attempt.result is not AttemptResult.HELPED
+
+
 def spent(state: State, now: int) -> int:
-    """Number of attempts in the last 24 hours that are not known to have helped."""
+    """Number of attempts in the last 24 hours that cost budget."""
     return sum(
-        now - attempt.at < DAY_SECONDS
-        and attempt.stage is not Stage.DECLINED
-        and attempt.result is not AttemptResult.HELPED
-        for attempt in state.attempts
+        now - attempt.at < DAY_SECONDS and costs_budget(attempt) for attempt in state.attempts
     )
 
 

@@ -140,6 +140,8 @@ def step(state: State, event: Event, *, now: Instant, policy: Policy) -> Transit
 def _observed(state: State, event: Observed, *, now: Instant, policy: Policy) -> Transition:
     status = event.status
     settled, warnings = _settle(state, now)
+    if isinstance(policy, GuardedPolicy):
+        settled = _with_harm(settled, event.tailscaled_start)
     if not statuses.is_running(status):
         backend = one_line(status.backend_state, 40)
         detail = f"tailscaled is {backend}, not Running: no peer can be judged, the state is kept"
@@ -225,6 +227,18 @@ def _blind(state: State, now: Instant) -> State:
     since = now.unix if state.blind_since is None else state.blind_since
     unsteady = replace(state.memory, steady_since=None)
     return replace(state, blind_since=since, memory=unsteady)
+
+
+def _with_harm(state: State, tailscaled_start: Seconds | None) -> State:
+    """The state that says whether a command that failed left tailscaled running."""
+    last = state.attempts[-1] if state.attempts else None
+    if last is None or last.stage is not Stage.FAILED or tailscaled_start is None:
+        return state
+    is_harmless = tailscaled_start < last.at
+    if is_harmless is last.is_harmless:
+        return state
+    after = replace(last, is_harmless=is_harmless)
+    return replace(state, attempts=(*state.attempts[:-1], after))
 
 
 def _with_success(

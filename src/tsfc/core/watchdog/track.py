@@ -115,12 +115,14 @@ def track(state: State, look: Look, *, now: Instant, is_cooling: bool) -> Tracke
 
     The verdicts are in the order of the names. A peer that stays on relay is WAITING,
     for the policy to decide. `is_cooling` says whether the cooldown of the last attempt
-    holds: until it ends, a peer that recovers is credited to that attempt.
+    holds: until it ends, a peer that recovers is credited to that attempt, unless its
+    command changed nothing.
 
     A peer that is not watched anymore (offline, gone, expired) is forgotten, so that it
     does not return with its old start. So is one without evidence of a path.
     """
-    cured_since = state.attempts[-1].at if is_cooling and state.attempts else None
+    last = state.attempts[-1] if is_cooling and state.attempts else None
+    cured_since = None if last is None or last.is_harmless else last.at
     by_id = {relay.id: relay for relay in state.relays.values() if relay.id}
     verdicts: list[Verdict] = []
     relays: dict[str, Relay] = {}
