@@ -507,19 +507,13 @@ class GuardedTailnet(RuleBasedStateMachine):
         ledger, policy = self.ledger, self.policy
         cause, remedy = effect.attempt.peer, effect.attempt.remedy
         worse = ledger.worse_port()
-        is_way_back = (
-            worse is not None
-            and worse.cause == cause
-            and ledger.relay_since.get(cause, now) <= worse.at
-            and policy.remedies != ()
-        )
-        if is_way_back:
-            assert remedy is Remedy.RESTART, "a port that made it worse is left at once"
-        else:
-            assert remedy in policy.remedies, "only a remedy that is allowed is applied"
-            assert worse is None or not self.leads_back(worse, now), (
+        is_way_back = worse is not None and self.leads_back(worse, now)
+        if worse is not None and is_way_back:
+            assert (cause, remedy) == (worse.cause, Remedy.RESTART), (
                 "a port that made it worse is left at once"
             )
+        else:
+            assert remedy in policy.remedies, "only a remedy that is allowed is applied"
         assert sights.get(cause) == "relay", "the cause of a remedy is seen on relay"
         excluded = {name for name in NODES if {name, NODES[name]} & policy.excluded}
         assert cause not in excluded, "the cause of a remedy is not excluded"
@@ -556,16 +550,25 @@ class GuardedTailnet(RuleBasedStateMachine):
         ledger.deeds.append(Deed(now, cooldown, remedy, cause, subjects, direct=direct))
 
     def leads_back(self, worse: Deed, now: int) -> bool:
-        """Whether the cause of a change of the port may cause the way back."""
-        cause, policy = worse.cause, self.policy
+        """Whether the cause of a change of the port has to cause the way back.
+
+        Another peer lost its direct path since then, and both may cause a remedy.
+        """
+        policy = self.policy
         excluded = {name for name in NODES if {name, NODES[name]} & policy.excluded}
-        since, direct_at = self.ledger.relay_since.get(cause, now), self.ledger.direct_at[cause]
+        usual = {
+            name: since
+            for name, since in self.ledger.relay_since.items()
+            if name not in excluded
+            and name in self.ledger.direct_at
+            and now - self.ledger.direct_at[name] // HOUR * HOUR <= policy.known_direct_days * DAY
+        }
+        since = usual.get(worse.cause, now)
         return (
             policy.remedies != ()
-            and cause not in excluded
+            and any(at > worse.at for at in usual.values())
             and since <= worse.at
             and now - since > policy.max_relay_seconds
-            and now - direct_at // HOUR * HOUR <= policy.known_direct_days * DAY
         )
 
 

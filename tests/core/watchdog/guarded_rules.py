@@ -108,11 +108,16 @@ def relay_began(diary: Diary) -> int:
 
 
 def leads_back(book: Book, name: str) -> bool:
-    """Whether a peer on relay has to lead back from a port that made it worse."""
+    """Whether a peer on relay has to lead back from a port that made it worse.
+
+    Another peer was direct and is on relay since then.
+    """
     done = [deed for deed in book.deeds if deed.is_done]
     if not done or (done[-1].remedy, done[-1].result) != (Remedy.OTHER_PORT, "worse"):
         return False
-    return name == done[-1].cause and relay_began(book.diaries[name]) <= done[-1].at
+    since = {peer: relay_began(book.diaries[peer]) for peer in book.on_relay}
+    is_lost = any(at > done[-1].at for at in since.values())
+    return is_lost and name == done[-1].cause and since[name] <= done[-1].at
 
 
 def cooldown_left(book: Book, now: int) -> int:

@@ -590,23 +590,33 @@ WAY_BACK = (
     "RESTART: nas on relay for 1601s, restarting tailscaled on the configured port: fewer peers "
     "are direct on the other one"
 )
+PATIENT = "restarts helped 0 of 1 times: next worth it at 23995s"
+VPS_ON_RELAY = derp_peer("vps")
+BOTH = (NAS_ON_RELAY, VPS_ON_RELAY)
 FAILED_ONCE = {remedy: Record(T0 - 700, 0.0, 1.0, 0, 1, streak=1) for remedy in Remedy}
 
 
 def on_worse_port(*later: Attempt, since: int = 1601) -> State:
-    """State in which fewer peers are direct since `nas` caused a change of the port."""
+    """State in which `vps` is on relay since `nas` caused a change of the port."""
     state = known(records=FAILED_ONCE, since=since)
-    return replace(state, attempts=(WORSE, *later))
+    return replace(
+        state,
+        attempts=(WORSE, *later),
+        relays={**state.relays, "vps": Relay(T0 - 500, "nvpsCNTRL")},
+        memory=replace(state.memory, peers={**state.memory.peers, "nvpsCNTRL": PeerMemory(T0)}),
+    )
 
 
 def test_a_port_on_which_fewer_peers_are_direct_is_left_at_once() -> None:
     """Although neither remedy is worth it. No peer has a trial of the way back."""
     node = Node(LADDER, on_worse_port())
-    story = [lines(node.look(at, NAS_ON_RELAY)) for at in (0, 300, 900, 960)]
+    story = [lines(node.look(0, NAS_ON_RELAY, VPS_ON_RELAY))]
+    story += [lines(node.look(at, NAS_ON_RELAY, peer("vps"))) for at in (60, 300, 900, 960)]
     assert story == [
-        (WAY_BACK,),
+        (WAY_BACK, "WAITING: vps on relay for 500s (threshold: 600s)"),
+        (f"PATIENT: nas on relay for 1661s; {PATIENT}", "RECOVERED: vps back to direct"),
         ("OUTCOME: nas still on relay 300s after the restart: no effect (0 of 1)",),
-        ("PATIENT: nas on relay for 2501s; restarts helped 0 of 1 times: next worth it at 23989s",),
+        (),
         (),
     ]
     assert node.restarts == [0]
@@ -622,7 +632,7 @@ def test_the_way_back_comes_before_every_other_remedy() -> None:
         relays={**state.relays, "cam": Relay(T0 - 9000, "ncamCNTRL")},
         memory=replace(state.memory, peers={**state.memory.peers, "ncamCNTRL": PeerMemory(T0)}),
     )
-    both = (derp_peer("cam"), NAS_ON_RELAY)
+    both = (derp_peer("cam"), *BOTH)
     waiting = Node(LADDER, replace(state, attempts=(replace(WORSE, cooldown_seconds=1001),)))
     assert waiting.look(0, *both).due == Due(T0 + 1, RESTART, "nas")
     transition = Node(LADDER, state).look(0, *both)
@@ -641,14 +651,40 @@ def test_the_way_back_comes_before_every_other_remedy() -> None:
 def test_the_way_back_is_held_back_like_any_remedy(
     fields: dict[str, Any], expected: Reason
 ) -> None:
-    assert reason(Node(LADDER, on_worse_port()).look(0, NAS_ON_RELAY, **fields)) is expected
+    assert reason(Node(LADDER, on_worse_port()).look(0, *BOTH, **fields)) is expected
 
 
 def test_the_way_back_waits_for_the_cooldown_and_for_the_budget() -> None:
     cooling = Node(LADDER, replace(on_worse_port(), attempts=(replace(WORSE, at=T0 - 599),)))
-    assert reason(cooling.look(0, NAS_ON_RELAY)) is Reason.COOLDOWN
+    assert reason(cooling.look(0, *BOTH)) is Reason.COOLDOWN
     spent = Node(replace(LADDER, budget=1), on_worse_port())
-    assert reason(spent.look(0, NAS_ON_RELAY)) is Reason.HELD
+    assert reason(spent.look(0, *BOTH)) is Reason.HELD
+
+
+@pytest.mark.parametrize(
+    "vps",
+    [
+        pytest.param(peer("vps", "offline"), id="offline"),
+        pytest.param(peer("vps"), id="direct-again"),
+        pytest.param(derp_peer("cam"), id="other-peer-never-direct"),
+    ],
+)
+def test_without_a_peer_that_lost_its_direct_path_there_is_no_way_back(
+    vps: dict[str, Any],
+) -> None:
+    node = Node(LADDER, on_worse_port())
+    assert reason(node.look(0, NAS_ON_RELAY, vps)) is Reason.PATIENT
+    assert reason(node.look(1, NAS_ON_RELAY, vps)) is Reason.PATIENT
+
+
+def test_a_peer_that_was_on_relay_before_or_is_excluded_is_not_lost() -> None:
+    state = on_worse_port()
+    before = replace(state, relays={**state.relays, "vps": Relay(T0 - 1000, "nvpsCNTRL")})
+    failed = {**state.memory.peers, "nvpsCNTRL": PeerMemory(T0, FAILED_ONCE)}
+    before = replace(before, memory=replace(before.memory, peers=failed))
+    assert reason(Node(LADDER, before).look(0, *BOTH)) is Reason.PATIENT
+    excluded = replace(LADDER, excluded=frozenset({"vps"}))
+    assert reason(Node(excluded, state).look(0, *BOTH)) is Reason.PATIENT
 
 
 def done(remedy: Remedy, result: AttemptResult, stage: Stage = Stage.DONE) -> Attempt:
@@ -692,14 +728,14 @@ def done(remedy: Remedy, result: AttemptResult, stage: Stage = Stage.DONE) -> At
     ],
 )
 def test_only_the_cause_of_the_last_start_leads_back(state: State, expected: Reason) -> None:
-    assert reason(Node(LADDER, state).look(0, NAS_ON_RELAY)) is expected
+    assert reason(Node(LADDER, state).look(0, *BOTH)) is expected
 
 
 def test_without_any_allowed_remedy_there_is_no_way_back() -> None:
     nothing = replace(LADDER, remedies=())
-    assert reason(Node(nothing, on_worse_port()).look(0, NAS_ON_RELAY)) is Reason.PATIENT
+    assert reason(Node(nothing, on_worse_port()).look(0, *BOTH)) is Reason.PATIENT
     port = replace(LADDER, remedies=(Remedy.OTHER_PORT,))
-    assert reason(Node(port, on_worse_port()).look(0, NAS_ON_RELAY)) is Reason.RESTART
+    assert reason(Node(port, on_worse_port()).look(0, *BOTH)) is Reason.RESTART
 
 
 @pytest.mark.parametrize(

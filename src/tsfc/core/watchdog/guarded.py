@@ -12,10 +12,10 @@ in a row that the remedy did not help, since the peer was last direct.
 Of the remedies that may be applied, the one is chosen that is worth it the soonest. So
 after a restart that did not help, another port comes before the next restart.
 
-If fewer peers are direct on the other port than before, the next attempt is a restart,
-which takes tailscaled back to the configured port. The same peer causes it, without the
-question whether it is worth it. It is part of the remedy `OTHER_PORT`: it spends budget
-and begins a cooldown, and no peer has a trial of it.
+If fewer peers are direct on the other port than before, and one of the others is on
+relay, the next attempt is a restart, which takes tailscaled back to the configured
+port. The same peer causes it, whether or not it is worth it. It is part of the remedy
+`OTHER_PORT`: it spends budget and begins a cooldown, and no peer has a trial of it.
 
 For each watched peer that is on relay (`sight.by_evidence`), the first that applies:
 
@@ -136,7 +136,7 @@ def decide(
     traffic = dataplane.with_look(memory.traffic, direct, event.probes, now.unix)
     memory = replace(memory, traffic=traffic)
     cause = _cause(tracked.verdicts, event.status)
-    worse = _worse_port(tracked.state)
+    worse = _worse_port(tracked, memory, keys, now.unix, policy)
     situation = _Situation(memory, keys, cooldown, hold, worse, cause, now.unix, policy)
     verdicts = [_judged(verdict, situation) for verdict in tracked.verdicts]
 
@@ -253,17 +253,30 @@ def _unconfirmed_seconds(verdict: Verdict, situation: _Situation) -> int:
     return max(0, CONFIRM_SECONDS - min(steady_seconds, verdict.relay_seconds))
 
 
-def _worse_port(state: State) -> Attempt | None:
+def _worse_port(
+    tracked: Tracked, memory: Memory, keys: dict[str, str], now: int, policy: GuardedPolicy
+) -> Attempt | None:
     """The attempt that moved tailscaled to a port on which fewer peers are direct.
 
     None if there is none, or a restart succeeded after it: the port is for one start.
+    None as well if no peer is on relay that was direct before: the others may have gone
+    offline, or found another path.
     """
     unchanged = {Stage.FAILED, Stage.DECLINED}
-    done = (attempt for attempt in reversed(state.attempts) if attempt.stage not in unchanged)
-    last = next(done, None)
+    attempts = reversed(tracked.state.attempts)
+    last = next((attempt for attempt in attempts if attempt.stage not in unchanged), None)
     if last is None or last.remedy is not Remedy.OTHER_PORT:
         return None
-    return last if last.result is AttemptResult.WORSE else None
+    if last.result is not AttemptResult.WORSE:
+        return None
+    has_lost_a_peer = any(
+        sight_of(verdict) is Sight.RELAY
+        and not verdict.is_excluded
+        and now - verdict.relay_seconds > last.at
+        and is_known_direct(memory.peers.get(keys[verdict.peer], NOTHING), now, policy)
+        for verdict in tracked.verdicts
+    )
+    return last if has_lost_a_peer else None
 
 
 def _outlook(verdict: Verdict, situation: _Situation) -> Outlook | None:
