@@ -85,6 +85,7 @@ def attempts(
         instants,
         st.sampled_from(Stage),
         st.sampled_from(AttemptResult),
+        is_harmless=st.booleans(),
     )
     return st.lists(attempt, max_size=3).map(tuple)
 
@@ -270,6 +271,7 @@ GUARDED_ATTEMPTS = st.lists(
         result=st.sampled_from(AttemptResult),
         cooldown_seconds=st.none() | st.integers(0, 900),
         direct_peers=st.integers(0, 3),
+        is_harmless=st.booleans(),
         subjects=st.lists(KEYS, unique=True, max_size=3).map(tuple),
     ),
     max_size=4,
