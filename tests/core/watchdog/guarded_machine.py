@@ -12,23 +12,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import initialize, rule
 from msgspec.structs import replace
-from returns.result import Success
 
 from support.statuses import PATHS, decoded
-from tsfc.core.clock import STEP_SECONDS, Boot, Instant
 from tsfc.core.watchdog.effects import Apply
-from tsfc.core.watchdog.events import Asking, Event, Observed, Performed
+from tsfc.core.watchdog.events import Event, Observed, Performed
 from tsfc.core.watchdog.guarded import is_way_back
 from tsfc.core.watchdog.policy import GuardedPolicy
 from tsfc.core.watchdog.remedy import Declined, Done, Failed, Outcome, Remedy, Stage
-from tsfc.core.watchdog.state import State, decode, encode
-from tsfc.core.watchdog.step import Transition, step
+from tsfc.core.watchdog.state import State
+from tsfc.core.watchdog.step import Transition
 from tsfc.core.watchdog.track import Reason
 
-from .machine import CLOCK_STEPS, EXCLUDED, NAMES, NODES, UNWATCHED, Break, node
-from .worlds import DOWN, STOPPED, T0, Step, lines, restarts
+from .random_node import EXCLUDED, NAMES, NODES, UNWATCHED, RandomNode, Watch, moved
+from .worlds import DOWN, STOPPED, lines, restarts
 
 HOUR, DAY = 3600, 86_400
 DURATIONS = [0, 1, 59, 60, 61, 119, 120, 121, 299, 300, 301, 600, 601, HOUR, DAY - 1, DAY]
@@ -113,10 +111,9 @@ class Trial:
 
 
 @dataclass
-class Ledger:
+class Ledger(Watch):
     """The diary: what could be seen, and what was done. All times move with the clock."""
 
-    relay_since: dict[str, int] = field(default_factory=dict[str, int])
     direct_at: dict[str, int] = field(default_factory=dict[str, int])
     deeds: list[Deed] = field(default_factory=list[Deed])
     trials: dict[tuple[str, Remedy], list[Trial]] = field(
@@ -126,38 +123,16 @@ class Ledger:
     "How often in a row a remedy did not help a peer, since that was last direct."
     well_since: int | None = None
     "The first run since the last one that saw the node cut off, or saw nothing."
-    interruption: Break = field(default_factory=Break)
-    had_boot_clock: bool | None = None
-    is_start_known: bool = False
-    has_answered: bool = True
 
     def settle(self, clock_step: int, now: int) -> None:
-        """Move all times by a clock step, and none past `now`."""
-
-        def moved(at: int) -> int:
-            return max(0, min(at + clock_step, now))
-
-        self.relay_since = {name: moved(at) for name, at in self.relay_since.items()}
-        self.direct_at = {name: moved(at) for name, at in self.direct_at.items()}
+        super().settle(clock_step, now)
+        self.direct_at = {name: moved(at, clock_step, now) for name, at in self.direct_at.items()}
         for deed in self.deeds:
-            deed.at = moved(deed.at)
+            deed.at = moved(deed.at, clock_step, now)
         for trial in (trial for row in self.trials.values() for trial in row):
-            trial.at = moved(trial.at)
+            trial.at = moved(trial.at, clock_step, now)
         if self.well_since is not None:
-            self.well_since = moved(self.well_since)
-        if self.interruption.blind_since is not None:
-            self.interruption.blind_since = moved(self.interruption.blind_since)
-
-    def watch(self, now: int, *, has_boot_clock: bool, is_start_known: bool) -> None:
-        """Record a run that observes peers: every relay starts again after a break."""
-        has_boot_clocks = has_boot_clock and bool(self.had_boot_clock)
-        self.interruption.is_other_start &= self.is_start_known and is_start_known
-        is_first = self.had_boot_clock is None
-        if not is_first and self.interruption.applies(now, has_boot_clocks=has_boot_clocks):
-            self.relay_since = {}
-        self.interruption = Break()
-        self.had_boot_clock, self.is_start_known = has_boot_clock, is_start_known
-        self.has_answered = True
+            self.well_since = moved(self.well_since, clock_step, now)
 
     def see(self, sights: dict[str, str], now: int, *, is_well: bool) -> None:
         """Record what a run saw of the peers and of the node."""
@@ -227,28 +202,15 @@ class Ledger:
         return float(policy.max_relay_seconds / expected / policy.discount**failures)
 
 
-class GuardedTailnet(RuleBasedStateMachine):
+class GuardedTailnet(RandomNode[GuardedPolicy, Ledger]):
     """Random tailnet: the rules are the events that can happen to it."""
 
-    decide: Step = staticmethod(step)
     seen: set[str] | None = None
     "Collects verdicts, reasons to hold back, and outcomes; None if not needed."
 
     def __init__(self) -> None:
-        super().__init__()
-        self.paths: dict[str, str] = dict.fromkeys(NODES, "direct")
-        self.odd: dict[str, str | None] = dict.fromkeys(NODES)
-        self.absent: set[str] = set()
-        self.policy = GuardedPolicy()
-        self.unix, self.uptime, self.awake, self.boot = T0, 1000, 1000, 1
-        self.start, self.is_start_known = T0 - 500, True
+        super().__init__(GuardedPolicy(), Ledger())
         self.holds: set[str] = set()
-        self.has_boot_clock = True
-        self.clock_change = 0
-        # True if the next run can compare its boot clock with that of the last run.
-        self.is_comparable = False
-        self.state = State()
-        self.ledger = Ledger()
 
     @initialize(policy=POLICIES, excluded=EXCLUDED, relayed=st.sets(NAMES, max_size=2))
     def starts(self, policy: GuardedPolicy, excluded: frozenset[str], relayed: set[str]) -> None:
@@ -276,39 +238,6 @@ class GuardedTailnet(RuleBasedStateMachine):
         if reason != "mullvad" or "#" not in name:
             self.odd[name] = reason
 
-    @rule(name=st.sampled_from([name for name in NODES if "#" not in name]))
-    def leaves_or_joins(self, name: str) -> None:
-        self.absent ^= {name}
-
-    @rule(seconds=st.sampled_from([*CLOCK_STEPS, 3 * DAY]), sign=st.sampled_from([-1, 1]))
-    def clock_is_set(self, seconds: int, sign: int) -> None:
-        self.unix += sign * seconds
-        self.clock_change += sign * seconds
-
-    @rule(seconds=st.sampled_from([0, 0, -DAY, 40]))
-    def node_reboots(self, seconds: int) -> None:
-        """A node without a clock battery may have another time after boot."""
-        self.unix += seconds
-        self.boot += 1
-        self.uptime = self.awake = 0
-        self.is_comparable = False
-        self.ledger.interruption.is_rebooted = True
-
-    @rule(seconds=st.sampled_from([1, 60, 61, 28_800]))
-    def node_is_suspended(self, seconds: int) -> None:
-        self.unix += seconds
-        self.uptime += seconds
-        self.ledger.interruption.slept += seconds
-
-    @rule()
-    def operator_restarts_tailscaled(self) -> None:
-        self.start = max(self.start + 1, self.unix)
-        self.ledger.interruption.is_other_start = True
-
-    @rule()
-    def start_of_tailscaled_is_unknown_or_known(self) -> None:
-        self.is_start_known = not self.is_start_known
-
     @rule(reason=st.sampled_from(sorted(HOLDS)), seconds=st.sampled_from(DURATIONS))
     def node_is_cut_off_for_a_run(self, reason: str, seconds: int) -> None:
         self.holds = {reason}
@@ -323,24 +252,17 @@ class GuardedTailnet(RuleBasedStateMachine):
     def node_is_well(self) -> None:
         self.holds = set()
 
-    @rule()
-    def boot_clock_disappears_or_returns(self) -> None:
-        self.has_boot_clock = not self.has_boot_clock
-
     @rule(seconds=st.sampled_from(DURATIONS), outcome=OUTCOMES)
     def timer_fires(self, seconds: int, outcome: Outcome | Stage) -> None:
         self.advance(seconds)
         fields: dict[str, Any] = dict(WELL)
         for reason in sorted(self.holds):
             fields |= HOLDS[reason]
-        present = [
-            node(name, path, None) | ODD.get(self.odd[name] or "", {})
-            for name, path in self.paths.items()
-            if name not in self.absent
-        ]
         start = self.start if self.is_start_known else None
         is_paused = "pause" in self.holds
-        self.run_watchdog(Observed(decoded(*present, **fields), start, is_paused), outcome)
+        self.run_watchdog(
+            Observed(decoded(*self.present(ODD), **fields), start, is_paused), outcome
+        )
 
     @rule(name=NAMES, count=st.integers(2, 8), outcome=OUTCOMES, after=st.sampled_from(DURATIONS))
     def is_stuck_on_relay(
@@ -388,17 +310,6 @@ class GuardedTailnet(RuleBasedStateMachine):
         self.paths = dict.fromkeys(NODES, "direct")
         self.timer_fires(seconds, Done())
 
-    @rule(seconds=st.sampled_from(DURATIONS), event=st.sampled_from([DOWN, STOPPED]))
-    def timer_fires_without_an_observation(self, seconds: int, event: Event) -> None:
-        self.advance(seconds)
-        self.run_watchdog(event, Stage.ASKED)
-
-    def advance(self, seconds: int) -> None:
-        """Advance all clocks."""
-        self.unix += seconds
-        self.uptime += seconds
-        self.awake += seconds
-
     def sights(self) -> dict[str, str]:
         """What a run can see of each watched peer, by the rules of the policy."""
         evidence = {"direct": "direct", "derp": "relay"}
@@ -408,57 +319,31 @@ class GuardedTailnet(RuleBasedStateMachine):
             if path != "offline" and name not in self.absent and self.odd[name] is None
         }
 
-    def run_watchdog(self, event: Event, outcome: Outcome | Stage) -> None:
-        """Run the watchdog once as the job does, and check the promises.
-
-        A run that was killed leaves its attempt pending: `outcome` is then a stage.
-        """
-        boot = Boot(f"boot {self.boot}", self.uptime, self.awake)
-        now = Instant(self.unix, boot if self.has_boot_clock else None)
-        before = self.state
-        assert decode(encode(before)) == Success(before), (
-            "decoding an encoded state returns it unchanged"
-        )
-        is_step = self.is_comparable and self.has_boot_clock
-        is_step &= abs(self.clock_change) > STEP_SECONDS
-        self.ledger.settle(self.clock_change if is_step else 0, now.unix)
-        self.clock_change, self.is_comparable = 0, self.has_boot_clock
-
-        transition = self.decide(before, event, now=now, policy=self.policy)
+    def check(self, before: State, event: Event, transition: Transition, now: int) -> None:  # noqa: ARG002
         if self.seen is not None:
             self.seen |= what_it_shows(transition)
         if isinstance(event, Observed) and event != STOPPED:
-            self.check_observed(transition, now.unix)
+            self.check_observed(transition, now)
         else:
-            self.check_unobservable(event, transition, now.unix)
-        self.state = transition.state
-        for effect in restarts(transition):
-            self.perform(effect, outcome)
+            self.check_unobservable(event, transition, now)
 
     def perform(self, effect: Apply, outcome: Outcome | Stage) -> None:
-        """Apply a remedy, or be killed while doing so."""
         ledger = self.ledger
         deed = ledger.deeds[-1]
         if outcome is Stage.DECIDED:  # the next run discards the attempt
             ledger.deeds.pop()
             return
-        self.state = self.event(Asking(effect.attempt))
-        ledger.has_answered = ledger.is_start_known = False
-        ledger.interruption.is_other_start = False
+        self.ask(effect)
         if outcome != HARMLESS:
-            self.start = max(self.start + 1, self.unix)
+            self.tailscaled_starts()
         if isinstance(outcome, Stage):
             return
-        self.state = self.event(Performed(effect.attempt, outcome))
+        self.state = self.after(Performed(effect.attempt, outcome))
         if not isinstance(outcome, Done):
             deed.is_open, deed.is_done, deed.subjects = False, False, set()
             deed.has_failed = isinstance(outcome, Failed)
         if isinstance(outcome, Declined):
             deed.is_free = ledger.has_answered = True
-
-    def event(self, event: Asking | Performed) -> State:
-        """Return the state after an event of the same run."""
-        return self.decide(self.state, event, now=Instant(self.unix), policy=self.policy).state
 
     def check_observed(self, transition: Transition, now: int) -> None:
         """Check the promises about a run that observed peers."""

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
 from msgspec.structs import replace
 
 from tsfc.core.clock import Instant
@@ -25,6 +23,7 @@ from tsfc.core.watchdog.step import Transition, step
 from tsfc.core.watchdog.track import DIRECT
 
 from .guarded_machine import GuardedTailnet
+from .random_node import assert_found
 from .test_invariants_bite import (
     logs_a_line_twice,
     logs_in_reverse_order,
@@ -340,13 +339,4 @@ BROKEN = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("broken", "promise"), BROKEN)
 def test_a_broken_promise_is_found(broken: Step, promise: str) -> None:
-    """The state machine fails with this `step`, and names the promise."""
-    machine = type("Broken", (GuardedTailnet,), {"decide": staticmethod(broken)})
-    until_found = settings(
-        max_examples=1000,
-        stateful_step_count=40,
-        phases=[Phase.generate],
-        report_multiple_bugs=False,
-    )
-    with pytest.raises(AssertionError, match=promise):
-        run_state_machine_as_test(machine, settings=until_found)
+    assert_found(GuardedTailnet, broken, promise)
