@@ -11,8 +11,8 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 from lab import NEWEST, OLDEST, builds
 from support.required import require
 
-LONGEST = "test_idle_nodes_become_direct"
-"Prefix of the slowest tests, three minutes each. They start first."
+LONGEST = re.compile(r"test_(idle_nodes_become_direct|a_silent_control_server)_")
+"The slowest tests, two to three minutes each. They start first."
 SHARING = ("test_exporter", "test_states")
 "Modules whose tests share one lab per release."
 RELEASES = [pytest.param(NEWEST, id="newest"), pytest.param(OLDEST, id="oldest")]
@@ -48,4 +48,4 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LabSchedulin
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the slowest tests first (a hook of pytest)."""
-    items.sort(key=lambda item: LONGEST not in item.name)
+    items.sort(key=lambda item: not LONGEST.match(item.name))
