@@ -78,6 +78,17 @@ table ip controlblock {{
 """
 # The DERP relay uses another port.
 
+CONTROL_SILENCE = f"""
+table ip controlblock {{
+  chain forward {{
+    type filter hook forward priority raw;
+    ip daddr {INTERNET} tcp dport {{ 80, 443 }} drop;
+    ip saddr {INTERNET} tcp sport {{ 80, 443 }} drop;
+  }}
+}}
+"""
+# Both directions: tailscaled reads a message that it cannot acknowledge.
+
 WIREGUARD_BLOCK = """
 table ip wireguardblock {
   chain forward {
@@ -233,8 +244,13 @@ def block_control(place: Place) -> None:
     place.outside.run("nft", "--file", "-", stdin=CONTROL_BLOCK)
 
 
+def silence_control(place: Place) -> None:
+    """Drop all packets between the node and the coordination server, both ways."""
+    place.outside.run("nft", "--file", "-", stdin=CONTROL_SILENCE)
+
+
 def unblock_control(place: Place) -> None:
-    """Undo `block_control`."""
+    """Undo `block_control` or `silence_control`."""
     place.outside.run("nft", "delete", "table", "ip", "controlblock")
 
 

@@ -249,8 +249,12 @@ class Lab:
         """Refuse a node's connections to the coordination server, at its router."""
         network.block_control(self.nodes[name].place)
 
+    def silence_control(self, name: str) -> None:
+        """Drop all packets between a node and the coordination server, both ways."""
+        network.silence_control(self.nodes[name].place)
+
     def unblock_control(self, name: str) -> None:
-        """Undo `block_control`."""
+        """Undo `block_control` or `silence_control`."""
         network.unblock_control(self.nodes[name].place)
 
     def block_wireguard(self, name: str) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -39,6 +40,8 @@ STATE = "/var/lib/guarded"
 DEADLINE = 60.0
 CURE_SECONDS = 10.0
 "Time in which a cured peer is direct (`docs/tailscale.md`)."
+SILENCE_SECONDS = 150.0
+"Time after which tailscaled has noticed that the coordination server is silent."
 DETECTED = "DETECTED: bravo transitioned to relay"
 RESTART = "RESTART: bravo on relay for Ns, restarting tailscaled"
 NO_EFFECT = "OUTCOME: bravo still on relay Ns after the restart: no effect (0 of 1)"
@@ -196,6 +199,37 @@ def test_a_node_without_the_control_server_is_not_restarted(release: str) -> Non
         node.lab.unblock_udp("alpha")
         node.until("direct")
         assert node.watch() == ["RECOVERED: bravo back to direct"]
+        assert node.starts() == 1
+
+
+def test_a_silent_control_server_causes_no_restart_before_tailscaled_notices(
+    release: str,
+) -> None:
+    """The limit is over while `Self.Online` is still true."""
+    limit = "--max-relay-seconds=60"
+    with guarded(release) as node:
+        node.until("direct")
+        assert node.watch(limit) == []
+        assert node.after(700, limit) == []
+        node.lab.silence_control("alpha")
+        node.lab.block_udp("alpha")
+        node.until("derp")
+        assert node.watch(limit) == [DETECTED]
+
+        # The node pings the peer and the watchdog runs until the outage shows.
+        said: list[str] = []
+
+        def is_held() -> bool:
+            node.path()
+            said.extend(node.watch(limit))
+            return said[-1].startswith(("HELD", "RESTART"))
+
+        node.lab.wait_until(is_held, SILENCE_SECONDS)
+        assert [line for line, _ in groupby(said)] == [
+            "WAITING: bravo on relay for Ns (threshold: Ns)",
+            "CONFIRMING: bravo on relay for Ns, restart in Ns if it stays",
+            "HELD: bravo on relay for Ns, not restarting: the control server cannot be reached",
+        ]
         assert node.starts() == 1
 
 
