@@ -292,6 +292,14 @@ class GuardedTailnet(RandomNode[GuardedPolicy, Ledger]):
         self.paths[name] = path
         self.timer_fires(seconds, Done())
 
+    @rule(name=NAMES, seconds=st.sampled_from([61, 119, 120, 121]))
+    def falls_back_to_relay_for_a_moment(self, name: str, seconds: int) -> None:
+        """Longer than a short threshold, and about as long as a relay is watched."""
+        self.all_find_a_direct_path(HOUR)
+        self.paths[name] = "derp"
+        self.timer_fires(60, Done())
+        self.timer_fires(seconds, Done())
+
     @rule(name=NAMES, other=NAMES, outcome=OUTCOMES)
     def another_port_makes_it_worse(self, name: str, other: str, outcome: Outcome | Stage) -> None:
         """Then the way back comes, if nothing holds it back."""

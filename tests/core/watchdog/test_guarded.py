@@ -849,3 +849,14 @@ def test_only_evidence_is_judged() -> None:
         ("nas", Reason.DIRECT),
         ("phone", Reason.UNKNOWN),
     ]
+
+
+def test_failures_in_a_row_are_kept_although_older_attempts_cost_more() -> None:
+    """Otherwise the cooldown would never double once the list of attempts is full."""
+    old = attempts(24, at=T0 - 2 * DAY)
+    node = Node(state=replace(known(), attempts=old))
+    node.outcome = Failed("systemctl: no")
+    for at in range(1, 3 * 3600, 60):
+        node.look(at, NAS_ON_RELAY, start=T0 - 3 * DAY)
+    assert len(node.restarts) == 4
+    assert [attempt.is_harmless for attempt in node.state.attempts[-4:]] == [True] * 4

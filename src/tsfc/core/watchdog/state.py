@@ -99,11 +99,16 @@ def pending(state: State) -> Attempt | None:
 def with_attempt(attempts: tuple[Attempt, ...], attempt: Attempt) -> tuple[Attempt, ...]:
     """The attempts with a new one at their end, and the least useful dropped.
 
-    That is the oldest that costs no budget, else the oldest.
+    That is the oldest that costs no budget today, else the oldest. So failures in a row
+    outlast what is older than a day.
     """
     if len(attempts) < ATTEMPT_LIMIT:
         return (*attempts, attempt)
-    free = (number for number, earlier in enumerate(attempts) if not costs_budget(earlier))
+    free = (
+        number
+        for number, earlier in enumerate(attempts)
+        if attempt.at - earlier.at >= DAY_SECONDS or not costs_budget(earlier)
+    )
     dropped = next(free, 0)
     return (*attempts[:dropped], *attempts[dropped + 1 :], attempt)
 
