@@ -119,7 +119,8 @@ def as_if_all_were_direct(memory: Memory) -> Memory:
 def as_if_tailscaled_started_earlier(
     state: State, event: Event, *, now: Instant, policy: Policy
 ) -> Transition:
-    if isinstance(event, Observed) and event.tailscaled_start is not None:
+    has_failed = state.attempts and state.attempts[-1].stage is Stage.FAILED
+    if isinstance(event, Observed) and event.tailscaled_start is not None and not has_failed:
         event = replace(event, tailscaled_start=event.tailscaled_start - 300)
     return step(state, event, now=now, policy=policy)
 
@@ -182,9 +183,10 @@ def as_if_no_port_was_worse(state: State) -> State:
 def leads_back_without_need(
     state: State, event: Event, *, now: Instant, policy: Policy
 ) -> Transition:
+    """As if every restart that made it worse had changed the port."""
     attempts = tuple(
-        replace(attempt, result=AttemptResult.WORSE)
-        if attempt.result is AttemptResult.NO_EFFECT
+        replace(attempt, remedy=Remedy.OTHER_PORT)
+        if attempt.result is AttemptResult.WORSE
         else attempt
         for attempt in state.attempts
     )
@@ -308,7 +310,7 @@ BROKEN = [
     pytest.param(as_if_blind_runs_were_well, WELL, id="blind taken for well"),
     pytest.param(as_if_relays_were_watched_longer, WATCHED, id="relay not watched"),
     pytest.param(with_policy(cooldown_seconds=0), APART, id="cooldown ignored"),
-    pytest.param(as_if_attempts_were_long_ago, APART, id="experiments cut short"),
+    pytest.param(as_if_attempts_were_long_ago, f"{APART}|{LONGER}", id="experiments cut short"),
     pytest.param(
         with_options(lambda policy: replace(policy, budget=policy.budget + 1)),
         BUDGET,
