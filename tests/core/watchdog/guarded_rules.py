@@ -199,7 +199,7 @@ def why_not(book: Book, name: str, seconds: int, now: int, policy: GuardedPolicy
         and not leads_back(book, name),
         "cooldown": cooldown_left(book, now) > 0,
         "held": len(spent) >= policy.budget,
-        "confirming": min(seconds, now - (book.begun_at or 0)) < 120,
+        "confirming": min(seconds, now - (book.begun_at or 0)) < 150,
     }
     return next((obstacle for obstacle, applies in obstacles.items() if applies), None)
 

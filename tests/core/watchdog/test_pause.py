@@ -49,7 +49,7 @@ def test_after_a_pause_the_node_has_to_be_steady_first() -> None:
     """What happened during the maintenance says little about the time after it."""
     held = step(DUE, Observed(STATUS, is_paused=True), now=Instant(T0), policy=GUARDED)
     after = step(held.state, Observed(STATUS), now=Instant(T0 + 60), policy=GUARDED)
-    assert lines(after) == ("CONFIRMING: nas on relay for 760s, restart in 120s if it stays",)
+    assert lines(after) == ("CONFIRMING: nas on relay for 760s, restart in 150s if it stays",)
 
 
 def test_a_tailscaled_that_a_restart_left_down_stays_down_while_paused() -> None:

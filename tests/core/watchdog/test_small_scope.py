@@ -167,14 +167,14 @@ DAYS = replace(
         ),
         pytest.param(
             LADDER,
-            (0, 10, 111, 131, 431, 581, 881),
+            (0, 10, 111, 161, 461, 611, 911),
             True,
             UNREACHED,
             id="ladder",
         ),
         pytest.param(
             PORT,
-            (0, 10, 131, 431, 581, 881, 1031),
+            (0, 10, 161, 461, 611, 911, 1061),
             True,
             {*UNREACHED, Reason.WAITING, Reason.CONFIRMING},
             id="other-port",

@@ -87,7 +87,7 @@ class PeerStatus(Struct, frozen=True, kw_only=True):
 
     Changes with a delay of minutes. False if the node is not permitted to know. For the
     node itself, false means that it has no connection to the control server, or that
-    this is not known yet (v1.102.3: 105 s after the server went silent).
+    this is not known yet (v1.102.3: 105 to 134 s after the server went silent).
     """
     exit_node: bool = field(default=False, name="ExitNode")
     "Whether the peer is the exit node in use."

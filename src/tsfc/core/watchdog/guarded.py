@@ -28,15 +28,17 @@ For each watched peer that is on relay (`sight.by_evidence`), the first that app
     | no remedy is worth it yet                   | PATIENT      | once an hour    |
     | the cooldown holds                          | COOLDOWN     | each run        |
     | held (`watch.Hold`)                         | HELD         | each run        |
-    | not confirmed for 120 s                     | CONFIRMING   | each run        |
+    | not confirmed for 150 s                     | CONFIRMING   | each run        |
     | it is the way back, or longest on relay     | RESTART      | each run        |
     | else                                        | COOLDOWN     | each run        |
 
-Confirmed means that for 120 s every run saw the peer on relay and no reason to hold
+Confirmed means that for 150 s every run saw the peer on relay and no reason to hold
 back. A run without a status, or with a tailscaled that is not running, confirms
-nothing, so the time starts again after it. `Self.Online` lags by up to 105 s when the
-control server goes silent (measured), so the first status after an outage, or the one
-that shows the first sign of an outage, is not enough.
+nothing, so the time starts again after it. `Self.Online` lags by 105 to 134 s when the
+control server goes silent (measured; `watchdogTimeout` in `controlclient` is 120 s), so
+the first status after an outage, or the one that shows the first sign of an outage, is
+not enough. An outage that begins in these 150 s, and did not cause the relay, does not
+show.
 
 The cooldown is drawn from 1 to 1.5 times `cooldown_seconds`, by the node and the time,
 so that the watchdogs at both ends of a path do not keep acting at the same moments.
@@ -80,7 +82,7 @@ from tsfc.core.watchdog.watch import Hold
 
 START_SECONDS = 300
 "Time after the start of tailscaled in which no remedy is applied."
-CONFIRM_SECONDS = 120
+CONFIRM_SECONDS = 150
 "Time for which a relay without a reason to hold back is watched before a remedy."
 REPEAT_SECONDS = 3600
 "Time after which a line about a patient peer is repeated."
