@@ -49,6 +49,17 @@ def _add_agent(parser: ArgumentParser) -> None:
         help="directory of the watchdog's state (default: %(default)s)",
     )
     parser.add_argument(
+        "--metrics-path",
+        metavar="PATH",
+        help=f"file for the metrics of the agent itself (default: {AGENT_FILE} in --metrics-dir)",
+    )
+    parser.add_argument(
+        "--instance",
+        type=values.instance,
+        metavar="NAME",
+        help="mark the lines of the jobs in the journal as tailscale-JOB-NAME",
+    )
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="let the watchdog print its decisions, but save no state and restart nothing",
@@ -76,6 +87,12 @@ def _add_agent(parser: ArgumentParser) -> None:
         help=f"socket of tailscaled's LocalAPI (default: {defaults.SOCKET})",
     )
     source.add_argument(
+        "--tailscale",
+        metavar="PROGRAM",
+        help="path of the `tailscale` CLI, which is used if the socket is unavailable "
+        "(default: search $PATH)",
+    )
+    source.add_argument(
         "--timeout",
         type=values.seconds,
         default=10.0,
@@ -93,8 +110,9 @@ def _agent(options: Namespace) -> int:
 
     own = RunOptions(
         socket=options.socket,
+        tailscale=options.tailscale,
         timeout=options.timeout,
-        metrics_path=os.path.join(options.metrics_dir, AGENT_FILE),
+        metrics_path=options.metrics_path or os.path.join(options.metrics_dir, AGENT_FILE),
         labels=options.label,
     )
     found: list[AgentJob] = []
@@ -111,7 +129,7 @@ def _agent(options: Namespace) -> int:
                 STATUS_AGES[job],
             )
         )
-    return Agent(found, System(AGENT, own)).run()
+    return Agent(found, System(AGENT, own), options.instance).run()
 
 
 def _job_options(job: str, options: Namespace) -> Namespace:
@@ -119,6 +137,8 @@ def _job_options(job: str, options: Namespace) -> Namespace:
     argv = ["--timeout", f"{options.timeout:g}"]
     if options.socket is not None:
         argv += ["--socket", options.socket]
+    if options.tailscale is not None:
+        argv += ["--tailscale", options.tailscale]
     argv += [f"--label={name}={value}" for name, value in options.label.items()]
     if job in FILES and not (job == "watchdog" and options.dry_run):
         argv += ["--metrics-path", os.path.join(options.metrics_dir, FILES[job])]

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from returns.result import Failure, Result, Success
 
+from tsfc.cli import values as cli_values
 from tsfc.cli.common import Command
 from tsfc.core.text import printable
 from tsfc.shell import defaults, signals
@@ -100,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--instance",
-        type=_instance,
+        type=cli_values.instance,
         metavar="NAME",
         help="units of their own for another tailscaled on this host, such as "
         "tailscale-exporter-NAME.service; needs --socket and, for the watchdog, --watchdog-unit",
@@ -655,15 +656,6 @@ def _option_name(text: str) -> str:
             f"{text!r} is not an option of the units, such as watchdog-dry-run"
         )
     return name
-
-
-def _instance(text: str) -> str:
-    # Without "-", so that no name of a unit can belong to two instances.
-    if not re.fullmatch("[A-Za-z0-9_]{1,32}", text) or text == "restart":
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not up to 32 letters, digits and underscores, such as 'work'"
-        )
-    return text
 
 
 def _label(text: str) -> str:
