@@ -25,7 +25,7 @@ FILES = {
     "watchdog": os.path.basename(defaults.WATCHDOG_PATH),
 }
 "Metrics files of the jobs that have one by default."
-AGENT_FILE = "tailscale-agent.prom"
+AGENT_FILE = os.path.basename(defaults.AGENT_PATH)
 
 
 def _add_agent(parser: ArgumentParser) -> None:
