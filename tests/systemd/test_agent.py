@@ -59,6 +59,7 @@ def test_the_agent_writes_the_metrics_of_all_jobs_and_its_own(host: Host) -> Non
     assert host.exported("agent")["tailscale_agent_resident_memory_bytes"] > 0
     assert host.machine.show(AGENT, "StatusText") == "peers: 1 direct, 1 derp"
     assert host.machine.show(AGENT, "Type") == "notify"
+    assert host.machine.show(AGENT, "WatchdogUSec") == "1min"
     assert host.machine.run("systemctl", "is-enabled", AGENT).stdout == "enabled\n"
     assert host.failed_units() == []
 
@@ -70,6 +71,11 @@ def test_lines_have_the_identifier_of_their_job(host: Host) -> None:
     of_unit = host.machine.journal(f"--unit={AGENT}", "--identifier=tailscale-watchdog")
     assert of_unit[0] == "DETECTED: rpi3 transitioned to relay"
     assert not [line for line in host.said("agent") if "DETECTED" in line]
+
+
+def test_its_unit_is_valid(host: Host) -> None:
+    unit = f"/etc/systemd/system/{AGENT}"
+    assert host.machine.run("systemd-analyze", "verify", unit) == (0, "", "")
 
 
 def test_it_is_as_little_exposed_as_a_job(host: Host) -> None:
