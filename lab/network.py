@@ -78,6 +78,17 @@ table ip controlblock {{
 """
 # The DERP relay uses another port.
 
+WIREGUARD_BLOCK = """
+table ip wireguardblock {
+  chain forward {
+    type filter hook forward priority raw;
+    meta l4proto udp @th,64,32 { 0x01000000, 0x02000000, 0x03000000, 0x04000000 } drop;
+  }
+}
+"""
+# The payload of WireGuard begins with the type of the message and three zeros. Disco
+# begins with other bytes (`disco/disco.go`, `Magic`), and so does STUN (RFC 8489).
+
 
 class NetworkError(Exception):
     """A network command failed. The message has the command and its error output."""
@@ -225,6 +236,16 @@ def block_control(place: Place) -> None:
 def unblock_control(place: Place) -> None:
     """Undo `block_control`."""
     place.outside.run("nft", "delete", "table", "ip", "controlblock")
+
+
+def block_wireguard(place: Place) -> None:
+    """Drop the node's WireGuard packets at its router, and pass disco and STUN."""
+    place.outside.run("nft", "--file", "-", stdin=WIREGUARD_BLOCK)
+
+
+def unblock_wireguard(place: Place) -> None:
+    """Undo `block_wireguard`."""
+    place.outside.run("nft", "delete", "table", "ip", "wireguardblock")
 
 
 def readdress(place: Place) -> None:

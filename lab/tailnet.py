@@ -253,6 +253,14 @@ class Lab:
         """Undo `block_control`."""
         network.unblock_control(self.nodes[name].place)
 
+    def block_wireguard(self, name: str) -> None:
+        """Drop a node's WireGuard packets at its router, and pass disco and STUN."""
+        network.block_wireguard(self.nodes[name].place)
+
+    def unblock_wireguard(self, name: str) -> None:
+        """Undo `block_wireguard`."""
+        network.unblock_wireguard(self.nodes[name].place)
+
     def readdress(self, name: str) -> None:
         """Give the router of a node another address; its NAT keeps the old mappings."""
         network.readdress(self.nodes[name].place)

@@ -33,7 +33,7 @@ from support.programs import program as script
 from support.required import program
 from support.servers import Request, http, serving
 from support.statuses import encoded, peer, status
-from tsfc.core.watchdog.memory import Memory, PeerMemory
+from tsfc.core.watchdog.memory import Memory, PeerMemory, Traffic
 from tsfc.core.watchdog.policy import EXPERIMENT_SECONDS
 from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Remedy, Stage
 from tsfc.core.watchdog.state import State, encode
@@ -49,7 +49,7 @@ ENOUGH_SECONDS = 140
 "Seconds to wait for alerts that must not fire: 70 minutes in the time of the rules."
 LATEST_SECONDS = 400
 PERIOD_SECONDS = 2
-JOBS_PER_ROUND = 34
+JOBS_PER_ROUND = 37
 "Upper limit of the jobs that one process forks in a round."
 SLOWEST_PACE = 6.0
 MAX_RELAY, COOLDOWN = (
@@ -178,6 +178,17 @@ def six_futile(now: int, pace: float) -> State:
     return State(attempts=attempts, restarts=6, policy="guarded")
 
 
+RECEIVED_BYTES = 5000
+"Bytes received from a peer from which no more data comes back."
+
+
+def known_dead(now: int, pace: float) -> State:
+    """State with a peer whose data plane is dead. The stand-in answers all pings."""
+    del pace
+    traffic = {"nnasCNTRL": Traffic(RECEIVED_BYTES, 0, dead_since=now)}
+    return State(memory=Memory(known("nas", at=now), traffic=traffic), policy="guarded")
+
+
 HOSTS: dict[str, Host] = {
     "healthy": Host(healthy, set(), FOR_USUAL),
     "fresh": Host(
@@ -254,6 +265,12 @@ HOSTS: dict[str, Host] = {
         lambda second: status(traffic(second, "derp"), traffic(second, name="rpi3")),
         {("TailscalePeerNeverDirect", "nas")},
         GUARDED,
+    ),
+    "filtered": Host(
+        lambda second: status(traffic(second, RxBytes=RECEIVED_BYTES)),
+        {("TailscaleDataPlaneDead", "nas")},
+        GUARDED,
+        state=known_dead,
     ),
     "spent": Host(
         lambda second: status(traffic(second)),

@@ -31,7 +31,6 @@ UNUSED = {
     "tailscale_watchdog_all_peers_offline": "the exporter's metrics exist without a watchdog",
     "tailscale_watchdog_unmatched_exclusions": "the watchdog's log names them",
     "tailscale_keepalive_unmatched_exclusions": "the log of keepalive names them",
-    "tailscale_watchdog_data_plane_dead": "only under the guarded policy",
     "tailscale_watchdog_worth_it_in_seconds": "`tsfc explain` shows it for each peer",
     "tailscale_native_metrics_up": "tailscale_up shows it, too",
     **dict.fromkeys(AGENT, "most nodes run the timers, not the agent"),

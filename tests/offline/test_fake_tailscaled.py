@@ -32,8 +32,11 @@ from tsfc.offline.fake_tailscaled.responses import (
     NoResponse,
     Response,
     respond,
+    respond_in_world,
     usermetrics,
 )
+from tsfc.offline.simulation import scenario
+from tsfc.offline.simulation.world import World
 from tsfc.shell import waiting
 from tsfc.shell.tailscaled import localapi
 
@@ -182,6 +185,21 @@ def test_an_unreachable_peer_sends_no_pong(one: dict[str, Any]) -> None:
     assert (
         respond(_frame(one), "POST", f"{PREFIX}ping?ip=100.64.0.9&type=disco", HOST) == NoResponse()
     )
+
+
+def test_on_a_simulated_dead_data_plane_only_disco_pings_are_answered() -> None:
+    peers = '[[peers]]\nname = "nas"\nnat = "public"\n'
+    events = '[[events]]\nkind = "dead-data"\nat = 10\n'
+    text = f'summary = "x"\nlasts = "1d"\n{peers}{events}'
+    world = World(scenario.read(text.encode(), "test").unwrap(), seed=0)
+
+    def reactions(at: float) -> list[type]:
+        world.advance(at)
+        pings = [f"{PREFIX}ping?ip=100.64.0.2&type={kind}" for kind in ("disco", "TSMP")]
+        return [type(respond_in_world(world, "POST", target, HOST)) for target in pings]
+
+    assert reactions(5) == [Response, Response]
+    assert reactions(15) == [Response, NoResponse]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import pytest
 
@@ -55,6 +56,24 @@ def test_guarded_restarts_nothing_where_no_restart_helps(name: str) -> None:
     counts = [_counts(name, GUARDED, seed) for seed in range(2)]
     assert [one["restarts"] for one in counts] == [0, 0]
     assert [one["harm_seconds"] for one in counts] == [0, 0]
+
+
+def test_guarded_finds_a_dead_data_plane_and_sees_its_end() -> None:
+    """The fault lasts from 6 to 12 hours; there is traffic every ten minutes."""
+    found = scenario.builtin()["dead-data"]
+    for seed in range(3):
+        lines: list[tuple[int, str]] = []
+
+        def write(unix: int, new: tuple[str, ...], lines: list[tuple[int, str]] = lines) -> None:
+            lines.extend((unix - found.start, line) for line in new)
+
+        state = simulate(Task(found, GUARDED, seed, found.lasts), write).statistics.state
+        dead = [at / 3600 for at, line in lines if line.startswith("DEAD: nas direct, but ")]
+        assert len(dead) == len(lines)
+        assert 6 < dead[0] < 6.25
+        assert dead[-1] < 12.25
+        assert all(1 <= later - earlier < 1.1 for earlier, later in itertools.pairwise(dead))
+        assert all(one.dead_since is None for one in state.memory.traffic.values())
 
 
 @pytest.mark.parametrize(

@@ -257,6 +257,19 @@ def test_every_policy_is_between_none_and_the_oracle() -> None:
     assert [rows[name]["restarts"] for name in ("none", "oracle")] == [0, 0]
 
 
+def test_a_comparison_of_remedies_shows_what_another_port_cures() -> None:
+    remedies = "remedies=restart,restart+other-port"
+    compared = _simulated("blocked-port", "--policy", "guarded", "--compare", remedies)
+    alone, with_port = (
+        row["runs"][0]["unserved_other_port_seconds"] for row in compared["compare"]
+    )
+    assert [row["policy"]["remedies"] for row in compared["compare"]] == [
+        ["restart"],
+        ["restart", "other-port"],
+    ]
+    assert alone > 20 * with_port > 0
+
+
 def test_the_outcomes_of_remedies_are_those_that_the_policy_counts() -> None:
     simulated = _simulated("restart-cures", "--policy", "guarded")
     outcomes = {key: simulated[key] for key in simulated if key.startswith("outcome_")}

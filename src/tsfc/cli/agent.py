@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from argparse import ArgumentParser, Namespace
 from functools import partial
 
@@ -64,6 +65,15 @@ def _add_agent(parser: ArgumentParser) -> None:
         action="store_true",
         help="let the watchdog print its decisions, but save no state and restart nothing",
     )
+    parser.add_argument(
+        "--listen",
+        metavar="ADDRESS",
+        help="answer HTTP requests on IP:PORT, on the path of a Unix socket, or on the socket that "
+        "systemd passes (`systemd`); the IP must be loopback or one of Tailscale's",
+    )
+    parser.add_argument(
+        "--listen-anywhere", action="store_true", help="listen on any other IP address, too"
+    )
     for job, interval in INTERVALS.items():
         group = parser.add_argument_group(job)
         group.add_argument(
@@ -104,7 +114,9 @@ def _add_agent(parser: ArgumentParser) -> None:
 
 
 def _agent(options: Namespace) -> int:
-    from tsfc.shell.agent.agent import AGENT, Agent, AgentJob
+    from tsfc.agent.agent import AGENT, Agent, AgentJob
+    from tsfc.agent.http import listen
+    from tsfc.shell.console import print_error
     from tsfc.shell.system import System
     from tsfc.shell.tailscaled.observe import RunOptions
 
@@ -129,7 +141,14 @@ def _agent(options: Namespace) -> int:
                 STATUS_AGES[job],
             )
         )
-    return Agent(found, System(AGENT, own), options.instance).run()
+    listener: socket.socket | None = None
+    if options.listen is not None:
+        listening = listen(options.listen, anywhere=options.listen_anywhere)
+        if isinstance(listening, Failure):
+            print_error(AGENT, listening.failure())
+            return 1
+        listener = listening.unwrap()
+    return Agent(found, System(AGENT, own), listener, options.instance).run()
 
 
 def _job_options(job: str, options: Namespace) -> Namespace:

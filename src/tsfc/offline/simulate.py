@@ -56,6 +56,7 @@ COMPARED_COLUMNS = (
     "needless_restarts",
     "relay_seconds",
     "unserved_relay_seconds",
+    "unserved_other_port_seconds",
     "harm_seconds",
     "daemon_down_seconds",
 )
@@ -166,7 +167,7 @@ def simulate(
         unnecessary_restarts += not world.restart(attempt.remedy)
         return Done()
 
-    host = OfflineHost(apply)
+    host = OfflineHost(apply, world.ping)
     policy = watching(task.policy)
     while (at := world.next_watchdog_run(task.seconds)) is not None:
         # A remedy at the last run would have saved this relay time.

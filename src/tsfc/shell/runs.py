@@ -64,15 +64,19 @@ def write(host: System, report: Report, *, started: float) -> int:
     (`--now`) has none.
     """
     path = host.options.metrics_path
-    if path is None:
+    if path is None and not host.keeps_metrics:
         return report.exit_status
     # prometheus_client is half of a start, and a keepalive without metrics needs none.
     from tsfc.core.metrics import labels  # noqa: PLC0415
-    from tsfc.core.metrics.exposition import render  # noqa: PLC0415
 
     seconds = time.monotonic() - started
     own = () if host.options.now is not None else (duration(host.job, seconds),)
-    text = report.passthrough + render(labels.add((*report.families, *own), host.options.labels))
+    text = report.passthrough + host.render(
+        labels.add((*report.families, *own), host.options.labels)
+    )
+    host.keep(text, report.snapshot)
+    if path is None:
+        return report.exit_status
     written = textfile.write(path, text)
     if not isinstance(written, Failure) and path != textfile.STANDARD_OUTPUT and report.snapshot:
         written = textfile.write(textfile.snapshot_path(path), report.snapshot)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, assert_never
 
 from msgspec import Struct
@@ -20,6 +21,7 @@ from tsfc.shell.tailscaled.observe import RunOptions
 from tsfc.shell.tailscaled.source import Cli, LocalAPI, Source
 
 if TYPE_CHECKING:  # a start is most of a run's cost: a job imports only what it needs
+    from tsfc.core.metrics.families import Family
     from tsfc.core.tailscale.ping import Ping
     from tsfc.core.watchdog.remedy import Attempt, Outcome, Withheld
     from tsfc.shell.tailscaled.pings import Round
@@ -119,6 +121,20 @@ class System(Struct, frozen=True):
                 return await systemd.restart_on_other_port(self.unit)
             case _ as never:
                 assert_never(never)
+
+    def render(self, families: Iterable[Family]) -> str:
+        """Return metrics as text."""
+        from tsfc.core.metrics.exposition import render  # noqa: PLC0415
+
+        return render(families)
+
+    @property
+    def keeps_metrics(self) -> bool:
+        """Whether somebody wants metrics that have no file."""
+        return False
+
+    def keep(self, text: str, snapshot: str) -> None:
+        """Take the metrics of a run, and its snapshot."""
 
     def log(self, line: str) -> None:
         """See `Host`. Standard output is the journal, unless it has the metrics."""

@@ -1,4 +1,4 @@
-"""Unix stream sockets: connect and receive with one deadline for both."""
+"""Stream sockets: connect, receive and send with a deadline."""
 
 from __future__ import annotations
 
@@ -46,3 +46,20 @@ async def receive(connection: socket.socket, deadline: float, size: int) -> byte
         except BlockingIOError:
             await until(Wait(connection.fileno(), deadline))
     raise TimeoutError
+
+
+async def send(connection: socket.socket, data: bytes, deadline: float) -> None:
+    """Send all of `data`.
+
+    Raises:
+        TimeoutError: At the deadline (monotonic).
+        OSError: The connection failed.
+    """
+    left = memoryview(data)
+    while left:
+        if time.monotonic() >= deadline:
+            raise TimeoutError
+        try:
+            left = left[connection.send(left) :]
+        except BlockingIOError:
+            await until(Wait(connection.fileno(), deadline, is_writing=True))

@@ -27,6 +27,8 @@ class Wait(NamedTuple):
     "It is ready when it can be read, or has ended."
     deadline: float
     "Monotonic seconds."
+    is_writing: bool = False
+    "It is ready when it can be written instead."
 
 
 Waiting: TypeAlias = Coroutine[Wait, bool, T]
@@ -74,7 +76,7 @@ def _wait(wait: Wait) -> bool:
     """Block in slices, so that a signal is handled soon."""
     poll = select.poll()
     if wait.descriptor is not None:
-        poll.register(wait.descriptor, select.POLLIN)
+        poll.register(wait.descriptor, select.POLLOUT if wait.is_writing else select.POLLIN)
     while (left := wait.deadline - time.monotonic()) > 0:
         if poll.poll(min(left, LONGEST_WAIT_SECONDS) * 1000):
             return True

@@ -8,6 +8,7 @@ from returns.result import Failure, Success
 from tsfc.core.evaluation.candidate import Bound, Candidate
 from tsfc.core.evaluation.policies import LIMIT, policies, table
 from tsfc.core.watchdog.policy import GuardedPolicy, ThresholdPolicy
+from tsfc.core.watchdog.remedy import Remedy
 
 BASE = ThresholdPolicy(600, 700, frozenset({"phone"}))
 
@@ -64,6 +65,18 @@ def test_without_a_comparison_there_is_only_the_base() -> None:
             ],
             id="only-guarded-has-a-budget",
         ),
+        pytest.param(
+            ["policy=documented,guarded", "remedies=restart,restart+other-port,other-port"],
+            [
+                BASE,
+                GuardedPolicy(600, 700, BASE.excluded),
+                GuardedPolicy(
+                    600, 700, BASE.excluded, remedies=(Remedy.RESTART, Remedy.OTHER_PORT)
+                ),
+                GuardedPolicy(600, 700, BASE.excluded, remedies=(Remedy.OTHER_PORT,)),
+            ],
+            id="only-guarded-has-remedies",
+        ),
     ],
 )
 def test_each_combination_is_a_candidate(comparisons: list[str], expected: list[Candidate]) -> None:
@@ -83,6 +96,9 @@ def test_each_combination_is_a_candidate(comparisons: list[str], expected: list[
         pytest.param("policy=best", id="no-such-policy"),
         pytest.param("policy=", id="no-policy"),
         pytest.param("budget=25", id="budget-too-large"),
+        pytest.param("remedies=", id="no-remedy"),
+        pytest.param("remedies=restart,rebind", id="no-such-remedy"),
+        pytest.param("remedies=restart+restart", id="a-remedy-twice"),
         pytest.param("unit=a", id="not-a-policy-option"),
     ],
 )
@@ -98,11 +114,13 @@ def test_the_options_of_the_guarded_policy_are_kept() -> None:
     assert policies(base, ["policy=guarded,documented"]) == Success((base, BASE))
 
 
-def test_a_budget_without_the_guarded_policy_is_an_error() -> None:
-    result = policies(BASE, ["budget=1,2", "policy=none,documented"])
+@pytest.mark.parametrize("comparison", ["budget=1,2", "remedies=restart,other-port"])
+def test_an_option_of_the_guarded_policy_without_it_is_an_error(comparison: str) -> None:
+    result = policies(BASE, [comparison, "policy=none,documented"])
     assert isinstance(result, Failure)
+    option = comparison.partition("=")[0]
     assert result.failure() == (
-        "--compare budget: only the guarded policy has one; add --policy guarded"
+        f"--compare {option}: only the guarded policy has it; add --policy guarded"
     )
 
 

@@ -8,11 +8,12 @@ from collections.abc import Callable
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 from returns.result import Failure
 
 from support.corpus import NAMES_FROM_HELL, names
-from tsfc.core.metrics.exposition import render
+from tsfc.core.metrics.exposition import Renderer, render
 from tsfc.core.metrics.families import Family, Kind, Sample, counter, gauge
 from tsfc.core.metrics.lint import check
 
@@ -44,6 +45,46 @@ def test_a_family_without_samples_has_help_and_type() -> None:
 
 def test_no_families_are_an_empty_text() -> None:
     assert render([]) == ""
+
+
+SERIES = st.dictionaries(
+    st.sampled_from(["peer", "path", "z"]), st.sampled_from([*NAMES_FROM_HELL, "nas"]), max_size=3
+)
+FAMILIES = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b_total", "c"]),
+        st.lists(st.tuples(SERIES, st.floats()), unique_by=lambda one: repr(one[0]), max_size=4),
+    ),
+    unique_by=lambda one: one[0],
+    max_size=3,
+)
+
+
+@given(st.lists(FAMILIES, max_size=4))
+def test_a_renderer_that_keeps_texts_writes_the_same(
+    runs: list[list[tuple[str, list[tuple[dict[str, str], float]]]]],
+) -> None:
+    renderer = Renderer()
+    for run in runs:
+        families = [
+            Family(
+                name,
+                Kind.COUNTER if name.endswith("_total") else Kind.GAUGE,
+                "Text.",
+                tuple(Sample(labels, value) for labels, value in samples),
+            )
+            for name, samples in run
+        ]
+        assert renderer.render(families) == render(families)
+
+
+def test_a_renderer_keeps_histograms_and_forgets_series_that_have_gone() -> None:
+    buckets = (Sample({"le": "+Inf"}, 3, "_bucket"), Sample({}, 3, "_count"), Sample({}, 1, "_sum"))
+    histogram = Family("h", Kind.HISTOGRAM, "Text.", buckets)
+    renderer = Renderer()
+    for family in (histogram, replace(histogram, samples=buckets[:2]), histogram):
+        assert renderer.render([family]) == render([family])
+    assert renderer.render([]) == ""
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import pathlib
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from returns.result import Failure, Success
@@ -14,6 +15,7 @@ from returns.result import Failure, Success
 from support import irregular
 from support.captures import TIMELINE
 from tsfc.core.tailscale.paths import Path, classify
+from tsfc.core.tailscale.ping import PingKind, PingOutcome
 from tsfc.core.tailscale.status import decode
 from tsfc.core.watchdog.remedy import Remedy
 from tsfc.offline.simulation import scenario
@@ -52,6 +54,12 @@ def _world(
 def _ip(world: World) -> str:
     (peer,) = (decode(_status(world)).unwrap().peer or {}).values()
     return (peer.tailscale_ips or ("",))[0]
+
+
+def _peer(world: World) -> dict[str, Any]:
+    peers: dict[str, dict[str, Any]] = json.loads(_status(world))["Peer"]
+    (peer,) = peers.values()
+    return peer
 
 
 def _status(world: World) -> bytes:
@@ -95,9 +103,7 @@ def test_a_first_ping_leads_to_a_direct_path_in_the_measured_time(
 ) -> None:
     world = _world(ours=ours, theirs=theirs, keepalive=0)
     world.advance(5)
-    pong = world.ping(_ip(world))
-    assert pong is not None
-    assert pong.path == "derp"
+    assert world.ping(_ip(world)).outcome is PingOutcome.DERP
     assert _first(world, Path.DIRECT, 5, 40) == (
         None if seconds is None else pytest.approx(5 + seconds, abs=0.11)
     )
@@ -286,6 +292,42 @@ def test_the_node_has_a_public_address_only_where_stun_works() -> None:
     assert first.partition(":")[0] == second.partition(":")[0]
 
 
+@pytest.mark.parametrize(
+    ("event", "shortest", "longest"),
+    [
+        ('kind = "wan-change"', 6, 10),
+        ('kind = "stuck-nat"', 6, 10),
+        ('kind = "udp-blocked"', 6, 26),
+        ('kind = "blocked-port"', 6, 26),
+    ],
+)
+def test_the_status_shows_new_addresses_of_the_node_late(
+    event: str, shortest: int, longest: int
+) -> None:
+    for seed in range(5):
+        world = _world(f"[[events]]\n{event}\nat = 100\nlasts = 100", seed=seed)
+        before = _own_addresses(world)
+        world.advance(100 + shortest - 0.01)
+        assert _own_addresses(world) == before
+        world.advance(100 + longest)
+        during = _own_addresses(world)
+        assert during != before
+        world.advance(200 + shortest - 0.01)
+        assert _own_addresses(world) == during
+        world.advance(200 + longest)
+        assert (_own_addresses(world) == before) == ("blocked" in event)
+
+
+def test_a_started_tailscaled_shows_its_addresses_at_once() -> None:
+    world = _world('[[events]]\nkind = "blocked-port"\nat = 100')
+    world.advance(101)
+    world.restart()
+    world.advance(102)
+    assert _own_addresses(world) == ["10.0.0.2:41641"]
+    world.cure()
+    assert len(_own_addresses(world)) == 2
+
+
 def test_a_new_address_of_the_node_loses_the_paths_for_seconds() -> None:
     world = _world('[[events]]\nkind = "wan-change"\nat = 100')
     lost = _first(world, Path.DERP, 100, 110)
@@ -332,7 +374,7 @@ def test_without_derp_direct_paths_stay_and_hole_punching_fails() -> None:
     assert _path(world, 190) is Path.DIRECT
     cold = _world(outage, keepalive=0)
     cold.advance(110)
-    assert cold.ping(_ip(cold)) is None
+    assert cold.ping(_ip(cold)).outcome is PingOutcome.NO_REPLY
     assert _path(cold, 150) is Path.DERP
     cold.ping(_ip(cold))
     assert _path(cold, 194) is Path.DERP
@@ -420,6 +462,36 @@ def test_a_dead_data_plane_sends_and_receives_nothing() -> None:
     assert last[1] - first[1] > 800_000
     assert again[0] > last[0]
     assert again[2] != last[2]
+
+
+def test_only_tsmp_pings_are_lost_on_a_dead_data_plane() -> None:
+    world = _world('[[events]]\nkind = "dead-data"\nat = 200\nlasts = 600')
+
+    def pinged(at: float) -> tuple[PingOutcome, PingOutcome, int, int]:
+        world.advance(at)
+        before, ip = _peer(world), _ip(world)
+        disco, tsmp = (world.ping(ip, kind).outcome for kind in PingKind)
+        after = _peer(world)
+        sent, received = (after[key] - before[key] for key in ("TxBytes", "RxBytes"))
+        return disco, tsmp, sent, received
+
+    alive = (PingOutcome.DIRECT, PingOutcome.DIRECT, 280, 64)
+    dead = (PingOutcome.DIRECT, PingOutcome.NO_REPLY, 280, 0)
+    assert [pinged(at) for at in (100, 300, 900)] == [alive, dead, alive]
+
+
+def test_a_ping_takes_the_path_of_the_peer() -> None:
+    relay = '[[peers]]\nname = "server"\nnat = "public"\nserves_relay = true'
+    offline = '[[events]]\nkind = "offline"\nat = 100\npeers = ["nas"]\n'
+    down = '[[events]]\nkind = "daemon-dead"\nat = 200\n'
+    world = _world(relay + "\n" + offline + down, theirs="hard")
+    ip = next(iter(json.loads(_status(world))["Peer"].values()))["TailscaleIPs"][0]
+    found: list[PingOutcome] = []
+    for at in (60, 150, 250):
+        world.advance(at)
+        found.append(world.ping(ip).outcome)
+    assert found == [PingOutcome.PEER_RELAY, PingOutcome.NO_REPLY, PingOutcome.ERROR]
+    assert world.ping("100.64.9.9").outcome is PingOutcome.ERROR
 
 
 def test_a_peer_that_sleeps_online_is_on_relay() -> None:

@@ -16,13 +16,17 @@ from tsfc.core.evaluation import candidate
 from tsfc.core.evaluation.candidate import Bound, Candidate
 from tsfc.core.evaluation.summary import COLUMNS
 from tsfc.core.watchdog.policy import GuardedPolicy, Policy, ThresholdPolicy
+from tsfc.core.watchdog.remedy import Remedy
 from tsfc.core.watchdog.state import ATTEMPT_LIMIT
 
 POLICY, MAX_RELAY, COOLDOWN = "policy", "max-relay-seconds", "cooldown-seconds"
-EXCLUDE, BUDGET = "exclude-peer", "budget"
+EXCLUDE, BUDGET, REMEDIES = "exclude-peer", "budget", "remedies"
+GUARDED_ONLY = (BUDGET, REMEDIES)
+"Options that only the guarded policy has."
 _EXAMPLES = (
     f"such as {POLICY}={','.join(candidate.NAMES)} or {MAX_RELAY}=300,600"
     f" or {COOLDOWN}=600,3600 or {EXCLUDE}=,nas or {BUDGET}=3,6"
+    f" or {REMEDIES}=restart,restart+other-port"
 )
 LIMIT = 1000
 "Maximum number of policies. The watchdog runs once per policy and observation."
@@ -41,9 +45,9 @@ def policies(base: Policy, comparisons: Sequence[str]) -> Result[tuple[Candidate
     """Return every combination of the values to compare, applied to `base`.
 
     Each comparison is `option=value,…`. A value of `exclude-peer` adds one excluded
-    peer; an empty one adds none. A candidate ignores the options that it does not have.
-    Fails with one line if a comparison is malformed or there are more than `LIMIT`
-    combinations.
+    peer; an empty one adds none. A value of `remedies` joins its names with `+`. A
+    candidate ignores the options that it does not have. Fails with one line if a
+    comparison is malformed or there are more than `LIMIT` combinations.
     """
     choices: list[list[Change]] = []
     for text in comparisons:
@@ -59,9 +63,12 @@ def policies(base: Policy, comparisons: Sequence[str]) -> Result[tuple[Candidate
             f"--compare gives {number} policies, more than {LIMIT}; compare fewer values"
         )
     found = tuple(dict.fromkeys(_changed(base, changes) for changes in product(*choices)))
-    has_budget = any(text.startswith(f"{BUDGET}=") for text in comparisons)
-    if has_budget and not any(isinstance(one, GuardedPolicy) for one in found):
-        return Failure(f"--compare {BUDGET}: only the guarded policy has one; add --policy guarded")
+    if not any(isinstance(one, GuardedPolicy) for one in found):
+        for option in GUARDED_ONLY:
+            if any(text.startswith(f"{option}=") for text in comparisons):
+                return Failure(
+                    f"--compare {option}: only the guarded policy has it; add --policy guarded"
+                )
     return Success(found)
 
 
@@ -75,8 +82,8 @@ def _changed(base: Policy, changes: Sequence[Change]) -> Candidate:
         case GuardedPolicy():
             return replace(chosen, **fields)
         case ThresholdPolicy():
-            fields.pop(BUDGET, None)
-            return replace(chosen, **fields)
+            common = {name: value for name, value in fields.items() if name not in GUARDED_ONLY}
+            return replace(chosen, **common)
         case Bound():
             return chosen
         case _ as never:
@@ -89,12 +96,23 @@ def _change(base: Policy, option: str, value: str) -> Change | None:
         return None if chosen is None else Change(chosen)
     if option == EXCLUDE:
         return Change(fields={"excluded": base.excluded | frozenset({value} - {""})})
+    if option == REMEDIES:
+        remedies = _remedies(value)
+        return None if remedies is None else Change(fields={REMEDIES: remedies})
     is_number = value.isascii() and value.isdigit() and len(value) < len(str(MAX_NUMBER))
     if option not in {MAX_RELAY, COOLDOWN, BUDGET} or not is_number:
         return None
     if option == BUDGET and int(value) > ATTEMPT_LIMIT:
         return None
     return Change(fields={option.replace("-", "_"): int(value)})
+
+
+def _remedies(text: str) -> tuple[Remedy, ...] | None:
+    """Parse remedies such as `restart+other-port`, each at most once."""
+    names = text.split("+")
+    if len(set(names)) < len(names) or not set(names) <= set(Remedy):
+        return None
+    return tuple(map(Remedy, names))
 
 
 def table(

@@ -5,12 +5,14 @@ https://prometheus.io/docs/instrumenting/exposition_formats/
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+from msgspec.structs import replace
 from prometheus_client import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample as TextSample
+from prometheus_client.utils import floatToGoString
 
 from tsfc.core.metrics.families import Family, Kind
 
@@ -37,6 +39,54 @@ class _Families(Collector):
                 for sample in family.samples
             ]
             yield metric
+
+
+class Renderer:
+    """Renders families again and again, and keeps what it rendered of their series.
+
+    What changes from run to run are values. prometheus_client renders the name of a
+    series and its labels once, as long as each run has the series.
+    """
+
+    def __init__(self) -> None:
+        self._texts: dict[_Names, dict[_Values, str]] = {}
+
+    def render(self, families: Iterable[Family]) -> str:
+        """Return the same text as the function `render`."""
+        return "".join(map(self._family, families))
+
+    def _family(self, family: Family) -> str:
+        samples = family.samples
+        names = tuple(samples[0].labels) if samples else ()
+        if family.kind is Kind.HISTOGRAM or any(tuple(one.labels) != names for one in samples):
+            return render((family,))
+        texts = self._texts.setdefault((family.name, family.help, *names), {})
+        keys = [tuple(sample.labels.values()) for sample in samples]
+
+        # Render what is new, with the value 0, and forget what has gone.
+        new = {key: replace(sample, value=0) for key, sample in zip(keys, samples, strict=True)}
+        new = {key: sample for key, sample in new.items() if key not in texts}
+        zeros = replace(family, samples=tuple(new.values()))
+        help_line, type_line, *lines = render((zeros,)).split("\n")
+        texts.update(zip(new, (line.removesuffix(_ZERO) for line in lines), strict=False))
+        if len(texts) > len(keys):
+            kept = set(keys)
+            for key in [key for key in texts if key not in kept]:
+                del texts[key]
+
+        lines = [
+            f"{texts[key]}{_number(sample.value)}"
+            for key, sample in zip(keys, samples, strict=True)
+        ]
+        return "\n".join((help_line, type_line, *lines, ""))
+
+
+_Names = tuple[str, ...]
+"The name of a family, its help, and the names of its labels."
+_Values = tuple[str, ...]
+"The values of these labels."
+_number: Callable[[float], str] = floatToGoString
+_ZERO = _number(0)
 
 
 def render(families: Iterable[Family]) -> str:

@@ -16,15 +16,14 @@ from msgspec import Raw, Struct
 from tsfc.core.evaluation.observation import Observation
 from tsfc.core.metrics.exposition import render
 from tsfc.core.metrics.families import Family, Kind, Sample, gauge
+from tsfc.core.tailscale.ping import PingKind, PingOutcome
 from tsfc.core.tailscale.status import PeerStatus, Status, is_running
 from tsfc.offline.fake_tailscaled.frames import PATH_LABELS, Frame, frames
-from tsfc.offline.simulation.world import World
+from tsfc.offline.simulation.world import LATENCY_SECONDS, World
 
 HOST = "local-tailscaled.sock"
 "The only `Host` of a request that tailscaled accepts, except for an empty one."
 PREFIX = "/localapi/v0/"
-DIRECT_SECONDS, PEER_RELAY_SECONDS, DERP_SECONDS = 0.012, 0.025, 0.048
-"Latency of a ping by path: typical values on the internet."
 
 
 class Response(Struct, frozen=True):
@@ -54,7 +53,7 @@ def respond(frame: Frame, method: str, target: str, host: str) -> Reaction:
     if host not in {HOST, ""}:
         return _error(403, "invalid localapi request")
     url = urlsplit(target)
-    query = {name: values[0] for name, values in parse_qs(url.query).items()}
+    query = _query(url.query)
     match method, url.path.removeprefix(PREFIX):
         case "GET", "status":
             return Response(200, frame.document)
@@ -74,13 +73,20 @@ def respond(frame: Frame, method: str, target: str, host: str) -> Reaction:
 def respond_in_world(world: World, method: str, target: str, host: str) -> Reaction:
     """Return the reaction of the simulated tailscaled. A ping has its effect there."""
     url = urlsplit(target)
-    is_ping = (method, url.path) == ("POST", PREFIX + "ping")
-    ip = parse_qs(url.query).get("ip", [""])[0] if is_ping else ""
-    pong = world.ping(ip) if ip else None
+    if (method, url.path) != ("POST", PREFIX + "ping"):
+        return respond(_frame_of(world), method, target, host)
+    query = _query(url.query)
+    ip, is_tsmp = query.get("ip", ""), query.get("type") == PingKind.TSMP
+    result = world.ping(ip, PingKind.TSMP if is_tsmp else PingKind.DISCO)
     frame = _frame_of(world)
-    if pong is None and ip in frame.peers:
+    if result.latency_seconds is None and ip in frame.peers:
         return NoResponse()
     return respond(frame, method, target, host)
+
+
+def _query(text: str) -> dict[str, str]:
+    """Return the first value of each parameter."""
+    return {name: values[0] for name, values in parse_qs(text).items()}
 
 
 def _frame_of(world: World) -> Frame:
@@ -143,22 +149,22 @@ def _ping(frame: Frame, status: Status, ip: str, kind: str) -> Reaction:
         (ip not in frame.peers, lambda: _ping_error(ip, "no matching peer")),
         (peer.expired, lambda: _ping_error(ip, "peer's node key has expired")),
         (not peer.online, NoResponse),
-        (bool(peer.cur_addr), lambda: _pong(ip, peer, DIRECT_SECONDS, Endpoint=peer.cur_addr)),
+        (bool(peer.cur_addr), lambda: _pong(ip, peer, PingOutcome.DIRECT, Endpoint=peer.cur_addr)),
         (
             bool(peer.peer_relay),
-            lambda: _pong(ip, peer, PEER_RELAY_SECONDS, PeerRelay=peer.peer_relay),
+            lambda: _pong(ip, peer, PingOutcome.PEER_RELAY, PeerRelay=peer.peer_relay),
         ),
         (
             bool(peer.relay),
-            lambda: _pong(ip, peer, DERP_SECONDS, DERPRegionID=1, DERPRegionCode=peer.relay),
+            lambda: _pong(ip, peer, PingOutcome.DERP, DERPRegionID=1, DERPRegionCode=peer.relay),
         ),
     )
     return next((reaction() for applies, reaction in table if applies), NoResponse())
 
 
-def _pong(ip: str, peer: PeerStatus, seconds: float, **path: object) -> Response:
+def _pong(ip: str, peer: PeerStatus, outcome: PingOutcome, **path: object) -> Response:
     name = peer.dns_name.partition(".")[0] or peer.host_name
-    return _ping_result(ip, {"NodeName": name, "LatencySeconds": seconds} | path)
+    return _ping_result(ip, {"NodeName": name, "LatencySeconds": LATENCY_SECONDS[outcome]} | path)
 
 
 def _ping_error(ip: str, text: str, **fields: object) -> Response:

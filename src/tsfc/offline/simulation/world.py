@@ -22,11 +22,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import Struct
 
 from tsfc.core.clock import Boot, Instant
+from tsfc.core.tailscale.ping import ERROR, NO_REPLY, PingKind, PingOutcome, PingResult
 from tsfc.core.tailscale.status import PeerStatus, Status
 from tsfc.core.watchdog.effects import Apply
 from tsfc.core.watchdog.events import Observed, Performed
@@ -77,7 +78,7 @@ from tsfc.offline.simulation.scenario import (
     WanChange,
     peer_names,
 )
-from tsfc.offline.simulation.spans import span_range
+from tsfc.offline.simulation.spans import Range, span_range
 from tsfc.offline.simulation.status_document import (
     ZERO_TIME,
     NodeView,
@@ -97,6 +98,10 @@ CONTROL_LAG = {"refuses": span_range(5, 15), "silent": span_range(105, 105)}
 "From an outage of the control server to `Self.Online` false: measured."
 DERP_LAG = {"refuses": span_range(12, 16), "silent": span_range(92, 117)}
 "From an outage of the relays to the health message: measured."
+ADDRESS_LAG = span_range(6, 10)
+"From a new public address of the node to `Self.Addrs`: measured."
+NETCHECK_LAG = span_range(6, 26)
+"From UDP that is blocked or not any more to `Self.Addrs`: measured."
 FLAP_SECONDS = 3.5
 "From one change of a path to the next while relays are silent: measured, 2 to 5."
 _KEEPALIVE_JITTER = span_range(0, 0.1)
@@ -111,15 +116,14 @@ DOWN = (
 )
 "Fault of an observation while tailscaled is down."
 FAR_POLICY = ThresholdPolicy()
-
-
-class Pong(NamedTuple):
-    """The response to a ping."""
-
-    path: str
-    "`direct`, `peer_relay` or `derp`."
-    through: str
-    "Address of the peer or of the peer relay, or the DERP region."
+LATENCY_SECONDS = {
+    PingOutcome.DIRECT: 0.012,
+    PingOutcome.PEER_RELAY: 0.025,
+    PingOutcome.DERP: 0.048,
+}
+"Round-trip time of a ping by path: typical values on the internet."
+_TSMP_SENT, _TSMP_RECEIVED = 280, 64
+"Bytes that WireGuard counts for a TSMP ping and its pong: measured."
 
 
 class _Outage(Struct):
@@ -157,6 +161,7 @@ class World:
         self._ports = 0  # number of other ports so far
         self._own_blocks = 0  # events that now block UDP at the node's own router
         self._wan_changes = 0
+        self._addresses = self._own_addresses()  # as in the status
 
         # The peers. A cold peer is one that keepalive does not keep active.
         names = [(peer, name) for peer in scenario.peers for name in peer_names(peer)]
@@ -256,26 +261,28 @@ class World:
             is_running=self._down_since is None,
             has_relay=not any(outage.is_noticed for outage in self._derp_outages),
             has_control=not self._knows_of_control_outage(),
-            addresses=self._own_addresses(),
+            addresses=self._addresses,
         )
         # A tailscaled that is starting has no peers yet, and counts no traffic.
         links = self._links.values() if node.is_running else ()
         return status_document(node, [(link.key, self._peer_fields(link)) for link in links])
 
-    def ping(self, ip: str) -> Pong | None:
-        """Send one ping, with its effect on the path. None without a response."""
+    def ping(self, ip: str, kind: PingKind = PingKind.DISCO) -> PingResult:
+        """Send one ping, with its effect on the path and on the traffic.
+
+        Unlike tailscaled, also tell the path of a TSMP pong.
+        """
         link = self._by_ip.get(ip)
         if link is None or not self._can_send():
-            return None
+            return ERROR
         self._send(link)
-        if not link.is_online:
-            return None
-        if self._shows_direct(link):
-            return Pong("direct", endpoint(link))
-        relay = self._peer_relay(link)
-        if relay:
-            return Pong("peer_relay", relay)
-        return None if self._derp_outages else Pong("derp", link.peer.relay)
+        path = self._path_of_ping(link)
+        if kind is PingKind.TSMP:
+            link.tx += _TSMP_SENT
+            if path is None or link.dead_data:
+                return NO_REPLY
+            link.rx += _TSMP_RECEIVED
+        return NO_REPLY if path is None else PingResult(path, LATENCY_SECONDS[path])
 
     def can_restart(self) -> bool:
         """Whether the command of a remedy would succeed now."""
@@ -303,6 +310,7 @@ class World:
         """Cure what a remedy can cure, without its harm."""
         if self._cure(Remedy.OTHER_PORT):
             self._update_paths(self._links.values())
+            self._netcheck()
 
     def harm_seconds(self) -> float:
         """Return the peer-seconds of direct path that the restarts cost until now."""
@@ -400,6 +408,16 @@ class World:
         ):
             return ""
         return f"{endpoint(server)}:vni:{link.number + 1}"
+
+    def _path_of_ping(self, link: Link) -> PingOutcome | None:
+        """Return the path of a ping and its pong; None if one of them is lost."""
+        if not link.is_online:
+            return None
+        if self._shows_direct(link):
+            return PingOutcome.DIRECT
+        if self._peer_relay(link):
+            return PingOutcome.PEER_RELAY
+        return None if self._derp_outages else PingOutcome.DERP
 
     def _send(self, link: Link) -> None:
         """Send a packet. Without a path, the search for one starts."""
@@ -538,6 +556,7 @@ class World:
             return
         if not self._is_starting:
             self.tailscaled_start = int(self._wall(self.now))
+            self._netcheck()
         self._is_starting = True
         if not self._control_outages:
             self.daemon_down_seconds += self.now - self._down_since
@@ -685,7 +704,7 @@ class World:
             case UdpBlocked():
                 return self._udp_blocked(event.peers)
             case BlockedPort():
-                return self._fault(PortFault(self._port, blocks_stun=True), self._links.values())
+                return self._blocked_port()
             case StuckNat():
                 return self._stuck_nat(self._named(event.peers))
             case WanChange():
@@ -742,26 +761,36 @@ class World:
             link.faults = [other for other in link.faults if other is not fault]
             self._update_path(link)
 
+    def _blocked_port(self) -> Iterator[None]:
+        self._netcheck_after(NETCHECK_LAG)
+        fault = PortFault(self._port, blocks_stun=True)
+        yield from self._fault(fault, self._links.values())
+        self._netcheck_after(NETCHECK_LAG)
+
     def _stuck_nat(self, links: list[Link]) -> Iterator[None]:
-        self._wan_changes += 1
+        self._change_own_address()
         yield from self._fault(PortFault(self._port), links)
 
     def _wan_change(self) -> Iterator[None]:
-        self._wan_changes += 1
+        self._change_own_address()
         for link in self._links.values():
             self._change_flow(link)
         yield
 
     def _udp_blocked(self, names: Iterable[str] | None) -> Iterator[None]:
         links = self._named(names)
-        self._own_blocks += names is None
-        for link in links:
-            link.obstacles += 1
-            self._update_path(link)
+        is_own = names is None
+        self._block_udp(links, is_own=is_own, change=1)
         yield
-        self._own_blocks -= names is None
+        self._block_udp(links, is_own=is_own, change=-1)
+
+    def _block_udp(self, links: list[Link], *, is_own: bool, change: int) -> None:
+        """Add an obstacle to the links, or remove it (`change` 1 or -1)."""
+        if is_own:
+            self._own_blocks += change
+            self._netcheck_after(NETCHECK_LAG)
         for link in links:
-            link.obstacles -= 1
+            link.obstacles += change
             self._update_path(link)
 
     def _dead_data(self, links: list[Link]) -> Iterator[None]:
@@ -845,7 +874,18 @@ class World:
             self._change_address(link)
         yield
 
-    # Status
+    # The addresses of the node
+
+    def _change_own_address(self) -> None:
+        self._wan_changes += 1
+        self._netcheck_after(ADDRESS_LAG)
+
+    def _netcheck_after(self, lag: Range) -> None:
+        self._agenda.after(self._agenda.draw("netcheck", lag), self._netcheck)
+
+    def _netcheck(self) -> None:
+        """Find the addresses of the node. tailscaled does so at its start, too."""
+        self._addresses = self._own_addresses()
 
     def _own_addresses(self) -> tuple[str, ...]:
         """The node's addresses as STUN sees them, and its local one.
@@ -863,6 +903,8 @@ class World:
         if nat is Nat.HARD:
             return (f"{public}:{port + 2000}", f"{public}:{port + 3000}", local)
         return (f"{public}:{port}", local)
+
+    # Status
 
     def _peer_fields(self, link: Link) -> dict[str, Any]:
         now, sent = self._agenda.now, self._last_sent(link)

@@ -31,7 +31,7 @@ class Connections:
 
     def __init__(self, path: str, limit: int = 0) -> None:
         self.path = path
-        self._limit = limit
+        self.limit = limit
         self._idle: list[socket.socket] = []
 
     @property
@@ -45,7 +45,7 @@ class Connections:
 
     def give_back(self, connection: socket.socket, response: Response) -> None:
         """Keep a connection after a response, if that leaves no doubt about it."""
-        if response.is_reusable and len(self._idle) < self._limit:
+        if response.is_reusable and len(self._idle) < self.limit:
             self._idle.append(connection)
         else:
             connection.close()

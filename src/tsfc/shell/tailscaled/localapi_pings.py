@@ -1,4 +1,9 @@
-"""A round of pings over the LocalAPI: one thread for any number of peers."""
+"""A round of pings over the LocalAPI: one thread for any number of peers.
+
+All pings are sent at once. If connections are kept, and as many as are kept are in use,
+a ping waits a moment for one of them: a new connection costs ten times as much as a
+ping. A silent peer holds its connection for seconds, so the wait has an end.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import itertools
 import selectors
 import socket
 import time
+from functools import lru_cache
 from urllib.parse import urlencode
 
 from msgspec import Struct
@@ -22,6 +28,8 @@ from tsfc.shell.waiting import select_ready
 
 PING = "/localapi/v0/ping"
 
+PATIENCE_SECONDS = 1.0
+"Time that a ping waits for a kept connection."
 _PIECE = 2**14
 "Bytes per read."
 _RESPONSE_LIMIT = 2**16
@@ -50,6 +58,12 @@ async def ping_all(
     return Round(results, summary(loop.errors, len(pings)))
 
 
+@lru_cache(maxsize=4096)
+def _request(ip: str, kind: PingKind) -> bytes:
+    """The request for a ping; the agent sends the same ones again and again."""
+    return encode("POST", f"{PING}?{urlencode({'ip': ip, 'type': kind})}")
+
+
 class _Exchange(Struct, eq=False):
     """A ping that was sent: its connection, and the response so far."""
 
@@ -68,21 +82,28 @@ class _Send(Struct):
     deadline: float
 
 
+class _Hurry(Struct):
+    """A timer: the ping has waited long enough for a kept connection."""
+
+    send: _Send
+
+
 class _Expire(Struct):
     """A timer: end the exchange without a reply if it is still open."""
 
     exchange: _Exchange
 
 
-_Timer = _Send | _Expire
+_Timer = _Send | _Hurry | _Expire
 
 
 class _Loop:
     """The event loop of one round.
 
-    Each unfinished peer has either a `_Send` timer, or an open exchange and an
-    `_Expire` timer. Timers are a heap of (time, serial number, timer). Serial numbers
-    are unique, so the timers themselves are never compared.
+    Each unfinished peer has a `_Send` timer, a place in the queue and a `_Hurry` timer,
+    or an open exchange and an `_Expire` timer. Timers are a heap of (time, serial
+    number, timer). Serial numbers are unique, so the timers themselves are never
+    compared.
     """
 
     def __init__(
@@ -97,6 +118,8 @@ class _Loop:
         self._selector = selectors.EpollSelector()
         self._unfinished: set[Ping] = set()
         self._exchanges: dict[Ping, _Exchange] = {}
+        self._queue: dict[Ping, _Send] = {}
+        "What waits for a kept connection, the longest first."
         self._timers: list[tuple[float, int, _Timer]] = []
         self._serial = itertools.count()
 
@@ -133,11 +156,23 @@ class _Loop:
         while self._timers and self._timers[0][0] <= time.monotonic():
             _, _, timer = heapq.heappop(self._timers)
             match timer:
-                case _Send(ping=ping, deadline=deadline):
-                    self._send(ping, deadline)
+                case _Send():
+                    self._send_or_queue(timer)
+                case _Hurry(send=send):
+                    if self._queue.get(send.ping) is send:
+                        del self._queue[send.ping]
+                        self._send(send.ping, send.deadline)
                 case _Expire(exchange=exchange):
                     if self._exchanges.get(exchange.ping) is exchange:
                         self._finish(exchange, NO_REPLY)
+
+    def _send_or_queue(self, send: _Send) -> None:
+        are_all_in_use = 0 < self._connections.limit <= len(self._exchanges)
+        if not are_all_in_use:
+            self._send(send.ping, send.deadline)
+            return
+        self._queue[send.ping] = send
+        self._set_timer(time.monotonic() + PATIENCE_SECONDS, _Hurry(send))
 
     def _send(self, ping: Ping, deadline: float) -> None:
         kept = self._connections.take()
@@ -153,8 +188,7 @@ class _Loop:
             if kept is None:
                 connection.setblocking(False)
                 connection.connect(path)
-            target = f"{PING}?{urlencode({'ip': ping.ip, 'type': self._kind})}"
-            connection.send(encode("POST", target))
+            connection.send(_request(ping.ip, self._kind))
         except BlockingIOError:
             connection.close()
             if time.monotonic() >= deadline:
@@ -211,6 +245,9 @@ class _Loop:
         self._selector.unregister(exchange.connection)
         self._connections.give_back(exchange.connection, exchange.response)
         del self._exchanges[exchange.ping]
+        if self._queue and self._connections.has_idle:
+            ping = next(iter(self._queue))
+            self._send(ping, self._queue.pop(ping).deadline)
 
     def _fail(self, ping: Ping, error: str) -> None:
         self.errors.append(error)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,11 @@ from support.processes import (
 )
 from support.servers import DIRECT_PONG, Request, Response, Server, http, serving, tailscaled
 from support.statuses import encoded, peer
+from tsfc.agent import sight
+from tsfc.agent.agent import SIGHT_SECONDS, Agent
 from tsfc.cli import values
+from tsfc.shell.system import System
+from tsfc.shell.tailscaled.observe import RunOptions
 from tsfc.units import values as units_values
 
 STATUS = encoded(peer("nas"), peer("pi", "derp"))
@@ -285,7 +289,7 @@ def _drain(receiver: socket.socket) -> None:
 
 DEFECT = """
 import sys
-from tsfc.shell.agent.agent import Agent, AgentJob
+from tsfc.agent.agent import Agent, AgentJob
 from tsfc.shell.system import System
 from tsfc.shell.tailscaled.observe import RunOptions
 
@@ -392,9 +396,21 @@ def test_an_agent_that_cannot_see_a_replaced_directory_ends_to_be_started_again(
         done = ended(process)
     assert done.status == os.EX_TEMPFAIL
     assert done.stderr.splitlines()[-1] == (
-        f"tsfc agent: {box}/seen was replaced, and a sandbox shows it only to new processes; "
-        "the agent ends, so that systemd starts it again"
+        f"tsfc agent: {box}/seen was replaced or is missing, and a sandbox shows a new one only "
+        "to new processes; the agent ends, so that systemd starts it again"
     )
+
+
+def test_an_agent_goes_on_for_a_while_if_the_directory_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that its jobs report a stopped tailscaled, and it is not started in a loop."""
+    monkeypatch.setattr(sight, "cannot_appear", lambda directory: directory == "/run/none")
+    agent = Agent((), System("agent", RunOptions(socket="/run/none/s")))
+    with closing(agent._loop):
+        assert not agent._is_blind()
+        monkeypatch.setattr(agent, "_started", agent._started - SIGHT_SECONDS)
+        assert agent._is_blind()
 
 
 def test_a_dry_run_restarts_nothing_and_keeps_no_state(box: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tsfc.shell.agent import journal
-from tsfc.shell.agent.journal import Journal
+from tsfc.agent import journal
+from tsfc.agent.journal import Journal
 
 HEAD = b"tailscale-watchdog\n\n5\n0\n0\n0\n0\n"
 

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 
-from tsfc.shell.agent.loop import Loop
+from tsfc.agent.loop import Loop
 from tsfc.shell.waiting import Wait, sleep, until
 
 SOON = 0.02

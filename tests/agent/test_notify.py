@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tsfc.shell.agent.notify import notify, watchdog_seconds
+from tsfc.agent.notify import notify, watchdog_seconds
 
 
 @pytest.mark.parametrize("is_abstract", [False, True])

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from support.required import require
-from tsfc.shell.agent import sight
+from tsfc.agent import sight
 
 SANDBOXED = """
 set -e
@@ -17,7 +17,7 @@ mkdir "$1/sandbox/tailscale"
 mount --bind "$1/run/tailscale" "$1/sandbox/tailscale"
 mount -o remount,ro "$1/sandbox"
 say() { "$2" -c "import sys
-from tsfc.shell.agent import sight
+from tsfc.agent import sight
 print(*[f(d) for d in sys.argv[1:] for f in (sight.is_deleted, sight.cannot_appear)])" \\
   "$1/sandbox/tailscale" "$1/sandbox/other/a" "$1/run/other/a"; }
 say "$1" "$2"

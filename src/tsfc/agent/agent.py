@@ -10,15 +10,21 @@ import gc
 import math
 import os
 import signal
+import socket
 import time
 import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 
 from msgspec import Struct
 from msgspec.structs import replace
 from returns.result import Failure, Result, Success
 
+from tsfc.agent import clock_changes, pages, sight
+from tsfc.agent.http import Answer, Server, text
+from tsfc.agent.journal import Journal
+from tsfc.agent.loop import Loop
+from tsfc.agent.notify import notify, watchdog_seconds
 from tsfc.core.agent import paths as path_counts
 from tsfc.core.agent import pings as ping_counts
 from tsfc.core.agent import runs as run_counts
@@ -27,14 +33,14 @@ from tsfc.core.agent.pings import Pings
 from tsfc.core.agent.runs import Runs, Usage
 from tsfc.core.agent.schedule import Schedule, all_due, begin, plan
 from tsfc.core.faults import Down, Fault
+from tsfc.core.metrics.exposition import Renderer
+from tsfc.core.metrics.families import Family
 from tsfc.core.report import Report
 from tsfc.core.tailscale.ping import Ping, PingKind
 from tsfc.core.tailscale.status import Status
+from tsfc.core.watchdog.policy import pause_file
+from tsfc.core.watchdog.snapshot import decode as decode_snapshot
 from tsfc.shell import runs
-from tsfc.shell.agent import clock_changes, sight
-from tsfc.shell.agent.journal import Journal
-from tsfc.shell.agent.loop import Loop
-from tsfc.shell.agent.notify import notify, watchdog_seconds
 from tsfc.shell.console import print_error
 from tsfc.shell.defaults import SOCKET
 from tsfc.shell.host import Host
@@ -54,8 +60,11 @@ OWN_SECONDS = 30.0
 KEEPALIVE = "keepalive"
 SIGHT_SECONDS = 60.0
 "Time that the agent runs at least if the directory of tailscaled's socket is missing."
-KEPT_CONNECTIONS = 17
-"One for questions, and some for pings."
+KEPT_CONNECTIONS = 64
+"""Maximum number of idle connections: one for questions, the others for pings.
+
+A tailnet with fewer peers opens fewer.
+"""
 
 
 class AgentJob(Struct, frozen=True):
@@ -92,6 +101,7 @@ class _Host(System, frozen=True, kw_only=True):
 
     agent: Agent
     journal: Journal | None
+    renderer: Renderer
 
     def source(self) -> Source:
         """See `System`. Connections are kept."""
@@ -118,6 +128,21 @@ class _Host(System, frozen=True, kw_only=True):
             self.agent.pings = ping_counts.with_round(self.agent.pings, round_.results)
         return round_
 
+    def render(self, families: Iterable[Family]) -> str:
+        """See `System`. What was rendered of unchanged series is kept."""
+        return self.renderer.render(families)
+
+    @property
+    def keeps_metrics(self) -> bool:
+        """See `System`. Clients can ask for them."""
+        return self.agent.is_serving
+
+    def keep(self, text: str, snapshot: str) -> None:
+        """See `System`."""
+        if self.agent.is_serving:
+            self.agent.texts[self.job] = text
+            self.agent.snapshot = snapshot or self.agent.snapshot
+
     def log(self, line: str) -> None:
         """See `Host`."""
         if self.journal is None or not self.journal.write(line):
@@ -132,12 +157,24 @@ class _Host(System, frozen=True, kw_only=True):
 class Agent:
     """What the agent knows, and its life, `run`."""
 
-    def __init__(self, jobs: Sequence[AgentJob], own: System, instance: str | None = None) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[AgentJob],
+        own: System,
+        listener: socket.socket | None = None,
+        instance: str | None = None,
+    ) -> None:
         self._suffix = "" if instance is None else f"-{instance}"
         "End of the identifiers of the jobs in the journal."
         self.connections = Connections(own.options.socket or SOCKET, KEPT_CONNECTIONS)
         self.look = _Look(Failure(Down("nothing was observed yet")), -math.inf)
         self.pings = Pings()
+        self.texts: dict[str, str] = {}
+        "The metrics of each job's last run."
+        self.snapshot = ""
+        "The last one of the watchdog."
+        self.is_serving = listener is not None
+        self._listener = listener
         own_job = AgentJob(own, OWN_SECONDS, self._run_own, status_age=None)
         self._own = self._hosted(own)
         self._jobs = {
@@ -165,6 +202,9 @@ class Agent:
         with _caught_signals() as signals, clock_changes.descriptor() as clock:
             self._loop.start("signals", self._wait_for_signal(signals))
             self._loop.start("clock", self._watch_clock(clock))
+            if self._listener is not None:
+                server = Server(self._loop, self._listener, self._page, self._hosts)
+                self._loop.start("server", server.run())
             self._schedule = begin({job.name: job.interval for job in self._jobs.values()}, _now())
             notify("READY=1")
             try:
@@ -186,8 +226,8 @@ class Agent:
             if next_.due and self._is_blind():
                 print_error(
                     AGENT,
-                    f"{self._directory} was replaced, and a sandbox shows it only to new "
-                    "processes; the agent ends, so that systemd starts it again",
+                    f"{self._directory} was replaced or is missing, and a sandbox shows a new one "
+                    "only to new processes; the agent ends, so that systemd starts it again",
                 )
                 return os.EX_TEMPFAIL
             if next_.due:
@@ -274,6 +314,29 @@ class Agent:
             )
         )
 
+    def _page(self, path: str) -> Answer:
+        match path:
+            case "/metrics":
+                return pages.metrics(self.texts[job] for job in self._jobs if job in self.texts)
+            case "/healthz":
+                intervals = {job: self._jobs[job].interval for job in self._runs}
+                return pages.health(run_counts.overdue(self._runs, intervals, _now()))
+            case "/api/peers":
+                snapshot = decode_snapshot(self.snapshot.encode()).value_or(None)
+                file = None if snapshot is None else pause_file(snapshot.policy)
+                return pages.peers(
+                    self.look.observed,
+                    snapshot,
+                    tailscaled_start=self._own.tailscaled_start(),
+                    is_paused=file is not None and self._own.is_paused(file),
+                    now=self._own.now(),
+                )
+            case _:
+                return text(404, "there are /metrics, /healthz and /api/peers")
+
+    def _hosts(self) -> frozenset[str]:
+        return pages.hosts(self.look.observed)
+
     async def _wait_for_signal(self, descriptor: int) -> None:
         await until(Wait(descriptor, math.inf))
         self._is_stopping = True
@@ -296,6 +359,7 @@ class Agent:
             system.is_dry_run,
             agent=self,
             journal=journal,
+            renderer=Renderer(),
         )
 
 

@@ -90,6 +90,7 @@ class Loop:
             return
         task.wait = wait
         if wait.descriptor is not None:
-            self._selector.register(wait.descriptor, selectors.EVENT_READ, task)
+            event = selectors.EVENT_WRITE if wait.is_writing else selectors.EVENT_READ
+            self._selector.register(wait.descriptor, event, task)
         if wait.deadline != math.inf:
             heapq.heappush(self._deadlines, (wait.deadline, next(self._serial), task, wait))

@@ -1,0 +1,296 @@
+"""The HTTP server of the agent, and its pages."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from returns.result import Failure
+
+from support.processes import DEADLINE_SECONDS, ended, run, series, started, wait_until
+from support.servers import DIRECT_PONG, serving, tailscaled
+from support.servers import http as http_response
+from support.statuses import encoded, peer
+from tsfc.agent.http import CONNECTION_LIMIT, listen
+from tsfc.shell.tailscaled.localapi import is_reachable
+
+STATUS = encoded(peer("nas"), peer("pi", "derp"))
+USERMETRICS = b"# TYPE tailscaled_approved_routes gauge\ntailscaled_approved_routes 1\n"
+RESPOND = tailscaled(STATUS, lambda _: DIRECT_PONG, USERMETRICS)
+
+
+class Client(http.client.HTTPConnection):
+    """A client of the Unix socket at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=DEADLINE_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to it."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(DEADLINE_SECONDS)
+        self.sock.connect(str(self._path))
+
+    def get(self, path: str, method: str = "GET") -> tuple[int, str, str]:
+        """Status, content type and body of a response."""
+        self.request(method, path)
+        response = self.getresponse()
+        body = response.read().decode()
+        return response.status, response.headers["Content-Type"], body
+
+
+@contextmanager
+def _agent(box: Path, *arguments: str) -> Generator[Client]:
+    (box / "metrics").mkdir()
+    options = (
+        f"--socket={box}/s",
+        f"--metrics-dir={box}/metrics",
+        f"--state-dir={box}/state",
+        f"--listen={box}/http",
+        "--watchdog-args=--unit=tailscaled.service",
+        *arguments,
+    )
+    with started("agent", *options) as process:
+        wait_until(lambda: is_reachable(f"{box}/http"), "it listens")
+        client = Client(box / "http")
+        yield client
+        client.close()
+        process.send_signal(signal.SIGTERM)
+        assert ended(process).status == 0
+
+
+def test_metrics_are_those_of_all_jobs(box: Path) -> None:
+    with serving(box / "s", RESPOND), _agent(box) as client:
+        wait_until(lambda: "tailscale_keepalive_peers" in client.get("/metrics")[2], "it has run")
+        wait_until(lambda: "tailscale_watchdog_peers" in client.get("/metrics")[2], "it has run")
+        status, content_type, body = client.get("/metrics?x=y")
+    assert (status, content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    found = series(body)
+    assert found["tailscale_up"] == 1
+    assert found["tailscaled_approved_routes"] == 1
+    assert found['tailscale_keepalive_peers{result="direct"}'] == 2
+    assert 'tailscale_agent_runs_total{command="keepalive"}' in found
+
+
+def test_health_is_that_of_the_last_runs(box: Path) -> None:
+    with (
+        serving(box / "s", lambda _: None),
+        _agent(box, "--jobs=exporter,watchdog", "--timeout=60") as client,
+    ):
+        status, _, body = client.get("/healthz")
+        assert (status, body) == (
+            503,
+            "exporter: no run has ended yet\nwatchdog: no run has ended yet\n",
+        )
+
+
+def test_health_is_ok_when_each_job_has_run(box: Path) -> None:
+    with serving(box / "s", RESPOND), _agent(box) as client:
+        wait_until(lambda: client.get("/healthz")[::2] == (200, "ok\n"), "all jobs have run")
+
+
+def test_the_peers_are_those_of_tsfc_peers(box: Path) -> None:
+    with serving(box / "s", RESPOND), _agent(box) as client:
+        wait_until((box / "metrics/tailscale-watchdog.json").exists, "the watchdog has run")
+        status, content_type, body = client.get("/api/peers")
+        watchdog = f"--watchdog-metrics={box}/metrics/tailscale-watchdog.prom"
+        printed = run("peers", "--format=json", f"--socket={box}/s", watchdog).stdout
+    assert (status, content_type) == (200, "application/json")
+    assert _timeless(body) == _timeless(printed)
+    assert [row["verdict"] for row in json.loads(body)["peers"]] == ["waiting", "direct"]
+
+
+def _timeless(text: str) -> object:
+    """A document without its numbers and durations, many of which change each second."""
+    return json.loads(re.sub(r"[0-9]+([dhms] [0-9]+[dhms]|[dhms])?", "0", text))
+
+
+def test_without_tailscaled_the_peers_are_unknown(box: Path) -> None:
+    with _agent(box) as client:
+        wait_until(lambda: "No such file" in client.get("/api/peers")[2], "it has looked")
+        assert client.get("/api/peers")[0] == 503
+
+
+def test_other_paths_and_methods_do_not_exist(box: Path) -> None:
+    with serving(box / "s", RESPOND), _agent(box) as client:
+        assert client.get("/etc/passwd")[0] == 404
+        assert client.get("/../../etc/passwd")[0] == 404
+        assert client.get("/metrics", "POST")[0] == 405
+        assert client.get("/metrics", "HEAD")[::2] == (200, "")
+        assert client.get("/healthz")[0] in {200, 503}
+
+
+def _raw(box: Path, data: bytes) -> bytes:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(DEADLINE_SECONDS)
+        connection.connect(f"{box}/http")
+        connection.sendall(data)
+        received = b""
+        while piece := connection.recv(2**16):
+            received += piece
+        return received
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"garbage\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 4000 + b"\r\n",
+        b"GET /" + b"x" * 20_000,
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+    ],
+)
+def test_what_is_no_request_is_refused(box: Path, data: bytes) -> None:
+    with serving(box / "s", RESPOND), _agent(box) as client:
+        assert _raw(box, data).startswith(b"HTTP/1.1 400 ")
+        assert client.get("/healthz")[0] in {200, 503}
+
+
+def test_only_so_many_clients_are_served_at_a_time(box: Path) -> None:
+    with serving(box / "s", RESPOND), _agent(box) as client, ExitStack() as stack:
+        for _ in range(CONNECTION_LIMIT):
+            silent = stack.enter_context(socket.socket(socket.AF_UNIX))
+            silent.connect(f"{box}/http")
+        with pytest.raises((ConnectionError, http.client.HTTPException)):
+            client.get("/healthz")
+        client.close()
+        # Silent ones are cut off after five seconds.
+        wait_until(lambda: _is_served(box), "there is room again")
+
+
+def _is_served(box: Path) -> bool:
+    client = Client(box / "http")
+    try:
+        return client.get("/healthz")[0] in {200, 503}
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        client.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_a_page_of_another_site_is_refused(box: Path) -> None:
+    """Its name can lead here (DNS rebinding), but it stays in the header Host."""
+    port = _free_port()
+    status = encoded(
+        peer("nas"), Self={"DNSName": "me.tail.ts.net.", "TailscaleIPs": ["100.64.0.9", "fd7a::9"]}
+    )
+    with (
+        serving(box / "s", lambda _: http_response(status)),
+        started(
+            "agent",
+            "--jobs=exporter",
+            f"--socket={box}/s",
+            f"--metrics-dir={box}",
+            f"--listen=127.0.0.1:{port}",
+        ),
+    ):
+        wait_until((box / "tailscale-peers.prom").exists, "it has looked")
+
+        def status_for(host: str) -> int:
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_SECONDS)
+            client.request("GET", "/metrics", headers={"Host": host})
+            found = client.getresponse().status
+            client.close()
+            return found
+
+        for host in ("localhost", f"127.0.0.1:{port}", "[::1]", "100.64.0.9", "[fd7a::9]:9199"):
+            assert status_for(host) == 200, host
+        for host in ("me", "me.tail.ts.net", "ME.tail.ts.net:80"):
+            assert status_for(host) == 200, host
+        for host in (
+            "evil.example",
+            "localhost.evil.example",
+            "",
+            "100.64.0.8",
+            "me.tail.ts.net.x",
+        ):
+            assert status_for(host) == 403, host
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("0.0.0.0:9199", "add --listen-anywhere"),
+        ("192.168.1.5:9199", "add --listen-anywhere"),
+        ("[::]:9199", "add --listen-anywhere"),
+        ("localhost:9199", "give IP:PORT"),
+        ("127.0.0.1", "give IP:PORT"),
+        ("127.0.0.1:0", "give IP:PORT"),
+        ("127.0.0.1:65536", "give IP:PORT"),
+        ("127.0.0.1:x", "give IP:PORT"),
+        ("/nonexistent/directory/s", "No such file or directory"),
+        ("systemd", "systemd has passed no socket"),
+        ("", "give IP:PORT"),
+    ],
+)
+def test_an_address_that_cannot_be_listened_on_is_one_line(address: str, problem: str) -> None:
+    found = listen(address, anywhere=False)
+    assert isinstance(found, Failure)
+    assert problem in found.failure()
+    done = run("agent", f"--listen={address}")
+    assert (done.status, done.stdout) == (1, "")
+    assert problem in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_any_address_is_possible_with_the_option() -> None:
+    listen(f"0.0.0.0:{_free_port()}", anywhere=True).unwrap().close()
+
+
+def test_a_port_in_use_is_one_line() -> None:
+    with listen(f"127.0.0.1:{_free_port()}", anywhere=False).unwrap() as first:
+        port = first.getsockname()[1]
+        assert "Address already in use" in listen(f"127.0.0.1:{port}", anywhere=False).failure()
+
+
+def test_the_socket_of_an_earlier_agent_is_replaced_but_no_file(box: Path) -> None:
+    for _ in range(2):
+        listen(f"{box}/http", anywhere=False).unwrap().close()
+    (box / "file").write_text("content")
+    assert "Address already in use" in listen(f"{box}/file", anywhere=False).failure()
+    assert (box / "file").read_text() == "content"
+
+
+PASSED = """
+import os, socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+os.dup2(listener.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.executable, [sys.executable, "-m", "tsfc", *sys.argv[2:]])
+"""
+
+
+def test_the_socket_of_systemd_is_used(box: Path) -> None:
+    options = ["agent", "--jobs=exporter", f"--socket={box}/s", f"--metrics-dir={box}"]
+    with (
+        serving(box / "s", RESPOND),
+        subprocess.Popen(
+            [sys.executable, "-c", PASSED, f"{box}/http", *options, "--listen=systemd"],
+            env={**os.environ, "PATH": "/nonexistent"},
+        ) as process,
+    ):
+        wait_until(lambda: (box / "http").exists() and _is_served(box), "it answers")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_SECONDS) == 0

@@ -1,0 +1,3 @@
+module localapi
+
+go 1.24
