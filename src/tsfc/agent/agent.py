@@ -39,6 +39,7 @@ from tsfc.core.report import Report
 from tsfc.core.tailscale.ping import Ping, PingKind
 from tsfc.core.tailscale.status import Status
 from tsfc.core.watchdog.policy import pause_file
+from tsfc.core.watchdog.remedy import Attempt, Outcome, Withheld
 from tsfc.core.watchdog.snapshot import decode as decode_snapshot
 from tsfc.shell import runs
 from tsfc.shell.console import print_error
@@ -96,6 +97,9 @@ class _Look(Struct, frozen=True):
     "Monotonic seconds at which tailscaled was asked."
 
 
+_NO_LOOK = _Look(Failure(Down("nothing was observed yet")), -math.inf)
+
+
 class _Host(System, frozen=True, kw_only=True):
     """The surroundings of a job in the agent: the real ones, but shared by all jobs."""
 
@@ -112,6 +116,8 @@ class _Host(System, frozen=True, kw_only=True):
 
     async def observe(self) -> Result[Status, Fault]:
         """See `System`. All jobs of a moment see the same status."""
+        if self.agent.look is _NO_LOOK:
+            await self.agent.see()
         return self.agent.look.observed
 
     async def ping(
@@ -127,6 +133,12 @@ class _Host(System, frozen=True, kw_only=True):
         if self.job == KEEPALIVE:
             self.agent.pings = ping_counts.with_round(self.agent.pings, round_.results)
         return round_
+
+    async def apply(self, attempt: Attempt) -> Outcome | Withheld:
+        """See `Host`. What was observed before a restart says nothing after it."""
+        outcome = await super().apply(attempt)
+        self.agent.look = _NO_LOOK
+        return outcome
 
     def render(self, families: Iterable[Family]) -> str:
         """See `System`. What was rendered of unchanged series is kept."""
@@ -167,7 +179,7 @@ class Agent:
         self._suffix = "" if instance is None else f"-{instance}"
         "End of the identifiers of the jobs in the journal."
         self.connections = Connections(own.options.socket or SOCKET, KEPT_CONNECTIONS)
-        self.look = _Look(Failure(Down("nothing was observed yet")), -math.inf)
+        self.look = _NO_LOOK
         self.pings = Pings()
         self.texts: dict[str, str] = {}
         "The metrics of each job's last run."
@@ -265,7 +277,7 @@ class Agent:
             return
         self._waiting |= names
         try:
-            await self._see()
+            await self.see()
         finally:
             self._waiting -= names
         for name in due:
@@ -278,7 +290,8 @@ class Agent:
         is_known = isinstance(self.look.observed, Success)
         return is_known and bool(job.status_age) and age <= (job.status_age or 0)
 
-    async def _see(self) -> None:
+    async def see(self) -> None:
+        """Ask for a status, for all jobs."""
         at = time.monotonic()
         observed = await observe.observe(self._own.options, self._own.source)
         self.look = _Look(observed, at)
