@@ -8,6 +8,22 @@ let
   cfg = config.atro.tailscale.exporter;
   job = import ./job.nix { inherit config lib utils; };
   description = "Per-peer metrics from the status of tailscaled";
+
+  # `shared` and `labels` are those of all jobs; the agent gives them to its jobs itself.
+  arguments =
+    shared: labels:
+    shared
+    ++ lib.concatMap (pattern: [
+      "--accept-health"
+      pattern
+    ]) cfg.acceptHealth
+    ++ [
+      "--metrics-path"
+      cfg.metricsPath
+    ]
+    ++ lib.optional cfg.omitUsers "--omit-users"
+    ++ labels
+    ++ cfg.extraArgs;
 in
 {
   imports = [ ./tailscale.nix ];
@@ -32,7 +48,13 @@ in
   config = lib.mkIf cfg.enable {
     assertions = job.assertions "exporter" "metricsPath" cfg.metricsPath;
 
-    systemd.services.tailscale-exporter = {
+    atro.tailscale.agent.jobs.exporter = {
+      inherit (cfg) interval;
+      arguments = arguments [ ] [ ];
+      output = cfg.metricsPath;
+    };
+
+    systemd.services.${job.unlessInAgent "tailscale-exporter"} = {
       inherit description;
       after = [ "tailscaled.service" ];
       unitConfig.StartLimitIntervalSec = 0;
@@ -40,26 +62,13 @@ in
         job.serviceConfig
         // job.writable "exporter" cfg.metricsPath
         // {
-          ExecStart = job.execStart "exporter" (
-            job.socketArguments
-            ++ lib.concatMap (pattern: [
-              "--accept-health"
-              pattern
-            ]) cfg.acceptHealth
-            ++ [
-              "--metrics-path"
-              cfg.metricsPath
-            ]
-            ++ lib.optional cfg.omitUsers "--omit-users"
-            ++ job.labelArguments
-            ++ cfg.extraArgs
-          );
+          ExecStart = job.execStart "exporter" (arguments job.socketArguments job.labelArguments);
           SyslogIdentifier = "tailscale-exporter";
           TimeoutStartSec = "30s";
         };
     };
 
-    systemd.timers.tailscale-exporter = job.timer description cfg.interval;
+    systemd.timers.${job.unlessInAgent "tailscale-exporter"} = job.timer description cfg.interval;
     systemd.tmpfiles.rules = job.directoryRules cfg.metricsPath;
   };
 }

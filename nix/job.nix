@@ -23,8 +23,9 @@ let
   metricsDirectory = "/var/lib/alloy";
   captureDirectory = "/var/lib/tailscale-capture";
 
-  # Jobs with an option metricsPath.
+  # Jobs with an option metricsPath, and the agent.
   metricsJobs = [
+    "agent"
     "exporter"
     "keepalive"
     "native-metrics"
@@ -38,7 +39,10 @@ let
   };
 in
 {
-  inherit types;
+  inherit own types;
+
+  # The name of a unit that a job only has if the agent does not run it; else null.
+  unlessInAgent = unit: if tailscale.agent.enable then null else unit;
 
   # Options.
 

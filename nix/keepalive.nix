@@ -9,6 +9,25 @@ let
   job = import ./job.nix { inherit config lib utils; };
   description = "Pings to all online Tailscale peers, so that NAT mappings stay open";
   writesMetrics = cfg.metricsPath != null;
+
+  # `shared` and `labels` are those of all jobs; the agent gives them to its jobs itself.
+  arguments =
+    shared: labels:
+    shared
+    ++ lib.optionals writesMetrics [
+      "--metrics-path"
+      cfg.metricsPath
+    ]
+    ++ lib.concatMap (peer: [
+      "--exclude-peer"
+      peer
+    ]) cfg.excludePeers
+    ++ lib.concatMap (system: [
+      "--exclude-os"
+      system
+    ]) cfg.excludeOs
+    ++ labels
+    ++ cfg.extraArgs;
 in
 {
   imports = [ ./tailscale.nix ];
@@ -37,7 +56,13 @@ in
   config = lib.mkIf cfg.enable {
     assertions = job.assertions "keepalive" "metricsPath" cfg.metricsPath;
 
-    systemd.services.tailscale-keepalive = {
+    atro.tailscale.agent.jobs.keepalive = {
+      inherit (cfg) interval;
+      arguments = arguments [ ] [ ];
+      output = cfg.metricsPath;
+    };
+
+    systemd.services.${job.unlessInAgent "tailscale-keepalive"} = {
       inherit description;
       after = [ "tailscaled.service" ];
       unitConfig.StartLimitIntervalSec = 0;
@@ -45,23 +70,7 @@ in
         job.serviceConfig
         // lib.optionalAttrs writesMetrics (job.writable "keepalive" cfg.metricsPath)
         // {
-          ExecStart = job.execStart "keepalive" (
-            job.socketArguments
-            ++ lib.optionals writesMetrics [
-              "--metrics-path"
-              cfg.metricsPath
-            ]
-            ++ lib.concatMap (peer: [
-              "--exclude-peer"
-              peer
-            ]) cfg.excludePeers
-            ++ lib.concatMap (system: [
-              "--exclude-os"
-              system
-            ]) cfg.excludeOs
-            ++ job.labelArguments
-            ++ cfg.extraArgs
-          );
+          ExecStart = job.execStart "keepalive" (arguments job.socketArguments job.labelArguments);
           SyslogIdentifier = "tailscale-keepalive";
           TimeoutStartSec = "60s";
           # The CLI, if it is used, is one process for each peer.
@@ -72,7 +81,7 @@ in
         };
     };
 
-    systemd.timers.tailscale-keepalive = job.timer description cfg.interval;
+    systemd.timers.${job.unlessInAgent "tailscale-keepalive"} = job.timer description cfg.interval;
     systemd.tmpfiles.rules = lib.optionals writesMetrics (job.directoryRules cfg.metricsPath);
   };
 }

@@ -8,6 +8,17 @@ let
   cfg = config.atro.tailscale.native-metrics;
   job = import ./job.nix { inherit config lib utils; };
   description = "Metrics that tailscaled itself exposes";
+
+  # `shared` and `labels` are those of all jobs; the agent gives them to its jobs itself.
+  arguments =
+    shared: labels:
+    shared
+    ++ [
+      "--metrics-path"
+      cfg.metricsPath
+    ]
+    ++ labels
+    ++ cfg.extraArgs;
 in
 {
   imports = [ ./tailscale.nix ];
@@ -22,7 +33,13 @@ in
   config = lib.mkIf cfg.enable {
     assertions = job.assertions "native-metrics" "metricsPath" cfg.metricsPath;
 
-    systemd.services.tailscale-native-metrics = {
+    atro.tailscale.agent.jobs.native-metrics = {
+      inherit (cfg) interval;
+      arguments = arguments [ ] [ ];
+      output = cfg.metricsPath;
+    };
+
+    systemd.services.${job.unlessInAgent "tailscale-native-metrics"} = {
       inherit description;
       after = [ "tailscaled.service" ];
       unitConfig.StartLimitIntervalSec = 0;
@@ -30,21 +47,13 @@ in
         job.serviceConfig
         // job.writable "native-metrics" cfg.metricsPath
         // {
-          ExecStart = job.execStart "native-metrics" (
-            job.socketArguments
-            ++ [
-              "--metrics-path"
-              cfg.metricsPath
-            ]
-            ++ job.labelArguments
-            ++ cfg.extraArgs
-          );
+          ExecStart = job.execStart "native-metrics" (arguments job.socketArguments job.labelArguments);
           SyslogIdentifier = "tailscale-native-metrics";
           TimeoutStartSec = "30s";
         };
     };
 
-    systemd.timers.tailscale-native-metrics = job.timer description cfg.interval;
+    systemd.timers.${job.unlessInAgent "tailscale-native-metrics"} = job.timer description cfg.interval;
     systemd.tmpfiles.rules = job.directoryRules cfg.metricsPath;
   };
 }

@@ -17,6 +17,7 @@ let
     in
     job.enable && job.metricsPath != null && builtins.dirOf job.metricsPath == own.directory;
   usesOwnDirectory = builtins.any isInOwnDirectory [
+    "agent"
     "exporter"
     "keepalive"
     "native-metrics"
@@ -24,6 +25,8 @@ let
   ];
 in
 {
+  imports = [ ./agent.nix ];
+
   options.atro.tailscale = {
     package = lib.mkOption {
       type = lib.types.package;

@@ -95,6 +95,42 @@ let
   isGuarded = cfg.policy == "guarded";
   hasOtherPort = isGuarded && builtins.elem "other-port" cfg.remedies;
   hasKeepalive = tailscale ? keepalive && tailscale.keepalive.enable;
+
+  # `shared` and `labels` are those of all jobs; the agent gives them to its jobs itself.
+  arguments =
+    shared: labels:
+    [
+      "--restart-socket"
+      restartSocket
+    ]
+    ++ shared
+    ++ [
+      "--max-relay-seconds"
+      (toString cfg.maxRelaySeconds)
+      "--cooldown-seconds"
+      (toString cfg.cooldownSeconds)
+    ]
+    ++ lib.concatMap (peer: [
+      "--exclude-peer"
+      peer
+    ]) cfg.excludePeers
+    ++ lib.optionals isGuarded [
+      "--policy"
+      cfg.policy
+      "--budget"
+      (toString cfg.budget)
+      "--remedies"
+      (lib.concatStringsSep "," cfg.remedies)
+    ]
+    ++ lib.optional cfg.dryRun "--dry-run"
+    ++ [
+      "--unit"
+      cfg.unit
+      "--metrics-path"
+      cfg.metricsPath
+    ]
+    ++ labels
+    ++ cfg.extraArgs;
 in
 {
   imports = [ ./tailscale.nix ];
@@ -173,8 +209,14 @@ in
 
     warnings = lib.optional (!hasKeepalive) "atro.tailscale.watchdog.enable is true without keepalive: idle peers fall back to a relay, and each can cause a restart. Set atro.tailscale.keepalive.enable = true.";
 
+    atro.tailscale.agent.jobs.watchdog = {
+      inherit (cfg) interval;
+      arguments = arguments [ ] [ ];
+      output = cfg.metricsPath;
+    };
+
     systemd = {
-      services.tailscale-watchdog = {
+      services.${job.unlessInAgent "tailscale-watchdog"} = {
         inherit description;
         after = [ "tailscaled.service" ];
         unitConfig.StartLimitIntervalSec = 0;
@@ -182,40 +224,7 @@ in
           job.serviceConfig
           // job.writable "watchdog" cfg.metricsPath
           // {
-            ExecStart = job.execStart "watchdog" (
-              [
-                "--restart-socket"
-                restartSocket
-              ]
-              ++ job.socketArguments
-              ++ [
-                "--max-relay-seconds"
-                (toString cfg.maxRelaySeconds)
-                "--cooldown-seconds"
-                (toString cfg.cooldownSeconds)
-              ]
-              ++ lib.concatMap (peer: [
-                "--exclude-peer"
-                peer
-              ]) cfg.excludePeers
-              ++ lib.optionals isGuarded [
-                "--policy"
-                cfg.policy
-                "--budget"
-                (toString cfg.budget)
-                "--remedies"
-                (lib.concatStringsSep "," cfg.remedies)
-              ]
-              ++ lib.optional cfg.dryRun "--dry-run"
-              ++ [
-                "--unit"
-                cfg.unit
-                "--metrics-path"
-                cfg.metricsPath
-              ]
-              ++ job.labelArguments
-              ++ cfg.extraArgs
-            );
+            ExecStart = job.execStart "watchdog" (arguments job.socketArguments job.labelArguments);
             SyslogIdentifier = "tailscale-watchdog";
             TimeoutStartSec = "240s";
             StateDirectory = "tailscale-watchdog";
@@ -271,7 +280,7 @@ in
         };
       };
 
-      timers.tailscale-watchdog = job.timer description cfg.interval;
+      timers.${job.unlessInAgent "tailscale-watchdog"} = job.timer description cfg.interval;
       tmpfiles.rules = job.directoryRules cfg.metricsPath;
     }
     # Some users of these modules, such as system-manager, have services and timers but no sockets.

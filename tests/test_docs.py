@@ -21,6 +21,7 @@ from support.processes import Completed, inside, series, started, wait_until
 from support.required import program
 from tools.metrics_reference import reference
 from tsfc.cli import main as cli
+from tsfc.units.rendering import AGENT
 from tsfc.units.rendering import JOBS as UNIT_JOBS
 
 JOBS_PAGE = PAGES["docs/jobs.md"]
@@ -73,7 +74,10 @@ def test_each_option_of_the_units_is_documented_with_its_flag(
     flags = set(re.findall(r"^  (--[a-z-]+)", capfd.readouterr().out, re.MULTILINE))
 
     def is_documented(flag: str) -> bool:
-        job = next((job for job in UNIT_JOBS if flag.startswith(f"--{job}-")), None)
+        if flag == "--agent":
+            return f"| `agent.enable` | `{flag}` |" in JOBS_PAGE
+        jobs = (*UNIT_JOBS, AGENT)
+        job = next((job for job in jobs if flag.startswith(f"--{job}-")), None)
         name = flag.removeprefix(f"--{job}-" if job else "--")
         option = re.sub("-([a-z])", lambda letter: letter[1].upper(), name)
         if job is None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,12 @@ from support.processes import (
 )
 from support.servers import DIRECT_PONG, Request, Response, Server, http, serving, tailscaled
 from support.statuses import encoded, peer
+from tsfc.agent import sight
+from tsfc.agent.agent import SIGHT_SECONDS, Agent
+from tsfc.cli import values
+from tsfc.shell.system import System
+from tsfc.shell.tailscaled.observe import RunOptions
+from tsfc.units import values as units_values
 
 STATUS = encoded(peer("nas"), peer("pi", "derp"))
 USERMETRICS = b"# TYPE tailscaled_approved_routes gauge\ntailscaled_approved_routes 1\n"
@@ -338,6 +346,71 @@ def test_what_is_wrong_with_the_command_line_is_one_line(arguments: list[str], e
     assert (done.status, done.stdout) == (2, "")
     assert error in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("1min 30s", 90), ("1.5h", 5400), ("2 weeks", 1209600), ("1m5sec", 65)],
+)
+def test_an_interval_is_a_time_span_of_systemd(text: str, seconds: float) -> None:
+    assert values.time_span(text) == seconds
+    assert units_values.time_span(text) == text
+
+
+def test_the_agent_has_a_metrics_file_and_labels_of_its_own(box: Path) -> None:
+    own = box / "own.prom"
+    with (
+        serving(box / "s", _tailscaled),
+        _agent(box, f"--metrics-path={own}", "--label=tailscaled=work") as process,
+    ):
+        wait_until(own.exists, "the agent has written its metrics")
+        _stopped(process)
+    assert 'tailscale_agent_resident_memory_bytes{tailscaled="work"}' in series(own.read_text())
+    assert not (box / "metrics" / "tailscale-agent.prom").exists()
+
+
+SANDBOXED = (
+    """PATH=/usr/bin:/bin exec unshare --mount --propagation=private """
+    """sh -ec 'mount --bind "$0/host" "$0/seen"; exec "$@"' {box} "$@" """
+)
+
+
+def test_an_agent_that_cannot_see_a_replaced_directory_ends_to_be_started_again(
+    box: Path,
+) -> None:
+    for name in ("metrics", "host", "seen"):
+        (box / name).mkdir()
+    with (
+        serving(box / "host" / "s", _tailscaled),
+        started(
+            "agent",
+            f"--socket={box}/seen/s",
+            f"--metrics-dir={box}/metrics",
+            "--jobs=exporter",
+            *QUICK,
+            around=SANDBOXED.format(box=box),
+        ) as process,
+    ):
+        wait_until(lambda: "tailscale_up 1" in _text(box, "tailscale-peers.prom"), "it is up")
+        shutil.rmtree(box / "host")
+        done = ended(process)
+    assert done.status == os.EX_TEMPFAIL
+    assert done.stderr.splitlines()[-1] == (
+        f"tsfc agent: {box}/seen was replaced or is missing, and a sandbox shows a new one only "
+        "to new processes; the agent ends, so that systemd starts it again"
+    )
+
+
+def test_an_agent_goes_on_for_a_while_if_the_directory_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that its jobs report a stopped tailscaled, and it is not started in a loop."""
+    monkeypatch.setattr(sight, "cannot_appear", lambda directory: directory == "/run/none")
+    agent = Agent((), System("agent", RunOptions(socket="/run/none/s")))
+    with closing(agent._loop):
+        assert not agent._is_blind()
+        monkeypatch.setattr(agent, "_started", agent._started - SIGHT_SECONDS)
+        assert agent._is_blind()
 
 
 def test_a_dry_run_restarts_nothing_and_keeps_no_state(box: Path) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tsfc.agent import journal
+from tsfc.agent.agent import Agent
 from tsfc.agent.journal import Journal
+from tsfc.shell.system import System
+from tsfc.shell.tailscaled.observe import RunOptions
 
 HEAD = b"tailscale-watchdog\n\n5\n0\n0\n0\n0\n"
 
@@ -23,6 +27,22 @@ def journald(box: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.sock
         listener.listen()
         listener.settimeout(60)
         yield listener
+
+
+@pytest.mark.parametrize(("instance", "end"), [(None, ""), ("work", "-work")])
+def test_a_job_has_the_identifier_of_its_unit(
+    journald: socket.socket, monkeypatch: pytest.MonkeyPatch, instance: str | None, end: str
+) -> None:
+    monkeypatch.setenv("JOURNAL_STREAM", "8:1")
+    agent = Agent((), System("agent", RunOptions()), instance=instance)
+    with closing(agent._loop):
+        host = agent._hosted(System("watchdog", RunOptions()))
+        host.log("RESTART: a")
+        assert host.journal
+        host.journal.close()
+    accepted, _ = journald.accept()
+    with accepted, accepted.makefile("rb") as received:
+        assert received.readline().decode() == f"tailscale-watchdog{end}\n"
 
 
 def test_lines_follow_the_head_of_their_stream(journald: socket.socket) -> None:

@@ -29,7 +29,12 @@ ELSEWHERE = {
     r"journalctl -u (prometheus-node-exporter|alloy) ": "not installed on this node",
 }
 "Patterns of commands that do not run here, with the reason."
-ENDLESS = {r"journalctl .* -f$": 2, r"tsfc capture ": 2, r"mkdir .*while sleep": 15}
+ENDLESS = {
+    r"journalctl .* -f$": 2,
+    r"tsfc capture ": 2,
+    r"tsfc agent": 5,
+    r"mkdir .*while sleep": 15,
+}
 "Patterns of commands that run until Ctrl-C, with the seconds to run them."
 DISTURBING = r"tailscale (up|down)|systemctl restart "
 "Pattern of commands after which paths need about ten seconds; they run last."

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from argparse import ArgumentTypeError
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 from support.exec_line import exec_arguments, joined
 from support.processes import run
+from tsfc.cli import values as agent_values
 from tsfc.units import places, values
 
 ROOT = Path(__file__).parents[2]
@@ -85,6 +87,9 @@ def _normalized(line: str) -> str:
 
 
 def _essential(script: str) -> str:
+    of_job = re.match("--([a-z-]+)-args=", script)
+    if of_job:
+        return f"{of_job[0]}{shlex.split(script.removeprefix(of_job[0]))}"
     lines = [line.strip() for line in script.split("\n")]
     return "\n".join(line for line in lines if line and not line.startswith("#"))
 
@@ -156,6 +161,11 @@ def test_the_options_have_these_defaults(evaluate: Evaluate) -> None:
         "socket": "/run/tailscale/tailscaled.sock",
         "labels": {},
         "visiblePaths": [],
+        "agent": {
+            "enable": False,
+            "metricsPath": "/var/lib/alloy/tailscale-agent.prom",
+            "jobs": {},
+        },
         "exporter": {
             "enable": False,
             "interval": "30s",
@@ -304,6 +314,44 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
         ],
     ),
     "all": (f"{QUICK_START} capture.enable = true;", [*DEFAULT_JOBS, "capture"]),
+    "agent": (
+        f'{QUICK_START} agent.enable = true; agent.metricsPath = "/srv/m/a.prom";',
+        ["--agent", "--agent-metrics-path=/srv/m/a.prom"],
+    ),
+    "agent with some jobs": (
+        (
+            "agent.enable = true; capture.enable = true; native-metrics.enable = true; "
+            'keepalive = { enable = true; interval = "20s"; excludePeers = [ "a\'b" "" ]; };'
+        ),
+        [
+            *("--agent", "native-metrics", "keepalive", "capture", "--keepalive-interval=20s"),
+            *("--keepalive-exclude-peers=a'b", "--keepalive-exclude-peers="),
+        ],
+    ),
+    "agent with the watchdog alone": (
+        (
+            'agent.enable = true; watchdog = { enable = true; policy = "guarded"; '
+            'remedies = [ "restart" "other-port" ]; excludePeers = [ "a b" "%n $HOME \\\\ é" ]; };'
+        ),
+        [
+            *("--agent", "watchdog", "--watchdog-policy=guarded"),
+            *("--watchdog-remedies=restart,other-port", "--watchdog-exclude-peers=a b"),
+            "--watchdog-exclude-peers=%n $HOME \\ é",
+        ],
+    ),
+    "agent in the own directory": (
+        (
+            'agent = { enable = true; metricsPath = "/var/lib/tsfc/agent.prom"; }; '
+            'exporter = { enable = true; metricsPath = "/var/lib/tsfc/peers.prom"; }; '
+            'socket = "/run/tailscale-a/s.sock"; visiblePaths = [ "/root/a" ]; '
+            'labels = { site = "a b"; };'
+        ),
+        [
+            *("--agent", "exporter", "--agent-metrics-path=/var/lib/tsfc/agent.prom"),
+            *("--exporter-metrics-path=/var/lib/tsfc/peers.prom", "--labels=site=a b"),
+            *("--socket=/run/tailscale-a/s.sock", "--visible-paths=/root/a"),
+        ],
+    ),
     "shared": (
         (
             'socket = "/run/tailscale-a/s.sock"; visiblePaths = [ "/root/a" "/home/b" ]; '
@@ -339,15 +387,17 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
         ],
     ),
 }
-WITHOUT_SETTING = {"enable", "package", "tailscalePackage"}
-"Options without a setting. Naming a job enables it; packages are not paths in Nix."
+WITHOUT_SETTING = {"enable", "package", "tailscalePackage", "jobs"}
+"""Options without a setting. Naming a job enables it; packages are not paths in Nix, and
+`agent.jobs` is internal."""
 
 
 def test_each_option_has_a_setting(evaluate: Evaluate) -> None:
     """So all options are compared."""
     tailscale = evaluate("")["atro"]["tailscale"]
-    named = {(job, option) for job in JOBS for option in tailscale[job]} | {
-        ("", option) for option in tailscale.keys() - JOBS
+    groups = {*JOBS, "agent"}
+    named = {(job, option) for job in groups for option in tailscale[job]} | {
+        ("", option) for option in tailscale.keys() - groups
     }
     flags = {
         flag.partition("=")[0].lstrip("-")
@@ -361,7 +411,9 @@ def test_each_option_has_a_setting(evaluate: Evaluate) -> None:
             filter(None, (job, re.sub("[A-Z]", lambda capital: f"-{capital[0].lower()}", option)))
         )
 
-    assert {flag(job, option) for job, option in named if option not in WITHOUT_SETTING} == flags
+    assert {flag(job, option) for job, option in named if option not in WITHOUT_SETTING} == (
+        flags - {"agent"}
+    )
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -694,6 +746,49 @@ def test_two_jobs_with_one_metrics_file_fail_an_assertion(evaluate: Evaluate) ->
         message.format("exporter", "native-metrics"),
         message.format("native-metrics", "exporter"),
     ]
+
+
+def test_the_agent_has_a_metrics_file_of_its_own(evaluate: Evaluate) -> None:
+    options = (
+        'exporter = { enable = true; metricsPath = "/a/b.prom"; }; agent.metricsPath = "/a/b.prom";'
+    )
+    assert failing(evaluate(options)) == []
+    assert failing(evaluate(f"{options} agent.enable = true;")) == [
+        f"atro.tailscale.{one}.metricsPath is /a/b.prom, which {other} writes as well: "
+        "give each job a file of its own."
+        for one, other in (("agent", "exporter"), ("exporter", "agent"))
+    ]
+
+
+LONG = ("1", "1s", "90", "1min 30s", "1.5h", "2 weeks", "1m", "5ms 1s", "10sec")
+SHORT = ("500ms", "0.5s", "900us", "1usec", "100 msec")
+
+
+@pytest.mark.parametrize("span", [*LONG, *SHORT])
+def test_the_agent_needs_intervals_of_a_second_or_more(evaluate: Evaluate, span: str) -> None:
+    options = f'keepalive = {{ enable = true; interval = "{span}"; }};'
+    assert failing(evaluate(options)) == []
+    problem = (
+        f"atro.tailscale.keepalive.interval is {span}: with atro.tailscale.agent.enable it must "
+        "be 1s or more."
+    )
+    assert failing(evaluate(f"{options} agent.enable = true;")) == (
+        [problem] if span in SHORT else []
+    )
+
+
+def test_the_command_line_of_the_agent_has_the_same_limit() -> None:
+    for span in LONG:
+        assert agent_values.time_span(span) >= 1
+    for span in SHORT:
+        with pytest.raises(ArgumentTypeError):
+            agent_values.time_span(span)
+
+
+def test_an_agent_without_jobs_has_no_unit(evaluate: Evaluate) -> None:
+    alone = evaluate("agent.enable = true;", has_tailscaled="false")
+    assert of_nixos(alone) == {"tmpfiles": {"": []}, "groups": {"": []}}
+    assert alone["assertions"] == []
 
 
 def test_a_job_may_use_the_metrics_file_of_a_disabled_job(evaluate: Evaluate) -> None:

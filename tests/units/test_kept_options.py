@@ -71,6 +71,8 @@ EACH_OPTION = {
     "--socket=/run/tailscale-b/tailscaled.sock": JOBS,
     "--visible-paths=/srv/a": JOBS,
     "--labels=site=here": JOBS,
+    "--agent": JOBS,
+    "--agent-metrics-path=/srv/m/agent.prom": JOBS,
     "--exporter-interval=7min": ("exporter",),
     "--exporter-metrics-path=/srv/m/a.prom": ("exporter",),
     "--exporter-accept-health=Some peers*": ("exporter",),
@@ -107,22 +109,28 @@ EACH_OPTION = {
 
 def test_an_installation_without_options_keeps_all_options(root: Path) -> None:
     """And prints each with its jobs."""
-    install(root, *JOBS, "capture", *EACH_OPTION)
-    before = tree(root)
-    kept = install(root)
-    assert tree(root) == before
-    assert sorted(kept) == sorted(
-        f"kept {quoted(option)} for {', '.join((*jobs, *capture(jobs)))}"
-        for option, jobs in EACH_OPTION.items()
-    )
+    for of_agent in (False, True):
+        options = {
+            option: jobs
+            for option, jobs in EACH_OPTION.items()
+            if of_agent or not option.startswith("--agent")
+        }
+        install(root, *JOBS, "capture", *options)
+        before = tree(root)
+        kept = install(root)
+        assert tree(root) == before
+        assert sorted(kept) == sorted(
+            f"kept {quoted(option)} for {', '.join((*jobs, *capture(option, jobs)))}"
+            for option, jobs in options.items()
+        )
 
 
 def quoted(option: str) -> str:
     return f"'{option}'" if {" ", "$", "%"} & set(option) else option
 
 
-def capture(jobs: Sequence[str]) -> Sequence[str]:
-    return ("capture",) if jobs == JOBS else ()
+def capture(option: str, jobs: Sequence[str]) -> Sequence[str]:
+    return ("capture",) if jobs == JOBS and not option.startswith("--agent") else ()
 
 
 def test_the_tests_know_each_option() -> None:
@@ -135,6 +143,7 @@ NEEDED = {
     "--socket": "--watchdog-unit=b.service",
     "--watchdog-budget": "--watchdog-policy=guarded",
     "--watchdog-remedies": "--watchdog-policy=guarded",
+    "--agent-metrics-path": "--agent",
 }
 "Options that another one needs."
 
@@ -146,7 +155,7 @@ def test_an_option_that_is_given_alone_is_kept(
     package = () if option.startswith("--package") else (f"--package={PACKAGE}",)
     needed = NEEDED.get(option.partition("=")[0])
     others = () if needed is None else (needed,)
-    install(root, *({*JOBS, *jobs}), *package, *others, option)
+    install(root, *dict.fromkeys((*JOBS, *jobs)), *package, *others, option)
     before = tree(root)
     kept = install(root)
     assert tree(root) == before

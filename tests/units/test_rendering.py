@@ -15,6 +15,7 @@ from tsfc.cli.units import DEFAULTS, job_settings
 from tsfc.core.watchdog.policy import GuardedPolicy
 from tsfc.shell import defaults
 from tsfc.units.rendering import (
+    AGENT,
     DEFAULT_JOBS,
     JOBS,
     RESTART_SOCKET,
@@ -87,7 +88,7 @@ def test_the_shipped_units_are_those_of_the_default_options(job: str) -> None:
 
 def test_each_shipped_unit_belongs_to_a_job() -> None:
     assert {file.name for file in SHIPPED.iterdir()} == {
-        name for job in JOBS for name in unit_names(job)
+        name for job in (*JOBS, AGENT) for name in unit_names(job)
     }
 
 
@@ -466,7 +467,7 @@ def test_the_changes_of_each_option_are_tested() -> None:
         for string in action.option_strings
     } - {
         *("-h", "--help", "--print", "--install", "--uninstall", "--root"),
-        *("--instance", "--reset", "--unset"),
+        *("--instance", "--reset", "--unset", "--agent", "--agent-metrics-path"),
     }
 
 

@@ -20,7 +20,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 from returns.result import Failure, Result, Success
 
-from tsfc.agent import clock_changes, pages
+from tsfc.agent import clock_changes, pages, sight
 from tsfc.agent.http import Answer, Server, text
 from tsfc.agent.journal import Journal
 from tsfc.agent.loop import Loop
@@ -54,9 +54,13 @@ from tsfc.shell.waiting import Wait, Waiting, until
 
 AGENT = "agent"
 "Name of the agent among its jobs: it writes its own metrics like one."
+MOMENT = "moment"
+"Name of the coroutine that starts the jobs that are due."
 OWN_SECONDS = 30.0
 "Interval of its own metrics."
 KEEPALIVE = "keepalive"
+SIGHT_SECONDS = 60.0
+"Time that the agent runs at least if the directory of tailscaled's socket is missing."
 KEPT_CONNECTIONS = 64
 """Maximum number of idle connections: one for questions, the others for pings.
 
@@ -166,8 +170,14 @@ class Agent:
     """What the agent knows, and its life, `run`."""
 
     def __init__(
-        self, jobs: Sequence[AgentJob], own: System, listener: socket.socket | None = None
+        self,
+        jobs: Sequence[AgentJob],
+        own: System,
+        listener: socket.socket | None = None,
+        instance: str | None = None,
     ) -> None:
+        self._suffix = "" if instance is None else f"-{instance}"
+        "End of the identifiers of the jobs in the journal."
         self.connections = Connections(own.options.socket or SOCKET, KEPT_CONNECTIONS)
         self.look = _NO_LOOK
         self.pings = Pings()
@@ -190,10 +200,15 @@ class Agent:
         "Jobs that are due and wait for a status."
         self._lag = 0.0
         self._is_stopping = False
+        self._started = time.monotonic()
+        self._directory = os.path.dirname(own.options.socket or SOCKET)
         self._loop = Loop(_report_crash)
 
     def run(self) -> int:
-        """Run the jobs until a signal ends the agent; return the exit status."""
+        """Run the jobs until a signal ends the agent; return the exit status.
+
+        The status is `EX_TEMPFAIL` if only a new process can see tailscaled's socket.
+        """
         gc.enable()
         gc.freeze()
         with _caught_signals() as signals, clock_changes.descriptor() as clock:
@@ -205,14 +220,13 @@ class Agent:
             self._schedule = begin({job.name: job.interval for job in self._jobs.values()}, _now())
             notify("READY=1")
             try:
-                self._turn()
+                return self._turn()
             finally:
                 notify("STOPPING=1")
                 self._loop.close()
                 self.connections.close()
-        return 0
 
-    def _turn(self) -> None:
+    def _turn(self) -> int:
         limit = watchdog_seconds()
         notify_at = math.inf if limit is None else 0.0
         while not self._is_stopping:
@@ -221,14 +235,35 @@ class Agent:
             for job in next_.skipped:
                 if job in self._runs:
                     self._runs[job] = run_counts.with_skip(self._runs[job])
+            if next_.due and self._is_blind():
+                print_error(
+                    AGENT,
+                    f"{self._directory} was replaced or is missing, and a sandbox shows a new one "
+                    "only to new processes; the agent ends, so that systemd starts it again",
+                )
+                return os.EX_TEMPFAIL
             if next_.due:
-                self._loop.start("moment", self._moment(next_.due))
+                self._loop.start(MOMENT, self._moment(next_.due))
             if limit is not None and time.monotonic() >= notify_at:
                 notify("WATCHDOG=1")
                 notify_at = time.monotonic() + limit / 2
             left = next_.wake - _now()
             self._loop.turn(min(time.monotonic() + left, notify_at))
             self._lag = max(self._lag, _now() - next_.wake)
+        return 0
+
+    def _is_blind(self) -> bool:
+        """Whether only a new process can see tailscaled's socket, and no job runs now.
+
+        While tailscaled is stopped, its directory may be missing for days. The agent
+        then goes on for a while, so that its jobs report that tailscaled is down.
+        """
+        if self._loop.running & {*self._jobs, MOMENT}:
+            return False
+        is_old = time.monotonic() - self._started >= SIGHT_SECONDS
+        return sight.is_deleted(self._directory) or (
+            is_old and sight.cannot_appear(self._directory)
+        )
 
     async def _moment(self, due: Sequence[str]) -> None:
         """Start the jobs that are due; if one needs a new status, ask for it once."""
@@ -327,7 +362,8 @@ class Agent:
             self._schedule = all_due(self._schedule, _now())
 
     def _hosted(self, system: System) -> _Host:
-        journal = Journal(f"tailscale-{system.job}") if "JOURNAL_STREAM" in os.environ else None
+        identifier = f"tailscale-{system.job}{self._suffix}"
+        journal = Journal(identifier) if "JOURNAL_STREAM" in os.environ else None
         return _Host(
             system.job,
             system.options,

@@ -26,7 +26,7 @@ FILES = {
     "watchdog": os.path.basename(defaults.WATCHDOG_PATH),
 }
 "Metrics files of the jobs that have one by default."
-AGENT_FILE = "tailscale-agent.prom"
+AGENT_FILE = os.path.basename(defaults.AGENT_PATH)
 
 
 def _add_agent(parser: ArgumentParser) -> None:
@@ -48,6 +48,17 @@ def _add_agent(parser: ArgumentParser) -> None:
         default=defaults.STATE_DIR,
         metavar="DIR",
         help="directory of the watchdog's state (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--metrics-path",
+        metavar="PATH",
+        help=f"file for the metrics of the agent itself (default: {AGENT_FILE} in --metrics-dir)",
+    )
+    parser.add_argument(
+        "--instance",
+        type=values.instance,
+        metavar="NAME",
+        help="mark the lines of the jobs in the journal as tailscale-JOB-NAME",
     )
     parser.add_argument(
         "--dry-run",
@@ -86,6 +97,12 @@ def _add_agent(parser: ArgumentParser) -> None:
         help=f"socket of tailscaled's LocalAPI (default: {defaults.SOCKET})",
     )
     source.add_argument(
+        "--tailscale",
+        metavar="PROGRAM",
+        help="path of the `tailscale` CLI, which is used if the socket is unavailable "
+        "(default: search $PATH)",
+    )
+    source.add_argument(
         "--timeout",
         type=values.seconds,
         default=10.0,
@@ -105,8 +122,9 @@ def _agent(options: Namespace) -> int:
 
     own = RunOptions(
         socket=options.socket,
+        tailscale=options.tailscale,
         timeout=options.timeout,
-        metrics_path=os.path.join(options.metrics_dir, AGENT_FILE),
+        metrics_path=options.metrics_path or os.path.join(options.metrics_dir, AGENT_FILE),
         labels=options.label,
     )
     found: list[AgentJob] = []
@@ -130,7 +148,7 @@ def _agent(options: Namespace) -> int:
             print_error(AGENT, listening.failure())
             return 1
         listener = listening.unwrap()
-    return Agent(found, System(AGENT, own), listener).run()
+    return Agent(found, System(AGENT, own), listener, options.instance).run()
 
 
 def _job_options(job: str, options: Namespace) -> Namespace:
@@ -138,6 +156,8 @@ def _job_options(job: str, options: Namespace) -> Namespace:
     argv = ["--timeout", f"{options.timeout:g}"]
     if options.socket is not None:
         argv += ["--socket", options.socket]
+    if options.tailscale is not None:
+        argv += ["--tailscale", options.tailscale]
     argv += [f"--label={name}={value}" for name, value in options.label.items()]
     if job in FILES and not (job == "watchdog" and options.dry_run):
         argv += ["--metrics-path", os.path.join(options.metrics_dir, FILES[job])]

@@ -20,12 +20,15 @@ from typing import Any, NamedTuple
 
 from returns.result import Failure, Result, Success
 
+from tsfc.cli import values as cli_values
 from tsfc.cli.common import Command
 from tsfc.core.text import printable
 from tsfc.shell import defaults, signals
 from tsfc.shell.console import print_error
 from tsfc.units import install, own_package, values
 from tsfc.units.rendering import (
+    AGENT,
+    AGENT_JOBS,
     DEFAULT_JOBS,
     JOBS,
     RESTART_SOCKET,
@@ -44,6 +47,8 @@ DEFAULTS: Options = {
     "socket": _SOCKET,
     "visible_paths": [],
     "labels": [],
+    "agent": False,
+    "agent_metrics_path": defaults.AGENT_PATH,
     "exporter_interval": "30s",
     "exporter_metrics_path": defaults.EXPORTER_PATH,
     "exporter_accept_health": [],
@@ -76,6 +81,8 @@ DEFAULTS: Options = {
 "Values of the options that are neither given nor kept."
 _SHARED = frozenset({"package", "tailscale_package", "socket", "visible_paths", "labels"})
 "Options of all jobs."
+_OF_AGENT = frozenset({"agent", "agent_metrics_path"})
+"Options of all jobs that the agent can run, even of those that are not named."
 _OF_GUARDED = ("watchdog_budget", "watchdog_remedies")
 "Options that only the guarded policy has."
 
@@ -100,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--instance",
-        type=_instance,
+        type=cli_values.instance,
         metavar="NAME",
         help="units of their own for another tailscaled on this host, such as "
         "tailscale-exporter-NAME.service; needs --socket and, for the watchdog, --watchdog-unit",
@@ -128,6 +135,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         return parser.add_argument_group(title, argument_default=SUPPRESS)
 
     _add_shared(group("all jobs"))
+    _add_agent(group("agent"))
     _add_exporter(group("exporter"))
     _add_native_metrics(group("native-metrics"))
     _add_keepalive(group("keepalive"))
@@ -157,9 +165,35 @@ def start(options: argparse.Namespace) -> int:
     signals.install()
     named = tuple(dict.fromkeys(options.jobs))
     if options.action == "uninstall":
-        return install.uninstall(named or JOBS, options.root, options.instance)
-    jobs = named or install.installed_jobs(options.root, options.instance) or DEFAULT_JOBS
-    choice = _choose(options, jobs)
+        return _uninstall(options, named or JOBS)
+    installed = install.installed_jobs(options.root, options.instance)
+    jobs = named or installed or DEFAULT_JOBS
+    # The agent runs all jobs that it can run, or none.
+    has_agent = "agent" in options or bool(install.agent_jobs(options.root, options.instance))
+    others = [job for job in installed if job in AGENT_JOBS and job not in jobs]
+    return _perform(options, jobs, others if has_agent and {*jobs} & {*AGENT_JOBS} else ())
+
+
+def _uninstall(options: argparse.Namespace, jobs: Sequence[str]) -> int:
+    """Remove jobs; an agent that also runs other jobs stays for them."""
+    root, instance = options.root, options.instance
+    in_agent = install.agent_jobs(root, instance)
+    left = [job for job in in_agent if job not in jobs]
+    if not left:
+        return install.uninstall((*jobs, AGENT), root, instance)
+    if len(left) == len(in_agent):
+        return install.uninstall(jobs, root, instance)
+    before = install.agent_outputs(root, instance)
+    status = _perform(options, left, ())
+    if status != 0:
+        return status
+    outputs = before - install.agent_outputs(root, instance)
+    return install.uninstall(jobs, root, instance, outputs=outputs)
+
+
+def _perform(options: argparse.Namespace, jobs: Sequence[str], others: Sequence[str]) -> int:
+    """Print or install jobs, with other installed jobs that the agent runs, too."""
+    choice = _choose(options, jobs, others)
     if isinstance(choice, Failure):
         problem: _Problem = choice.failure()
         print_error(install.TOOL, problem.line)
@@ -170,27 +204,55 @@ def start(options: argparse.Namespace) -> int:
     return install.install(settings, options.root, kept=kept)
 
 
-def _choose(options: argparse.Namespace, jobs: Sequence[str]) -> Result[_Choice, _Problem]:
+def _choose(
+    options: argparse.Namespace, named: Sequence[str], others: Sequence[str]
+) -> Result[_Choice, _Problem]:
+    """Return the settings of jobs.
+
+    Args:
+        options: the command line.
+        named: the jobs that the options concern.
+        others: more installed jobs, which only keep their options, but move into the
+            agent or out of it.
+    """
+    jobs = [job for job in JOBS if job in {*named, *others}]
     given = {name: value for name, value in vars(options).items() if name in DEFAULTS}
     for name in (*given, *options.unset):
-        if not any(_concerns(name, job) for job in jobs):
+        if not any(_concerns(name, job) for job in named):
             return Failure(
                 _Problem(
-                    f"{_flag(name)} has no effect: its job is not one of {', '.join(jobs)}; "
+                    f"{_flag(name)} has no effect: its job is not one of {', '.join(named)}; "
                     "name the job, too"
                 )
             )
     kept: dict[str, Options] = {}
     for job in jobs:
-        found = _kept(job, options)
+        found = _kept(job, options, is_named=job in named)
         if isinstance(found, Failure):
             return Failure(_Problem(found.failure(), 1))
-        kept[job] = {name: value for name, value in found.unwrap().items() if name not in given}
-    chosen = {
-        job: {**kept[job], **{name: given[name] for name in given if _concerns(name, job)}}
-        for job in jobs
-    }
-    problem = _other_tailscaled_problem(chosen, options.instance) or _policy_problem(chosen)
+        kept[job] = {
+            name: value
+            for name, value in found.unwrap().items()
+            if name not in given or not (job in named or name in _OF_AGENT)
+        }
+    chosen = _with_agent(
+        {
+            job: {
+                **kept[job],
+                **{
+                    name: given[name]
+                    for name in given
+                    if _concerns(name, job) and (job in named or name in _OF_AGENT)
+                },
+            }
+            for job in jobs
+        }
+    )
+    problem = (
+        _other_tailscaled_problem(chosen, options.instance)
+        or _policy_problem(chosen)
+        or _agent_problem(chosen, given)
+    )
     if problem is not None:
         return Failure(_Problem(problem))
     # Without --package the units run this tsfc, which the sandbox has to show to them.
@@ -205,15 +267,19 @@ def _choose(options: argparse.Namespace, jobs: Sequence[str]) -> Result[_Choice,
         job_settings(argparse.Namespace(**chosen[job]), job, own_directories, options.instance)
         for job in jobs
     ]
+    runs = tuple(each for each in settings if each.is_in_agent)
+    if runs:
+        of_first = argparse.Namespace(**chosen[runs[0].job])
+        settings.append(agent_settings(of_first, runs))
     conflict = output_conflict(settings)
     if conflict is not None:
         return Failure(_Problem(conflict))
     return Success(_Choice(settings, _jobs_by_argument(kept)))
 
 
-def _kept(job: str, options: argparse.Namespace) -> Result[Options, str]:
+def _kept(job: str, options: argparse.Namespace, *, is_named: bool) -> Result[Options, str]:
     """Return the options of the installed units of a job that are not reset."""
-    if options.reset:
+    if options.reset and is_named:
         return Success({})
     found = install.installed_options(job, options.root, options.instance)
     if isinstance(found, Failure):
@@ -225,8 +291,29 @@ def _kept(job: str, options: argparse.Namespace) -> Result[Options, str]:
             "give all options again with --reset. Nothing was changed"
         )
     return Success(
-        {name: value for name, value in parsed.unwrap().items() if name not in options.unset}
+        {
+            name: value
+            for name, value in parsed.unwrap().items()
+            if name not in options.unset or not (is_named or name in _OF_AGENT)
+        }
     )
+
+
+def _with_agent(chosen: Mapping[str, Options]) -> dict[str, Options]:
+    """Give the options of the agent to all jobs that it can run, or to none."""
+    of_agent = {
+        name: options[name]
+        for options in chosen.values()
+        for name in DEFAULTS
+        if name in _OF_AGENT & options.keys()
+    }
+    if "agent" not in of_agent:
+        of_agent = {}
+    return {
+        job: {name: value for name, value in options.items() if name not in _OF_AGENT}
+        | (of_agent if job in AGENT_JOBS else {})
+        for job, options in chosen.items()
+    }
 
 
 def _parse(arguments: Sequence[str]) -> Result[Options, str]:
@@ -267,6 +354,8 @@ def _flag(name: str) -> str:
 
 def _concerns(name: str, job: str) -> bool:
     """Whether an option is one of this job, or of all jobs."""
+    if name in _OF_AGENT:
+        return job in AGENT_JOBS
     return name in _SHARED or name.startswith(f"{job.replace('-', '_')}_")
 
 
@@ -301,6 +390,31 @@ def _policy_problem(chosen: Mapping[str, Options]) -> str | None:
         f"{_flag(useless)} is an option of the guarded policy; give --watchdog-policy guarded, "
         f"or drop a kept option with --unset {_flag(useless).removeprefix('--')}"
     )
+
+
+def _agent_problem(chosen: Mapping[str, Options], given: Options) -> str | None:
+    """Return why the agent cannot run the jobs as they are; None if it can."""
+    jobs = [job for job, options in chosen.items() if "agent" in options]
+    if not jobs:
+        return (
+            "--agent-metrics-path is an option of the agent; give --agent"
+            if "agent_metrics_path" in given
+            else None
+        )
+    for name in sorted(_SHARED):
+        of_first, *of_others = (chosen[job].get(name) for job in jobs)
+        if any(value != of_first for value in of_others):
+            return (
+                f"the jobs of the agent are one process, but differ in {_flag(name)}; "
+                "give it without the names of jobs, to set it for all"
+            )
+    for job in jobs:
+        interval = chosen[job].get(_name(job, "interval"), "1min")
+        try:
+            cli_values.time_span(interval)
+        except argparse.ArgumentTypeError:
+            return f"{_flag(_name(job, 'interval'))} {interval}: the agent needs 1s or more"
+    return None
 
 
 def _add_actions(parser: argparse.ArgumentParser) -> None:
@@ -351,6 +465,17 @@ def _add_shared(group: argparse._ArgumentGroup) -> None:
         help="label of all series of the jobs, if Prometheus collects several tailscaleds of one "
         "host; repeatable (default: tailscaled=NAME with --instance, else none)",
     )
+
+
+def _add_agent(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--agent",
+        action="store_const",
+        const=True,
+        help=f"run {', '.join(AGENT_JOBS)} in one process that stays, tailscale-agent.service, "
+        "instead of starting each by a timer; go back with --unset agent",
+    )
+    _add_metrics_path(group, AGENT)
 
 
 def _add_exporter(group: argparse._ArgumentGroup) -> None:
@@ -533,7 +658,11 @@ def job_settings(
         command=(
             f"{options.package or sys.prefix}/bin/tsfc",
             job,
-            *_arguments(options, job, instance),
+            *_arguments(options, job, instance, shared=_shared(options), labels=_labels(options)),
+            *_option(options, job, "extra_args"),
+        ),
+        own_arguments=(
+            *_arguments(options, job, instance, shared=(), labels=()),
             *_option(options, job, "extra_args"),
         ),
         interval=_option(options, job, "interval"),
@@ -553,8 +682,43 @@ def job_settings(
         max_relay_seconds=int(options.watchdog_max_relay_seconds),
         has_other_port=job == "watchdog" and "other-port" in options.watchdog_remedies,
         instance=instance,
+        is_in_agent=options.agent and job in AGENT_JOBS,
         options=_as_arguments(given),
     )
+
+
+def agent_settings(options: argparse.Namespace, runs: tuple[JobSettings, ...]) -> JobSettings:
+    """Return the settings of the agent.
+
+    Args:
+        options: the given and the kept options of one of its jobs; all share those that
+            the agent needs.
+        runs: the settings of its jobs.
+    """
+    first = runs[0]
+    options = argparse.Namespace(**(_defaults(first.instance) | vars(options)))
+    instance = () if first.instance is None else ("--instance", first.instance)
+    return JobSettings(
+        job=AGENT,
+        command=(
+            *(first.command[0], AGENT, "--jobs", ",".join(job.job for job in runs)),
+            *(*instance, *_shared(options), *_labels(options)),
+            *("--metrics-path", options.agent_metrics_path),
+            *chain(*map(_job_in_agent, runs)),
+        ),
+        readable_paths=first.readable_paths,
+        output=options.agent_metrics_path,
+        instance=first.instance,
+        runs=runs,
+    )
+
+
+def _job_in_agent(settings: JobSettings) -> Iterable[str]:
+    """Return the arguments of the agent for one of its jobs."""
+    yield from (f"--{settings.job}-interval", settings.interval)
+    # A value that begins with "-" needs the "=".
+    if settings.own_arguments:
+        yield f"--{settings.job}-args={shlex.join(settings.own_arguments)}"
 
 
 def _defaults(instance: str | None) -> dict[str, Any]:
@@ -582,11 +746,25 @@ def _name(job: str, name: str) -> str:
     return f"{job.replace('-', '_')}_{name}"
 
 
-def _arguments(options: argparse.Namespace, job: str, instance: str | None) -> list[str]:
-    shared = ["--socket", options.socket]
-    if options.tailscale_package is not None:
-        shared = ["--tailscale", f"{options.tailscale_package}/bin/tailscale", *shared]
-    labels = chain(*(("--label", label) for label in options.labels))
+def _shared(options: argparse.Namespace) -> Sequence[str]:
+    socket = ("--socket", options.socket)
+    if options.tailscale_package is None:
+        return socket
+    return ("--tailscale", f"{options.tailscale_package}/bin/tailscale", *socket)
+
+
+def _labels(options: argparse.Namespace) -> Sequence[str]:
+    return tuple(chain(*(("--label", label) for label in options.labels)))
+
+
+def _arguments(
+    options: argparse.Namespace,
+    job: str,
+    instance: str | None,
+    *,
+    shared: Sequence[str],
+    labels: Sequence[str],
+) -> list[str]:
     match job:
         case "capture":
             return [
@@ -655,15 +833,6 @@ def _option_name(text: str) -> str:
             f"{text!r} is not an option of the units, such as watchdog-dry-run"
         )
     return name
-
-
-def _instance(text: str) -> str:
-    # Without "-", so that no name of a unit can belong to two instances.
-    if not re.fullmatch("[A-Za-z0-9_]{1,32}", text) or text == "restart":
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not up to 32 letters, digits and underscores, such as 'work'"
-        )
-    return text
 
 
 def _label(text: str) -> str:

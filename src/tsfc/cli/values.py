@@ -65,9 +65,18 @@ def speed(text: str) -> float:
     return _number(text, 0.001, 1e6, "a number from 0.001 to 1000000")
 
 
-_SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_SECONDS = {
+    **dict.fromkeys(("us", "usec"), 1e-6),
+    **dict.fromkeys(("ms", "msec"), 0.001),
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1.0),
+    **dict.fromkeys(("m", "min", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hr", "hour", "hours"), 3600.0),
+    **dict.fromkeys(("d", "day", "days"), 86400.0),
+    **dict.fromkeys(("w", "week", "weeks"), 604800.0),
+}
 "Units of time spans, as in systemd.time(7)."
-_SPAN = re.compile(r"([0-9]{1,9}(?:[.][0-9]{1,3})?) *(ms|s|min|h|d|w)? *", re.ASCII)
+_UNITS = "|".join(sorted(_SECONDS, key=len, reverse=True))
+_SPAN = re.compile(rf"([0-9]{{1,9}}(?:[.][0-9]{{1,3}})?) *({_UNITS})? *", re.ASCII)
 
 
 def time_span(text: str) -> float:
@@ -94,6 +103,18 @@ def names(allowed: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
         return given
 
     return parse
+
+
+def instance(text: str) -> str:
+    """Name of one of several tailscaleds.
+
+    It has no "-", so that no name of a unit can belong to two instances.
+    """
+    if not re.fullmatch("[A-Za-z0-9_]{1,32}", text) or text == "restart":
+        raise ArgumentTypeError(
+            f"{text!r} is not up to 32 letters, digits and underscores, such as 'work'"
+        )
+    return text
 
 
 def arguments(text: str) -> list[str]:

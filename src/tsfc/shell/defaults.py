@@ -11,6 +11,7 @@ UNIT = "tailscaled.service"
 EXPORTER_PATH = "/var/lib/alloy/tailscale-peers.prom"
 NATIVE_METRICS_PATH = "/var/lib/alloy/tailscale-native.prom"
 WATCHDOG_PATH = "/var/lib/alloy/tailscale-watchdog.prom"
+AGENT_PATH = "/var/lib/alloy/tailscale-agent.prom"
 STATE_DIR = "/var/lib/tailscale-watchdog"
 PAUSE_FILE = "/run/tailscale-watchdog/pause"
 

@@ -15,8 +15,17 @@ from tsfc.shell import signals, systemd, waiting
 from tsfc.shell.atomic import atomic_write, temporary_path, write_all
 from tsfc.shell.console import STDOUT, print_error, say, write_out
 from tsfc.units.directories import redirectable_output, way_out
-from tsfc.units.record import UnitFiles, record, recorded_arguments
+from tsfc.units.record import (
+    UnitFiles,
+    jobs_of_agent,
+    record,
+    record_in_agent,
+    recorded_arguments,
+    recorded_in_agent,
+)
 from tsfc.units.rendering import (
+    AGENT,
+    AGENT_JOBS,
     DROP_IN,
     JOBS,
     JobSettings,
@@ -48,13 +57,25 @@ def show(settings: Sequence[JobSettings]) -> int:
 
 
 def installed_jobs(root: str, instance: str | None) -> tuple[str, ...]:
-    """Return the jobs whose service tsfc installed below `root`."""
+    """Return the jobs that tsfc installed below `root`, by a service or the agent."""
+    in_agent = agent_jobs(root, instance)
     return tuple(
         job
         for job in JOBS
-        if os.path.lexists(path := _unit_path(root, job, instance, "service"))
-        and not _is_foreign(path)
+        if job in in_agent or _is_own(_unit_path(root, job, instance, "service"))
     )
+
+
+def agent_jobs(root: str, instance: str | None) -> tuple[str, ...]:
+    """Return the jobs of the agent that tsfc installed below `root`, if any."""
+    path = _unit_path(root, AGENT, instance, "service")
+    return jobs_of_agent(_read(path)) if _is_own(path) else ()
+
+
+def agent_outputs(root: str, instance: str | None) -> frozenset[str]:
+    """Return the metrics files of the agent that tsfc installed below `root`."""
+    path = _unit_path(root, AGENT, instance, "service")
+    return frozenset(_below(root, file) for file in _metrics_paths(path) if _is_own(path))
 
 
 def installed_options(job: str, root: str, instance: str | None) -> Result[tuple[str, ...], str]:
@@ -64,7 +85,9 @@ def installed_options(job: str, root: str, instance: str | None) -> Result[tuple
     """
     if job not in installed_jobs(root, instance):
         return Success(())
-    path, timer = (_unit_path(root, job, instance, kind) for kind in ("service", "timer"))
+    is_in_agent = job in agent_jobs(root, instance)
+    unit = AGENT if is_in_agent else job
+    path, timer = (_unit_path(root, unit, instance, kind) for kind in ("service", "timer"))
     try:
         files = UnitFiles(_read(path), _read(timer) if os.path.exists(timer) else "")
     except OSError as error:
@@ -72,7 +95,7 @@ def installed_options(job: str, root: str, instance: str | None) -> Result[tuple
             f"reading the options of {error.filename}: {error.strerror}; "
             "run as root, or give all options again with --reset. Nothing was changed"
         )
-    found = recorded_arguments(job, files)
+    found = recorded_in_agent(job, files.service) if is_in_agent else recorded_arguments(job, files)
     if isinstance(found, Failure):
         return Failure(
             f"reading the options of {path}: {found.failure()}; "
@@ -87,20 +110,28 @@ def install(
     """Write all files below `root`, or none. Start the units if `root` is /.
 
     Args:
-        settings: of the jobs to install, all of one instance.
+        settings: of the jobs to install, and of the agent if it runs some of them; all
+            of one instance. Units of the other kind, timers or the agent, are removed.
         root: directory that becomes / when its system runs.
         kept: jobs by each argument that was kept, to print them.
     """
     instance = settings[0].instance
     jobs = [job.job for job in settings]
     files = {_below(root, path): text for path, text in _files_with_headers(settings).items()}
-    links = _links(root, jobs, instance)
+    all_links = _links(root, _with_agent(jobs), instance)
+    links = {link: unit for link, unit in all_links.items() if _below(root, unit) in files}
     if not _can_install(settings, files, links, root):
         return 1
-    obsolete = [path for path in _drop_ins(root, jobs, instance) if path not in files]
+    obsolete = [path for path in _own_files(root, _with_agent(jobs), instance) if path not in files]
+    obsolete_links = [
+        link for link, unit in all_links.items() if link not in links and _is_link(link, unit)
+    ]
     try:
         _write(files, links)
-        for path in obsolete:
+        status = _stop(root, obsolete)
+        if status != 0:
+            return status
+        for path in (*obsolete_links, *obsolete):
             os.unlink(path)
     except OSError as error:
         print_error(
@@ -113,7 +144,7 @@ def install(
         _tell(f"kept {argument} for {', '.join(keepers)}")
     for path in files:
         _tell(f"wrote {path}")
-    for path in obsolete:
+    for path in (*obsolete_links, *obsolete):
         _tell(f"removed {path}")
     status = _start(root, files, [os.path.basename(link) for link in links])
     if "watchdog" in jobs:
@@ -172,8 +203,17 @@ def _start(root: str, files: Iterable[str], enabled: Sequence[str]) -> int:
     return status
 
 
-def uninstall(jobs: Sequence[str], root: str, instance: str | None) -> int:
-    """Stop the units if `root` is /, and remove the files; metrics and state stay."""
+def uninstall(
+    jobs: Sequence[str], root: str, instance: str | None, *, outputs: Iterable[str] = ()
+) -> int:
+    """Stop the units if `root` is /, and remove the files; metrics and state stay.
+
+    Args:
+        jobs: jobs, and the agent.
+        root: directory that is / when its system runs.
+        instance: name of the set of units; None for the usual one.
+        outputs: metrics files of the jobs that the units do not name.
+    """
     # Any part of an installation is removed, also without the rest.
     candidates = (
         *(f"{UNITS}/{name}" for job in jobs for name in unit_names(job, instance)),
@@ -201,7 +241,9 @@ def uninstall(jobs: Sequence[str], root: str, instance: str | None) -> int:
     if status != 0:
         return status
     # The units name the metrics files, so they are read before they are removed.
-    metrics = sorted({_below(root, path) for file in files for path in _metrics_paths(file)})
+    metrics = sorted(
+        {_below(root, path) for file in files for path in _metrics_paths(file)} | {*outputs}
+    )
     try:
         for path in (*links, *files):
             os.unlink(path)
@@ -250,6 +292,19 @@ def _drop_ins(root: str, jobs: Sequence[str], instance: str | None) -> list[str]
     return [path for path in sorted(found) if not _is_foreign(path)]
 
 
+def _with_agent(jobs: Sequence[str]) -> Sequence[str]:
+    """Return the jobs, and the agent if it could run some of them."""
+    return [*jobs, AGENT] if set(jobs) & {*AGENT_JOBS} else jobs
+
+
+def _own_files(root: str, jobs: Sequence[str], instance: str | None) -> list[str]:
+    """Return the installed units and drop-ins, and all files of the agent."""
+    units = [f"{UNITS}/{name}" for job in jobs for name in unit_names(job, instance)]
+    others = [_conf_path(place, AGENT, instance) for place in (TMPFILES, SYSUSERS)]
+    paths = [_below(root, path) for path in (*units, *(others if AGENT in jobs else ()))]
+    return [path for path in paths if _is_own(path)] + _drop_ins(root, jobs, instance)
+
+
 def _is_in(directory: str, path: str) -> bool:
     return os.path.dirname(path).endswith(directory)
 
@@ -257,7 +312,12 @@ def _is_in(directory: str, path: str) -> bool:
 def _files_with_headers(settings: Sequence[JobSettings]) -> dict[str, str]:
     """Return the text to write of each file; each service records the options."""
     records = {
-        f"{UNITS}/{unit_names(job.job, job.instance)[0]}": record(job.options) for job in settings
+        f"{UNITS}/{unit_names(job.job, job.instance)[0]}": (
+            "".join(record_in_agent(each.job, each.options) for each in job.runs)
+            if job.runs
+            else record(job.options)
+        )
+        for job in settings
     }
     return {
         path: f"{HEADER}{records.get(path, '')}{text}"
@@ -323,6 +383,11 @@ def _is_foreign(path: str) -> bool:
         return True
 
 
+def _is_own(path: str) -> bool:
+    """Whether there is a file that tsfc wrote."""
+    return os.path.lexists(path) and not _is_foreign(path)
+
+
 def _is_link(link: str, target: str) -> bool:
     try:
         return os.readlink(link) == target
@@ -331,7 +396,10 @@ def _is_link(link: str, target: str) -> bool:
 
 
 def _metrics_paths(path: str) -> list[str]:
-    return re.findall(r'"--metrics-path" "([^"]+)"', _read(path))
+    """Return the metrics files that a unit names, if there is one."""
+    if not os.path.exists(path):
+        return []
+    return re.findall('--metrics-path"? "?([^" ]+)', _read(path))
 
 
 def _write(files: Mapping[str, str], links: Mapping[str, str]) -> None:

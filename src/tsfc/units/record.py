@@ -1,9 +1,9 @@
 """The options of installed units, read from the unit files of a job.
 
 The service of each job has a comment with the arguments of `tsfc units` that were given
-for this job. Thus the record belongs to the file that it describes: both are written
-together, and removed together. Defaults are not recorded, so a new version can change
-them.
+for this job; the service of the agent has one for each of its jobs. Thus the record
+belongs to the file that it describes: both are written together, and removed together.
+Defaults are not recorded, so a new version can change them.
 
 tsfc 0.1 recorded nothing. Its options are read from the directives.
 """
@@ -21,7 +21,9 @@ import msgspec
 from msgspec import Struct
 from returns.result import Failure, Result, Success
 
-_PREFIX = "# Options: "
+from tsfc.units.rendering import AGENT_JOBS
+
+_PREFIX, _PREFIX_IN_AGENT = "# Options: ", "# Options of {}: "
 _JSON_STRING = r'"(?:[^"\\]|\\.)*"'
 
 
@@ -38,8 +40,30 @@ class UnitFiles(NamedTuple):
 
 
 def record(arguments: tuple[str, ...]) -> str:
-    """Return the comment that records arguments, as a line."""
+    """Return the comment that records the arguments of a job, as a line."""
     return f"{_PREFIX}{msgspec.json.encode(_Record(arguments)).decode()}\n"
+
+
+def record_in_agent(job: str, arguments: tuple[str, ...]) -> str:
+    """Return the comment that records the arguments of a job in the agent."""
+    return record(arguments).replace(_PREFIX, _PREFIX_IN_AGENT.format(job), 1)
+
+
+def jobs_of_agent(service: str) -> tuple[str, ...]:
+    """Return the jobs that the service of the agent records; all if none is found."""
+    lines = tuple(
+        job for job in AGENT_JOBS if f"\n{_PREFIX_IN_AGENT.format(job)}" in f"\n{service}"
+    )
+    return lines or AGENT_JOBS
+
+
+def recorded_in_agent(job: str, service: str) -> Result[tuple[str, ...], str]:
+    """Return the arguments of `tsfc units` that put a job in the agent.
+
+    A failure is a phrase that says why they are unknown.
+    """
+    found = re.search(f"^{_PREFIX_IN_AGENT.format(job)}(.*)$", service, re.MULTILINE)
+    return Failure("there is no record of them") if found is None else _decoded(found[1])
 
 
 def recorded_arguments(job: str, files: UnitFiles) -> Result[tuple[str, ...], str]:
@@ -50,8 +74,12 @@ def recorded_arguments(job: str, files: UnitFiles) -> Result[tuple[str, ...], st
     found = re.search(f"^{_PREFIX}(.*)$", files.service, re.MULTILINE)
     if found is None:
         return _arguments_of_0_1(job, files)
+    return _decoded(found[1])
+
+
+def _decoded(text: str) -> Result[tuple[str, ...], str]:
     try:
-        return Success(msgspec.json.decode(found[1], type=_Record).arguments)
+        return Success(msgspec.json.decode(text, type=_Record).arguments)
     except msgspec.MsgspecError as error:
         return Failure(f"the record is damaged, or of a newer tsfc ({error})")
 

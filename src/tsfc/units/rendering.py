@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 
 from msgspec import Struct
@@ -19,6 +19,10 @@ from msgspec import Struct
 JOBS = ("exporter", "native-metrics", "keepalive", "watchdog", "capture")
 DEFAULT_JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
 "Jobs that are installed if none is named."
+AGENT = "agent"
+"Name of the agent in the names of its unit and files; it is no job."
+AGENT_JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
+"Jobs that the agent can run."
 RESTART_SOCKET = "/run/tailscale-watchdog/restart.sock"
 "`ListenStream=` of tailscale-watchdog-restart.socket."
 OWN_DIRECTORY, OWN_GROUP = "/var/lib/tsfc", "tsfc"
@@ -26,12 +30,14 @@ OWN_DIRECTORY, OWN_GROUP = "/var/lib/tsfc", "tsfc"
 CAPTURE_DIRECTORY = "/var/lib/tailscale-capture"
 "State directory of `capture`."
 _CAPABILITY = "CAP_DAC_OVERRIDE"
+_OF_WATCHDOG = "^(After|BindReadOnlyPaths|StateDirectory)=\\S*tailscale-watchdog.*\n"
+"Lines of the agent's unit that it has only with the watchdog."
 _SHIPPED_ACCESS = (
     "^(BindPaths|AmbientCapabilities|StateDirectoryMode|StateDirectory=tailscale-capture).*\n"
 )
 "Lines of the shipped units that `_access` replaces."
 _HELPERS = ("tailscale-watchdog-restart.socket", "tailscale-watchdog-restart@.service")
-_OWN_NAMES = "tailscale-(exporter|native-metrics|keepalive|watchdog-restart|watchdog|capture)"
+_OWN_NAMES = "tailscale-(exporter|native-metrics|keepalive|watchdog-restart|watchdog|capture|agent)"
 "Names of the units and their directories, which get the suffix of an instance."
 DROP_IN = "tailscale-watchdog.conf"
 "Name of the drop-in of the unit that the helper restarts."
@@ -43,12 +49,14 @@ _DEFAULT_RESTARTED_UNIT = "tailscaled.service"
 
 
 class JobSettings(Struct, frozen=True, kw_only=True):
-    """What the options decide about the units of one job."""
+    """What the options decide about the units of one job, or of the agent."""
 
     job: str
     command: tuple[str, ...]
     "Program and arguments of `ExecStart=`."
-    interval: str
+    own_arguments: tuple[str, ...] = ()
+    "Those of the job alone, without the ones that all jobs have."
+    interval: str = ""
     "Time span from the start of one run to the start of the next."
     readable_paths: tuple[str, ...]
     "Paths that the sandbox shows to the job; the first is the directory of the socket."
@@ -66,12 +74,16 @@ class JobSettings(Struct, frozen=True, kw_only=True):
     "The helper may restart the unit on another port."
     instance: str | None = None
     "Name of a set of units for another tailscaled; None for the usual units."
+    is_in_agent: bool = False
+    "The agent runs the job, so it has no service and no timer."
+    runs: tuple[JobSettings, ...] = ()
+    "Jobs that the agent runs; empty for a job."
     options: tuple[str, ...] = ()
     "Arguments of `tsfc units` that were given for this job."
 
 
 def unit_names(job: str, instance: str | None = None) -> tuple[str, ...]:
-    """Return the names of the units of a job."""
+    """Return the names of the units of a job, or of the agent."""
     return tuple(of_instance(name, instance) for name in _shipped_names(job))
 
 
@@ -90,15 +102,16 @@ def of_instance(text: str, instance: str | None) -> str:
 
 
 def render_units(settings: JobSettings) -> dict[str, str]:
-    """Return the text of each unit of a job, by the name of the unit."""
+    """Return the text of each unit of a job, or of the agent, by its name."""
     names = _shipped_names(settings.job)
-    service, timer, *helpers = (of_instance(_shipped(name), settings.instance) for name in names)
-    texts = (
-        _render_service(service, settings),
-        _render_timer(timer, settings.interval),
-        *(_render_helper(helper, settings) for helper in helpers),
-    )
-    return dict(zip(unit_names(settings.job, settings.instance), texts, strict=True))
+    if settings.is_in_agent:
+        names = tuple(name for name in names if name in _HELPERS)
+    return {
+        of_instance(name, settings.instance): _render(
+            name, of_instance(_shipped(name), settings.instance), settings
+        )
+        for name in names
+    }
 
 
 def render_drop_in(settings: JobSettings) -> dict[str, str]:
@@ -140,6 +153,8 @@ def output_conflict(settings: Sequence[JobSettings]) -> str | None:
 
 
 def _shipped_names(job: str) -> tuple[str, ...]:
+    if job == AGENT:
+        return ("tailscale-agent.service",)
     helpers = _HELPERS if job == "watchdog" else ()
     return (f"tailscale-{job}.service", f"tailscale-{job}.timer", *helpers)
 
@@ -148,37 +163,52 @@ def _shipped(name: str) -> str:
     return files("tsfc.units").joinpath("files", name).read_text(encoding="utf-8")
 
 
+def _render(name: str, text: str, settings: JobSettings) -> str:
+    if name in _HELPERS:
+        return _render_helper(text, settings)
+    return (
+        _render_timer(text, settings.interval)
+        if name.endswith(".timer")
+        else _render_service(text, settings)
+    )
+
+
 def _render_service(text: str, settings: JobSettings) -> str:
     text = _set(text, "ExecStart", " ".join(map(_quoted, settings.command)))
     text = text.replace(
         "BindReadOnlyPaths=-/run/tailscale\n",
         "".join(f"BindReadOnlyPaths=-{path}\n" for path in settings.readable_paths),
     )
-    text = _set(re.sub(_SHIPPED_ACCESS, "", text, flags=re.MULTILINE), "CapabilityBoundingSet", "")
-    for directive, value in _access(settings).items():
-        text = _set(text, directive, value)
-    return text
+    if settings.job == AGENT and all(job.job != "watchdog" for job in settings.runs):
+        text = re.sub(_OF_WATCHDOG, "", text, flags=re.MULTILINE)
+    text = re.sub(_SHIPPED_ACCESS, "", text, flags=re.MULTILINE)
+    service, install, target = text.partition("\n[Install]\n")
+    service = _set(service, "CapabilityBoundingSet", "")
+    for directives in _access(settings):
+        service = _set(service, *directives)
+    return service + install + target
 
 
-def _access(settings: JobSettings) -> dict[str, str]:
-    """Return the directives that let a job write its output."""
-    if settings.output is None:
-        return {}
+def _access(settings: JobSettings) -> Iterator[tuple[str, *tuple[str, ...]]]:
+    """Yield the directives that let a job write its output, each with its values."""
+    writers = [job for job in (*settings.runs, settings) if job.output is not None]
+    if not writers:
+        return
     if _has_state_directory(settings):
         # systemd keeps it in /var/lib/private, which only root may enter.
         name = os.path.basename(of_instance(CAPTURE_DIRECTORY, settings.instance))
-        return {"StateDirectory": name, "StateDirectoryMode": "0700"}
-    shown = {"BindPaths": f"-{os.path.dirname(settings.output)}"}
+        yield "StateDirectory", name
+        yield "StateDirectoryMode", "0700"
+        return
+    yield "BindPaths", *dict.fromkeys(f"-{_directory(job)}" for job in writers)
     # The watchdog needs the capability for the socket of its helper, too.
-    if _is_in_own_directory(settings) and settings.job != "watchdog":
-        return {**shown, "SupplementaryGroups": OWN_GROUP}
+    if all(_is_in_own_directory(job) and job.job != "watchdog" for job in writers):
+        yield "SupplementaryGroups", OWN_GROUP
+        return
     # The directory may belong to any user, even a dynamic one, so the job needs the
     # capability to ignore file modes.
-    return {
-        "CapabilityBoundingSet": _CAPABILITY,
-        **shown,
-        "AmbientCapabilities": _CAPABILITY,
-    }
+    yield "CapabilityBoundingSet", _CAPABILITY
+    yield "AmbientCapabilities", _CAPABILITY
 
 
 def _has_state_directory(settings: JobSettings) -> bool:
@@ -204,11 +234,11 @@ def _render_helper(text: str, settings: JobSettings) -> str:
     return text.replace('"MAX_RELAY=600"', f'"MAX_RELAY={settings.max_relay_seconds}"')
 
 
-def _set(text: str, directive: str, value: str) -> str:
-    """Return the text with a new value of a directive, in its place or at the end."""
-    line = f"{directive}={value}"
-    new, count = re.subn(f"^{directive}=.*$", lambda _: line, text, flags=re.MULTILINE)
-    return new if count else f"{text}{line}\n"
+def _set(text: str, directive: str, *values: str) -> str:
+    """Return the text with new values of a directive, in its place or at the end."""
+    lines = "".join(f"{directive}={value}\n" for value in values)
+    new, count = re.subn(f"^{directive}=.*\n", lambda _: lines, text, flags=re.MULTILINE)
+    return new if count else f"{text}{lines}"
 
 
 def _quoted(argument: str) -> str:

@@ -257,7 +257,7 @@ def _watchdog(view: View) -> list[Finding]:
         Finding(
             f"The watchdog last ran {duration(silent)} ago.",
             Side.NODE,
-            "Run `systemctl status tailscale-watchdog.timer tailscale-watchdog.service`.",
+            "Run `systemctl status 'tailscale-*'`.",
         )
     ]
 

@@ -169,6 +169,7 @@ let
         concatLists (map collected (called.imports or [ ]))
         ++ [
           {
+            file = if isAttrs module || isFunction module then null else toString module;
             options = called.options or { };
             config =
               if called ? config || called ? options then
@@ -178,7 +179,14 @@ let
           }
         ];
 
-      all = concatLists (map collected modules);
+      # A file that is imported twice counts once.
+      all = foldl' (
+        found: module:
+        if module.file != null && builtins.elem module.file (map ({ file, ... }: file) found) then
+          found
+        else
+          found ++ [ module ]
+      ) [ ] (concatLists (map collected modules));
 
       joined =
         declarations:
@@ -264,6 +272,17 @@ let
         description = "Whether to enable ${text}.";
       };
     concatMap = builtins.concatMap;
+    escapeShellArgs =
+      arguments:
+      concatStringsSep " " (
+        map (
+          argument:
+          if builtins.match "[[:alnum:],._+:@%/-]+" argument == null then
+            "'${builtins.replaceStrings [ "'" ] [ "'\\''" ] argument}'"
+          else
+            argument
+        ) arguments
+      );
     hasPrefix = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
     removePrefix =
       prefix: text:
@@ -282,6 +301,7 @@ let
         text;
     optional = condition: value: if condition then [ value ] else [ ];
     optionalAttrs = condition: value: if condition then value else { };
+    unique = foldl' (found: value: if builtins.elem value found then found else found ++ [ value ]) [ ];
     optionals = condition: values: if condition then values else [ ];
   };
 in

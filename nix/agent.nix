@@ -1,0 +1,117 @@
+# All enabled jobs but `capture` in one process, instead of a service and a timer for each.
+{
+  config,
+  lib,
+  utils,
+  ...
+}:
+let
+  cfg = config.atro.tailscale.agent;
+  job = import ./job.nix { inherit config lib utils; };
+  inherit (job) own;
+  names = builtins.filter (name: cfg.jobs ? ${name}) [
+    "exporter"
+    "native-metrics"
+    "keepalive"
+    "watchdog"
+  ];
+  hasWatchdog = cfg.jobs ? watchdog;
+
+  outputs = builtins.filter (output: output != null) (
+    map (name: cfg.jobs.${name}.output) names ++ [ cfg.metricsPath ]
+  );
+  directories = lib.unique (map builtins.dirOf outputs);
+  hasCapability = hasWatchdog || directories != [ own.directory ];
+
+  # Whether a time span has a number of seconds or more; those below 1s are a mistake.
+  isLongEnough =
+    span:
+    builtins.match "(.*[^0-9.])?0*[1-9][0-9]*([.][0-9]+)? *(s.*|m([^s].*)?|h.*|d.*|w.*)?" span != null;
+
+  # A value that begins with "-" needs the "=".
+  argumentsOf =
+    name:
+    let
+      inherit (cfg.jobs.${name}) arguments interval;
+    in
+    [
+      "--${name}-interval"
+      interval
+    ]
+    ++ lib.optional (arguments != [ ]) "--${name}-args=${lib.escapeShellArgs arguments}";
+in
+{
+  options.atro.tailscale.agent = {
+    enable = lib.mkEnableOption "one process that runs the enabled jobs, instead of timers";
+    metricsPath = job.mkMetricsPathOption "/var/lib/alloy/tailscale-agent.prom";
+    jobs = lib.mkOption {
+      type = lib.types.attrsOf lib.types.anything;
+      default = { };
+      internal = true;
+      description = "The enabled jobs: `arguments`, `interval` and `output`.";
+    };
+  };
+
+  config = lib.mkIf (cfg.enable && names != [ ]) {
+    assertions =
+      job.assertions "agent" "metricsPath" cfg.metricsPath
+      ++ map (name: {
+        assertion = isLongEnough cfg.jobs.${name}.interval;
+        message = "atro.tailscale.${name}.interval is ${
+          cfg.jobs.${name}.interval
+        }: with atro.tailscale.agent.enable it must be 1s or more.";
+      }) names;
+
+    systemd.services.tailscale-agent = {
+      description = "Jobs of tsfc in one process";
+      after = [
+        "tailscaled.service"
+      ]
+      ++ lib.optional hasWatchdog "tailscale-watchdog-restart.socket";
+      wantedBy = [ "multi-user.target" ];
+      unitConfig.StartLimitIntervalSec = 0;
+      serviceConfig =
+        job.serviceConfig
+        // lib.optionalAttrs hasCapability job.capability
+        // lib.optionalAttrs (!hasCapability) { SupplementaryGroups = own.group; }
+        // lib.optionalAttrs hasWatchdog { StateDirectory = "tailscale-watchdog"; }
+        // {
+          Type = "notify";
+          NotifyAccess = "main";
+          ExecStart = job.execStart "agent" (
+            [
+              "--jobs"
+              (lib.concatStringsSep "," names)
+            ]
+            ++ job.socketArguments
+            ++ job.labelArguments
+            ++ [
+              "--metrics-path"
+              cfg.metricsPath
+            ]
+            ++ lib.concatMap argumentsOf names
+          );
+          WatchdogSec = "60s";
+          Restart = "on-failure";
+          RestartSec = "5s";
+          # The agent ends with 75 when only a new process can see tailscaled's socket.
+          RestartForceExitStatus = 75;
+          RestartPreventExitStatus = 2;
+          SuccessExitStatus = 75;
+          SyslogIdentifier = "tailscale-agent";
+          BindPaths = map (directory: "-${directory}") directories;
+          BindReadOnlyPaths =
+            job.serviceConfig.BindReadOnlyPaths
+            ++ [
+              "-/run/systemd/journal"
+              "-/run/systemd/notify"
+            ]
+            ++ lib.optional hasWatchdog "-/run/tailscale-watchdog";
+          MemoryMax = "1G";
+          TasksMax = 4096;
+          TimeoutStopSec = "10s";
+        };
+    };
+    systemd.tmpfiles.rules = job.directoryRules cfg.metricsPath;
+  };
+}
