@@ -7,18 +7,23 @@ over pairs of consecutive runs.
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 CAPTURE = Path(__file__).parents[1] / "tests/fixtures/mixed-paths.json"
+USERMETRICS = CAPTURE.with_name("usermetrics.txt")
+PACKAGE = Path(__file__).parents[1] / "src" / "tsfc"
 TSFC = (str(Path(sys.executable).with_name("tsfc")),)
 "Installed program."
 IMPORTS = (sys.executable, "-c", "import msgspec, returns.result, prometheus_client")
@@ -43,7 +48,14 @@ class Cost:
 
 
 def main() -> None:
-    """Print a table of the jobs by number of peers, then the other measurements."""
+    """Print a table of the jobs by number of peers, then the other measurements.
+
+    With the argument `agent`, print only what a minute of the agent costs.
+    """
+    compileall.compile_dir(PACKAGE, quiet=1)  # as an installed package is
+    if sys.argv[1:] == ["agent"]:
+        minutes()
+        return
     print(f"{'job':16}{'peers':>7}{'CPU s':>9}{'imports':>9}{'ratio':>7}{'aim':>6}{'peak MiB':>10}")
     row("--help", 0, (*TSFC, "--help"), runs=USUAL)
     for peers in PEERS:
@@ -58,6 +70,7 @@ def main() -> None:
                 tailscaled.terminate()
                 tailscaled.wait()
     policies()
+    minutes()
     unreachable_peers(1_000)
     offline()
 
@@ -115,6 +128,92 @@ def policies() -> None:
             f"(aim {POLICY_AIM})",
             flush=True,
         )
+
+
+RUNS_A_MINUTE = {"exporter": 2, "native-metrics": 4, "keepalive": 6, "watchdog": 1}
+AGENT_SECONDS = 180.0
+AGENT_AIMS = {5: (80, 28), 100: (40, 29), MANY_PEERS: (9, 36)}
+"Smallest ratio of the oneshots to the agent, and largest memory in MiB, by peers."
+
+
+def minutes() -> None:
+    """Measure a minute of the agent against that of the oneshots, on a quick server."""
+    print()
+    if shutil.which("go") is None:
+        print("agent: not measured, because its server (tools/localapi) needs Go")
+        return
+    for peers, (least, most) in AGENT_AIMS.items():
+        with tempfile.TemporaryDirectory(prefix="tsfc-") as name:
+            tailscaled = quick_server(Path(name), peers)
+            try:
+                before = oneshots_a_minute(Path(name))
+                agent, start_mib, end_mib = agent_minute(Path(name))
+                after = oneshots_a_minute(Path(name))
+            finally:
+                tailscaled.terminate()
+                tailscaled.wait()
+        oneshots = (before + after) / 2
+        print(
+            f"a minute, {peers} peers: oneshots {oneshots:.3f} s of CPU, agent {agent:.4f} s, "
+            f"1/{oneshots / agent:.0f} (aim 1/{least}); agent {end_mib:.1f} MiB (aim {most}), "
+            f"{end_mib - start_mib:+.1f} since the first minute",
+            flush=True,
+        )
+
+
+def oneshots_a_minute(directory: Path) -> float:
+    """Return the CPU seconds of the thirteen runs of a minute."""
+    total = 0.0
+    for job, number in RUNS_A_MINUTE.items():
+        command = (*TSFC, job, "--socket", f"{directory}/s", *jobs(directory)[job])
+        total += number * statistics.median(measure(command).cpu_seconds for _ in range(FEW))
+    return total
+
+
+def agent_minute(directory: Path) -> tuple[float, float, float]:
+    """Return the agent's CPU seconds a minute, and its memory at first and at last."""
+    command = (
+        *TSFC,
+        "agent",
+        f"--socket={directory}/s",
+        f"--metrics-dir={directory}",
+        f"--state-dir={directory}/state",
+        "--watchdog-args=--unit=tailscaled.service",
+    )
+    with subprocess.Popen(command) as process:
+        time.sleep(61)  # its start, and all runs once
+        before, start_mib = cpu_seconds(process.pid), resident_mib(process.pid)
+        time.sleep(AGENT_SECONDS)
+        after, end_mib = cpu_seconds(process.pid), resident_mib(process.pid)
+        process.terminate()
+    return (after - before) * 60 / AGENT_SECONDS, start_mib, end_mib
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process with one thread."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+def resident_mib(pid: int) -> float:
+    """Return the resident memory of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def quick_server(directory: Path, peers: int) -> subprocess.Popen[bytes]:
+    """Build and start tools/localapi, whose peers are direct."""
+    capture = directory / "capture.ndjson"
+    write_capture(capture, peers, is_direct=True)
+    status = json.loads(capture.read_text())["status"]
+    (directory / "status.json").write_text(json.dumps(status, indent="\t"))
+    build = ("go", "build", "-o", f"{directory}/localapi", ".")
+    subprocess.run(build, cwd=Path(__file__).parent / "localapi", check=True)
+    process = subprocess.Popen(
+        (f"{directory}/localapi", f"{directory}/s", f"{directory}/status.json", str(USERMETRICS))
+    )
+    while not (directory / "s").exists():
+        time.sleep(0.01)
+    return process
 
 
 def unreachable_peers(peers: int) -> None:

@@ -405,7 +405,7 @@ def test_an_agent_goes_on_for_a_while_if_the_directory_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """So that its jobs report a stopped tailscaled, and it is not started in a loop."""
-    monkeypatch.setattr(sight, "cannot_appear", lambda directory: directory == "/run/none")
+    monkeypatch.setattr(sight, "cannot_appear", "/run/none".__eq__)
     agent = Agent((), System("agent", RunOptions(socket="/run/none/s")))
     with closing(agent._loop):
         assert not agent._is_blind()

@@ -66,12 +66,18 @@ class _Node:
         monkeypatch.setattr(time, "monotonic", self.clock)
         monkeypatch.setattr(time, "clock_gettime", self.clock)
         monkeypatch.setattr(observe, "observe", self._observe)
-        monkeypatch.setattr(observe, "tailscaled_start", lambda _: self.world.tailscaled_start)
+        monkeypatch.setattr(observe, "tailscaled_start", self._start)
         monkeypatch.setattr(System, "ping", self._ping)
         monkeypatch.setattr(System, "apply", self._apply)
-        monkeypatch.setattr(System, "log", lambda _, line: self.lines.append(line))
-        monkeypatch.setattr(System, "warn", lambda _, line: self.lines.append(line))
+        monkeypatch.setattr(System, "log", self._print)
+        monkeypatch.setattr(System, "warn", self._print)
         monkeypatch.setattr(agents, "Loop", partial(_VirtualLoop, self))
+
+    def _start(self, _: RunOptions) -> int | None:
+        return self.world.tailscaled_start
+
+    def _print(self, line: str) -> None:
+        self.lines.append(line)
 
     async def _observe(self, _options: RunOptions, _find: object) -> Result[Status, Fault]:
         self.world.advance(self.now)

@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
+from types import FrameType
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -267,22 +268,21 @@ class Agent:
 
     async def _moment(self, due: Sequence[str]) -> None:
         """Start the jobs that are due; if one needs a new status, ask for it once."""
-        asking = [self._jobs[name] for name in due if self._jobs[name].status_age is not None]
-        has_status = all(map(self._is_served, asking))
-        names = set() if has_status else {job.name for job in asking}
+        asking = [name for name in due if self._jobs[name].status_age is not None]
+        is_needed = not all(self._is_served(self._jobs[name]) for name in asking)
+        waiting = asking if is_needed else []
         for name in due:
-            if name not in names:
+            if name not in waiting:
                 self._start(name)
-        if not names:
+        if not waiting:
             return
-        self._waiting |= names
+        self._waiting.update(waiting)
         try:
             await self.see()
         finally:
-            self._waiting -= names
-        for name in due:
-            if name in names:
-                self._start(name)
+            self._waiting.difference_update(waiting)
+        for name in waiting:
+            self._start(name)
 
     def _is_served(self, job: AgentJob) -> bool:
         """Whether the last status is good enough for a job."""
@@ -382,7 +382,7 @@ def _caught_signals() -> Generator[int]:
     readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: None)
+            signal.signal(number, _ignore)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
     try:
@@ -391,6 +391,10 @@ def _caught_signals() -> Generator[int]:
         signal.set_wakeup_fd(-1)
         os.close(readable)
         os.close(writable)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing: the descriptor tells of the signal."""
 
 
 def _report_crash(name: str, error: Exception) -> None:

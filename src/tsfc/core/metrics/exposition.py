@@ -6,13 +6,17 @@ https://prometheus.io/docs/instrumenting/exposition_formats/
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import cast
 
+from msgspec import Struct
 from msgspec.structs import replace
 from prometheus_client import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample as TextSample
-from prometheus_client.utils import floatToGoString
+from prometheus_client.utils import (
+    floatToGoString,  # pyright: ignore[reportUnknownVariableType] - it has no types
+)
 
 from tsfc.core.metrics.families import Family, Kind
 
@@ -41,6 +45,15 @@ class _Families(Collector):
             yield metric
 
 
+class _Kept(Struct):
+    """What was rendered of a family."""
+
+    head: str
+    "Its lines HELP and TYPE."
+    series: dict[_Values, str]
+    "What comes before the value of each series."
+
+
 class Renderer:
     """Renders families again and again, and keeps what it rendered of their series.
 
@@ -49,7 +62,7 @@ class Renderer:
     """
 
     def __init__(self) -> None:
-        self._texts: dict[_Names, dict[_Values, str]] = {}
+        self._kept: dict[_Names, _Kept] = {}
 
     def render(self, families: Iterable[Family]) -> str:
         """Return the same text as the function `render`."""
@@ -60,32 +73,35 @@ class Renderer:
         names = tuple(samples[0].labels) if samples else ()
         if family.kind is Kind.HISTOGRAM or any(tuple(one.labels) != names for one in samples):
             return render((family,))
-        texts = self._texts.setdefault((family.name, family.help, *names), {})
+        kept = self._kept.get((family.name, family.help, *names))
+        if kept is None:
+            kept = _Kept(render((replace(family, samples=()),)), {})
+            self._kept[family.name, family.help, *names] = kept
         keys = [tuple(sample.labels.values()) for sample in samples]
-
-        # Render what is new, with the value 0, and forget what has gone.
-        new = {key: replace(sample, value=0) for key, sample in zip(keys, samples, strict=True)}
-        new = {key: sample for key, sample in new.items() if key not in texts}
-        zeros = replace(family, samples=tuple(new.values()))
-        help_line, type_line, *lines = render((zeros,)).split("\n")
-        texts.update(zip(new, (line.removesuffix(_ZERO) for line in lines), strict=False))
-        if len(texts) > len(keys):
-            kept = set(keys)
-            for key in [key for key in texts if key not in kept]:
-                del texts[key]
-
-        lines = [
-            f"{texts[key]}{_number(sample.value)}"
+        new = {
+            key: replace(sample, value=0)
             for key, sample in zip(keys, samples, strict=True)
-        ]
-        return "\n".join((help_line, type_line, *lines, ""))
+            if key not in kept.series
+        }
+        if new:
+            _, _, *lines, _ = render((replace(family, samples=tuple(new.values())),)).split("\n")
+            kept.series |= zip(new, (line.removesuffix(_ZERO) for line in lines), strict=True)
+        if len(kept.series) > len(keys):
+            kept.series = {key: kept.series[key] for key in keys}
+        series = kept.series
+        return kept.head + "".join(
+            [
+                f"{series[key]}{_number(sample.value)}\n"
+                for key, sample in zip(keys, samples, strict=True)
+            ]
+        )
 
 
 _Names = tuple[str, ...]
 "The name of a family, its help, and the names of its labels."
 _Values = tuple[str, ...]
 "The values of these labels."
-_number: Callable[[float], str] = floatToGoString
+_number = cast("Callable[[float], str]", floatToGoString)
 _ZERO = _number(0)
 
 
