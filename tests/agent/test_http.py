@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,7 +23,8 @@ from support.processes import DEADLINE_SECONDS, ended, run, series, started, wai
 from support.servers import DIRECT_PONG, serving, tailscaled
 from support.servers import http as http_response
 from support.statuses import encoded, peer
-from tsfc.agent.http import CONNECTION_LIMIT, listen
+from tsfc.agent.http import ACCEPT_RETRY_SECONDS, CONNECTION_LIMIT, Server, listen, text
+from tsfc.agent.loop import Loop
 from tsfc.shell.tailscaled.localapi import is_reachable
 
 STATUS = encoded(peer("nas"), peer("pi", "derp"))
@@ -294,3 +297,33 @@ def test_the_socket_of_systemd_is_used(box: Path) -> None:
         wait_until(lambda: (box / "http").exists() and _is_served(box), "it answers")
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_SECONDS) == 0
+
+
+class _Exhausted(socket.socket):
+    """A listener in a process without descriptors for another connection."""
+
+    tries = 0
+
+    def accept(self) -> tuple[socket.socket, object]:
+        """Fail as the kernel does."""
+        self.tries += 1
+        raise OSError(errno.EMFILE, "Too many open files")
+
+
+def test_a_lack_of_descriptors_does_not_keep_the_processor_busy(box: Path) -> None:
+    def defect(name: str, error: Exception) -> None:
+        raise AssertionError(name) from error
+
+    listener = _Exhausted(socket.AF_UNIX)
+    listener.bind(f"{box}/http")
+    listener.listen()
+    loop = Loop(defect)
+    server = Server(loop, listener, lambda _: text(200, "ok"), frozenset)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(f"{box}/http")
+        loop.start("server", server.run())
+        deadline = time.monotonic() + 2.5 * ACCEPT_RETRY_SECONDS
+        while time.monotonic() < deadline:
+            loop.turn(deadline)
+    loop.close()
+    assert 1 <= listener.tries <= 3

@@ -22,7 +22,7 @@ from returns.result import Failure, Result, Success
 from tsfc.agent.loop import Loop
 from tsfc.core.text import one_line
 from tsfc.shell.unix_stream import receive, send
-from tsfc.shell.waiting import Wait, until
+from tsfc.shell.waiting import Wait, sleep, until
 
 FROM_SYSTEMD = "systemd"
 "Address of a socket that systemd has opened (`LISTEN_FDS`, sd_listen_fds(3))."
@@ -31,6 +31,7 @@ _FIRST_DESCRIPTOR = 3
 CONNECTION_LIMIT = 16
 _BACKLOG = 128
 "More clients than that at a time are refused by the kernel."
+ACCEPT_RETRY_SECONDS = 0.1
 REQUEST_SECONDS = 5.0
 "Time in which a request has to arrive."
 RESPONSE_SECONDS = 30.0
@@ -124,8 +125,11 @@ class Server:
         with closing(self._listener):
             while True:
                 await until(Wait(self._listener.fileno(), math.inf))
-                with suppress(OSError):
+                try:
                     connection, _ = self._listener.accept()
+                except OSError:  # such as no descriptor left, until a job has ended
+                    await sleep(ACCEPT_RETRY_SECONDS)
+                else:
                     self._accept(connection)
 
     def _accept(self, connection: socket.socket) -> None:
