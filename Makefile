@@ -47,7 +47,7 @@ quick: .venv/dev ## run the fast tests of core and view, in under 30 seconds
 
 .PHONY: test-lowest
 test-lowest: .venv-lowest/test ## run the tests of the program with the lowest supported versions
-	$(LOWEST)/python -bb -m pytest $(PYTEST_FLAGS) -m "not slow" tests/core tests/shell tests/offline tests/units
+	$(LOWEST)/python -bb -m pytest $(PYTEST_FLAGS) -m "not slow" tests/core tests/shell tests/agent tests/offline tests/units
 
 .PHONY: test-nix
 test-nix: .venv/dev ## test the NixOS modules and the flake; needs nix-bin
