@@ -100,6 +100,8 @@ class Deed:
     "Number of peers that were direct."
     is_worse: bool = False
     "The cause stayed on relay, and fewer peers were direct."
+    is_undone: bool = False
+    "An operator was seen to have started tailscaled later."
 
 
 @dataclass
@@ -181,6 +183,15 @@ class Ledger(Watch):
         last = next((deed for deed in reversed(self.deeds) if deed.is_done), None)
         is_other = last is not None and last.remedy is Remedy.OTHER_PORT
         return last if last is not None and is_other and last.is_worse else None
+
+    def has_good_port(self) -> bool:
+        """Whether another port has helped a peer, and may still be of use."""
+        is_good = False
+        for deed in self.deeds:
+            if deed.is_done:
+                is_good = (is_good or deed.has_helped) and not deed.is_worse
+                is_good &= deed.remedy is Remedy.OTHER_PORT and not deed.is_undone
+        return is_good
 
     def spent(self, now: int) -> int:
         """Number of remedies of the last day that did not help, or not yet."""
@@ -356,6 +367,9 @@ class GuardedTailnet(RandomNode[GuardedPolicy, Ledger]):
     def check_observed(self, transition: Transition, now: int) -> None:
         """Check the promises about a run that observed peers."""
         ledger, sights = self.ledger, self.sights()
+        if ledger.interruption.is_other_start and ledger.is_start_known and self.is_start_known:
+            for deed in ledger.deeds:
+                deed.is_undone = True
         ledger.watch(now, has_boot_clock=self.has_boot_clock, is_start_known=self.is_start_known)
         is_starting = self.is_start_known and 0 <= now - self.start < 300
         ledger.see_start(self.start if self.is_start_known else None)
@@ -407,6 +421,10 @@ class GuardedTailnet(RandomNode[GuardedPolicy, Ledger]):
             )
         else:
             assert remedy in policy.remedies, "only a remedy that is allowed is applied"
+            can_stay = ledger.has_good_port() and Remedy.OTHER_PORT in policy.remedies
+            assert remedy is not Remedy.RESTART or not can_stay, (
+                "a port that helped is not given up for a restart"
+            )
         assert sights.get(cause) == "relay", "the cause of a remedy is seen on relay"
         excluded = {name for name in NODES if {name, NODES[name]} & policy.excluded}
         assert cause not in excluded, "the cause of a remedy is not excluded"

@@ -83,7 +83,7 @@ def answer(book: Book, sights: Sights, now: int, policy: GuardedPolicy) -> tuple
     if ready:
         is_usual, _, cause = min(ready)
         verdicts[cause] = ("restart", verdicts[cause][1])
-        usual = first_due(after.diaries[cause], now, policy)[1]
+        usual = first_due(after.diaries[cause], allowed(after, policy), now, policy)[1]
         remedy = (cause, usual if is_usual else Remedy.RESTART)
     return told(after, verdicts, outcomes, remedy, now=now, policy=policy)
 
@@ -195,7 +195,7 @@ def why_not(book: Book, name: str, seconds: int, now: int, policy: GuardedPolicy
     obstacles = {
         "excluded": name in policy.excluded,
         "never_direct": not is_known(book.diaries[name], now, policy),
-        "patient": seconds <= first_due(book.diaries[name], now, policy)[0]
+        "patient": seconds <= first_due(book.diaries[name], allowed(book, policy), now, policy)[0]
         and not leads_back(book, name),
         "cooldown": cooldown_left(book, now) > 0,
         "held": len(spent) >= policy.budget,
@@ -210,10 +210,28 @@ def is_known(diary: Diary, now: int, policy: GuardedPolicy) -> bool:
     return bool(hours) and now - hours[-1] * 3600 <= policy.known_direct_days * DAY
 
 
-def first_due(diary: Diary, now: int, policy: GuardedPolicy) -> tuple[int, Remedy]:
+def allowed(book: Book, policy: GuardedPolicy) -> tuple[Remedy, ...]:
+    """Remedies that may be applied.
+
+    Only another port, if one has helped since the last restart, and none after it made
+    it worse.
+    """
+    is_good = False
+    for deed in book.deeds:
+        if deed.is_done and (deed.remedy is Remedy.RESTART or deed.result == "worse"):
+            is_good = False
+        elif deed.is_done and deed.result == "helped":
+            is_good = True
+    is_stay = is_good and Remedy.OTHER_PORT in policy.remedies
+    return (Remedy.OTHER_PORT,) if is_stay else policy.remedies
+
+
+def first_due(
+    diary: Diary, remedies: tuple[Remedy, ...], now: int, policy: GuardedPolicy
+) -> tuple[int, Remedy]:
     """Seconds on relay that the remedy that is worth it the soonest has to exceed."""
-    seconds = [due(diary, remedy, now, policy) for remedy in policy.remedies]
-    return min(seconds), policy.remedies[seconds.index(min(seconds))]
+    seconds = [due(diary, remedy, now, policy) for remedy in remedies]
+    return min(seconds), remedies[seconds.index(min(seconds))]
 
 
 def due(diary: Diary, remedy: Remedy, now: int, policy: GuardedPolicy) -> int:

@@ -144,7 +144,8 @@ def test_a_record_says_when_a_remedy_is_worth_it(
     record: Record | None, probability: float, worth_at: int
 ) -> None:
     remembered = PeerMemory(T0, {} if record is None else {RESTART: record})
-    assert guarded.outlook(remembered, T0, POLICY) == Outlook(RESTART, probability, worth_at)
+    expected = Outlook(RESTART, probability, worth_at)
+    assert guarded.outlook(remembered, POLICY.remedies, T0, POLICY) == expected
 
 
 def test_a_half_life_is_at_least_a_second() -> None:
@@ -729,6 +730,78 @@ def done(remedy: Remedy, result: AttemptResult, stage: Stage = Stage.DONE) -> At
 )
 def test_only_the_cause_of_the_last_start_leads_back(state: State, expected: Reason) -> None:
     assert reason(Node(LADDER, state).look(0, *BOTH)) is expected
+
+
+HELPED = replace(WORSE, result=AttemptResult.HELPED)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "expected"),
+    [
+        pytest.param((HELPED,), Remedy.OTHER_PORT, id="helped"),
+        pytest.param(
+            (HELPED, done(Remedy.OTHER_PORT, AttemptResult.NO_EFFECT)),
+            Remedy.OTHER_PORT,
+            id="the-next-one-had-no-effect",
+        ),
+        pytest.param(
+            (HELPED, done(RESTART, AttemptResult.UNCONFIRMED, Stage.FAILED)),
+            Remedy.OTHER_PORT,
+            id="a-restart-failed",
+        ),
+        pytest.param(
+            (HELPED, done(RESTART, AttemptResult.HELPED)), RESTART, id="on-the-configured-port"
+        ),
+        pytest.param(
+            (HELPED, done(Remedy.OTHER_PORT, AttemptResult.WORSE)),
+            RESTART,
+            id="the-next-one-made-it-worse",
+        ),
+        pytest.param(
+            (done(Remedy.OTHER_PORT, AttemptResult.NO_EFFECT),), RESTART, id="no-effect-at-all"
+        ),
+        pytest.param((replace(HELPED, is_undone=True),), RESTART, id="started-by-somebody-else"),
+        pytest.param((replace(HELPED, remedy=RESTART),), RESTART, id="a-restart-helped"),
+    ],
+)
+def test_a_port_that_helped_is_not_given_up_for_another_peer(
+    attempts: tuple[Attempt, ...], expected: Remedy
+) -> None:
+    node = Node(LADDER, replace(known(since=601), attempts=attempts))
+    (effect,) = restarts(node.look(0, NAS_ON_RELAY))
+    assert effect.attempt.remedy is expected
+
+
+def test_without_permission_for_another_port_a_port_that_helped_is_given_up() -> None:
+    node = Node(POLICY, replace(known(since=601), attempts=(HELPED,)))
+    (effect,) = restarts(node.look(0, NAS_ON_RELAY))
+    assert effect.attempt.remedy is RESTART
+
+
+def test_on_a_port_that_helped_the_record_of_restarts_does_not_count() -> None:
+    """A restart would be worth it, but it would end what helped another peer."""
+    failed = {Remedy.OTHER_PORT: Record(T0, 0.0, 1.0, 0, 1, streak=1)}
+    node = Node(LADDER, replace(known(records=failed, since=601), attempts=(HELPED,)))
+    assert node.look(0, NAS_ON_RELAY).due == Due(T0 + 23_400, Remedy.OTHER_PORT, "nas")
+
+
+@pytest.mark.parametrize(
+    ("starts", "is_undone"),
+    [
+        pytest.param((T0 - 900, T0 - 900), False, id="no-start"),
+        pytest.param((T0 - 900, T0 - 30), True, id="another-start"),
+        pytest.param((None, T0 - 30), False, id="first-look-after-the-port-changed"),
+        pytest.param((T0 - 900, None), False, id="unknown"),
+    ],
+)
+def test_a_start_by_somebody_else_is_on_the_configured_port(
+    starts: tuple[int | None, int | None], *, is_undone: bool
+) -> None:
+    before, now = starts
+    restart = replace(HELPED, remedy=RESTART)
+    state = replace(known(), attempts=(restart, HELPED), tailscaled_start=before)
+    attempts = Node(LADDER, state).look(0, peer("nas"), start=now).state.attempts
+    assert [attempt.is_undone for attempt in attempts] == [False, is_undone]
 
 
 def test_without_any_allowed_remedy_there_is_no_way_back() -> None:

@@ -193,6 +193,19 @@ def leads_back_without_need(
     return step(replace(state, attempts=attempts), event, now=now, policy=policy)
 
 
+def forgets_that_a_port_helped(
+    state: State, event: Event, *, now: Instant, policy: Policy
+) -> Transition:
+    transition = step(state, event, now=now, policy=policy)
+    attempts = tuple(
+        replace(attempt, is_undone=attempt.result is AttemptResult.HELPED)
+        if attempt.remedy is Remedy.OTHER_PORT
+        else attempt
+        for attempt in transition.state.attempts
+    )
+    return replace(transition, state=replace(transition.state, attempts=attempts))
+
+
 def as_if_no_failure_was_harmless(
     state: State, event: Event, *, now: Instant, policy: Policy
 ) -> Transition:
@@ -332,6 +345,11 @@ BROKEN = [
     ),
     pytest.param(never_leads_back, "a port that made it worse is left at once", id="no way back"),
     pytest.param(leads_back_without_need, f"{LONGER}|{ALLOWED}", id="way back without need"),
+    pytest.param(
+        forgets_that_a_port_helped,
+        "a port that helped is not given up for a restart",
+        id="port given up",
+    ),
     pytest.param(with_policy(discount=1.0), LONGER, id="no discount"),
     pytest.param(with_memory(without_records), LONGER, id="records forgotten"),
     pytest.param(with_memory(without_streaks), LONGER, id="streaks forgotten"),

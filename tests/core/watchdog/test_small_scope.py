@@ -149,6 +149,7 @@ LADDER = replace(
 )
 UNREACHED = {Reason.EXCLUDED, Reason.NEVER_DIRECT, Reason.HELD}
 PORT = replace(LADDER, remedies=(Remedy.OTHER_PORT,))
+BOTH_REMEDIES = replace(LADDER, remedies=(Remedy.OTHER_PORT, Remedy.RESTART))
 DAYS = replace(
     POLICY, max_relay_seconds=100, discount=0.001, excluded=frozenset({"b"}), known_direct_days=1
 )
@@ -178,6 +179,13 @@ DAYS = replace(
             True,
             {*UNREACHED, Reason.WAITING, Reason.CONFIRMING},
             id="other-port",
+        ),
+        pytest.param(
+            BOTH_REMEDIES,
+            (0, 10, 161, 171, 461, 631, 931),
+            True,
+            {*UNREACHED, Reason.CONFIRMING},
+            id="a-port-that-helped",
         ),
         pytest.param(
             DAYS,

@@ -12,6 +12,10 @@ in a row that the remedy did not help, since the peer was last direct.
 Of the remedies that may be applied, the one is chosen that is worth it the soonest. So
 after a restart that did not help, another port comes before the next restart.
 
+Once another port has helped, a restart would take tailscaled back to the configured
+port, which may still be blocked. So other ports are the only remedy then, until one
+makes it worse, or somebody else starts tailscaled.
+
 If fewer peers are direct on the other port than before, and one of the others is on
 relay, the next attempt is a restart, which takes tailscaled back to the configured
 port. The same peer causes it, whether or not it is worth it. It is part of the remedy
@@ -47,6 +51,7 @@ so that the watchdogs at both ends of a path do not keep acting at the same mome
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import takewhile
 from typing import assert_never
 from zlib import crc32
 
@@ -101,6 +106,8 @@ class _Situation(Struct, frozen=True):
     memory: Memory
     keys: dict[str, str]
     "See `keys_by_name`."
+    remedies: tuple[Remedy, ...]
+    "See `_remedies`."
     cooldown: int
     "Seconds for which the cooldown still holds; 0 if it does not."
     hold: Hold | None
@@ -139,7 +146,8 @@ def decide(
     memory = replace(memory, traffic=traffic)
     cause = _cause(tracked.verdicts, event.status)
     worse = _worse_port(tracked, memory, keys, now.unix, policy)
-    situation = _Situation(memory, keys, cooldown, hold, worse, cause, now.unix, policy)
+    remedies = _remedies(tracked.state, policy)
+    situation = _Situation(memory, keys, remedies, cooldown, hold, worse, cause, now.unix, policy)
     verdicts = [_judged(verdict, situation) for verdict in tracked.verdicts]
 
     # The way back comes first. Else the peer on relay the longest causes a remedy. The
@@ -174,10 +182,12 @@ def probability(record: Record | None, now: int, policy: GuardedPolicy) -> float
     return (helped + 1) / (helped + unhelpful + 1)
 
 
-def outlook(peer: PeerMemory, now: int, policy: GuardedPolicy) -> Outlook | None:
+def outlook(
+    peer: PeerMemory, remedies: Iterable[Remedy], now: int, policy: GuardedPolicy
+) -> Outlook | None:
     """The remedy that is worth it the soonest; None if there is none."""
     best: Outlook | None = None
-    for remedy in policy.remedies:
+    for remedy in remedies:
         record = peer.records.get(remedy)
         chance = probability(record, now, policy)
         failures = 0 if record is None else record.streak
@@ -255,21 +265,47 @@ def _unconfirmed_seconds(verdict: Verdict, situation: _Situation) -> int:
     return max(0, CONFIRM_SECONDS - min(steady_seconds, verdict.relay_seconds))
 
 
+def _port_changes(state: State) -> tuple[Attempt, ...]:
+    """The attempts that changed the port since the last start on the configured one.
+
+    Newest first. Empty if tailscaled uses the configured port: another port is for one
+    start, whoever causes the next one.
+    """
+    unchanged = {Stage.FAILED, Stage.DECLINED}
+    ran = (attempt for attempt in reversed(state.attempts) if attempt.stage not in unchanged)
+    return tuple(
+        takewhile(
+            lambda attempt: attempt.remedy is Remedy.OTHER_PORT and not attempt.is_undone, ran
+        )
+    )
+
+
+def _remedies(state: State, policy: GuardedPolicy) -> tuple[Remedy, ...]:
+    """What may be done now.
+
+    If another port has helped a peer, a restart for the next one would go back to the
+    configured port, which may still be blocked. So it is not done, unless the newest
+    port made it worse.
+    """
+    if Remedy.OTHER_PORT not in policy.remedies:
+        return policy.remedies
+    good = takewhile(
+        lambda attempt: attempt.result is not AttemptResult.WORSE, _port_changes(state)
+    )
+    has_helped = any(attempt.result is AttemptResult.HELPED for attempt in good)
+    return (Remedy.OTHER_PORT,) if has_helped else policy.remedies
+
+
 def _worse_port(
     tracked: Tracked, memory: Memory, keys: dict[str, str], now: int, policy: GuardedPolicy
 ) -> Attempt | None:
     """The attempt that moved tailscaled to a port on which fewer peers are direct.
 
-    None if there is none, or a restart succeeded after it: the port is for one start.
-    None as well if no peer is on relay that was direct before: the others may have gone
-    offline, or found another path.
+    None if tailscaled is not on such a port. None as well if no peer is on relay that
+    was direct before: the others may have gone offline, or found another path.
     """
-    unchanged = {Stage.FAILED, Stage.DECLINED}
-    attempts = reversed(tracked.state.attempts)
-    last = next((attempt for attempt in attempts if attempt.stage not in unchanged), None)
-    if last is None or last.remedy is not Remedy.OTHER_PORT:
-        return None
-    if last.result is not AttemptResult.WORSE:
+    last = next(iter(_port_changes(tracked.state)), None)
+    if last is None or last.result is not AttemptResult.WORSE:
         return None
     has_lost_a_peer = any(
         sight_of(verdict) is Sight.RELAY
@@ -289,10 +325,10 @@ def _outlook(verdict: Verdict, situation: _Situation) -> Outlook | None:
     """
     peer, worse, policy = situation.peer(verdict.peer), situation.worse, situation.policy
     if worse is None or not policy.remedies:
-        return outlook(peer, situation.now, policy)
+        return outlook(peer, situation.remedies, situation.now, policy)
     is_cause = cause_key(worse) in {verdict.peer, situation.keys[verdict.peer]}
     if not is_cause or situation.now - verdict.relay_seconds > worse.at:
-        return outlook(peer, situation.now, policy)
+        return outlook(peer, situation.remedies, situation.now, policy)
     chance = probability(peer.records.get(Remedy.RESTART), situation.now, policy)
     return Outlook(Remedy.RESTART, chance, policy.max_relay_seconds, is_way_back=True)
 

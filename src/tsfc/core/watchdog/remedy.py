@@ -86,6 +86,11 @@ class Attempt(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
 
     Only `GuardedPolicy` determines this. False if the start of tailscaled is unknown.
     """
+    is_undone: bool = False
+    """Somebody else has started tailscaled since then, on the configured port.
+
+    Only of `OTHER_PORT`. False if the start of tailscaled is unknown.
+    """
     subjects: tuple[str, ...] = ()
     """Peers that were on relay when it was decided, and whose outcome is open.
 

@@ -99,7 +99,7 @@ from tsfc.core.watchdog.remedy import (
 from tsfc.core.watchdog.sight import Sight, by_address, by_evidence
 from tsfc.core.watchdog.state import Relay, State, pending, plus_one, with_attempt
 from tsfc.core.watchdog.track import Look, Tracked, Verdict, track
-from tsfc.core.watchdog.watch import Hold, break_before, hold
+from tsfc.core.watchdog.watch import Hold, break_before, hold, is_other_start
 
 
 class Transition(Struct, frozen=True):
@@ -140,6 +140,7 @@ def step(state: State, event: Event, *, now: Instant, policy: Policy) -> Transit
 def _observed(state: State, event: Observed, *, now: Instant, policy: Policy) -> Transition:
     status = event.status
     settled, warnings = _settle(state, now)
+    settled = _with_port(settled, event.tailscaled_start)
     if isinstance(policy, GuardedPolicy):
         settled = _with_harm(settled, event.tailscaled_start)
     if not statuses.is_running(status):
@@ -239,6 +240,17 @@ def _with_harm(state: State, tailscaled_start: Seconds | None) -> State:
         return state
     after = replace(last, is_harmless=is_harmless)
     return replace(state, attempts=(*state.attempts[:-1], after))
+
+
+def _with_port(state: State, tailscaled_start: Seconds | None) -> State:
+    """The state that says whether somebody else has started tailscaled on its port."""
+    if not is_other_start(state, tailscaled_start):
+        return state
+    attempts = tuple(
+        replace(attempt, is_undone=True) if attempt.remedy is Remedy.OTHER_PORT else attempt
+        for attempt in state.attempts
+    )
+    return replace(state, attempts=attempts)
 
 
 def _with_success(

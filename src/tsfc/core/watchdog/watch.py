@@ -71,11 +71,19 @@ def break_before(
         return f"the host was suspended for {suspended}s"
     if suspended is None and _may_have_suspended(seen, now):
         return "the host may have been suspended"
-    if None not in {state.tailscaled_start, tailscaled_start} and (
-        tailscaled_start != state.tailscaled_start
-    ):
+    if is_other_start(state, tailscaled_start):
         return "tailscaled was started, and not by the watchdog"
     return None
+
+
+def is_other_start(state: State, tailscaled_start: Seconds | None) -> bool:
+    """Whether somebody else has started tailscaled since it was last observed.
+
+    False if either start is unknown, as right after a restart by the watchdog.
+    """
+    return None not in {state.tailscaled_start, tailscaled_start} and (
+        tailscaled_start != state.tailscaled_start
+    )
 
 
 def _may_have_suspended(seen: Instant, now: Instant) -> bool:
