@@ -13,7 +13,7 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -29,15 +29,17 @@ from tsfc.agent.notify import notify, watchdog_seconds
 from tsfc.core.agent import paths as path_counts
 from tsfc.core.agent import pings as ping_counts
 from tsfc.core.agent import runs as run_counts
+from tsfc.core.agent import sessions
 from tsfc.core.agent.paths import Paths
 from tsfc.core.agent.pings import Pings
 from tsfc.core.agent.runs import Runs, Usage
 from tsfc.core.agent.schedule import Schedule, all_due, begin, plan
+from tsfc.core.agent.sessions import Sessions
 from tsfc.core.faults import Down, Fault
 from tsfc.core.metrics.exposition import Renderer
 from tsfc.core.metrics.families import Family
 from tsfc.core.report import Report
-from tsfc.core.tailscale.ping import Ping, PingKind
+from tsfc.core.tailscale.ping import Ping, PingKind, PingResult
 from tsfc.core.tailscale.status import Status
 from tsfc.core.watchdog.policy import pause_file
 from tsfc.core.watchdog.remedy import Attempt, Outcome, Withheld
@@ -129,11 +131,13 @@ class _Host(System, frozen=True, kw_only=True):
         timeout: float,
         kind: PingKind = PingKind.DISCO,
     ) -> Round:
-        """See `Host`. The pings of keepalive are counted."""
-        round_ = await super().ping(pings, count=count, timeout=timeout, kind=kind)
-        if self.job == KEEPALIVE:
-            self.agent.pings = ping_counts.with_round(self.agent.pings, round_.results)
-        return round_
+        """See `Host`. Pings of keepalive are counted, or left out if not needed."""
+        if self.job != KEEPALIVE:
+            return await super().ping(pings, count=count, timeout=timeout, kind=kind)
+        started = _now()
+        due = self.agent.due(pings, self.tailscaled_start(), started)
+        round_ = await super().ping(due, count=count, timeout=timeout, kind=kind)
+        return Round(self.agent.count(pings, round_.results, started), round_.error)
 
     async def apply(self, attempt: Attempt) -> Outcome | Withheld:
         """See `Host`. What was observed before a restart says nothing after it."""
@@ -176,12 +180,17 @@ class Agent:
         own: System,
         listener: socket.socket | None = None,
         instance: str | None = None,
+        *,
+        is_adaptive: bool = False,
     ) -> None:
         self._suffix = "" if instance is None else f"-{instance}"
         "End of the identifiers of the jobs in the journal."
         self.connections = Connections(own.options.socket or SOCKET, KEPT_CONNECTIONS)
         self.look = _NO_LOOK
-        self.pings = Pings()
+        self._pings = Pings()
+        self._sessions = Sessions()
+        self._is_adaptive = is_adaptive
+        "Whether keepalive leaves out the pings that no path needs."
         self.texts: dict[str, str] = {}
         "The metrics of each job's last run."
         self.snapshot = ""
@@ -302,6 +311,34 @@ class Agent:
             self._paths = path_counts.with_status(self._paths, observed.unwrap(), self._own.now())
             notify(f"STATUS={path_counts.summary(self._paths)}")
 
+    def due(
+        self, pings: tuple[Ping, ...], tailscaled_start: int | None, now: float
+    ) -> tuple[Ping, ...]:
+        """Return those of the pings of keepalive that are needed now."""
+        if not self._is_adaptive or isinstance(self.look.observed, Failure):
+            return pings
+        self._sessions = sessions.of_tailscaled(self._sessions, tailscaled_start)
+        return sessions.due(
+            self._sessions,
+            pings,
+            self.look.observed.unwrap(),
+            now=now,
+            interval=self._jobs[KEEPALIVE].interval,
+        )
+
+    def count(
+        self,
+        pings: tuple[Ping, ...],
+        results: Mapping[str, tuple[PingResult, ...]],
+        started: float,
+    ) -> Mapping[str, tuple[PingResult, ...]]:
+        """Count the results of a round of keepalive; return the last of each peer."""
+        self._sessions = sessions.with_round(self._sessions, pings, results, started)
+        self._pings = ping_counts.with_round(
+            self._pings, {ping.peer: results.get(ping.peer, ()) for ping in pings}
+        )
+        return {ping.peer: pinged.results for ping, pinged in self._sessions.peers.items()}
+
     def _start(self, name: str) -> None:
         self._loop.start(name, self._run(self._jobs[name]))
 
@@ -322,7 +359,7 @@ class Agent:
         return Report(
             (
                 *path_counts.metrics(self._paths),
-                *ping_counts.metrics(self.pings),
+                *ping_counts.metrics(self._pings),
                 *run_counts.metrics(self._runs, usage),
             )
         )

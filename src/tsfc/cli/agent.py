@@ -90,6 +90,13 @@ def _add_agent(parser: ArgumentParser) -> None:
             metavar="ARGUMENTS",
             help=f"options of `tsfc {job}`, as in a shell",
         )
+        if job == "keepalive":
+            group.add_argument(
+                "--adaptive-keepalive",
+                action="store_true",
+                help="ping a peer again only before tailscaled gives up its direct path, instead "
+                "of in each run",
+            )
     source = parser.add_argument_group("source")
     source.add_argument(
         "--socket",
@@ -148,7 +155,14 @@ def _agent(options: Namespace) -> int:
             print_error(AGENT, listening.failure())
             return 1
         listener = listening.unwrap()
-    return Agent(found, System(AGENT, own), listener, options.instance).run()
+    agent = Agent(
+        found,
+        System(AGENT, own),
+        listener,
+        options.instance,
+        is_adaptive=options.adaptive_keepalive,
+    )
+    return agent.run()
 
 
 def _job_options(job: str, options: Namespace) -> Namespace:
