@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from lab import NAT, Lab, builds
+from lab import NAT, Lab, agent, builds
 from lab.builds import BuildError
 from lab.fixtures import record
 from lab.measure import MEASUREMENTS, measure
@@ -123,18 +123,32 @@ def measure_all(names: list[str]) -> int:
     return 0
 
 
+def compare_agent(minutes: str) -> int:
+    """Compare the agent with timers for some minutes."""
+    if not minutes.isdecimal() or int(minutes) == 0:
+        return _complain(f"{minutes!r} is not a number of minutes; give one such as 60", status=2)
+    agent.compare(int(minutes))
+    return 0
+
+
 def main(arguments: list[str]) -> int:
     """Run a command of the lab and return the exit status."""
     command: Callable[[], int]
     commands = {"build": build, "up": up, "down": down, "fixtures": fixtures, "hold": hold}
     match arguments:
+        case ["agent"]:
+            command = partial(compare_agent, "60")
+        case ["agent", minutes]:
+            command = partial(compare_agent, minutes)
         case ["measure", *names]:
             command = partial(measure_all, names)
         case [name] if name in commands:
             command = commands[name]
         case _:
             public = "|".join(name for name in commands if name != "hold")
-            return _complain(f"usage: python -m lab {public}|measure [NAME...]", status=2)
+            return _complain(
+                f"usage: python -m lab {public}|measure [NAME...]|agent [MINUTES]", status=2
+            )
     if missing := builds.missing():
         # `build` succeeds: without the requirements, the tests skip or (with CI set)
         # fail.

@@ -239,5 +239,5 @@ def test_an_unknown_command_prints_the_usage(cache: Path) -> None:
     wrong = lab("upp", cache=cache)
     assert (wrong.returncode, wrong.stderr) == (
         2,
-        "lab: usage: python -m lab build|up|down|fixtures|measure [NAME...]\n",
+        "lab: usage: python -m lab build|up|down|fixtures|measure [NAME...]|agent [MINUTES]\n",
     )
