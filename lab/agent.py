@@ -51,7 +51,7 @@ class Observer:
     "Names of the nodes that it must not ping."
     cpu: float = 0.0
     "CPU seconds of its oneshots."
-    samples: Counter[str] = field(default_factory=Counter)
+    samples: Counter[str] = field(default_factory=Counter[str])
     "By peer: the number of looks that showed a direct path."
     looks: int = 0
 

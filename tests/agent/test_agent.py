@@ -26,11 +26,21 @@ from support.processes import (
     started,
     wait_until,
 )
-from support.servers import DIRECT_PONG, Request, Response, Server, http, serving, tailscaled
-from support.statuses import encoded, peer
+from support.servers import (
+    DERP_PONG,
+    DIRECT_PONG,
+    Request,
+    Response,
+    Server,
+    http,
+    serving,
+    tailscaled,
+)
+from support.statuses import decoded, encoded, peer
 from tsfc.agent import sight
 from tsfc.agent.agent import SIGHT_SECONDS, Agent
 from tsfc.cli import values
+from tsfc.core.keepalive import pings
 from tsfc.shell.system import System
 from tsfc.shell.tailscaled.observe import RunOptions
 from tsfc.units import values as units_values
@@ -144,6 +154,35 @@ def test_jobs_of_one_moment_share_one_status_and_keepalive_uses_it_later(box: Pa
         wait_until(lambda: len(server.pings()) >= 6, "keepalive has run three times")
         assert _of_status(server) == 1
         _stopped(process)
+
+
+@pytest.mark.parametrize("is_adaptive", [True, False])
+def test_adaptive_keepalive_leaves_out_direct_peers_and_keeps_their_results(
+    box: Path, *, is_adaptive: bool
+) -> None:
+    (direct,) = pings(decoded(peer("nas")))
+
+    def answer(request: Request) -> Response:
+        return DIRECT_PONG if request.ip == direct.ip else DERP_PONG
+
+    options = ["--adaptive-keepalive"] if is_adaptive else []
+    with (
+        serving(box / "s", tailscaled(STATUS, answer, USERMETRICS)) as server,
+        _agent(
+            box,
+            *options,
+            "--jobs=keepalive",
+            "--keepalive-interval=1s",
+            f"--keepalive-args=--count=1 --metrics-path={box}/metrics/k.prom",
+        ) as process,
+    ):
+        wait_until(lambda: len(server.pings()) >= 6, "keepalive has run")
+        _stopped(process)
+    to_direct = [request for request in server.pings() if request.ip == direct.ip]
+    assert (len(to_direct) == 1) is is_adaptive
+    found = series((box / "metrics" / "k.prom").read_text())
+    assert found['tailscale_keepalive_peers{result="direct"}'] == 1
+    assert found['tailscale_keepalive_peers{result="derp"}'] == 1
 
 
 def _kept(response: bytes) -> Iterator[bytes]:

@@ -54,6 +54,8 @@ class _Node:
         self.directory = directory
         self.now = 0.0
         self.lines: list[str] = []
+        self.pings = 0
+        "Number of pings that were sent."
         (directory / "state").mkdir(parents=True)
 
     def clock(self, _: int = 0) -> float:
@@ -94,6 +96,7 @@ class _Node:
     ) -> Round:
         del count, timeout
         self.world.advance(self.now)
+        self.pings += len(pings)
         return Round({ping.peer: (self.world.ping(ping.ip, kind),) for ping in pings}, None)
 
     async def _apply(self, _: Attempt) -> Outcome:
@@ -146,12 +149,12 @@ def _host(node: _Node, job: str) -> System:
     return System(job, RunOptions(metrics_path=str(node.directory / f"{job}.prom")))
 
 
-def _run_agent(node: _Node, policy: Policy, until: float) -> None:
+def _run_agent(node: _Node, policy: Policy, until: float, *, is_adaptive: bool = False) -> None:
     jobs = [
         AgentJob(_host(node, job), INTERVALS[job], run, STATUS_AGES[job])
         for job, run in _jobs(node, policy).items()
     ]
-    agent = Agent(jobs, _host(node, "agent"))
+    agent = Agent(jobs, _host(node, "agent"), is_adaptive=is_adaptive)
     agent._loop.end = until  # type: ignore[attr-defined]
     with pytest.raises(_EndError):
         agent.run()
@@ -207,3 +210,18 @@ def test_they_can_be_exchanged_at_any_time(box: Path) -> None:
     exchanged = _played(box / "exchanged", name, policy, parts)
     assert exchanged == oneshots
     assert any(line.startswith("RESTART") for line in exchanged[0])
+
+
+@pytest.mark.parametrize(
+    "name", ["restart-cures", "permanent-relay", "flapping", "wan-change", "suspend"]
+)
+def test_with_adaptive_keepalive_the_watchdog_says_the_same(box: Path, name: str) -> None:
+    found: dict[bool, tuple[list[str], int]] = {}
+    for is_adaptive in (False, True):
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            node = _Node(name, box / str(is_adaptive))
+            node.patch(monkeypatch)
+            _run_agent(node, ThresholdPolicy(), 3 * HOUR, is_adaptive=is_adaptive)
+        found[is_adaptive] = (node.lines, node.pings)
+    assert found[True][0] == found[False][0]
+    assert found[True][1] < 0.6 * found[False][1]

@@ -33,7 +33,8 @@ def _rounds(
     interval: float,
 ) -> list[float]:
     """The times at which `nas` is pinged, if rounds start at `times`."""
-    sessions, found = Sessions(), []
+    sessions = Sessions()
+    found: list[float] = []
     for now in times:
         all_ = pings(status(now))
         needed = due(sessions, all_, status(now), now=now, interval=interval)
