@@ -1,12 +1,13 @@
-"""Timeline of a report: paths and verdicts of peers, gaps, faults and counters.
+"""Timeline of a page: paths and verdicts of peers, gaps, faults and counters.
 
-A lane keeps only changes. If there are too many, each interval of `resolution` seconds
+A report has one of all runs, the agent one of the last day (`core.agent.history`). A
+lane keeps only changes. If there are too many, each interval of `resolution` seconds
 keeps the worst of them, so that a browser can open a month of hundreds of peers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import product
 from statistics import median
 
@@ -65,9 +66,9 @@ Worse = Callable[[Value, Value], Value]
 
 _PEER_VALUES: dict[Value, Value] = {pair: pair for pair in product(PATHS, REASONS)}
 "One tuple per value, which all lanes share: there can be 150,000 segments."
-_UNSEEN: Value = _PEER_VALUES[UNSEEN, None]
-_SEEN: Value = (SEEN, "")
-_GAP: Value = (GAP, "")
+UNSEEN_PEER: Value = _PEER_VALUES[UNSEEN, None]
+SEEN_NODE: Value = (SEEN, "")
+GAP_NODE: Value = (GAP, "")
 _PATH_RANK: dict[str, int] = {path: rank for rank, path in enumerate(PATHS)}
 _REASON_RANK: dict[str | None, int] = {reason: rank for rank, reason in enumerate(REASONS)}
 
@@ -110,17 +111,22 @@ def record(
     """Add one run. `statistics` must have counted it already."""
     now = run.now.unix
     if statistics.is_gap and timeline.last is not None:
-        _hide_peers(timeline, timeline.last + int(median(statistics.intervals)), _GAP)
+        hide_peers(timeline, timeline.last + int(median(statistics.intervals)), GAP_NODE)
     if run.verdicts is None or isinstance(observed, Failure):
         # The last line says why, but for that of a restart that it leads to.
         why = [line for line in lines if not line.startswith(Reason.RESTART.upper())]
-        text = _known_text(timeline, why[-1] if why else "")
-        _hide_peers(timeline, now, (FAULT, text))
+        hide_peers(timeline, now, fault(timeline, why[-1] if why else ""))
     else:
-        _append(timeline, timeline.node, now, _SEEN, _worse_of_node(timeline))
-        _show_peers(timeline, run, observed.unwrap())
+        reasons = {verdict.peer: verdict.reason for verdict in run.verdicts}
+        values: dict[str, Value] = {
+            peer.name: (classify(peer.status), reasons.get(peer.name))
+            for peer in named(observed.unwrap())
+        }
+        show_peers(timeline, now, values)
     timeline.last = now
-    _record_counters(timeline, now, statistics)
+    state = statistics.state
+    totals = (state.restarts, state.detections, state.recoveries, statistics.cooldowns)
+    record_counters(timeline, now, totals)
     if timeline.segments > SEGMENTS_LIMIT:
         _coarsen(timeline)
 
@@ -132,88 +138,107 @@ def worse(one: Value, other: Value) -> Value:
     return _PEER_VALUES[path, reason]
 
 
-def _worse_of_node(timeline: Timeline) -> Worse:
+def worse_of_node(timeline: Timeline) -> Worse:
+    """Return what merges two values of the node's lane: the more severe one stays."""
+
     def rank(value: Value) -> tuple[int, int]:
         return OBSERVATION_STATUSES.index(value[0]), timeline.texts.index(value[1] or "")
 
     return lambda one, other: max(one, other, key=rank)
 
 
-def _show_peers(timeline: Timeline, run: Run, status: Status) -> None:
-    now = run.now.unix
-    reasons = {verdict.peer: verdict.reason for verdict in run.verdicts or ()}
+def show_peers(timeline: Timeline, at: int, values: Mapping[str, Value]) -> None:
+    """Add what was observed: the value of each peer by its name. Others are unseen."""
+    _append(timeline, timeline.node, at, SEEN_NODE, worse_of_node(timeline))
     lanes = timeline.peers
-    peers = named(status)
-    for peer in peers:
-        name = peer.name
+    for name, value in values.items():
         lane = lanes.get(name)
         if lane is None:
             lane = lanes[name] = Lane()
-        value = (classify(peer.status), reasons.get(name))
         if not lane.values or lane.values[-1] != value:
-            _append(timeline, lane, now, _PEER_VALUES[value], worse)
+            _append(timeline, lane, at, _PEER_VALUES[value], worse)
 
     # Peers that have left the status.
-    if len(peers) < len(lanes):
-        present = {peer.name for peer in peers}
+    if len(values) < len(lanes):
         for name, lane in lanes.items():
-            if name not in present:
-                _append(timeline, lane, now, _UNSEEN, worse)
+            if name not in values:
+                _append(timeline, lane, at, UNSEEN_PEER, worse)
 
 
-def _hide_peers(timeline: Timeline, at: int, node: Value) -> None:
+def hide_peers(timeline: Timeline, at: int, node: Value) -> None:
     """Hide all peers from a time on. `node` is the value of the node's lane."""
-    _append(timeline, timeline.node, at, node, _worse_of_node(timeline))
+    _append(timeline, timeline.node, at, node, worse_of_node(timeline))
     for lane in timeline.peers.values():
-        _append(timeline, lane, at, _UNSEEN, worse)
+        _append(timeline, lane, at, UNSEEN_PEER, worse)
 
 
 def _append(timeline: Timeline, lane: Lane, at: int, value: Value, worse: Worse) -> None:
+    timeline.segments += append(lane, at, value, worse, timeline.resolution)
+
+
+def append(lane: Lane, at: int, value: Value, worse: Worse, resolution: int) -> bool:
+    """Add a value from a time on; return whether the lane has one more segment.
+
+    If the last segment is shorter than `resolution` seconds, it gets the worse value.
+    """
     if lane.values and lane.values[-1] == value:
-        return
-    if lane.starts and at - lane.starts[-1] < timeline.resolution:
+        return False
+    if lane.starts and at - lane.starts[-1] < resolution:
         lane.values[-1] = worse(lane.values[-1], value)
-        return
+        return False
     lane.starts.append(at)
     lane.values.append(value)
-    timeline.segments += 1
+    return True
 
 
 def _coarsen(timeline: Timeline) -> None:
     """Merge short segments until at most half of the limit is used."""
     while timeline.segments > SEGMENTS_LIMIT // 2 and timeline.resolution < COARSEST_SECONDS:
         timeline.resolution = max(COARSE_SECONDS, 2 * timeline.resolution)
-        timeline.segments = 0
         end = timeline.last or 0
-        timeline.node = _merged(timeline, timeline.node, end, _worse_of_node(timeline))
+        timeline.node = merged(
+            timeline.node, end, worse_of_node(timeline), lambda _: timeline.resolution
+        )
         timeline.peers = {
-            name: _merged(timeline, lane, end, worse) for name, lane in timeline.peers.items()
+            name: merged(lane, end, worse, lambda _: timeline.resolution)
+            for name, lane in timeline.peers.items()
         }
+        lanes = (timeline.node, *timeline.peers.values())
+        timeline.segments = sum(len(lane.starts) for lane in lanes)
 
 
-def _merged(timeline: Timeline, lane: Lane, end: int, worse: Worse) -> Lane:
-    merged = Lane()
+def merged(lane: Lane, end: int, worse: Worse, resolution: Callable[[int], int]) -> Lane:
+    """Return a lane that ends at `end` with short segments merged into the worst.
+
+    `resolution` is the shortest length in seconds of a segment, by its start.
+    """
+    result = Lane()
     for start, until, value in zip(lane.starts, [*lane.starts[1:], end], lane.values, strict=True):
-        _append(timeline, merged, start, value, worse)
+        shortest = resolution(result.starts[-1]) if result.starts else 0
+        append(result, start, value, worse, shortest)
         # A value that outlasts the segment it was merged into gets one of its own.
-        again = merged.starts[-1] + timeline.resolution
+        again = result.starts[-1] + resolution(result.starts[-1])
         if again < until:
-            _append(timeline, merged, max(start, again), value, worse)
-    return merged
+            append(result, max(start, again), value, worse, 0)
+    return result
 
 
-def _known_text(timeline: Timeline, text: str) -> str:
-    """Return a fault's text, or `OTHER_FAULTS` if there are too many different ones."""
-    if text in timeline.texts:
-        return text
-    if len(timeline.texts) < TEXTS_LIMIT:
-        timeline.texts.append(text if len(timeline.texts) < TEXTS_LIMIT - 1 else OTHER_FAULTS)
-    return timeline.texts[-1]
+def fault(timeline: Timeline, text: str) -> Value:
+    """Return the value of the node at a fault.
+
+    There are at most `TEXTS_LIMIT` texts; the others are `OTHER_FAULTS`.
+    """
+    if text not in timeline.texts:
+        is_last = len(timeline.texts) >= TEXTS_LIMIT - 1
+        text = OTHER_FAULTS if is_last else text
+        if text not in timeline.texts:
+            timeline.texts.append(text)
+    return FAULT, text
 
 
-def _record_counters(timeline: Timeline, now: int, statistics: Statistics) -> None:
-    state, points = statistics.state, timeline.counters
-    totals = (state.restarts, state.detections, state.recoveries, statistics.cooldowns)
+def record_counters(timeline: Timeline, now: int, totals: tuple[int, int, int, int]) -> None:
+    """Add the totals of restarts, detections, recoveries and cooldowns."""
+    points = timeline.counters
     if points and points[-1][1:] == totals:
         return
     _append_point(points, (now, *totals), timeline.counter_resolution)
