@@ -15,6 +15,7 @@ import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from returns.result import Failure
@@ -123,6 +124,53 @@ def test_without_tailscaled_the_peers_are_unknown(box: Path) -> None:
     with _agent(box) as client:
         wait_until(lambda: "No such file" in client.get("/api/peers")[2], "it has looked")
         assert client.get("/api/peers")[0] == 503
+
+
+def _history(client: Client) -> dict[str, Any]:
+    status, content_type, body = client.get("/api/history")
+    assert (status, content_type) == (200, "application/json")
+    found: dict[str, Any] = json.loads(body)
+    return found
+
+
+def _last(history: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
+    """The last path and reason of each peer."""
+    return {
+        lane["name"]: (
+            history["paths"][lane["values"][-1] // history["shift"]],
+            history["reasons"][lane["values"][-1] % history["shift"]],
+        )
+        for lane in history["peers"]
+    }
+
+
+def test_the_history_has_paths_and_verdicts(box: Path) -> None:
+    with serving(box / "s", RESPOND), _agent(box) as client:
+        wait_until((box / "metrics/tailscale-watchdog.json").exists, "the watchdog has run")
+        history = _history(client)
+    assert _last(history) == {"pi": ("derp", "detected"), "nas": ("direct", "direct")}
+    assert [lane["name"] for lane in history["peers"]] == ["pi", "nas"]
+    assert history["counters"] == [[history["to"], 0, 0, 0, 0]]
+
+
+def test_the_history_knows_that_tailscaled_is_gone(box: Path) -> None:
+    with _agent(box) as client:
+        wait_until(lambda: len(_history(client)["texts"]) > 1, "it has looked")
+        history = _history(client)
+    assert "No such file" in history["texts"][1]
+    assert history["peers"] == []
+
+
+def test_without_clients_there_is_no_history() -> None:
+    """It would cost memory and imports."""
+    code = (
+        "import sys; from tsfc.agent.agent import Agent; from tsfc.shell.system import System;"
+        "from tsfc.shell.tailscaled.observe import RunOptions;"
+        "agent = Agent([], System('agent', RunOptions()));"
+        "print(agent.live, *(name for name in sys.modules if 'history' in name or 'live' in name))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("None\n", "")
 
 
 def test_other_paths_and_methods_do_not_exist(box: Path) -> None:

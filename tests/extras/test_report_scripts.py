@@ -11,7 +11,7 @@ import pytest
 
 from support.required import program
 from tsfc.core.evaluation.timeline import OBSERVATION_STATUSES, PATHS, REASONS
-from tsfc.offline.report.report import SHIFT
+from tsfc.offline.report.drawing import SHIFT
 
 PAGE = files("tsfc.offline.report") / "page"
 DIRECT, DERP = PATHS.index("direct"), PATHS.index("derp")

@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -54,6 +55,10 @@ from tsfc.shell.tailscaled.localapi import Connections
 from tsfc.shell.tailscaled.pings import Round
 from tsfc.shell.tailscaled.source import LocalAPI, Source
 from tsfc.shell.waiting import Wait, Waiting, until
+
+if TYPE_CHECKING:  # for the live page only
+    from tsfc.agent.live import Live
+    from tsfc.core.watchdog.run import Run
 
 AGENT = "agent"
 "Name of the agent among its jobs: it writes its own metrics like one."
@@ -152,13 +157,18 @@ class _Host(System, frozen=True, kw_only=True):
     @property
     def keeps_metrics(self) -> bool:
         """See `System`. Clients can ask for them."""
-        return self.agent.is_serving
+        return self.agent.live is not None
 
     def keep(self, text: str, snapshot: str) -> None:
         """See `System`."""
-        if self.agent.is_serving:
+        if self.agent.live is not None:
             self.agent.texts[self.job] = text
             self.agent.snapshot = snapshot or self.agent.snapshot
+
+    def keep_run(self, run: Run) -> None:
+        """See `System`."""
+        if self.agent.live is not None:
+            self.agent.live.run(run)
 
     def log(self, line: str) -> None:
         """See `Host`."""
@@ -195,7 +205,7 @@ class Agent:
         "The metrics of each job's last run."
         self.snapshot = ""
         "The last one of the watchdog."
-        self.is_serving = listener is not None
+        self.live = None if listener is None else _live()
         self._listener = listener
         own_job = AgentJob(own, OWN_SECONDS, self._run_own, status_age=None)
         self._own = self._hosted(own)
@@ -304,11 +314,14 @@ class Agent:
         at = time.monotonic()
         observed = await observe.observe(self._own.options, self._own.source)
         self.look = _Look(observed, at)
+        now = self._own.now()
+        if self.live is not None:
+            self.live.look(observed, now)
         if isinstance(observed, Failure):
             self._paths = path_counts.without_status(self._paths)
             notify(f"STATUS={observed.failure().detail}")
         else:
-            self._paths = path_counts.with_status(self._paths, observed.unwrap(), self._own.now())
+            self._paths = path_counts.with_status(self._paths, observed.unwrap(), now)
             notify(f"STATUS={path_counts.summary(self._paths)}")
 
     def due(
@@ -381,8 +394,10 @@ class Agent:
                     is_paused=file is not None and self._own.is_paused(file),
                     now=self._own.now(),
                 )
+            case "/api/history" if self.live is not None:
+                return self.live.history()
             case _:
-                return text(404, "there are /metrics, /healthz and /api/peers")
+                return text(404, "there are /metrics, /healthz, /api/peers and /api/history")
 
     def _hosts(self) -> frozenset[str]:
         return pages.hosts(self.look.observed)
@@ -411,6 +426,13 @@ class Agent:
             journal=journal,
             renderer=Renderer(),
         )
+
+
+def _live() -> Live:
+    """Return an empty history. Without clients, it and its imports would be a waste."""
+    from tsfc.agent.live import Live  # noqa: PLC0415
+
+    return Live()
 
 
 @contextmanager

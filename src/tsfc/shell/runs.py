@@ -53,6 +53,7 @@ async def watchdog(host: System, *, state_dir: str, policy: Policy) -> int:
     if isinstance(done, Failure):
         host.warn(done.failure())
         return 1
+    host.keep_run(done.unwrap())
     return write(host, job.report(done.unwrap(), policy), started=started)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # a start is most of a run's cost: a job imports only what it
     from tsfc.core.metrics.families import Family
     from tsfc.core.tailscale.ping import Ping
     from tsfc.core.watchdog.remedy import Attempt, Outcome, Withheld
+    from tsfc.core.watchdog.run import Run
     from tsfc.shell.tailscaled.pings import Round
 
 
@@ -135,6 +136,9 @@ class System(Struct, frozen=True):
 
     def keep(self, text: str, snapshot: str) -> None:
         """Take the metrics of a run, and its snapshot."""
+
+    def keep_run(self, run: Run) -> None:
+        """Take what a run of the watchdog observed, decided and did."""
 
     def log(self, line: str) -> None:
         """See `Host`. Standard output is the journal, unless it has the metrics."""

@@ -22,7 +22,6 @@ from tsfc.core.clock import Boot, Instant
 from tsfc.core.evaluation.timeline import FAULT, GAP, SEEN, UNSEEN, Lane
 from tsfc.core.faults import Down
 from tsfc.core.tailscale.status import Status, decode
-from tsfc.core.watchdog.remedy import Attempt, Remedy
 from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.track import Reason, Verdict
@@ -135,15 +134,11 @@ def test_after_a_day_all_is_forgotten() -> None:
     _look(history, 0, nas="direct", pi="direct")
     record_look(history, Failure(Down("gone")), _at(30))
     assert history.timeline.texts == ["", "gone"]
-    attempt = Attempt(Remedy.RESTART, "nas", at=T, judge_at=T + 300)
-    _run(history, 60, State(attempts=(attempt,)))
-    assert history.attempts == (attempt,)
     for hour in range(1, 26):
         _look(history, 3600 * hour, nas="direct")
     assert list(history.timeline.peers) == ["nas"]
     assert history.timeline.peers["nas"].starts[0] == T + 25 * 3600 - DAY_SECONDS
     assert history.timeline.texts == [""]
-    assert len(history.attempts) == 0
 
 
 def test_counters_count_from_the_first_run() -> None:

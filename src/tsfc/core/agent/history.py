@@ -36,7 +36,6 @@ from tsfc.core.tailscale.paths import Path, classify
 from tsfc.core.tailscale.peers import named
 from tsfc.core.tailscale.status import Status, is_running
 from tsfc.core.text import one_line
-from tsfc.core.watchdog.remedy import Attempt
 from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.track import Reason
@@ -64,8 +63,6 @@ class History(Struct):
     "Its counters count from the first run of the watchdog that the agent saw."
     reasons: Mapping[str, Reason] = {}
     "The watchdog's verdict on each peer, for as long as its path stays the same."
-    attempts: tuple[Attempt, ...] = ()
-    "What the watchdog did in the last day."
     state: State | None = None
     "The watchdog's state after its last run."
     at: Instant | None = None
@@ -93,7 +90,7 @@ def record_look(history: History, observed: Result[Status, Fault], now: Instant)
         )
         _forget_gone(timeline)
     history.at = now
-    _forget_old(history, at - DAY_SECONDS)
+    _forget_old(timeline, at - DAY_SECONDS)
     _thin_out(timeline, at)
 
 
@@ -112,8 +109,6 @@ def record_run(history: History, run: Run) -> None:
         show_peers(timeline, at, values)
         _count(history, run, at)
     history.state = run.state
-    history.attempts = run.state.attempts
-    _forget_old(history, (timeline.last or run.now.unix) - DAY_SECONDS)
 
 
 def order(history: History) -> list[str]:
@@ -175,9 +170,8 @@ def _lanes(timeline: Timeline) -> tuple[Lane, ...]:
     return (timeline.node, *timeline.peers.values())
 
 
-def _forget_old(history: History, since: int) -> None:
+def _forget_old(timeline: Timeline, since: int) -> None:
     """Forget what ended before `since`. What began earlier begins then."""
-    timeline = history.timeline
     for lane in _lanes(timeline):
         _cut(lane, since)
     for name in [name for name, lane in timeline.peers.items() if lane.values == [UNSEEN_PEER]]:
@@ -188,7 +182,6 @@ def _forget_old(history: History, since: int) -> None:
     if len(timeline.texts) > 1:
         used = {value[1] for value in timeline.node.values}
         timeline.texts = [text for text in timeline.texts if not text or text in used]
-    history.attempts = tuple(attempt for attempt in history.attempts if attempt.at >= since)
 
 
 def _cut(lane: Lane, since: int) -> None:

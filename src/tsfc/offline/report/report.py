@@ -2,7 +2,7 @@
 
 The page contains everything it needs and makes no requests. Its Content-Security-Policy
 enforces that: it allows only the style and the script from `page/`, by their digests.
-Names come from other people's machines: Jinja escapes them in the markup, `_data` in
+Names come from other people's machines: Jinja escapes them in the markup, `drawing` in
 the JSON.
 """
 
@@ -12,13 +12,10 @@ from base64 import b64encode
 from hashlib import sha256
 from importlib import import_module
 from importlib.resources import files
-from itertools import pairwise
 from typing import Any
 
-import msgspec
-
-from tsfc.core.evaluation.timeline import OBSERVATION_STATUSES, PATHS, REASONS, Lane, Timeline
-from tsfc.offline.report.document import Document, Drawing
+from tsfc.offline.report import drawing
+from tsfc.offline.report.document import Document
 from tsfc.shell.atomic import (
     NotRegularError,
     atomic_write,
@@ -30,8 +27,6 @@ from tsfc.shell.console import print_error
 
 _PAGE = files("tsfc.offline.report") / "page"
 _SCRIPTS = ("data.js", "view.js", "draw.js", "input.js", "print.js")
-SHIFT = 16
-"A value of a lane is `kind * SHIFT + detail` in the page: numbers keep it small."
 
 
 def obstacle(path: str) -> str | None:
@@ -80,10 +75,11 @@ def page(document: Document) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    shown = document.drawing
     template = environment.from_string(_read("report.html.j2"))
     rendered: str = template.render(
         document=document,
-        data=None if document.drawing is None else _data(document.drawing),
+        data=None if shown is None else drawing.for_script(drawing.data(shown)),
         style=style,
         script=script,
         style_digest=_digest(style),
@@ -99,63 +95,6 @@ def _script() -> str:
 
 def _read(name: str) -> str:
     return (_PAGE / name).read_text("utf-8")
-
-
-def _data(drawing: Drawing) -> str:
-    """Return the timeline as JSON that is safe inside a `script` element."""
-    timeline = drawing.timeline
-    first = min(
-        [lane.starts[0] for lane in (timeline.node, *timeline.peers.values()) if lane.starts],
-        default=0,
-    )
-    data = {
-        "from": first,
-        "to": timeline.last or first,
-        "resolution": timeline.resolution,
-        "shift": SHIFT,
-        "paths": PATHS,
-        "reasons": REASONS,
-        "observation_statuses": OBSERVATION_STATUSES,
-        "texts": timeline.texts,
-        "node": _lane(timeline.node, first, _node_numbers(timeline)),
-        "peers": [
-            {"name": name, **_lane(timeline.peers.get(name, Lane()), first, _PEER_NUMBERS)}
-            for name in drawing.peers
-        ],
-        "counters": timeline.counters,
-    }
-    text = msgspec.json.encode(data).decode()
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-Numbers = dict[tuple[str, str | None], int]
-"The number in the page of each value of a lane."
-
-_PEER_NUMBERS: Numbers = {
-    (path, reason): kind * SHIFT + detail
-    for kind, path in enumerate(PATHS)
-    for detail, reason in enumerate(REASONS)
-}
-
-
-def _node_numbers(timeline: Timeline) -> Numbers:
-    return {
-        (status, text): kind * SHIFT + detail
-        for kind, status in enumerate(OBSERVATION_STATUSES)
-        for detail, text in enumerate(timeline.texts)
-    }
-
-
-def _lane(lane: Lane, first: int, numbers: Numbers) -> dict[str, list[int]]:
-    """Return a lane for the page.
-
-    Each start is in seconds after the previous one, and the first after `first`:
-    small numbers keep the page small.
-    """
-    return {
-        "starts": [later - earlier for earlier, later in pairwise([first, *lane.starts])],
-        "values": [numbers[value] for value in lane.values],
-    }
 
 
 def _digest(text: str) -> str:
