@@ -34,7 +34,7 @@ TIMELINE = {
     "counters": [],
 }
 SETUP = f"""
-const data = decoded({json.dumps(json.dumps(TIMELINE))});
+const data = decoded({json.dumps(TIMELINE)});
 const {{ limits, node, peers }} = data;
 const [nas, rpi3] = peers;
 const all = {{ ...limits, lanes: peers, cursor: null }};
@@ -156,3 +156,46 @@ def test_a_segment_says_what_why_and_when(lane: str, at: int, expected: str) -> 
 
 def test_restarts_are_found_among_the_reasons() -> None:
     assert _evaluated("data.restarts") == [1600]
+
+
+def test_each_path_reason_and_status_has_a_text() -> None:
+    names = "[Object.keys(PATHS), Object.keys(REASONS), Object.keys(OBSERVATION_STATUSES)]"
+    assert list(map(set, _evaluated(names))) == [
+        set(PATHS),
+        set(REASONS) - {None},
+        set(OBSERVATION_STATUSES),
+    ]
+
+
+LATER = {**TIMELINE, "from": 1100, "to": 2100}
+"The next state of the timeline: an earlier part is forgotten, and time went on."
+
+
+@pytest.mark.parametrize(
+    ("view", "expected"),
+    [
+        pytest.param("all", [1100, 2100], id="all-stays-all"),
+        pytest.param("zoomed(all, limits, 1700, 2000)", [1800, 2100], id="the-end-stays-the-end"),
+        pytest.param("zoomed(all, limits, 1300, 1400)", [1300, 1400], id="elsewhere"),
+        pytest.param("zoomed(all, limits, 1000, 1100)", [1100, 1200], id="forgotten"),
+    ],
+)
+def test_a_view_follows_the_data(view: str, expected: list[int]) -> None:
+    later = f"decoded({json.dumps(LATER)})"
+    assert _evaluated(f"range(followed({view}, data, {later}))") == expected
+
+
+@pytest.mark.parametrize(
+    ("cursor", "expected"),
+    [
+        pytest.param("null", None, id="none"),
+        # Starts are differences: all of them are 100 seconds later now.
+        pytest.param("{ lane: nas, at: 2 }", ["nas", 1], id="same-time"),
+        pytest.param("{ lane: nas, at: 0 }", ["nas", 0], id="forgotten-segment"),
+        pytest.param("{ lane: { name: 'gone', starts: [1] }, at: 0 }", None, id="forgotten-peer"),
+    ],
+)
+def test_the_cursor_stays_on_its_peer(cursor: str, expected: list[object] | None) -> None:
+    later = f"decoded({json.dumps(LATER)})"
+    view = f"{{ ...all, cursor: {cursor} }}"
+    assert _evaluated(f"cursor(followed({view}, data, {later}))") == expected

@@ -8,13 +8,10 @@ the JSON.
 
 from __future__ import annotations
 
-from base64 import b64encode
-from hashlib import sha256
 from importlib import import_module
-from importlib.resources import files
 from typing import Any
 
-from tsfc.offline.report import drawing
+from tsfc.offline.report import assets, drawing
 from tsfc.offline.report.document import Document
 from tsfc.shell.atomic import (
     NotRegularError,
@@ -24,9 +21,6 @@ from tsfc.shell.atomic import (
     write_all,
 )
 from tsfc.shell.console import print_error
-
-_PAGE = files("tsfc.offline.report") / "page"
-_SCRIPTS = ("data.js", "view.js", "draw.js", "input.js", "print.js")
 
 
 def obstacle(path: str) -> str | None:
@@ -71,31 +65,19 @@ def _write_error(path: str, error: OSError) -> str:
 def page(document: Document) -> str:
     """Return the HTML. Jinja must be installed."""
     jinja2: Any = import_module("jinja2")  # optional, so not imported above
-    style, script = _read("report.css"), _script()
+    style, script = assets.style(), assets.script()
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     shown = document.drawing
-    template = environment.from_string(_read("report.html.j2"))
+    template = environment.from_string(assets.read("report.html.j2"))
     rendered: str = template.render(
         document=document,
         data=None if shown is None else drawing.for_script(drawing.data(shown)),
+        timeline="" if shown is None else assets.timeline(shown.caption),
         style=style,
         script=script,
-        style_digest=_digest(style),
-        script_digest=_digest(script),
+        style_digest=assets.digest(style),
+        script_digest=assets.digest(script),
     )
     return rendered
-
-
-def _script() -> str:
-    """Return the scripts as one, inside a function so that no name is global."""
-    return f'"use strict";\n(() => {{\n{"".join(map(_read, _SCRIPTS))}}})();\n'
-
-
-def _read(name: str) -> str:
-    return (_PAGE / name).read_text("utf-8")
-
-
-def _digest(text: str) -> str:
-    return f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}"

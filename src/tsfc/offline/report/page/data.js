@@ -11,9 +11,14 @@ const PATHS = {
 };
 const REASONS = {
   direct: "direct",
+  unknown: "nothing to see, so it is ignored",
   waiting: "on relay, waiting for the threshold",
   excluded: "on relay for too long, excluded from restarts",
+  never_direct: "on relay for too long, never seen direct",
+  patient: "on relay for too long, but restarts did not help before",
   cooldown: "on relay for too long, in the cooldown of a restart",
+  confirming: "on relay for too long, confirming that it lasts",
+  held: "on relay for too long, but restarts are held back",
   detected: "on relay from here on",
   restored: "direct again, by a restart",
   recovered: "direct again",
@@ -26,9 +31,8 @@ const OBSERVATION_STATUSES = {
 };
 const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 
-// The page's JSON, with absolute times. `limits` is the time that it covers.
-function decoded(json) {
-  const raw = JSON.parse(json);
+// The page's data, with absolute times. `limits` is the time that it covers.
+function decoded(raw) {
   const limits = { from: raw.from, to: Math.max(raw.to, raw.from + 1) };
   const node = decodedLane(raw, raw.node, "this node", limits);
   const peers = raw.peers.map((lane) => decodedLane(raw, lane, lane.name, limits));

@@ -35,7 +35,7 @@ const STEPS = [
 ];
 
 const element = (id) => document.getElementById(id);
-const data = decoded(element("data").textContent);
+let data = null; // set by `load`
 const chart = element("chart");
 const box = element("lanes");
 const counters = element("counters");

@@ -1,8 +1,7 @@
 // Keyboard, pointer, buttons and filter change the view; the page follows.
 
-const { limits } = data;
 const tip = element("tip");
-let view = { ...limits, lanes: data.peers, cursor: null };
+let view = null; // set by `load`
 let drag = null; // { start, now }: x on the chart
 let isDrawScheduled = false;
 
@@ -16,6 +15,16 @@ const KEYS = {
   "-": () => scale(2),
   0: showAll,
 };
+
+// Show data for the first time, or its next state.
+function load(raw) {
+  const next = decoded(raw);
+  const start = { ...next.limits, lanes: next.peers, cursor: null };
+  const same = view ? followed(view, data, next) : start;
+  data = next;
+  view = filtered(same, data.peers, element("filter").value);
+  redraw();
+}
 
 function draw() {
   isDrawScheduled = false;
@@ -36,15 +45,15 @@ function show(next) {
 }
 
 function scale(factor) {
-  show(scaled(view, limits, factor));
+  show(scaled(view, data.limits, factor));
 }
 
 function showAll() {
-  show(zoomed(view, limits, limits.from, limits.to));
+  show(zoomed(view, data.limits, data.limits.from, data.limits.to));
 }
 
 function move(lanes, segments) {
-  if (view.lanes.length) showSelection(moved(view, limits, lanes, segments));
+  if (view.lanes.length) showSelection(moved(view, data.limits, lanes, segments));
 }
 
 // Show a view with a new cursor: scroll to it, and announce it to screen readers.
@@ -113,12 +122,12 @@ function endDrag(event) {
   const right = Math.max(drag.start, drag.now);
   drag = null;
   if (right - left > 4) {
-    show(zoomed(view, limits, timeAt(view, width, left), timeAt(view, width, right)));
+    show(zoomed(view, data.limits, timeAt(view, width, left), timeAt(view, width, right)));
     return;
   }
   const lane = laneOf(event);
   const at = lane && lane !== data.node ? segmentAt(lane, timeAt(view, width, left)) : -1;
-  if (at >= 0) showSelection(selected(view, limits, lane, at));
+  if (at >= 0) showSelection(selected(view, data.limits, lane, at));
   else redraw();
 }
 
@@ -156,5 +165,6 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   redraw();
 });
 
+load(JSON.parse(element("data").textContent));
 drawLegend();
 draw();

@@ -53,6 +53,23 @@ function filtered(view, peers, text) {
   return { ...view, lanes: peers.filter((lane) => lane.name.toLowerCase().includes(part)) };
 }
 
+// The same view of the next state of the data: what showed everything, or its end, goes on
+// to do so.
+function followed(view, before, after) {
+  const isAtEnd = view.to >= before.limits.to;
+  const isAll = isAtEnd && view.from <= before.limits.from;
+  const shift = isAtEnd ? after.limits.to - before.limits.to : 0;
+  const from = isAll ? after.limits.from : view.from + shift;
+  const next = { ...view, lanes: after.peers, cursor: sameCursor(view.cursor, after.peers) };
+  return zoomed(next, after.limits, from, view.to + shift);
+}
+
+function sameCursor(cursor, peers) {
+  const lane = cursor && peers.find(({ name }) => name === cursor.lane.name);
+  if (!lane || !lane.starts.length) return null;
+  return { lane, at: Math.max(0, segmentAt(lane, cursor.lane.starts[cursor.at])) };
+}
+
 function xAt(view, width, unix) {
   return GUTTER + ((unix - view.from) / (view.to - view.from)) * (width - GUTTER - RIGHT);
 }
