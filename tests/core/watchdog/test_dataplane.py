@@ -47,17 +47,39 @@ def test_a_peer_that_sends_nothing_back_is_a_suspect(
     now: dict[str, Any], *, is_suspect: bool
 ) -> None:
     expected = (Ping("nas", "100.64.0.9"),) if is_suspect else ()
-    assert suspects(BEFORE, decoded(now)) == expected
+    assert suspects(BEFORE, decoded(now), T0) == expected
 
 
 def test_a_backend_that_does_not_run_has_no_suspects() -> None:
-    assert suspects(BEFORE, decoded(_nas(100, 9999), BackendState="Stopped")) == ()
-    assert suspects(Memory(), decoded(_nas(100, 9999))) == ()
+    assert suspects(BEFORE, decoded(_nas(100, 9999), BackendState="Stopped"), T0) == ()
+    assert suspects(Memory(), decoded(_nas(100, 9999)), T0) == ()
 
 
-def test_a_dead_peer_is_not_pinged_again() -> None:
-    memory = Memory(traffic={NAS: Traffic(100, 1000, dead_since=T0)})
-    assert suspects(memory, decoded(_nas(100, 9999))) == ()
+@pytest.mark.parametrize("tx", [1000, 9999])
+def test_a_dead_peer_is_pinged_again_before_it_is_told_again(tx: int) -> None:
+    """Even if nothing was sent to it: without traffic, nothing else could clear it."""
+    dead = Memory(traffic={NAS: Traffic(100, 1000, dead_since=T0, told_at=T0)})
+    status = decoded(_nas(100, tx))
+    assert suspects(dead, status, T0 + 3599) == ()
+    assert suspects(dead, status, T0 + 3600) == (Ping("nas", "100.64.0.9"),)
+    assert suspects(dead, decoded(_nas(101, tx)), T0 + 3600) == ()
+
+
+@pytest.mark.parametrize(
+    ("probe", "is_dead"),
+    [
+        pytest.param(Probe((NO_REPLY, PONG), (PONG,)), False, id="one-pong"),
+        pytest.param(DEAD, True, id="dead"),
+        pytest.param(Probe((ERROR, ERROR), (PONG,)), True, id="an-error-proves-nothing"),
+        pytest.param(None, True, id="not-pinged"),
+    ],
+)
+def test_a_pong_ends_a_dead_data_plane(probe: Probe | None, *, is_dead: bool) -> None:
+    dead = Memory(traffic={NAS: Traffic(100, 1000, dead_since=T0 - 3600, told_at=T0 - 3600)})
+    after = _look(replace(State(), memory=dead), 0, _nas(100, 1000), probe)
+    assert after.verdicts is not None
+    assert after.verdicts[0].is_dead is is_dead
+    assert [line.split(":")[0] for line in lines(after)] == (["DEAD"] if is_dead else [])
 
 
 def test_of_many_suspects_those_with_the_most_bytes_are_pinged() -> None:
@@ -65,7 +87,7 @@ def test_of_many_suspects_those_with_the_most_bytes_are_pinged() -> None:
     memory = Memory(traffic={f"n{name}CNTRL": Traffic(0, 1) for name in names})
     sent = {name: 5000 + number for number, name in enumerate(names)}
     status = decoded(*(peer(name, TxBytes=number) for name, number in sent.items()))
-    assert [ping.peer for ping in suspects(memory, status)] == names[::-1][:SUSPECT_LIMIT]
+    assert [ping.peer for ping in suspects(memory, status, T0)] == names[::-1][:SUSPECT_LIMIT]
 
 
 @pytest.mark.parametrize(

@@ -509,7 +509,7 @@ def _line(verdict: Verdict, situation: _Situation) -> str | None:
 
 def _dead_line(verdict: Verdict, traffic: Traffic, now: int) -> str | None:
     """The line about a dead data plane; None if it was said lately."""
-    if traffic.told_at is not None and now - traffic.told_at < REPEAT_SECONDS:
+    if not dataplane.is_line_due(traffic, now):
         return None
     seconds = now - (now if traffic.dead_since is None else traffic.dead_since)
     since = f" for {seconds}s" if seconds else ""

@@ -63,7 +63,9 @@ async def run(host: Host, store: Store, *, policy: Policy) -> Result[Run, str]:
     event: Event = (
         Unobservable(fault, is_paused)
         if fault is not None
-        else await _look(host, before, observed.unwrap(), is_paused=is_paused, policy=policy)
+        else await _look(
+            host, before, observed.unwrap(), now=now, is_paused=is_paused, policy=policy
+        )
     )
     decided = step(before, event, now=now, policy=policy)
 
@@ -98,7 +100,7 @@ def report(run: Run, policy: Policy) -> Report:
 
 
 async def _look(
-    host: Host, state: State, status: Status, *, is_paused: bool, policy: Policy
+    host: Host, state: State, status: Status, *, now: Instant, is_paused: bool, policy: Policy
 ) -> Observed:
     """The status, and what else the policy wants to know."""
     start = host.tailscaled_start()
@@ -106,12 +108,12 @@ async def _look(
     # Without a start, the status is not that of a tailscaled that could be asked now.
     if not isinstance(policy, GuardedPolicy) or start is None:
         return observed
-    return replace(observed, probes=await _probes(host, state, status))
+    return replace(observed, probes=await _probes(host, state, status, now))
 
 
-async def _probes(host: Host, state: State, status: Status) -> Mapping[str, Probe]:
+async def _probes(host: Host, state: State, status: Status, now: Instant) -> Mapping[str, Probe]:
     """Ping the peers whose data plane may be dead."""
-    pings = dataplane.suspects(state.memory, status)
+    pings = dataplane.suspects(state.memory, status, now.unix)
     if not pings:
         return {}
     timeout = dataplane.TSMP_TIMEOUT_SECONDS
