@@ -421,9 +421,20 @@ class GuardedTailnet(RandomNode[GuardedPolicy, Ledger]):
             )
         else:
             assert remedy in policy.remedies, "only a remedy that is allowed is applied"
+            failed = next((deed.remedy for deed in ledger.deeds[-1:] if deed.has_failed), None)
             can_stay = ledger.has_good_port() and Remedy.OTHER_PORT in policy.remedies
+            can_stay &= failed is not Remedy.OTHER_PORT
             assert remedy is not Remedy.RESTART or not can_stay, (
                 "a port that helped is not given up for a restart"
+            )
+            others = (each for each in policy.remedies if each is not remedy and not can_stay)
+            least = min(
+                (ledger.least_seconds(cause, other, now, policy) for other in others),
+                default=float("inf"),
+            )
+            # As below, but in favour of the watchdog.
+            assert remedy is not failed or now - ledger.relay_since[cause] <= 1.1 * least + 1, (
+                "after a command that failed, another remedy that is worth it comes first"
             )
         assert sights.get(cause) == "relay", "the cause of a remedy is seen on relay"
         excluded = {name for name in NODES if {name, NODES[name]} & policy.excluded}

@@ -83,7 +83,7 @@ def answer(book: Book, sights: Sights, now: int, policy: GuardedPolicy) -> tuple
     if ready:
         is_usual, _, cause = min(ready)
         verdicts[cause] = ("restart", verdicts[cause][1])
-        usual = first_due(after.diaries[cause], allowed(after, policy), now, policy)[1]
+        usual = first_due(after, cause, verdicts[cause][1], now, policy)[1]
         remedy = (cause, usual if is_usual else Remedy.RESTART)
     return told(after, verdicts, outcomes, remedy, now=now, policy=policy)
 
@@ -195,7 +195,7 @@ def why_not(book: Book, name: str, seconds: int, now: int, policy: GuardedPolicy
     obstacles = {
         "excluded": name in policy.excluded,
         "never_direct": not is_known(book.diaries[name], now, policy),
-        "patient": seconds <= first_due(book.diaries[name], allowed(book, policy), now, policy)[0]
+        "patient": seconds <= first_due(book, name, seconds, now, policy)[0]
         and not leads_back(book, name),
         "cooldown": cooldown_left(book, now) > 0,
         "held": len(spent) >= policy.budget,
@@ -214,7 +214,7 @@ def allowed(book: Book, policy: GuardedPolicy) -> tuple[Remedy, ...]:
     """Remedies that may be applied.
 
     Only another port, if one has helped since the last restart, and none after it made
-    it worse.
+    it worse, and its command does not fail.
     """
     is_good = False
     for deed in book.deeds:
@@ -223,15 +223,31 @@ def allowed(book: Book, policy: GuardedPolicy) -> tuple[Remedy, ...]:
         elif deed.is_done and deed.result == "helped":
             is_good = True
     is_stay = is_good and Remedy.OTHER_PORT in policy.remedies
+    is_stay = is_stay and just_failed(book) is not Remedy.OTHER_PORT
     return (Remedy.OTHER_PORT,) if is_stay else policy.remedies
 
 
+def just_failed(book: Book) -> Remedy | None:
+    """The remedy whose command failed last, with none after it."""
+    return book.deeds[-1].remedy if book.deeds and not book.deeds[-1].is_done else None
+
+
 def first_due(
-    diary: Diary, remedies: tuple[Remedy, ...], now: int, policy: GuardedPolicy
+    book: Book, name: str, seconds: int, now: int, policy: GuardedPolicy
 ) -> tuple[int, Remedy]:
-    """Seconds on relay that the remedy that is worth it the soonest has to exceed."""
-    seconds = [due(diary, remedy, now, policy) for remedy in remedies]
-    return min(seconds), remedies[seconds.index(min(seconds))]
+    """The remedy that comes next, and the seconds on relay that it has to exceed.
+
+    If there is a choice of several that are due, the one that just failed is none.
+    """
+    diary = book.diaries[name]
+    dues = {remedy: due(diary, remedy, now, policy) for remedy in allowed(book, policy)}
+    ready = {remedy: least for remedy, least in dues.items() if least < seconds}
+    if len(ready) > 1:
+        ready = {remedy: ready[remedy] for remedy in ready if remedy is not just_failed(book)}
+    least, _, remedy = min(
+        (least, number, remedy) for number, (remedy, least) in enumerate((ready or dues).items())
+    )
+    return least, remedy
 
 
 def due(diary: Diary, remedy: Remedy, now: int, policy: GuardedPolicy) -> int:

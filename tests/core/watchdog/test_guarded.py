@@ -47,6 +47,7 @@ class Node:
         self.policy: GuardedPolicy | ThresholdPolicy = policy
         self.state = State() if state is None else state
         self.outcome: Outcome = Done()
+        self.failing: Remedy | None = None
         self.restarts: list[int] = []
 
     def look(
@@ -59,7 +60,9 @@ class Node:
         self.state = transition.state
         for effect in restarts(transition):
             self.restarts.append(at)
-            for done in (Asking(effect.attempt), Performed(effect.attempt, self.outcome)):
+            is_failing = effect.attempt.remedy is self.failing
+            outcome = Failed("no drop-in") if is_failing else self.outcome
+            for done in (Asking(effect.attempt), Performed(effect.attempt, outcome)):
                 self.state = step(self.state, done, now=now, policy=self.policy).state
         return transition
 
@@ -145,7 +148,7 @@ def test_a_record_says_when_a_remedy_is_worth_it(
 ) -> None:
     remembered = PeerMemory(T0, {} if record is None else {RESTART: record})
     expected = Outlook(RESTART, probability, worth_at)
-    assert guarded.outlook(remembered, POLICY.remedies, T0, POLICY) == expected
+    assert guarded.outlook(remembered, RESTART, T0, POLICY) == expected
 
 
 def test_a_half_life_is_at_least_a_second() -> None:
@@ -760,6 +763,11 @@ HELPED = replace(WORSE, result=AttemptResult.HELPED)
         pytest.param(
             (done(Remedy.OTHER_PORT, AttemptResult.NO_EFFECT),), RESTART, id="no-effect-at-all"
         ),
+        pytest.param(
+            (HELPED, done(Remedy.OTHER_PORT, AttemptResult.UNCONFIRMED, Stage.FAILED)),
+            RESTART,
+            id="the-next-one-failed",
+        ),
         pytest.param((replace(HELPED, is_undone=True),), RESTART, id="started-by-somebody-else"),
         pytest.param((replace(HELPED, remedy=RESTART),), RESTART, id="a-restart-helped"),
     ],
@@ -770,6 +778,53 @@ def test_a_port_that_helped_is_not_given_up_for_another_peer(
     node = Node(LADDER, replace(known(since=601), attempts=attempts))
     (effect,) = restarts(node.look(0, NAS_ON_RELAY))
     assert effect.attempt.remedy is expected
+
+
+UNDONE = done(Remedy.OTHER_PORT, AttemptResult.UNCONFIRMED, Stage.FAILED)
+TWICE = {
+    RESTART: Record(T0 - 700, 0.0, 1.0, 0, 1),
+    Remedy.OTHER_PORT: Record(T0 - 700, 0.0, 0.5, 0, 1),
+}
+"Restarts are worth it after 1200 s, and another port after 900 s."
+
+
+@pytest.mark.parametrize(
+    ("seconds", "last", "expected"),
+    [
+        pytest.param(1201, UNDONE, RESTART, id="both-are-worth-it"),
+        pytest.param(1000, UNDONE, Remedy.OTHER_PORT, id="only-one-is-worth-it"),
+        pytest.param(1201, replace(UNDONE, remedy=RESTART), Remedy.OTHER_PORT, id="restart-failed"),
+        pytest.param(1201, replace(UNDONE, stage=Stage.DECLINED), Remedy.OTHER_PORT, id="declined"),
+    ],
+)
+def test_after_a_command_that_failed_the_other_remedy_has_its_turn(
+    seconds: int, last: Attempt, expected: Remedy
+) -> None:
+    node = Node(LADDER, replace(known(records=TWICE, since=seconds), attempts=(last,)))
+    (effect,) = restarts(node.look(0, NAS_ON_RELAY))
+    assert effect.attempt.remedy is expected
+
+
+def test_what_is_due_after_a_command_that_failed_is_known_before() -> None:
+    """In the cooldown, the restart becomes worth it, too."""
+    last = replace(UNDONE, cooldown_seconds=700)
+    node = Node(LADDER, replace(known(records=TWICE, since=1000), attempts=(last,)))
+    assert node.look(0, NAS_ON_RELAY).due == Due(T0 + 300, RESTART, "nas")
+    (effect,) = restarts(node.look(300, NAS_ON_RELAY))
+    assert effect.attempt.remedy is RESTART
+
+
+def test_a_port_change_that_never_works_does_not_stop_restarts() -> None:
+    """The second restart comes when it is worth it, after more than six hours."""
+    node = Node(LADDER, known())
+    node.failing = Remedy.OTHER_PORT
+    for at in range(1, 26_000, 60):
+        node.look(at, NAS_ON_RELAY, start=T0 - DAY)
+    attempts = node.state.attempts
+    done_at = [attempt.at - T0 for attempt in attempts if attempt.stage is Stage.DONE]
+    assert [attempt.remedy for attempt in attempts if attempt.stage is Stage.DONE] == [RESTART] * 2
+    assert done_at[1] > 23_000
+    assert 6 <= len(attempts) - len(done_at) <= 8
 
 
 def test_without_permission_for_another_port_a_port_that_helped_is_given_up() -> None:

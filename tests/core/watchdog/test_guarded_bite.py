@@ -206,6 +206,19 @@ def forgets_that_a_port_helped(
     return replace(transition, state=replace(transition.state, attempts=attempts))
 
 
+def forgets_which_command_failed(
+    state: State, event: Event, *, now: Instant, policy: Policy
+) -> Transition:
+    attempts = tuple(
+        replace(attempt, stage=Stage.DECLINED) if attempt.stage is Stage.FAILED else attempt
+        for attempt in state.attempts
+    )
+    transition = step(replace(state, attempts=attempts), event, now=now, policy=policy)
+    if not restarts(transition) or attempts == state.attempts:
+        return step(state, event, now=now, policy=policy)
+    return transition
+
+
 def as_if_no_failure_was_harmless(
     state: State, event: Event, *, now: Instant, policy: Policy
 ) -> Transition:
@@ -349,6 +362,11 @@ BROKEN = [
         forgets_that_a_port_helped,
         "a port that helped is not given up for a restart",
         id="port given up",
+    ),
+    pytest.param(
+        forgets_which_command_failed,
+        "after a command that failed, another remedy that is worth it comes first",
+        id="no turns",
     ),
     pytest.param(with_policy(discount=1.0), LONGER, id="no discount"),
     pytest.param(with_memory(without_records), LONGER, id="records forgotten"),

@@ -214,9 +214,7 @@ def test_a_remedy_that_did_not_help_is_worth_it_later(
     remembered = Memory({"a": PeerMemory(T0, {} if record is None else {Remedy.RESTART: record})})
 
     def worth_at(remembered: Memory) -> int:
-        outlook = guarded.outlook(remembered.peers["a"], policy.remedies, T0, policy)
-        assert outlook is not None
-        return outlook.worth_at
+        return guarded.outlook(remembered.peers["a"], Remedy.RESTART, T0, policy).worth_at
 
     half_life = int(policy.half_life_days * DAY_SECONDS)
     for has_helped in others:

@@ -10,7 +10,9 @@ first remedy comes when the threshold policy would restart. `failures` counts th
 in a row that the remedy did not help, since the peer was last direct.
 
 Of the remedies that may be applied, the one is chosen that is worth it the soonest. So
-after a restart that did not help, another port comes before the next restart.
+after a restart that did not help, another port comes before the next restart. If the
+newest attempt is a command that failed, the others that are worth it come first, so a
+command that never works takes turns with one that does.
 
 Once another port has helped, a restart would take tailscaled back to the configured
 port, which may still be blocked. So other ports are the only remedy then, until one
@@ -108,6 +110,8 @@ class _Situation(Struct, frozen=True):
     "See `keys_by_name`."
     remedies: tuple[Remedy, ...]
     "See `_remedies`."
+    failed: Remedy | None
+    "See `_failed`."
     cooldown: int
     "Seconds for which the cooldown still holds; 0 if it does not."
     hold: Hold | None
@@ -146,8 +150,10 @@ def decide(
     memory = replace(memory, traffic=traffic)
     cause = _cause(tracked.verdicts, event.status)
     worse = _worse_port(tracked, memory, keys, now.unix, policy)
-    remedies = _remedies(tracked.state, policy)
-    situation = _Situation(memory, keys, remedies, cooldown, hold, worse, cause, now.unix, policy)
+    remedies, failed = _remedies(tracked.state, policy), _failed(tracked.state)
+    situation = _Situation(
+        memory, keys, remedies, failed, cooldown, hold, worse, cause, now.unix, policy
+    )
     verdicts = [_judged(verdict, situation) for verdict in tracked.verdicts]
 
     # The way back comes first. Else the peer on relay the longest causes a remedy. The
@@ -182,22 +188,14 @@ def probability(record: Record | None, now: int, policy: GuardedPolicy) -> float
     return (helped + 1) / (helped + unhelpful + 1)
 
 
-def outlook(
-    peer: PeerMemory, remedies: Iterable[Remedy], now: int, policy: GuardedPolicy
-) -> Outlook | None:
-    """The remedy that is worth it the soonest; None if there is none."""
-    best: Outlook | None = None
-    for remedy in remedies:
-        record = peer.records.get(remedy)
-        chance = probability(record, now, policy)
-        failures = 0 if record is None else record.streak
-        benefit = chance * policy.discount**failures
-        worth_at = _NEVER
-        if benefit:
-            worth_at = round(min(policy.max_relay_seconds / benefit, _NEVER))
-        if best is None or worth_at < best.worth_at:
-            best = Outlook(remedy, chance, worth_at)
-    return best
+def outlook(peer: PeerMemory, remedy: Remedy, now: int, policy: GuardedPolicy) -> Outlook:
+    """When a remedy is worth it for a peer, by its record."""
+    record = peer.records.get(remedy)
+    chance = probability(record, now, policy)
+    failures = 0 if record is None else record.streak
+    benefit = chance * policy.discount**failures
+    seconds = round(min(policy.max_relay_seconds / benefit, _NEVER)) if benefit else _NEVER
+    return Outlook(remedy, chance, seconds)
 
 
 def is_way_back(verdict: Verdict) -> bool:
@@ -280,14 +278,20 @@ def _port_changes(state: State) -> tuple[Attempt, ...]:
     )
 
 
+def _failed(state: State) -> Remedy | None:
+    """The remedy of the newest attempt, if its command failed."""
+    last = state.attempts[-1] if state.attempts else None
+    return last.remedy if last is not None and last.stage is Stage.FAILED else None
+
+
 def _remedies(state: State, policy: GuardedPolicy) -> tuple[Remedy, ...]:
     """What may be done now.
 
     If another port has helped a peer, a restart for the next one would go back to the
     configured port, which may still be blocked. So it is not done, unless the newest
-    port made it worse.
+    port made it worse, or the command for another port just failed.
     """
-    if Remedy.OTHER_PORT not in policy.remedies:
+    if Remedy.OTHER_PORT not in policy.remedies or _failed(state) is Remedy.OTHER_PORT:
         return policy.remedies
     good = takewhile(
         lambda attempt: attempt.result is not AttemptResult.WORSE, _port_changes(state)
@@ -317,18 +321,34 @@ def _worse_port(
     return last if has_lost_a_peer else None
 
 
-def _outlook(verdict: Verdict, situation: _Situation) -> Outlook | None:
-    """The next remedy for a peer on relay; None if there is none.
+def _next(peer: PeerMemory, relay_seconds: int, situation: _Situation) -> Outlook | None:
+    """The usual remedy for a peer after some time on relay; None if there is none.
+
+    It is the one that is worth it the soonest. If that one's command just failed, and
+    another one is worth it by then, it is that.
+    """
+
+    def rank(next_: Outlook) -> tuple[bool, bool, int]:
+        is_worth = next_.worth_at < relay_seconds
+        return not is_worth, is_worth and next_.remedy is situation.failed, next_.worth_at
+
+    now, policy = situation.now, situation.policy
+    outlooks = [outlook(peer, remedy, now, policy) for remedy in situation.remedies]
+    return min(outlooks, key=rank, default=None)
+
+
+def _outlook(verdict: Verdict, relay_seconds: int, situation: _Situation) -> Outlook | None:
+    """The next remedy for a peer after some time on relay; None if there is none.
 
     It is the way back if the peer caused the change of the port and is on relay since
     then. If tailscaled was started by an admin in between, the relay is younger.
     """
     peer, worse, policy = situation.peer(verdict.peer), situation.worse, situation.policy
     if worse is None or not policy.remedies:
-        return outlook(peer, situation.remedies, situation.now, policy)
+        return _next(peer, relay_seconds, situation)
     is_cause = cause_key(worse) in {verdict.peer, situation.keys[verdict.peer]}
     if not is_cause or situation.now - verdict.relay_seconds > worse.at:
-        return outlook(peer, situation.remedies, situation.now, policy)
+        return _next(peer, relay_seconds, situation)
     chance = probability(peer.records.get(Remedy.RESTART), situation.now, policy)
     return Outlook(Remedy.RESTART, chance, policy.max_relay_seconds, is_way_back=True)
 
@@ -358,7 +378,7 @@ def _overdue(verdict: Verdict, situation: _Situation) -> Verdict:
         return replace(verdict, reason=Reason.EXCLUDED)
     if not is_known_direct(peer, situation.now, situation.policy):
         return replace(verdict, reason=Reason.NEVER_DIRECT, cause=situation.cause)
-    next_ = _outlook(verdict, situation)
+    next_ = _outlook(verdict, verdict.relay_seconds, situation)
     if next_ is None or verdict.relay_seconds <= next_.worth_at:
         reason = Reason.PATIENT
     elif situation.cooldown > 0:
@@ -422,13 +442,14 @@ def _next_attempt(
     if sight_of(verdict) is not Sight.RELAY or verdict.is_excluded:
         return None
     peer, policy = situation.peer(verdict.peer), situation.policy
-    next_ = _outlook(verdict, situation)
+    next_ = _outlook(verdict, verdict.relay_seconds, situation)
     if next_ is None:
         return None
     left = max(next_.worth_at, policy.max_relay_seconds) + 1 - verdict.relay_seconds
     seconds = max(left, situation.cooldown, _unconfirmed_seconds(verdict, situation))
     if not is_known_direct(peer, situation.now + seconds, policy):
         return None
+    next_ = _outlook(verdict, verdict.relay_seconds + seconds, situation) or next_
     return seconds, not next_.is_way_back, -verdict.relay_seconds, verdict.peer, next_.remedy
 
 
