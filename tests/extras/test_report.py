@@ -12,20 +12,19 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions, Keys
-from selenium.webdriver.chrome.service import Service
+from selenium.webdriver import Keys
 from selenium.webdriver.common.by import By
 
 from support import irregular
+from support.browser import COLORS, DERP, DIRECT, PIXELS, RESTART, Browser
 from support.captures import START, TIMELINE, fault, hectic, seen, text
 from support.processes import error_lines, run, wait_until
-from support.required import program
 from support.statuses import PATHS, peer
 from tsfc.core.evaluation.observation import instant, parse, status_of
 from tsfc.core.evaluation.statistics import Statistics, update
@@ -35,63 +34,11 @@ from tsfc.offline.host import OfflineHost
 from tsfc.offline.report import document as pages
 from tsfc.offline.report import report
 
-Browser = Any
-"Selenium's `Chrome`; half of its methods have no types."
-
 HOSTILE_NAME = (
     '</script x><script>document.title = "broken"</script><img src=x onerror="document.title=1">'
 )
 MAX_BYTES = 5_000_000
 MAX_DRAW_SECONDS = 1.0
-
-PIXELS = """
-function pixels(canvas) {
-    const copy = document.createElement("canvas"), counts = {};
-    copy.width = canvas.width;
-    copy.height = canvas.height;
-    const context = copy.getContext("2d", { willReadFrequently: true });
-    context.drawImage(canvas, 0, 0);
-    const data = context.getImageData(0, 0, copy.width, copy.height).data;
-    for (let at = 0; at < data.length; at += 4) {
-        const color = [data[at], data[at + 1], data[at + 2]].join(",");
-        counts[color] = (counts[color] || 0) + 1;
-    }
-    return counts;
-}
-"""
-"Counts pixels by color, in a copy: Chromium warns about a canvas that is read often."
-COLORS = f'{PIXELS} return pixels(document.getElementById("chart"));'
-DIRECT, DERP, RESTART = "0,158,115", "213,94,0", "179,0,94"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Generator[Browser]:
-    """Headless Chromium without name resolution."""
-    options = ChromeOptions()
-    options.binary_location = program("chromium", "chromium")
-    quiet = (
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--no-first-run",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-    )
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--window-size=1400,1100",
-        *quiet,
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser: Browser = Chrome(
-        options=options, service=Service(program("chromedriver", "chromium-driver"))
-    )
-    try:
-        yield browser
-    finally:
-        browser.quit()
 
 
 def _open(browser: Browser, path: Path, theme: str = "light") -> None:

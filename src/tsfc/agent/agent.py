@@ -59,6 +59,7 @@ from tsfc.shell.waiting import Wait, Waiting, until
 if TYPE_CHECKING:  # for the live page only
     from tsfc.agent.live import Live
     from tsfc.core.watchdog.run import Run
+    from tsfc.view.model import View
 
 AGENT = "agent"
 "Name of the agent among its jobs: it writes its own metrics like one."
@@ -105,7 +106,9 @@ class _Look(Struct, frozen=True):
     "Monotonic seconds at which tailscaled was asked."
 
 
-_NO_LOOK = _Look(Failure(Down("nothing was observed yet")), -math.inf)
+_NO_LOOK = _Look(
+    Failure(Down("tailscaled was not asked yet since it or the agent started")), -math.inf
+)
 
 
 class _Host(System, frozen=True, kw_only=True):
@@ -385,19 +388,32 @@ class Agent:
                 intervals = {job: self._jobs[job].interval for job in self._runs}
                 return pages.health(run_counts.overdue(self._runs, intervals, _now()))
             case "/api/peers":
-                snapshot = decode_snapshot(self.snapshot.encode()).value_or(None)
-                file = None if snapshot is None else pause_file(snapshot.policy)
-                return pages.peers(
-                    self.look.observed,
-                    snapshot,
-                    tailscaled_start=self._own.tailscaled_start(),
-                    is_paused=file is not None and self._own.is_paused(file),
-                    now=self._own.now(),
-                )
+                return self._with_view(pages.peers)
+            case "/api/table" if self.live is not None:
+                return self._with_view(self.live.table)
             case "/api/history" if self.live is not None:
                 return self.live.history()
+            case "/" if self.live is not None:
+                return self.live.page()
             case _:
-                return text(404, "there are /metrics, /healthz, /api/peers and /api/history")
+                return text(404, "there are /, /metrics, /healthz, /api/peers and /api/history")
+
+    def _with_view(self, page: Callable[[View], Answer]) -> Answer:
+        """Return a page about the peers; 503 if the last look has shown nothing."""
+        observed = self.look.observed
+        if isinstance(observed, Failure):
+            return text(503, observed.failure().detail)
+        snapshot = decode_snapshot(self.snapshot.encode()).value_or(None)
+        file = None if snapshot is None else pause_file(snapshot.policy)
+        return page(
+            pages.view(
+                observed.unwrap(),
+                snapshot,
+                tailscaled_start=self._own.tailscaled_start(),
+                is_paused=file is not None and self._own.is_paused(file),
+                now=self._own.now(),
+            )
+        )
 
     def _hosts(self) -> frozenset[str]:
         return pages.hosts(self.look.observed)

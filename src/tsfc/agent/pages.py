@@ -13,7 +13,7 @@ from tsfc.core.tailscale.status import Status
 from tsfc.core.watchdog.events import Observed
 from tsfc.core.watchdog.snapshot import Snapshot
 from tsfc.view import document
-from tsfc.view.model import make_view, without_hidden
+from tsfc.view.model import View, make_view, without_hidden
 
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 "Content type of Prometheus's text format."
@@ -33,20 +33,22 @@ def health(overdue: Mapping[str, str]) -> Answer:
     return text(503, "\n".join(f"{job}: {why}" for job, why in overdue.items()))
 
 
-def peers(
-    observed: Result[Status, Fault],
+def peers(view: View) -> Answer:
+    """Return what `tsfc peers --format json` prints."""
+    return Answer(200, JSON, document.encode(view).encode())
+
+
+def view(
+    status: Status,
     snapshot: Snapshot | None,
     *,
     tailscaled_start: int | None,
     is_paused: bool,
     now: Instant,
-) -> Answer:
-    """Return what `tsfc peers --format json` prints."""
-    if isinstance(observed, Failure):
-        return text(503, observed.failure().detail)
-    event = Observed(observed.unwrap(), tailscaled_start, is_paused=is_paused)
-    view = without_hidden(make_view(event, snapshot, now=now, pings={}))
-    return Answer(200, JSON, document.encode(view).encode())
+) -> View:
+    """Return what `tsfc peers` shows."""
+    event = Observed(status, tailscaled_start, is_paused=is_paused)
+    return without_hidden(make_view(event, snapshot, now=now, pings={}))
 
 
 def hosts(observed: Result[Status, Fault]) -> frozenset[str]:
