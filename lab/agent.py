@@ -27,6 +27,7 @@ from tsfc.cli.agent import FILES, INTERVALS
 KINDS = (NAT.EASY, NAT.PUBLIC)
 "Kinds of the nodes that look. A public node has direct paths to both peers."
 PEERS = {"easy": NAT.EASY, "hard": NAT.HARD}
+DIRECT, RELAY, IDLE = "direct", "relay", "idle"
 TIMERS, AGENT, ADAPTIVE = "timers", "agent", "adaptive"
 _VARIANTS = (TIMERS, AGENT, ADAPTIVE)
 MAPPING_SECONDS = 30
@@ -51,8 +52,8 @@ class Observer:
     "Names of the nodes that it must not ping."
     cpu: float = 0.0
     "CPU seconds of its oneshots."
-    samples: Counter[str] = field(default_factory=Counter[str])
-    "By peer: the number of looks that showed a direct path."
+    paths: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    "By peer and path: the number of looks that showed it."
     looks: int = 0
 
     @property
@@ -181,7 +182,9 @@ def _look(observer: Observer) -> None:
     peers = {peer["HostName"]: peer for peer in observer.node.peers()}
     observer.looks += 1
     for name in PEERS:
-        observer.samples[name] += bool(peers[name]["Active"] and peers[name]["CurAddr"])
+        peer = peers[name]
+        path = IDLE if not peer["Active"] else DIRECT if peer["CurAddr"] else RELAY
+        observer.paths[name, path] += 1
 
 
 def _figures(observer: Observer) -> Figures:
@@ -243,7 +246,8 @@ def _report(
 ) -> Iterator[str]:
     """Return the lines of a Markdown table, with costs of one minute."""
     yield f"after {minutes} minutes:"
-    heads = [f"direct to {name}, %" for name in PEERS]
+    shown = [(name, path) for name in PEERS for path in (DIRECT, IDLE)]
+    heads = [f"{path} to {name}, %" for name, path in shown]
     costs = ("pings", "log lines", "tailscaled, CPU ms", "tsfc, CPU ms")
     yield f"| node | looks | {' | '.join((*heads, *costs))} |"
     yield f"|{'---|' * (2 + len(heads) + len(costs))}"
@@ -252,7 +256,7 @@ def _report(
         cells = (
             observer.node.name,
             f"{observer.looks}",
-            *(f"{100 * observer.samples[name] / observer.looks:.2f}" for name in PEERS),
+            *(f"{100 * observer.paths[key] / observer.looks:.2f}" for key in shown),
             "-" if observer.variant == TIMERS else f"{(now.pings - start.pings) / minutes:.1f}",
             f"{(now.log_lines - start.log_lines) / minutes:.1f}",
             f"{1000 * (now.tailscaled_cpu - start.tailscaled_cpu) / minutes:.0f}",
