@@ -71,13 +71,18 @@ class Renderer:
     def _family(self, family: Family) -> str:
         samples = family.samples
         names = tuple(samples[0].labels) if samples else ()
-        if family.kind is Kind.HISTOGRAM or any(tuple(one.labels) != names for one in samples):
-            return render((family,))
-        kept = self._kept.get((family.name, family.help, *names))
+        is_uniform = all(tuple(one.labels) == names and not one.suffix for one in samples)
+        key = (family.name, family.help, *names) if is_uniform else (family.name,)
+        kept = self._kept.get(key)
         if kept is None:
             kept = _Kept(render((replace(family, samples=()),)), {})
-            self._kept[family.name, family.help, *names] = kept
-        keys = [tuple(sample.labels.values()) for sample in samples]
+            self._kept[key] = kept
+        keys = [
+            tuple(one.labels.values())
+            if is_uniform
+            else (one.suffix, *one.labels, *one.labels.values())
+            for one in samples
+        ]
         new = {
             key: replace(sample, value=0)
             for key, sample in zip(keys, samples, strict=True)
@@ -98,9 +103,12 @@ class Renderer:
 
 
 _Names = tuple[str, ...]
-"The name of a family, its help, and the names of its labels."
+"""The name of a family, its help, and the names of its labels.
+
+The name alone if its series do not have the same labels, as in a histogram.
+"""
 _Values = tuple[str, ...]
-"The values of these labels."
+"The values of these labels. In such a family, suffix and names are before them."
 _number = cast("Callable[[float], str]", floatToGoString)
 _ZERO = _number(0)
 
