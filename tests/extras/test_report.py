@@ -114,6 +114,28 @@ def test_a_replay_is_drawn(box: Path, chromium: Browser) -> None:
     assert _tables(chromium)[-1][1].startswith("nas ")
 
 
+def test_the_legend_explains_only_what_is_there(box: Path, chromium: Browser) -> None:
+    _open(chromium, _report(box, "replay", _stuck(box)))
+    items = [item.text for item in chromium.find_elements(By.CSS_SELECTOR, "#legend li")]
+    assert items == [
+        *("direct", "relay (DERP)"),
+        *("COOLDOWN", "DETECTED", "RESTART"),
+        *("gap", "fault"),
+    ]
+
+
+def test_no_marker_hides_a_short_relay(box: Path, chromium: Browser) -> None:
+    """It is as narrow as a pixel, and its markers are above it."""
+    capture = box / "short.ndjson"
+    observations = [
+        seen(START + 60 * number, peer("nas", "derp" if number == 300 else "direct"))
+        for number in range(600)
+    ]
+    capture.write_text(text(observations))
+    _open(chromium, _report(box, "replay", str(capture)))
+    assert chromium.execute_script(COLORS).get(DERP, 0) >= 12
+
+
 def test_the_keyboard_selects_peers_and_changes(box: Path, chromium: Browser) -> None:
     _open(chromium, _report(box, "replay", _stuck(box)))
     assert _press(chromium, Keys.ARROW_DOWN).startswith(

@@ -199,3 +199,32 @@ def test_the_cursor_stays_on_its_peer(cursor: str, expected: list[object] | None
     later = f"decoded({json.dumps(LATER)})"
     view = f"{{ ...all, cursor: {cursor} }}"
     assert _evaluated(f"cursor(followed({view}, data, {later}))") == expected
+
+
+@pytest.mark.parametrize(
+    ("gaps", "expected"),
+    [
+        pytest.param([20, 20], [[190, 1], [210, 1], [230, 1]], id="with-room"),
+        pytest.param([20, 6], [[190, 1], [210, 2]], id="two-are-one"),
+        pytest.param([6, 6, 6, 6], [[190, 4], [214, 1]], id="a-number-takes-room"),
+        pytest.param([1] * 12, [[190, 13]], id="many"),
+    ],
+)
+def test_markers_that_would_touch_are_one_with_their_number(
+    gaps: list[int], expected: list[list[int]]
+) -> None:
+    """A second is a pixel. All markers are drawn or counted."""
+    starts = [1000]
+    for gap in gaps:
+        starts.append(starts[-1] + gap)
+    lane = json.dumps(
+        {"starts": starts, "kinds": [0] * len(starts), "details": [1] * len(starts), "end": 2000}
+    )
+    found = f"markers(all, {lane}, 190 + 12 + 1000, (rank) => rank > 0)"
+    assert _evaluated(f"{found}.map(({{ x, count }}) => [x, count])") == expected
+
+
+def test_a_cluster_of_markers_shows_the_highest_rank() -> None:
+    lane = "{ starts: [1000, 1001, 1002], kinds: [0, 0, 0], details: [1, 9, 3], end: 2000 }"
+    found = _evaluated(f"markers(all, {lane}, 1202, (rank) => rank !== 3)")
+    assert found == [{"x": 190, "rank": 9, "count": 2}]

@@ -1,12 +1,13 @@
 // Draws a view on the canvases. Only lanes in sight are drawn.
 
-const ROW = 20; // height of a lane
+const ROW = 26; // height of a lane: its markers, and its path below them
+const MARKS = 10; // height of the markers
 const TOP = 48; // above the lanes: the time axis and the node
 const COUNTER = 46; // height of a counter
 const COUNTERS_TOP = 26;
-const MARKER_ROOM = 14;
 const TICK_ROOM = 90;
 const FONT = "12px system-ui, sans-serif";
+const SMALL_FONT = "10px system-ui, sans-serif";
 const MARKERS = {
   detected: { text: "DETECTED", draw: (c, x, y) => drawTriangle(c, x, y, 1) },
   cooldown: { text: "COOLDOWN", draw: drawPause },
@@ -16,8 +17,8 @@ const MARKERS = {
 };
 const STATUS_BARS = {
   seen: { color: "--line", y: 32, height: 4 },
-  gap: { color: "--idle", y: 32, height: 4 },
-  fault: { color: "--fault", y: 27, height: 14 },
+  gap: { color: "--faint", y: 32, height: 4, isDotted: true },
+  fault: { color: "--fault", y: 31, height: 6 },
 };
 const COUNTERS = [
   ["restarts", "--restart"],
@@ -147,15 +148,21 @@ function drawNode(c, view, width) {
   c.fillStyle = color("--faint");
   c.fillText("this node", 8, 34);
   for (const bar of bars(view, data.node, width)) {
-    const status = STATUS_BARS[data.observation_statuses[bar.kind]];
-    c.fillStyle = color(status.color);
-    c.fillRect(bar.x, status.y, bar.width, status.height);
+    const status = data.observation_statuses[bar.kind];
+    drawStatus(c, status, bar.x, STATUS_BARS[status].y, bar.width);
   }
   c.fillStyle = color("--restart");
   for (const unix of data.restarts) {
     if (unix < view.from || unix > view.to) continue;
     c.fillRect(xAt(view, width, unix) - 0.5, 26, 1, 16);
   }
+}
+
+function drawStatus(c, status, x, y, width) {
+  const { color: tone, height, isDotted } = STATUS_BARS[status];
+  c.fillStyle = color(tone);
+  if (!isDotted) c.fillRect(x, y, width, height);
+  for (let at = 0; isDotted && at < width; at += 6) c.fillRect(x + at, y, Math.min(3, width - at), height);
 }
 
 function drawLane(c, view, lane, width, top, fills) {
@@ -167,38 +174,23 @@ function drawLane(c, view, lane, width, top, fills) {
   for (const bar of bars(view, lane, width)) {
     const path = data.paths[bar.kind];
     if (!PATHS[path].height) continue;
-    const height = Math.max(1, PATHS[path].height * (ROW - 4));
+    const height = Math.max(1, PATHS[path].height * (ROW - MARKS - 4));
     c.fillStyle = bar.width > 3 ? fills[path] : color(`--${path}`);
     c.fillRect(bar.x, top + ROW - 2 - height, bar.width, height);
   }
-  drawMarkers(c, view, lane, width, top + ROW / 2);
+  drawMarkers(c, view, lane, width, top + MARKS / 2 + 1);
   if (isSelected) drawCursor(c, view, width, top);
 }
 
 function drawMarkers(c, view, lane, width, y) {
-  for (const { x, rank } of markers(view, lane, width)) {
-    c.fillStyle = color("--paper");
-    fillCircle(c, x, y, 6);
+  const isMarked = (rank) => data.reasons[rank] in MARKERS;
+  for (const { x, rank, count } of markers(view, lane, width, isMarked)) {
     drawMarker(c, data.reasons[rank], x, y);
+    if (count < 2) continue;
+    c.font = SMALL_FONT;
+    c.fillText(count, x + 6, y + 1);
+    c.font = FONT;
   }
-}
-
-// The markers of a lane. Where there is no room for two, the one of the higher rank stays.
-function markers(view, lane, width) {
-  const found = [];
-  const [first, end] = visibleSegments(view, lane);
-  for (let at = first; at < end; at += 1) {
-    const rank = lane.details[at];
-    if (lane.starts[at] < view.from || !MARKERS[data.reasons[rank]]) continue;
-    const x = xAt(view, width, lane.starts[at]);
-    const last = found.at(-1);
-    if (last && x - last.x < MARKER_ROOM) {
-      if (rank <= last.rank) continue;
-      found.pop();
-    }
-    found.push({ x, rank });
-  }
-  return found;
 }
 
 function drawCursor(c, view, width, top) {
@@ -296,15 +288,20 @@ function drawCounter(c, view, width, floor, points, name, tone) {
 
 // The legend
 
+// The legend explains only what the data has.
 function drawLegend() {
-  const paths = data.paths.filter((path) => PATHS[path].height);
+  const kinds = new Set(data.peers.flatMap((lane) => lane.kinds));
+  const details = new Set(data.peers.flatMap((lane) => lane.details));
+  const statuses = new Set(data.node.kinds);
+  const paths = data.paths.filter((path, kind) => kinds.has(kind) && PATHS[path].height);
+  const reasons = data.reasons.filter((reason, rank) => details.has(rank) && reason in MARKERS);
+  const texts = new Map(reasons.map((reason) => [MARKERS[reason].text, reason]));
   element("legend").replaceChildren(
     ...paths.map((path) => legendItem(PATHS[path].text, (c) => drawPathSample(c, path))),
-    ...["detected", "cooldown", "restart", "recovered"].map((reason) =>
-      legendItem(MARKERS[reason].text, (c) => drawMarker(c, reason, 12, 8)),
-    ),
-    legendItem("gap", (c) => fillSample(c, color("--idle"), 0, 6, 24, 4)),
-    legendItem("fault", (c) => fillSample(c, color("--fault"), 4, 1, 16, 14)),
+    ...[...texts].map(([text, reason]) => legendItem(text, (c) => drawMarker(c, reason, 12, 8))),
+    ...["gap", "fault"]
+      .filter((status) => statuses.has(data.observation_statuses.indexOf(status)))
+      .map((status) => legendItem(status, (c) => drawStatus(c, status, 0, 6, 24))),
   );
 }
 

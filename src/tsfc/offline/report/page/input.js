@@ -23,6 +23,7 @@ function load(raw) {
   const same = view ? followed(view, data, next) : start;
   data = next;
   view = filtered(same, data.peers, element("filter").value);
+  drawLegend();
   redraw();
 }
 
@@ -166,5 +167,4 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
 });
 
 load(JSON.parse(element("data").textContent));
-drawLegend();
 draw();

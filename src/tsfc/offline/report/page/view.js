@@ -86,6 +86,31 @@ function visibleSegments(view, lane) {
   return [first, end];
 }
 
+// The markers of a lane: { x, rank, count }. Markers that would touch are one, with the highest
+// rank and their number.
+function markers(view, lane, width, isMarked) {
+  const found = [];
+  const [first, end] = visibleSegments(view, lane);
+  for (let at = first; at < end; at += 1) {
+    const rank = lane.details[at];
+    if (lane.starts[at] < view.from || !isMarked(rank)) continue;
+    const x = xAt(view, width, lane.starts[at]);
+    const last = found.at(-1);
+    if (last && x - last.x < room(last.count)) {
+      last.rank = Math.max(last.rank, rank);
+      last.count += 1;
+    } else {
+      found.push({ x, rank, count: 1 });
+    }
+  }
+  return found;
+}
+
+// Width of a marker and, from two on, of their number.
+function room(count) {
+  return 12 + (count > 1 ? 6 * String(count).length + 4 : 0);
+}
+
 // The bars of a lane: { x, width, kind }. Segments narrower than a pixel are merged into one
 // bar per pixel, of the worst kind.
 function bars(view, lane, width) {
