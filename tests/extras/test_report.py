@@ -195,6 +195,26 @@ def test_the_page_follows_the_dark_theme(box: Path, chromium: Browser) -> None:
     assert most[0] == "255,255,255"
 
 
+def test_on_a_phone_the_chart_comes_first(box: Path, chromium: Browser) -> None:
+    path = _report(box, "replay", _stuck(box))
+    metrics = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        _open(chromium, path)
+        top, bottom, facts, page = chromium.execute_script(
+            "const place = (id) => document.querySelector(id).getBoundingClientRect();"
+            "const chart = place('#lanes');"
+            "return [chart.top, chart.bottom, place('.facts').top,"
+            " document.documentElement.scrollWidth]"
+        )
+        assert 0 < top < bottom < facts
+        assert page <= 360
+        assert chromium.execute_script(COLORS)[DERP] > 1000
+        assert _press(chromium, Keys.ARROW_DOWN).startswith("nas: ")
+    finally:
+        chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_all_lanes_are_printed(box: Path, chromium: Browser) -> None:
     capture = box / "many.ndjson"
     capture.write_text(

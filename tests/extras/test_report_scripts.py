@@ -125,9 +125,9 @@ def test_time_and_position_are_inverse() -> None:
 
 
 def test_segments_below_a_pixel_become_one_bar_of_the_worst_kind() -> None:
-    width = 190 + 12 + 1  # one pixel for all 1000 seconds
+    width = 7 + 12 + 1  # one pixel for all 1000 seconds
     bars = _evaluated(f"bars(all, rpi3, {width})")
-    assert bars == [{"x": 190, "width": 1, "kind": DERP}]
+    assert bars == [{"x": 7, "width": 1, "kind": DERP}]
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ function clipped(c, text, width) {
 // The time axis
 
 function drawAxis(c, view, width, height) {
-  const pixelsPerSecond = (width - GUTTER - RIGHT) / (view.to - view.from);
+  const pixelsPerSecond = axis(width) / (view.to - view.from);
   const step = STEPS.find((size) => size * pixelsPerSecond >= TICK_ROOM) || STEPS.at(-1);
   for (let unix = Math.ceil(view.from / step) * step; unix <= view.to; unix += step) {
     const x = xAt(view, width, unix);
@@ -168,7 +168,7 @@ function drawStatus(c, status, x, y, width) {
 function drawLane(c, view, lane, width, top, fills) {
   const isSelected = view.cursor !== null && view.cursor.lane === lane;
   c.fillStyle = color(isSelected ? "--ink" : "--faint");
-  c.fillText(clipped(c, lane.name, GUTTER - 16), 8, top + ROW / 2);
+  c.fillText(clipped(c, lane.name, gutter(width) - 16), 8, top + ROW / 2);
   c.fillStyle = color("--line");
   c.fillRect(0, top + ROW - 1, width, 1);
   for (const bar of bars(view, lane, width)) {
@@ -262,7 +262,7 @@ function drawCounter(c, view, width, floor, points, name, tone) {
   const y = (value) => floor - ((value - base) / most) * (COUNTER - 16);
 
   c.fillStyle = color("--line");
-  c.fillRect(GUTTER, floor, width - GUTTER - RIGHT, 1);
+  c.fillRect(gutter(width), floor, axis(width), 1);
 
   c.strokeStyle = color(tone);
   c.lineWidth = 1.8;
@@ -280,10 +280,8 @@ function drawCounter(c, view, width, floor, points, name, tone) {
 
   const middle = floor - COUNTER / 2 + 10;
   c.fillStyle = color("--ink");
-  c.fillText(name, 8, middle);
-  c.textAlign = "right";
-  c.fillText(`+${last - base}`, GUTTER - 10, middle);
-  c.textAlign = "left";
+  c.fillText(name, 8, middle - 7);
+  c.fillText(`+${last - base}`, 8, middle + 7);
 }
 
 // The legend

@@ -98,7 +98,7 @@ function hover(event) {
     drag.now = x;
     redraw();
   }
-  const at = lane && x >= GUTTER ? segmentAt(lane, timeAt(view, width, x)) : -1;
+  const at = lane && x >= gutter(width) ? segmentAt(lane, timeAt(view, width, x)) : -1;
   tip.hidden = at < 0;
   if (at < 0) return;
   tip.textContent = segmentText(data, lane, at);
@@ -110,7 +110,7 @@ function hover(event) {
 
 function startDrag(event) {
   const x = xOf(event);
-  if (event.button !== 0 || x < GUTTER) return;
+  if (event.button !== 0 || x < gutter(chart.clientWidth)) return;
   drag = { start: x, now: x };
   chart.setPointerCapture(event.pointerId);
 }

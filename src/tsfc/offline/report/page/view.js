@@ -2,7 +2,7 @@
 // `from` and `to` are Unix times, `lanes` the peers shown, `cursor` the selected segment
 // { lane, at } or null. `limits` is the time that the data covers.
 
-const GUTTER = 190; // left of the time axis: the names
+const WIDEST_GUTTER = 190; // left of the time axis: the names
 const RIGHT = 12; // right of the time axis
 const SHORTEST = 60; // seconds in view at the deepest zoom
 
@@ -70,12 +70,22 @@ function sameCursor(cursor, peers) {
   return { lane, at: Math.max(0, segmentAt(lane, cursor.lane.starts[cursor.at])) };
 }
 
+// Room for the names: at most a third of a narrow screen.
+function gutter(width) {
+  return Math.min(WIDEST_GUTTER, Math.round(width / 3));
+}
+
+// Width of the time axis.
+function axis(width) {
+  return width - gutter(width) - RIGHT;
+}
+
 function xAt(view, width, unix) {
-  return GUTTER + ((unix - view.from) / (view.to - view.from)) * (width - GUTTER - RIGHT);
+  return gutter(width) + ((unix - view.from) / (view.to - view.from)) * axis(width);
 }
 
 function timeAt(view, width, x) {
-  return view.from + ((x - GUTTER) / (width - GUTTER - RIGHT)) * (view.to - view.from);
+  return view.from + ((x - gutter(width)) / axis(width)) * (view.to - view.from);
 }
 
 // The segments of a lane that overlap the view, as indexes [first, end).
@@ -122,7 +132,7 @@ function bars(view, lane, width) {
     const right = xAt(view, width, Math.min(segmentEnd(lane, at), view.to));
     const kind = lane.kinds[at];
     const column = Math.floor(left);
-    if (right <= GUTTER) continue;
+    if (right <= gutter(width)) continue;
     if (right - left >= 1) {
       found.push({ x: left, width: right - left, kind });
       merged = null;
