@@ -108,8 +108,11 @@ def test_a_replay_is_drawn(box: Path, chromium: Browser) -> None:
     screenshot = base64.b64decode(chromium.get_screenshot_as_base64())
     assert screenshot.startswith(b"\x89PNG")
     assert len(screenshot) > 20_000
-    facts = chromium.find_element(By.CLASS_NAME, "facts").text
-    assert "restarts\n5" in facts
+    tiles = chromium.find_element(By.CLASS_NAME, "tiles").text.splitlines()
+    assert tiles == ["restarts", "5", "on relay", "59m", "direct", "49.6 %"]
+    assert "observations" not in chromium.find_element(By.TAG_NAME, "header").text
+    chromium.find_element(By.TAG_NAME, "summary").click()
+    assert "observations\n54\n" in chromium.find_element(By.TAG_NAME, "header").text
     assert "a recording cannot show" in chromium.find_element(By.CLASS_NAME, "note").text
     assert _tables(chromium)[-1][1].startswith("nas ")
 

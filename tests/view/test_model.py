@@ -14,7 +14,7 @@ from tsfc.core.watchdog.memory import Memory, PeerMemory, Record
 from tsfc.core.watchdog.remedy import Remedy
 from tsfc.core.watchdog.track import Reason
 from tsfc.core.watchdog.watch import Hold
-from tsfc.view.model import HOLDS, NEXT, byte_size, duration
+from tsfc.view.model import HOLDS, NEXT, byte_size
 
 from . import guarded
 from .node import NOW
@@ -83,31 +83,6 @@ def test_relay_that_only_the_next_run_detects_has_no_start() -> None:
     row = restarted.rows[0]
     assert (row.verdict, row.relay_since, row.relay_seconds) == (Reason.DETECTED, None, 0)
     assert guarded.view().rows[0].relay_since == NOW - 700
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (-5, "0s"),
-        (0, "0s"),
-        (59, "59s"),
-        (60, "1m"),
-        (61, "1m 1s"),
-        (250, "4m 10s"),
-        (3600, "1h"),
-        (7261, "2h 1m"),
-        (86400, "1d"),
-        (97200, "1d 3h"),
-        (266400, "3d 2h"),
-    ],
-)
-def test_a_duration_has_its_two_largest_units(seconds: int, text: str) -> None:
-    assert duration(seconds) == text
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (61, "1m"), (3 * 86400 + 5, "3d")])
-def test_a_duration_of_one_part_has_its_largest_unit(seconds: int, text: str) -> None:
-    assert duration(seconds, 1) == text
 
 
 @pytest.mark.parametrize(

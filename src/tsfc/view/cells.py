@@ -9,13 +9,14 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from tsfc.core.duration import duration
 from tsfc.core.tailscale.paths import Path
 from tsfc.core.tailscale.peers import Hidden
 from tsfc.core.text import one_line
 from tsfc.core.watchdog.guarded import WORDS
 from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Stage
 from tsfc.core.watchdog.state import last_restart
-from tsfc.view.model import Row, View, byte_size, duration, health, peers_by_path, why_held
+from tsfc.view.model import Row, View, byte_size, health, peers_by_path, why_held
 
 PATH_WORDS = {Path.PEER_RELAY: "peer-relay", Path.NONE: "no path"}
 "Words for paths, where they differ from the metric's label."

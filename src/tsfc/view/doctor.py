@@ -11,6 +11,7 @@ from enum import StrEnum
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tsfc.core.duration import duration
 from tsfc.core.tailscale import status as statuses
 from tsfc.core.tailscale.paths import Path
 from tsfc.core.tailscale.whois import NetInfo
@@ -22,7 +23,7 @@ from tsfc.core.watchdog.snapshot import Snapshot
 from tsfc.core.watchdog.state import last_restart
 from tsfc.core.watchdog.track import DIRECT, Reason
 from tsfc.core.watchdog.watch import Hold, hold
-from tsfc.view.model import NOT_WATCHED, Row, View, duration, health, why_held
+from tsfc.view.model import NOT_WATCHED, Row, View, health, why_held
 
 SOON_SECONDS = 7 * 86400
 "A node key that expires within this time is a finding."

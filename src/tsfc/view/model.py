@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tsfc.core.clock import Instant
+from tsfc.core.duration import duration
 from tsfc.core.tailscale import status as statuses
 from tsfc.core.tailscale.paths import Path, active_path, classify
 from tsfc.core.tailscale.peers import Hidden, Peer, hidden, is_watched, named
@@ -173,24 +174,6 @@ def peers_by_path(view: View) -> dict[Path, int]:
 def health(status: Status) -> tuple[str, ...]:
     """Return tailscaled's health messages, each as one line."""
     return tuple(one_line(message) for message in status.health or ())
-
-
-def duration(seconds: float, parts: int = 2) -> str:
-    """Format a duration in its largest units: `3d 4h`, `4m 10s`, `0s`.
-
-    Seconds are rounded down; a negative duration is `0s`. `parts` is the maximum number
-    of units.
-    """
-    left = max(0, int(seconds))
-    words: list[str] = []
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        number, left = divmod(left, size)
-        if number or words or size == 1:
-            words.append(f"{number}{unit}")
-    words = words[:parts]
-    while len(words) > 1 and words[-1].startswith("0"):
-        words.pop()
-    return " ".join(words)
 
 
 def byte_size(number: int) -> str:

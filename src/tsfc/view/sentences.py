@@ -6,6 +6,7 @@ from difflib import get_close_matches
 
 from returns.result import Failure, Result, Success
 
+from tsfc.core.duration import duration
 from tsfc.core.tailscale import status as statuses
 from tsfc.core.tailscale.naming import find
 from tsfc.core.tailscale.paths import Path
@@ -17,7 +18,7 @@ from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.remedy import Remedy
 from tsfc.core.watchdog.snapshot import Snapshot
 from tsfc.core.watchdog.track import Reason
-from tsfc.view.model import Row, View, duration, why_held
+from tsfc.view.model import Row, View, why_held
 
 PATHS = {
     Path.DIRECT: "packets go directly to {via}",

@@ -7,10 +7,19 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tsfc.core.duration import duration
 from tsfc.core.evaluation import candidate, summary
 from tsfc.core.evaluation.candidate import Candidate
 from tsfc.core.evaluation.statistics import Statistics, peers_at_end
 from tsfc.core.evaluation.timeline import Timeline
+
+NAMES = {
+    "relay_seconds": "on relay",
+    "direct_seconds": "direct",
+    "longest_seconds": "longest episode",
+}
+"Names of counts, where they differ from the key."
+SEED = "seed"
 
 
 class Table(Struct, frozen=True):
@@ -52,7 +61,12 @@ class Document(Struct, frozen=True):
     """The contents of a report."""
 
     title: str
+    subtitle: str
+    "Time and policy."
+    tiles: Sequence[tuple[str, str]]
+    "The numbers that matter most, each with its name."
     facts: Sequence[tuple[str, str]]
+    "All numbers."
     notes: Sequence[str] = ()
     drawing: Drawing | None = None
     peers: Table | None = None
@@ -76,9 +90,13 @@ def of_one(
     `comparison` has the results under each policy.
     """
     others = "; the table compares the policies" if comparison else ""
+    counts = {**summary.counts(statistics), **extra}
+    time = f"{summary.utc(statistics.first or 0)} to {summary.utc(statistics.last or 0)}"
     return Document(
         title,
-        _facts(policy, statistics, extra),
+        f"{time}, {candidate.text(policy)}",
+        _tiles(counts),
+        [_fact(name, count) for name, count in counts.items()],
         notes,
         Drawing(
             timeline,
@@ -124,16 +142,21 @@ def of_many(
     return replace(one, notes=[*one.notes, note], distributions=distributions)
 
 
-def _facts(
-    policy: Candidate, statistics: Statistics, extra: Mapping[str, int]
-) -> list[tuple[str, str]]:
-    time = f"{summary.utc(statistics.first or 0)} to {summary.utc(statistics.last or 0)}"
-    counts = {**summary.counts(statistics), **extra}
-    return [
-        ("time", time),
-        ("policy", candidate.text(policy)),
-        *((name.replace("_", " "), str(count)) for name, count in counts.items()),
-    ]
+def _tiles(counts: Mapping[str, int]) -> list[tuple[str, str]]:
+    relay, direct = counts["relay_seconds"], counts["direct_seconds"]
+    share = f"{100 * direct / (relay + direct):.1f} %" if relay + direct else "unknown"
+    names = [name for name in ("restarts", "needless_restarts", "relay_seconds") if name in counts]
+    return [*(_fact(name, counts[name]) for name in names), ("direct", share)]
+
+
+def _fact(name: str, count: int) -> tuple[str, str]:
+    """Return the name of a count and its value: a duration, or grouped digits."""
+    words = NAMES.get(name) or name.removesuffix("_seconds").replace("_", " ")
+    if name == SEED:  # to be copied to `--seed`
+        return words, str(count)
+    if name.endswith("_seconds"):
+        return words, duration(count)
+    return words, f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def _lane_order(statistics: Statistics, timeline: Timeline) -> list[str]:

@@ -3,9 +3,12 @@
 const STRIP = 40; // lanes
 const PAPER_WIDTH = 1000; // pixels
 const paper = element("paper");
+let closed = []; // the details that are open for printing only
 
 function drawPaper() {
   isPrinting = true;
+  closed = [...document.querySelectorAll("details:not([open])")];
+  for (const one of closed) one.open = true;
   const strips = [];
   for (let first = 0; first < view.lanes.length; first += STRIP) {
     const strip = { ...view, lanes: view.lanes.slice(first, first + STRIP) };
@@ -20,6 +23,7 @@ function drawPaper() {
 
 function drawScreen() {
   isPrinting = false;
+  for (const one of closed) one.open = false;
   paper.replaceChildren();
   drawLegend();
   draw();
