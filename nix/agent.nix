@@ -44,6 +44,11 @@ in
   options.atro.tailscale.agent = {
     enable = lib.mkEnableOption "one process that runs the enabled jobs, instead of timers";
     metricsPath = job.mkMetricsPathOption "/var/lib/alloy/tailscale-agent.prom";
+    adaptiveKeepalive = lib.mkOption {
+      type = lib.types.bool;
+      default = false;
+      description = "Whether to ping a peer again only before tailscaled gives up its direct path.";
+    };
     jobs = lib.mkOption {
       type = lib.types.attrsOf lib.types.anything;
       default = { };
@@ -89,6 +94,7 @@ in
               "--metrics-path"
               cfg.metricsPath
             ]
+            ++ lib.optional cfg.adaptiveKeepalive "--adaptive-keepalive"
             ++ lib.concatMap argumentsOf names
           );
           WatchdogSec = "60s";

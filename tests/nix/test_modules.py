@@ -164,6 +164,7 @@ def test_the_options_have_these_defaults(evaluate: Evaluate) -> None:
         "agent": {
             "enable": False,
             "metricsPath": "/var/lib/alloy/tailscale-agent.prom",
+            "adaptiveKeepalive": False,
             "jobs": {},
         },
         "exporter": {
@@ -315,8 +316,11 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
     ),
     "all": (f"{QUICK_START} capture.enable = true;", [*DEFAULT_JOBS, "capture"]),
     "agent": (
-        f'{QUICK_START} agent.enable = true; agent.metricsPath = "/srv/m/a.prom";',
-        ["--agent", "--agent-metrics-path=/srv/m/a.prom"],
+        (
+            f'{QUICK_START} agent.enable = true; agent.metricsPath = "/srv/m/a.prom"; '
+            "agent.adaptiveKeepalive = true;"
+        ),
+        ["--agent", "--agent-metrics-path=/srv/m/a.prom", "--agent-adaptive-keepalive"],
     ),
     "agent with some jobs": (
         (

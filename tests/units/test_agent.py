@@ -293,6 +293,14 @@ def test_an_instance_has_an_agent_of_its_own(root: Path) -> None:
     assert names(root) == WITH_AGENT
 
 
+@pytest.mark.parametrize("options", [[], ["--agent-adaptive-keepalive"]])
+def test_adaptive_keepalive_is_an_option_of_the_agent(root: Path, options: list[str]) -> None:
+    install(root, "--agent", *options)
+    text = (root / UNITS / AGENT_UNIT).read_text()
+    parsed = cli._command_parser("agent").parse_args(command(text)[2:])
+    assert parsed.adaptive_keepalive is bool(options)
+
+
 def test_a_foreign_unit_of_the_other_kind_stays(root: Path) -> None:
     own = root / UNITS / "tailscale-exporter.timer"
     own.parent.mkdir(parents=True)
@@ -307,6 +315,10 @@ def test_a_foreign_unit_of_the_other_kind_stays(root: Path) -> None:
         (
             ["--agent-metrics-path=/srv/m/a.prom"],
             "--agent-metrics-path is an option of the agent; give --agent",
+        ),
+        (
+            ["--agent-adaptive-keepalive"],
+            "--agent-adaptive-keepalive is an option of the agent; give --agent",
         ),
         (
             ["--agent", "--keepalive-interval=500ms"],

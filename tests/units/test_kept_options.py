@@ -73,6 +73,7 @@ EACH_OPTION = {
     "--labels=site=here": JOBS,
     "--agent": JOBS,
     "--agent-metrics-path=/srv/m/agent.prom": JOBS,
+    "--agent-adaptive-keepalive": JOBS,
     "--exporter-interval=7min": ("exporter",),
     "--exporter-metrics-path=/srv/m/a.prom": ("exporter",),
     "--exporter-accept-health=Some peers*": ("exporter",),
@@ -144,6 +145,7 @@ NEEDED = {
     "--watchdog-budget": "--watchdog-policy=guarded",
     "--watchdog-remedies": "--watchdog-policy=guarded",
     "--agent-metrics-path": "--agent",
+    "--agent-adaptive-keepalive": "--agent",
 }
 "Options that another one needs."
 

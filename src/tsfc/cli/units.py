@@ -49,6 +49,7 @@ DEFAULTS: Options = {
     "labels": [],
     "agent": False,
     "agent_metrics_path": defaults.AGENT_PATH,
+    "agent_adaptive_keepalive": False,
     "exporter_interval": "30s",
     "exporter_metrics_path": defaults.EXPORTER_PATH,
     "exporter_accept_health": [],
@@ -81,7 +82,7 @@ DEFAULTS: Options = {
 "Values of the options that are neither given nor kept."
 _SHARED = frozenset({"package", "tailscale_package", "socket", "visible_paths", "labels"})
 "Options of all jobs."
-_OF_AGENT = frozenset({"agent", "agent_metrics_path"})
+_OF_AGENT = frozenset({"agent", "agent_metrics_path", "agent_adaptive_keepalive"})
 "Options of all jobs that the agent can run, even of those that are not named."
 _OF_GUARDED = ("watchdog_budget", "watchdog_remedies")
 "Options that only the guarded policy has."
@@ -396,11 +397,8 @@ def _agent_problem(chosen: Mapping[str, Options], given: Options) -> str | None:
     """Return why the agent cannot run the jobs as they are; None if it can."""
     jobs = [job for job, options in chosen.items() if "agent" in options]
     if not jobs:
-        return (
-            "--agent-metrics-path is an option of the agent; give --agent"
-            if "agent_metrics_path" in given
-            else None
-        )
+        useless = sorted(_OF_AGENT & given.keys())
+        return f"{_flag(useless[0])} is an option of the agent; give --agent" if useless else None
     for name in sorted(_SHARED):
         of_first, *of_others = (chosen[job].get(name) for job in jobs)
         if any(value != of_first for value in of_others):
@@ -474,6 +472,12 @@ def _add_agent(group: argparse._ArgumentGroup) -> None:
         const=True,
         help=f"run {', '.join(AGENT_JOBS)} in one process that stays, tailscale-agent.service, "
         "instead of starting each by a timer; go back with --unset agent",
+    )
+    group.add_argument(
+        "--agent-adaptive-keepalive",
+        action="store_const",
+        const=True,
+        help="ping a peer again only before tailscaled gives up its direct path",
     )
     _add_metrics_path(group, AGENT)
 
@@ -704,6 +708,7 @@ def agent_settings(options: argparse.Namespace, runs: tuple[JobSettings, ...]) -
             *(first.command[0], AGENT, "--jobs", ",".join(job.job for job in runs)),
             *(*instance, *_shared(options), *_labels(options)),
             *("--metrics-path", options.agent_metrics_path),
+            *(("--adaptive-keepalive",) if options.agent_adaptive_keepalive else ()),
             *chain(*map(_job_in_agent, runs)),
         ),
         readable_paths=first.readable_paths,
