@@ -241,3 +241,12 @@ def test_an_unknown_command_prints_the_usage(cache: Path) -> None:
         2,
         "lab: usage: python -m lab build|up|down|fixtures|measure [NAME...]|agent [MINUTES]\n",
     )
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "soon"])
+def test_the_comparison_of_the_agent_needs_a_number_of_minutes(cache: Path, minutes: str) -> None:
+    wrong = lab("agent", minutes, cache=cache)
+    assert (wrong.returncode, wrong.stderr) == (
+        2,
+        f"lab: {minutes!r} is not a number of minutes; give one such as 60\n",
+    )
