@@ -1,8 +1,9 @@
 """The live page of the agent: what it saw in the last day, as it happens.
 
-The page asks for `/api/history` and `/api/table` every two seconds. It shows texts from
-other people's machines: scripts set them as text only, and its Content-Security-Policy
-allows only the style and the script of this package, and requests to this server.
+The page asks for `/api/history` every two seconds, and for `/api/table` after a change
+or 15 seconds. It shows texts from other people's machines: scripts set them as text
+only, and its Content-Security-Policy allows only the style and the script of this
+package, and requests to this server.
 """
 
 from __future__ import annotations

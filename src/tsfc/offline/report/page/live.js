@@ -1,25 +1,22 @@
 // Asks the agent for the next state, and says so if there is no answer. The chart follows by
 // `load`; everything else comes as texts.
 
-const PERIOD = 2000; // milliseconds between two questions
+const PERIOD = 2000; // milliseconds between two questions for the history
+const TABLE_PERIOD = 15000; // milliseconds after which the ages in the table are old
 const PATIENCE = 10000; // milliseconds in which an answer has to come
 const OLD = 90; // age in seconds from which a look at the peers is old
 
 let isAsking = false;
 let shownHistory = element("data").textContent;
+let tableAt = -Infinity; // when the table was asked for
 let goodAt = performance.now(); // when the last good answer came
 let problem = "";
 
+// The answer of the agent, or null if there is none.
 async function got(path) {
-  const response = await fetch(path, { signal: AbortSignal.timeout(PATIENCE) });
-  return { isOk: response.ok, text: await response.text() };
-}
-
-// Both answers, or null if there is none.
-async function answers() {
   try {
-    const both = await Promise.all([got("api/history"), got("api/table")]);
-    return both[0].isOk ? both : null;
+    const response = await fetch(path, { signal: AbortSignal.timeout(PATIENCE) });
+    return { isOk: response.ok, text: await response.text() };
   } catch {
     return null;
   }
@@ -28,17 +25,24 @@ async function answers() {
 async function poll() {
   if (isAsking || document.hidden) return;
   isAsking = true;
-  const found = await answers();
+  showProblem(await updated().catch((error) => `This page has failed (${error}); load it again`));
   isAsking = false;
-  showProblem(found ? showAnswers(...found) : "No answer from the agent");
 }
 
-// Show both answers; return what is wrong with them.
-function showAnswers(history, table) {
-  if (history.text !== shownHistory) {
+// Show what is new; return what is wrong. The table costs the agent most, so it is asked for
+// only after a change, after a problem, and when it is old.
+async function updated() {
+  const history = await got("api/history");
+  if (!history || !history.isOk) return "No answer from the agent";
+  const isNew = history.text !== shownHistory;
+  if (isNew) {
     shownHistory = history.text;
     load(JSON.parse(history.text));
   }
+  if (!isNew && !problem && performance.now() - tableAt < TABLE_PERIOD) return "";
+  tableAt = performance.now();
+  const table = await got("api/table");
+  if (!table) return "No answer from the agent";
   if (!table.isOk) return `No answer from tailscaled: ${table.text.trim()}`;
   const shown = JSON.parse(table.text);
   showTable(shown);
