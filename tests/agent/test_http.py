@@ -161,6 +161,33 @@ def test_the_history_knows_that_tailscaled_is_gone(box: Path) -> None:
     assert history["peers"] == []
 
 
+def test_a_path_that_is_not_text_is_shown(box: Path) -> None:
+    """And systemd gets a line about it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(f"{box}/notify")
+        receiver.settimeout(DEADLINE_SECONDS)
+        odd = os.fsdecode(b"/nonexistent/\xff\n\x1b")
+        (box / "metrics").mkdir()
+        with started(
+            *("agent", "--jobs=exporter", f"--socket={odd}", f"--metrics-dir={box}/metrics"),
+            f"--listen={box}/http",
+            around=f'NOTIFY_SOCKET={box}/notify exec "$@"',
+        ) as process:
+            assert receiver.recv(1000) == b"READY=1"
+            told = receiver.recv(1000).decode()
+            client = Client(box / "http")
+            status, _, body = client.get("/api/peers")
+            assert len(_history(client)["texts"]) == 2
+            assert client.get("/")[0] == 200
+            client.close()
+            process.send_signal(signal.SIGTERM)
+            assert ended(process).status == 0
+    assert status == 503
+    for line in (told, body.rstrip("\n")):
+        assert "/nonexistent/" in line
+        assert line.isprintable()
+
+
 def test_without_clients_there_is_no_history() -> None:
     """It would cost memory and imports."""
     code = (

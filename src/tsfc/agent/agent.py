@@ -42,6 +42,7 @@ from tsfc.core.metrics.families import Family
 from tsfc.core.report import Report
 from tsfc.core.tailscale.ping import Ping, PingKind, PingResult
 from tsfc.core.tailscale.status import Status
+from tsfc.core.text import PATH_LIMIT, printable
 from tsfc.core.watchdog.policy import pause_file
 from tsfc.core.watchdog.remedy import Attempt, Outcome, Withheld
 from tsfc.core.watchdog.snapshot import decode as decode_snapshot
@@ -322,7 +323,7 @@ class Agent:
             self.live.look(observed, now)
         if isinstance(observed, Failure):
             self._paths = path_counts.without_status(self._paths)
-            notify(f"STATUS={observed.failure().detail}")
+            notify(f"STATUS={_detail(observed.failure())}")
         else:
             self._paths = path_counts.with_status(self._paths, observed.unwrap(), now)
             notify(f"STATUS={path_counts.summary(self._paths)}")
@@ -402,7 +403,7 @@ class Agent:
         """Return a page about the peers; 503 if the last look has shown nothing."""
         observed = self.look.observed
         if isinstance(observed, Failure):
-            return text(503, observed.failure().detail)
+            return text(503, _detail(observed.failure()))
         snapshot = decode_snapshot(self.snapshot.encode()).value_or(None)
         file = None if snapshot is None else pause_file(snapshot.policy)
         return page(
@@ -466,6 +467,11 @@ def _caught_signals() -> Generator[int]:
         signal.set_wakeup_fd(-1)
         os.close(readable)
         os.close(writable)
+
+
+def _detail(fault: Fault) -> str:
+    """Return why there is no status as one printable line. Paths can be any bytes."""
+    return printable(fault.detail, 2 * PATH_LIMIT)
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:

@@ -35,7 +35,7 @@ from tsfc.core.faults import Fault
 from tsfc.core.tailscale.paths import Path, classify
 from tsfc.core.tailscale.peers import named
 from tsfc.core.tailscale.status import Status, is_running
-from tsfc.core.text import one_line
+from tsfc.core.text import PATH_LIMIT, one_line, printable
 from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.track import Reason
@@ -74,7 +74,8 @@ def record_look(history: History, observed: Result[Status, Fault], now: Instant)
     timeline = history.timeline
     at = _begun(history, now)
     if isinstance(observed, Failure):
-        hide_peers(timeline, at, fault(timeline, observed.failure().detail))
+        why = printable(observed.failure().detail, 2 * PATH_LIMIT)
+        hide_peers(timeline, at, fault(timeline, why))
     elif not is_running(status := observed.unwrap()):
         state = one_line(status.backend_state, 40)
         hide_peers(timeline, at, fault(timeline, f"tailscaled is {state}, not Running"))
