@@ -161,6 +161,25 @@ def test_the_history_knows_that_tailscaled_is_gone(box: Path) -> None:
     assert history["peers"] == []
 
 
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [
+        pytest.param((), 90, id="default"),
+        pytest.param(
+            ("--jobs=exporter,watchdog", "--exporter-interval=5min", "--watchdog-interval=9min"),
+            900,
+            id="shortest-interval-of-a-job-that-looks",
+        ),
+    ],
+)
+def test_a_look_holds_for_three_intervals(
+    box: Path, options: tuple[str, ...], seconds: int
+) -> None:
+    with serving(box / "s", RESPOND), _agent(box, *options) as client:
+        wait_until(lambda: client.get("/api/table")[0] == 200, "it has looked")
+        assert json.loads(client.get("/api/table")[2])["look_seconds"] == seconds
+
+
 def test_a_path_that_is_not_text_is_shown(box: Path) -> None:
     """And systemd gets a line about it."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:

@@ -209,7 +209,7 @@ class Agent:
         "The metrics of each job's last run."
         self.snapshot = ""
         "The last one of the watchdog."
-        self.live = None if listener is None else _live()
+        self.live = None if listener is None else _live(jobs)
         self._listener = listener
         own_job = AgentJob(own, OWN_SECONDS, self._run_own, status_age=None)
         self._own = self._hosted(own)
@@ -445,11 +445,12 @@ class Agent:
         )
 
 
-def _live() -> Live:
+def _live(jobs: Sequence[AgentJob]) -> Live:
     """Return an empty history. Without clients, it and its imports would be a waste."""
     from tsfc.agent.live import Live  # noqa: PLC0415
 
-    return Live()
+    intervals = [max(job.interval, age) for job in jobs if (age := job.status_age) is not None]
+    return Live(min(intervals, default=0.0))
 
 
 @contextmanager

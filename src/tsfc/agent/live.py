@@ -17,6 +17,8 @@ from returns.result import Result
 from tsfc.agent.http import Answer
 from tsfc.agent.pages import JSON
 from tsfc.core.agent.history import DAY_SECONDS, History, order, record_look, record_run
+from tsfc.core.agent.paths import LONGEST_SECONDS
+from tsfc.core.agent.runs import OVERDUE_INTERVALS
 from tsfc.core.clock import Instant
 from tsfc.core.faults import Fault
 from tsfc.core.tailscale.status import Status
@@ -33,8 +35,10 @@ CAPTION = "The last 24 hours, since the agent started. Rapid changes are merged 
 class Live:
     """The history, and the responses about it."""
 
-    def __init__(self) -> None:
-        self._history = History()
+    def __init__(self, look_seconds: float) -> None:
+        """`look_seconds` is the usual time between two looks."""
+        longest = max(LONGEST_SECONDS, int(OVERDUE_INTERVALS * look_seconds))
+        self._history = History(longest_seconds=longest)
         self._data: bytes | None = None
         "The history as JSON. None after a change, so that only one client pays for it."
 
@@ -63,6 +67,7 @@ class Live:
         columns = cells.columns(view)
         document = {
             "at": view.at,
+            "look_seconds": self._history.longest_seconds,
             "node": view.name,
             "lines": cells.header_lines(view),
             "columns": [

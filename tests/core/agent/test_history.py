@@ -95,7 +95,7 @@ def test_what_could_not_be_seen_is_not_shown() -> None:
         (0, "direct", None),
         (30, UNSEEN, None),
         (90, "direct", None),
-        (91, UNSEEN, None),
+        (180, UNSEEN, None),
         (500, "direct", None),
     ]
     assert _spans(history.timeline.node) == [
@@ -103,9 +103,16 @@ def test_what_could_not_be_seen_is_not_shown() -> None:
         (30, FAULT, "tailscaled is down"),
         (60, FAULT, "tailscaled is Stopped, not Running"),
         (61, SEEN, ""),
-        (91, GAP, ""),
+        (180, GAP, ""),
         (500, SEEN, ""),
     ]
+
+
+def test_looks_that_are_meant_to_be_far_apart_have_no_gap() -> None:
+    history = History(longest_seconds=900)
+    for seconds in (0, 300, 1200, 2101):
+        _look(history, seconds, nas="direct")
+    assert _spans(history.timeline.node) == [(0, SEEN, ""), (2100, GAP, ""), (2101, SEEN, "")]
 
 
 def test_the_history_moves_with_a_clock_that_is_set() -> None:

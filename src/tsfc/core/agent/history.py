@@ -59,6 +59,8 @@ _BAD = frozenset({Path.DERP, Path.NONE})
 class History(Struct):
     """The last day. Updated in place: most looks change nothing."""
 
+    longest_seconds: int = LONGEST_SECONDS
+    "Seconds for which a look holds. If the next one comes later, there is a gap."
     timeline: Timeline = field(default_factory=Timeline)
     "Its counters count from the first run of the watchdog that the agent saw."
     reasons: Mapping[str, Reason] = {}
@@ -134,8 +136,8 @@ def _begun(history: History, now: Instant) -> int:
     if step:
         _move(timeline, step)
     at = max(now.unix, timeline.last)
-    if at - timeline.last > LONGEST_SECONDS:
-        hide_peers(timeline, timeline.last + 1, GAP_NODE)
+    if at - timeline.last > history.longest_seconds:
+        hide_peers(timeline, timeline.last + history.longest_seconds, GAP_NODE)
     timeline.last = at
     return at
 

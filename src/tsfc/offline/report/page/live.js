@@ -4,7 +4,6 @@
 const PERIOD = 2000; // milliseconds between two questions for the history
 const TABLE_PERIOD = 15000; // milliseconds after which the ages in the table are old
 const PATIENCE = 10000; // milliseconds in which an answer has to come
-const OLD = 90; // age in seconds from which a look at the peers is old
 
 let isAsking = false;
 let shownHistory = element("data").textContent;
@@ -46,7 +45,7 @@ async function updated() {
   if (!table.isOk) return `No answer from tailscaled: ${table.text.trim()}`;
   const shown = JSON.parse(table.text);
   showTable(shown);
-  return shown.at - data.to > OLD ? "No answer from tailscaled" : "";
+  return shown.at - data.to > shown.look_seconds ? "No answer from tailscaled" : "";
 }
 
 function showProblem(text) {
