@@ -210,13 +210,12 @@ def _run(job: str) -> Callable[[Namespace], int]:
         from tsfc.shell import waiting
         from tsfc.shell.console import print_error
 
+        signals.install()
         host = system(job, options)
         if isinstance(host, Failure):
             print_error(job, host.failure())
             return 2
-        one_run = RUNS[job](options, host.unwrap())
-        signals.install()
-        return waiting.run(one_run)
+        return waiting.run(RUNS[job](options, host.unwrap()))
 
     return command
 
