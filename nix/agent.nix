@@ -2,13 +2,14 @@
 {
   config,
   lib,
+  options,
   utils,
   ...
 }:
 let
   cfg = config.atro.tailscale.agent;
   job = import ./job.nix { inherit config lib utils; };
-  inherit (job) own;
+  inherit (job) own types;
   names = builtins.filter (name: cfg.jobs ? ${name}) [
     "exporter"
     "native-metrics"
@@ -22,6 +23,17 @@ let
   );
   directories = lib.unique (map builtins.dirOf outputs);
   hasCapability = hasWatchdog || directories != [ own.directory ];
+
+  # As in src/tsfc/core/listen_address.py.
+  isNear =
+    address:
+    builtins.any (pattern: builtins.match pattern address != null) [
+      "/.*"
+      "127[.].*"
+      "100[.](6[4-9]|[7-9][0-9]|1[01][0-9]|12[0-7])[.].*"
+      "\\[(::|0:0:0:0:0:0:0:)1]:.*"
+      "\\[fd7a:115c:a1e0:.*"
+    ];
 
   # Whether a time span has a number of seconds or more; those below 1s are a mistake.
   isLongEnough =
@@ -49,6 +61,16 @@ in
       default = false;
       description = "Whether to ping a peer again only before tailscaled gives up its direct path.";
     };
+    listen = lib.mkOption {
+      type = lib.types.nullOr types.listenAddress;
+      default = null;
+      description = "Address on which the agent answers HTTP requests.";
+    };
+    listenAnywhere = lib.mkOption {
+      type = lib.types.bool;
+      default = false;
+      description = "Whether the address may be other than loopback and those of Tailscale.";
+    };
     jobs = lib.mkOption {
       type = lib.types.attrsOf lib.types.anything;
       default = { };
@@ -58,7 +80,13 @@ in
   };
 
   config = lib.mkIf (cfg.enable && names != [ ]) {
-    assertions =
+    assertions = [
+      {
+        assertion = cfg.listen == null || cfg.listenAnywhere || isNear cfg.listen;
+        message = "atro.tailscale.agent.listen is ${toString cfg.listen}: everybody in that network could read it; use 127.0.0.1 or a Tailscale IP, or set atro.tailscale.agent.listenAnywhere.";
+      }
+    ]
+    ++
       job.assertions "agent" "metricsPath" cfg.metricsPath
       ++ map (name: {
         assertion = isLongEnough cfg.jobs.${name}.interval;
@@ -72,7 +100,9 @@ in
       after = [
         "tailscaled.service"
       ]
+      ++ lib.optional (cfg.listen != null) "tailscale-agent.socket"
       ++ lib.optional hasWatchdog "tailscale-watchdog-restart.socket";
+      requires = lib.optional (cfg.listen != null) "tailscale-agent.socket";
       wantedBy = [ "multi-user.target" ];
       unitConfig.StartLimitIntervalSec = 0;
       serviceConfig =
@@ -95,6 +125,10 @@ in
               cfg.metricsPath
             ]
             ++ lib.optional cfg.adaptiveKeepalive "--adaptive-keepalive"
+            ++ lib.optionals (cfg.listen != null) [
+              "--listen"
+              "systemd"
+            ]
             ++ lib.concatMap argumentsOf names
           );
           WatchdogSec = "60s";
@@ -119,5 +153,22 @@ in
         };
     };
     systemd.tmpfiles.rules = job.directoryRules cfg.metricsPath;
+    # As in watchdog.nix: not all users of these modules have sockets.
+    systemd.${if options ? systemd.sockets then "sockets" else null} =
+      lib.optionalAttrs (cfg.listen != null)
+        {
+          tailscale-agent = {
+            description = "HTTP requests to tailscale-agent.service";
+            wantedBy = [ "sockets.target" ];
+            socketConfig = {
+              ListenStream = cfg.listen;
+              FreeBind = true;
+              SocketMode = "0600";
+              FlushPending = true;
+              TriggerLimitIntervalSec = 0;
+              RemoveOnStop = true;
+            };
+          };
+        };
   };
 }

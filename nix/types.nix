@@ -53,6 +53,30 @@ in
     pattern = "(${component}){2,}";
   };
 
+  listenAddress =
+    let
+      octet = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])";
+      port = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";
+      group = "[0-9a-f]{1,4}";
+      groups = "${group}(:${group}){0,6}";
+      v6 = text: builtins.match "\\[([0-9a-f:]+)]:${port}" text;
+      countGroups =
+        text: builtins.length (builtins.filter (part: builtins.isString part && part != "") (builtins.split ":" text));
+      isV6 =
+        ip:
+        builtins.match "(${group}:){7}${group}" ip != null
+        || (builtins.match "(${groups})?::(${groups})?" ip != null && countGroups ip <= 7);
+      isAddress =
+        text:
+        builtins.match "(${octet}[.]){3}${octet}:${port}" text != null
+        || (v6 text != null && isV6 (builtins.head (v6 text)))
+        || builtins.match "/run/tsfc(-[A-Za-z0-9_-]{1,32})?/[A-Za-z0-9_-]{1,32}[.]sock" text != null;
+    in
+    lib.types.addCheck lib.types.str isAddress
+    // {
+      description = ''IP:PORT, such as "127.0.0.1:9199" or "[::1]:9199", or the path of a socket in /run/tsfc or /run/tsfc-NAME'';
+    };
+
   serviceName =
     matching ''a service name that ends in ".service", such as "tailscaled.service"''
       "[A-Za-z0-9_][A-Za-z0-9:_.@-]*[.]service";

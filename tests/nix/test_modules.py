@@ -111,6 +111,7 @@ def of_nixos(config: Any) -> Units:
                 "Unit": {
                     "Description": unit["description"] or [],
                     "After": unit.get("after", []),
+                    "Requires": unit.get("requires", []),
                 }
                 | unit.get("unitConfig", {}),
                 kind.title(): unit[f"{kind}Config"],
@@ -165,6 +166,8 @@ def test_the_options_have_these_defaults(evaluate: Evaluate) -> None:
             "enable": False,
             "metricsPath": "/var/lib/alloy/tailscale-agent.prom",
             "adaptiveKeepalive": False,
+            "listen": None,
+            "listenAnywhere": False,
             "jobs": {},
         },
         "exporter": {
@@ -321,6 +324,20 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
             "agent.adaptiveKeepalive = true;"
         ),
         ["--agent", "--agent-metrics-path=/srv/m/a.prom", "--agent-adaptive-keepalive"],
+    ),
+    "agent that listens": (
+        (
+            'agent = { enable = true; listen = "[2001:db8::1]:9199"; listenAnywhere = true; }; '
+            "exporter.enable = true;"
+        ),
+        [
+            *("--agent", "exporter", "--agent-listen=[2001:db8::1]:9199"),
+            "--agent-listen-anywhere",
+        ],
+    ),
+    "agent on a Unix socket": (
+        f'{QUICK_START} agent = {{ enable = true; listen = "/run/tsfc/agent.sock"; }};',
+        ["--agent", "--agent-listen=/run/tsfc/agent.sock"],
     ),
     "agent with some jobs": (
         (
@@ -489,6 +506,8 @@ INVALID = [
     ("exporter.metricsPath", '"/var/lib/alloy/peers.txt"', METRICS_PATH),
     ("exporter.metricsPath", '"/peers.prom"', METRICS_PATH),
     ("exporter.metricsPath", "null", METRICS_PATH),
+    ("agent.listen", '"127.0.0.1"', "null or IP:PORT, such as"),
+    ("agent.listen", '"/run/a.sock"', "null or IP:PORT, such as"),
     ("exporter.enable", '"true"', "boolean"),
     ("exporter.acceptHealth", '"*dns*"', "list of string"),
     ("keepalive.metricsPath", '"/a/%h/b.prom"', f"null or {METRICS_PATH}"),
@@ -544,6 +563,30 @@ PLACES = (
     "/a/b?prom",
     "?.service",
     "a?service",
+)
+LISTEN_ADDRESSES = (
+    *(f"127.0.0.1:{port}" for port in ("0", "1", "080", "9199", "65535", "65536", "70000", "")),
+    *("127.0.0.1", "127.0.0.01:1", "127.0.0:1", "256.0.0.1:1", "255.249.199.99:1"),
+    *(
+        "localhost:1",
+        "*:1",
+        "[127.0.0.1]:1",
+        "127.0.0.1:1 ",
+        "127.0.0.1:\N{ARABIC-INDIC DIGIT ONE}",
+    ),
+    *(
+        f"[{ip}]:1"
+        for ip in (
+            *("::", "::1", "1::", "fe80::1%eth0", "fd7a:115c:a1e0::1", "1:2:3:4:5:6:7:8"),
+            *("1:2:3:4:5:6:7", "1:2:3:4:5:6:7::", "::1:2:3:4:5:6:7", "1::2:3:4:5:6:7:8"),
+            *("1:2:3:4:5:6:7:8:9", "1::2::3", ":::", ":1", "1:", "12345::", "::ffff:1.2.3.4"),
+            *("FD7A::1", "g::", ""),
+        )
+    ),
+    *("::1:9199", "[::1:1", "::1]:1", "[::1]", "[[::1]]:1"),
+    *("/run/tsfc/agent.sock", "/run/tsfc-work/a.sock", "/run/tsfc/../a.sock", "/run/tsfc/a"),
+    *("/run/tsfc/a/b.sock", "/run/tsfc/%n.sock", "/run/tsfc/.sock", "/var/run/tsfc/a.sock"),
+    *("/run/tsfc-/a.sock", "/run/tsfcs/a.sock", "/run/tailscale/tailscaled.sock", "/etc/a.sock"),
 )
 CANDIDATES = [
     *(place.replace("?", chr(code)) for code in range(1, 128) for place in PLACES),
@@ -615,6 +658,7 @@ CANDIDATES = [
         "-1",
         "007",
     ),
+    *LISTEN_ADDRESSES,
 ]
 
 
@@ -625,6 +669,7 @@ TYPES: dict[str, values.Value] = {
     "capturePath": values.capture_path,
     "socketPath": values.socket_path,
     "serviceName": values.service_name,
+    "listenAddress": values.listen_address,
 }
 "Types of the modules, and those of the options of `tsfc units`."
 
@@ -656,6 +701,33 @@ def test_a_type_accepts_the_same_values_in_nix_and_python(
         name: [text for text in CANDIDATES if is_accepted(value, text)]
         for name, value in TYPES.items()
     } | {"labels": [], "seconds": [], "remedies": []}
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("0.0.0.0:9199", "[::]:9199", "192.168.1.2:9199", "128.0.0.1:1", "[::2]:1"),
+        *("100.63.255.255:1", "100.64.0.0:1", "100.127.255.255:1", "100.128.0.0:1"),
+        *("127.0.0.1:9199", "[::1]:9199", "[0:0:0:0:0:0:0:1]:1", "[fd7a:115c:a1e0::1]:9199"),
+        *("[fd7a:115c:a1e1::1]:9199", "100.99.1.2:1", "/run/tsfc/agent.sock"),
+    ],
+)
+def test_the_module_and_tsfc_refuse_the_same_addresses_of_the_agent(
+    evaluate: Evaluate, address: str
+) -> None:
+    enable = f'exporter.enable = true; agent = {{ enable = true; listen = "{address}";'
+    ran = run(
+        *("units", "--print", "--root=/nonexistent", f"--package={TSFC}", "exporter", "--agent"),
+        f"--agent-listen={address}",
+    )
+    says = failing(evaluate(f"{enable} }};"))
+    assert [ran.status, len(says)] in ([0, 0], [2, 1])
+    if says:
+        assert says[0].startswith(
+            f"atro.tailscale.agent.listen is {address}: everybody in that network could read it;"
+        )
+        assert "could read it" in ran.stderr
+    assert failing(evaluate(f"{enable} listenAnywhere = true; }};")) == []
 
 
 REFUSED = [

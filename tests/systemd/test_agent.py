@@ -150,6 +150,83 @@ def test_the_watchdog_in_the_agent_restarts_tailscaled_through_its_helper() -> N
         assert host.failed_units() == []
 
 
+SOCKET = "tailscale-agent.socket"
+ASK = """
+import http.client, socket, sys
+address = sys.argv[1]
+is_path = address.startswith("/")
+connection = http.client.HTTPConnection("localhost" if is_path else address, timeout=30)
+if is_path:
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(address)
+connection.request("GET", "/healthz")
+print(connection.getresponse().status)
+"""
+
+
+def healthz(host: Host, address: str) -> str:
+    """Return the status of the answer of the agent; an empty text if there is none."""
+    return host.machine.run("python3", "-c", ASK, address, check=False).stdout.strip()
+
+
+def wait_until_healthy(host: Host, address: str) -> None:
+    wait_until(lambda: healthz(host, address) == "200", f"the agent answers on {address}")
+
+
+def test_the_agent_answers_requests_without_a_network() -> None:
+    require_bootable()
+    with hosting("--agent", *QUICK, "--agent-listen=127.0.0.1:9199") as host:
+        wait_until_healthy(host, "127.0.0.1:9199")
+        assert host.machine.show(AGENT, "PrivateNetwork") == "yes"
+        for unit in (AGENT, SOCKET):
+            path = f"/etc/systemd/system/{unit}"
+            assert host.machine.run("systemd-analyze", "verify", path) == (0, "", "")
+
+        # The socket outlives the process.
+        before = pid(host)
+        host.machine.run("kill", "-9", before)
+        wait_for_other_agent(host, before)
+        wait_until_healthy(host, "127.0.0.1:9199")
+        host.machine.run("systemctl", "reset-failed")
+
+        # A request starts the agent, unless the socket is stopped, too.
+        host.machine.run("systemctl", "stop", AGENT)
+        wait_until_healthy(host, "127.0.0.1:9199")
+        host.machine.run("systemctl", "stop", SOCKET)
+        assert host.machine.show(AGENT, "ActiveState") == "inactive"
+        assert healthz(host, "127.0.0.1:9199") == ""
+        host.machine.run("systemctl", "start", AGENT)
+        wait_until_healthy(host, "127.0.0.1:9199")
+        assert host.failed_units() == []
+
+
+def test_each_change_of_the_address_takes_effect_at_once() -> None:
+    require_bootable()
+    with hosting("--agent", *QUICK) as host:
+        for address in ("127.0.0.1:9199", "127.0.0.1:9200", "/run/tsfc/agent.sock"):
+            host.tsfc("units", "--install", f"--agent-listen={address}")
+            wait_until_healthy(host, address)
+        assert healthz(host, "127.0.0.1:9199") == healthz(host, "127.0.0.1:9200") == ""
+        assert host.machine.run("stat", "-c%a %U", "/run/tsfc/agent.sock").stdout == "600 root\n"
+
+        # An address of Tailscale that this host does not have yet.
+        host.tsfc("units", "--install", "--agent-listen=100.64.0.99:9199")
+        assert host.machine.show(SOCKET, "ActiveState") == "active"
+        assert host.machine.show(AGENT, "ActiveState") == "active"
+
+        host.tsfc("units", "--install", "--unset=agent-listen")
+        assert host.machine.show(SOCKET, "LoadState") == "not-found"
+        assert host.machine.show(SOCKET, "ActiveState") == "inactive"
+        assert host.machine.show(AGENT, "ActiveState") == "active"
+
+        host.tsfc("units", "--install", "--agent-listen=127.0.0.1:9199")
+        wait_until_healthy(host, "127.0.0.1:9199")
+        host.tsfc("units", "--uninstall")
+        assert healthz(host, "127.0.0.1:9199") == ""
+        assert host.machine.show(SOCKET, "ActiveState") == "inactive"
+        assert host.failed_units() == []
+
+
 def active(host: Host) -> set[str]:
     """Return the active units of tsfc that stay."""
     listed = host.machine.run(

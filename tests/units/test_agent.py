@@ -301,6 +301,66 @@ def test_adaptive_keepalive_is_an_option_of_the_agent(root: Path, options: list[
     assert parsed.adaptive_keepalive is bool(options)
 
 
+AGENT_SOCKET = "tailscale-agent.socket"
+AGENT_SOCKET_LINK = f"sockets.target.wants/{AGENT_SOCKET}"
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:9199", "[fd7a:115c:a1e0::1]:9199", "100.64.0.7:80", "/run/tsfc/a.sock"]
+)
+def test_an_agent_that_listens_gets_its_socket_from_systemd(root: Path, address: str) -> None:
+    """Its sandbox has no network, so it cannot open the socket."""
+    install(root, "--agent")
+    without = (root / UNITS / AGENT_UNIT).read_text()
+    lines = install(root, f"--agent-listen={address}")
+    assert f"enabled {AGENT_SOCKET}" in lines
+    assert names(root) == {*WITH_AGENT, AGENT_SOCKET, AGENT_SOCKET_LINK}
+    text = (root / UNITS / AGENT_UNIT).read_text()
+    parsed = cli._command_parser("agent").parse_args(command(text)[2:])
+    assert (parsed.listen, parsed.listen_anywhere) == ("systemd", False)
+    assert f"[Unit]\nRequires={AGENT_SOCKET}\nAfter={AGENT_SOCKET}\n" in text
+    assert "\nPrivateNetwork=yes\n" in text
+    assert f"\nListenStream={address}\n" in (root / UNITS / AGENT_SOCKET).read_text()
+
+    lines = install(root, "--unset=agent-listen")
+    assert f"removed {root}/{UNITS}/{AGENT_SOCKET}" in lines
+    assert names(root) == WITH_AGENT
+    assert (root / UNITS / AGENT_UNIT).read_text() == without
+
+
+@pytest.mark.parametrize("back", [["--unset=agent"], ["--reset"]])
+def test_a_switch_to_timers_removes_the_socket_of_the_agent(root: Path, back: list[str]) -> None:
+    install(root, "--agent", "--agent-listen=127.0.0.1:9199")
+    install(root, *back)
+    assert names(root) == WITH_TIMERS
+
+
+def test_uninstall_removes_the_socket_of_the_agent(root: Path) -> None:
+    install(root, "--agent", "--agent-listen=127.0.0.1:9199")
+    units(root, "exporter", action="uninstall")
+    assert {AGENT_SOCKET, AGENT_SOCKET_LINK} < names(root)
+    units(root, action="uninstall")
+    assert names(root) == set()
+
+
+def test_an_instance_listens_on_a_socket_of_its_own(root: Path) -> None:
+    socket = "tailscale-agent-work.socket"
+    install(
+        root,
+        *("exporter", "--agent", "--instance=work", "--socket=/run/tailscale-work/tailscaled.sock"),
+        "--agent-listen=127.0.0.1:9200",
+    )
+    text = (root / UNITS / "tailscale-agent-work.service").read_text()
+    assert f"[Unit]\nRequires={socket}\nAfter={socket}\n" in text
+    assert "tailscale-agent-work.service" in (root / UNITS / socket).read_text()
+    assert f"sockets.target.wants/{socket}" in names(root)
+
+
+def test_any_address_is_possible_if_it_is_asked_for(root: Path) -> None:
+    install(root, "--agent", "--agent-listen=192.168.0.1:9199", "--agent-listen-anywhere")
+    assert AGENT_SOCKET in names(root)
+
+
 def test_a_foreign_unit_of_the_other_kind_stays(root: Path) -> None:
     own = root / UNITS / "tailscale-exporter.timer"
     own.parent.mkdir(parents=True)
@@ -319,6 +379,24 @@ def test_a_foreign_unit_of_the_other_kind_stays(root: Path) -> None:
         (
             ["--agent-adaptive-keepalive"],
             "--agent-adaptive-keepalive is an option of the agent; give --agent",
+        ),
+        (
+            ["--agent-listen=127.0.0.1:9199"],
+            "--agent-listen is an option of the agent; give --agent",
+        ),
+        (
+            ["--agent", "--agent-listen=0.0.0.0:9199"],
+            (
+                "--agent-listen 0.0.0.0:9199: everybody in that network could read it; "
+                "use 127.0.0.1 or a Tailscale IP, or add --agent-listen-anywhere"
+            ),
+        ),
+        (
+            ["--agent", "--agent-listen-anywhere"],
+            (
+                "--agent-listen-anywhere has no effect without --agent-listen; give it, too, "
+                "or drop a kept option with --unset agent-listen-anywhere"
+            ),
         ),
         (
             ["--agent", "--keepalive-interval=500ms"],

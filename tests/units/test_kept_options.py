@@ -74,6 +74,8 @@ EACH_OPTION = {
     "--agent": JOBS,
     "--agent-metrics-path=/srv/m/agent.prom": JOBS,
     "--agent-adaptive-keepalive": JOBS,
+    "--agent-listen=127.0.0.1:9199": JOBS,
+    "--agent-listen-anywhere": JOBS,
     "--exporter-interval=7min": ("exporter",),
     "--exporter-metrics-path=/srv/m/a.prom": ("exporter",),
     "--exporter-accept-health=Some peers*": ("exporter",),
@@ -146,8 +148,10 @@ NEEDED = {
     "--watchdog-remedies": "--watchdog-policy=guarded",
     "--agent-metrics-path": "--agent",
     "--agent-adaptive-keepalive": "--agent",
+    "--agent-listen": "--agent",
+    "--agent-listen-anywhere": "--agent --agent-listen=127.0.0.1:9199",
 }
-"Options that another one needs."
+"Options that others need, and which."
 
 
 @pytest.mark.parametrize(("option", "jobs"), EACH_OPTION.items())
@@ -155,8 +159,7 @@ def test_an_option_that_is_given_alone_is_kept(
     root: Path, option: str, jobs: tuple[str, ...]
 ) -> None:
     package = () if option.startswith("--package") else (f"--package={PACKAGE}",)
-    needed = NEEDED.get(option.partition("=")[0])
-    others = () if needed is None else (needed,)
+    others = NEEDED.get(option.partition("=")[0], "").split()
     install(root, *dict.fromkeys((*JOBS, *jobs)), *package, *others, option)
     before = tree(root)
     kept = install(root)

@@ -468,7 +468,7 @@ def test_the_changes_of_each_option_are_tested() -> None:
     } - {
         *("-h", "--help", "--print", "--install", "--uninstall", "--root"),
         *("--instance", "--reset", "--unset", "--agent", "--agent-metrics-path"),
-        "--agent-adaptive-keepalive",
+        *("--agent-adaptive-keepalive", "--agent-listen", "--agent-listen-anywhere"),
     }
 
 

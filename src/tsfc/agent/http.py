@@ -13,13 +13,13 @@ import stat
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from httptools import HttpParserError, HttpRequestParser
 from msgspec import Struct
 from returns.result import Failure, Result, Success
 
 from tsfc.agent.loop import Loop
+from tsfc.core import listen_address
 from tsfc.core.text import one_line
 from tsfc.shell.unix_stream import receive, send
 from tsfc.shell.waiting import Wait, sleep, until
@@ -38,11 +38,6 @@ RESPONSE_SECONDS = 30.0
 "Time in which a client has to take the response."
 _REQUEST_LIMIT = 2**14
 "Maximum size of a request in bytes."
-_NEAR = tuple(
-    ip_network(network)
-    for network in ("127.0.0.0/8", "::1/128", "100.64.0.0/10", "fd7a:115c:a1e0::/48")
-)
-"Loopback, and the addresses of Tailscale (https://tailscale.com/kb/1015)."
 _REASONS = {
     200: "OK",
     400: "Bad Request",
@@ -87,15 +82,12 @@ def listen(address: str, *, anywhere: bool) -> Result[socket.socket, str]:
         return _from_systemd(action)
     if address.startswith("/"):
         return _on_path(address, action)
-    parsed = _parsed(address)
+    parsed = listen_address.parsed(address)
     if parsed is None:
         return Failure(f"{action}: give IP:PORT, the path of a socket, or {FROM_SYSTEMD}")
     ip, port = parsed
-    if not anywhere and not any(ip in network for network in _NEAR):
-        return Failure(
-            f"{action}: everybody in that network could read it; use 127.0.0.1 or a Tailscale IP, "
-            "or add --listen-anywhere"
-        )
+    if not anywhere and not listen_address.is_near(ip):
+        return Failure(f"{action}: {listen_address.far_problem('--listen-anywhere')}")
     family = socket.AF_INET6 if ip.version == 6 else socket.AF_INET  # noqa: PLR2004
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -235,17 +227,6 @@ def _encoded(answer: Answer, *, is_head: bool, is_kept: bool) -> bytes:
     )
     head = "".join(f"{line}\r\n" for line in (*lines, "")).encode()
     return head if is_head else head + answer.body
-
-
-def _parsed(address: str) -> tuple[IPv4Address | IPv6Address, int] | None:
-    """The IP address and the port of `IP:PORT`; None if it is something else."""
-    host, _, port = address.rpartition(":")
-    try:
-        ip = ip_address(host.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        return None
-    is_port = port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 2**16
-    return (ip, int(port)) if is_port else None
 
 
 def _from_systemd(action: str) -> Result[socket.socket, str]:

@@ -22,6 +22,7 @@ from returns.result import Failure, Result, Success
 
 from tsfc.cli import values as cli_values
 from tsfc.cli.common import Command
+from tsfc.core import listen_address
 from tsfc.core.text import printable
 from tsfc.shell import defaults, signals
 from tsfc.shell.console import print_error
@@ -50,6 +51,8 @@ DEFAULTS: Options = {
     "agent": False,
     "agent_metrics_path": defaults.AGENT_PATH,
     "agent_adaptive_keepalive": False,
+    "agent_listen": None,
+    "agent_listen_anywhere": False,
     "exporter_interval": "30s",
     "exporter_metrics_path": defaults.EXPORTER_PATH,
     "exporter_accept_health": [],
@@ -82,7 +85,7 @@ DEFAULTS: Options = {
 "Values of the options that are neither given nor kept."
 _SHARED = frozenset({"package", "tailscale_package", "socket", "visible_paths", "labels"})
 "Options of all jobs."
-_OF_AGENT = frozenset({"agent", "agent_metrics_path", "agent_adaptive_keepalive"})
+_OF_AGENT = frozenset(name for name in DEFAULTS if re.match("agent(_|$)", name))
 "Options of all jobs that the agent can run, even of those that are not named."
 _OF_GUARDED = ("watchdog_budget", "watchdog_remedies")
 "Options that only the guarded policy has."
@@ -412,7 +415,24 @@ def _agent_problem(chosen: Mapping[str, Options], given: Options) -> str | None:
             cli_values.time_span(interval)
         except argparse.ArgumentTypeError:
             return f"{_flag(_name(job, 'interval'))} {interval}: the agent needs 1s or more"
-    return None
+    return _listen_problem(chosen[jobs[0]])
+
+
+def _listen_problem(options: Options) -> str | None:
+    """Return why the agent must not listen on the address; None if it may."""
+    is_anywhere = "agent_listen_anywhere" in options
+    if "agent_listen" not in options:
+        return (
+            "--agent-listen-anywhere has no effect without --agent-listen; give it, too, "
+            "or drop a kept option with --unset agent-listen-anywhere"
+            if is_anywhere
+            else None
+        )
+    address = options["agent_listen"]
+    found = listen_address.parsed(address)
+    if found is None or is_anywhere or listen_address.is_near(found[0]):
+        return None
+    return f"--agent-listen {address}: {listen_address.far_problem('--agent-listen-anywhere')}"
 
 
 def _add_actions(parser: argparse.ArgumentParser) -> None:
@@ -478,6 +498,19 @@ def _add_agent(group: argparse._ArgumentGroup) -> None:
         action="store_const",
         const=True,
         help="ping a peer again only before tailscaled gives up its direct path",
+    )
+    group.add_argument(
+        "--agent-listen",
+        type=values.listen_address,
+        metavar="ADDRESS",
+        help="answer HTTP requests on IP:PORT, or on a Unix socket in /run/tsfc; the IP must be "
+        "loopback or one of Tailscale's (default: no requests)",
+    )
+    group.add_argument(
+        "--agent-listen-anywhere",
+        action="store_const",
+        const=True,
+        help="listen on any other IP address, too",
     )
     _add_metrics_path(group, AGENT)
 
@@ -709,10 +742,12 @@ def agent_settings(options: argparse.Namespace, runs: tuple[JobSettings, ...]) -
             *(*instance, *_shared(options), *_labels(options)),
             *("--metrics-path", options.agent_metrics_path),
             *(("--adaptive-keepalive",) if options.agent_adaptive_keepalive else ()),
+            *(("--listen", "systemd") if options.agent_listen is not None else ()),
             *chain(*map(_job_in_agent, runs)),
         ),
         readable_paths=first.readable_paths,
         output=options.agent_metrics_path,
+        listen=options.agent_listen,
         instance=first.instance,
         runs=runs,
     )

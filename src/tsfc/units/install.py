@@ -294,7 +294,7 @@ def _drop_ins(root: str, jobs: Sequence[str], instance: str | None) -> list[str]
 
 def _with_agent(jobs: Sequence[str]) -> Sequence[str]:
     """Return the jobs, and the agent if it could run some of them."""
-    return [*jobs, AGENT] if set(jobs) & {*AGENT_JOBS} else jobs
+    return [*dict.fromkeys((*jobs, AGENT))] if set(jobs) & {*AGENT_JOBS} else jobs
 
 
 def _own_files(root: str, jobs: Sequence[str], instance: str | None) -> list[str]:

@@ -39,6 +39,8 @@ _SHIPPED_ACCESS = (
 _HELPERS = ("tailscale-watchdog-restart.socket", "tailscale-watchdog-restart@.service")
 _OWN_NAMES = "tailscale-(exporter|native-metrics|keepalive|watchdog-restart|watchdog|capture|agent)"
 "Names of the units and their directories, which get the suffix of an instance."
+_AGENT_SOCKET = "tailscale-agent.socket"
+"The agent has it if it listens."
 DROP_IN = "tailscale-watchdog.conf"
 "Name of the drop-in of the unit that the helper restarts."
 _DROP_IN_TEXT = """[Service]
@@ -76,6 +78,8 @@ class JobSettings(Struct, frozen=True, kw_only=True):
     "Name of a set of units for another tailscaled; None for the usual units."
     is_in_agent: bool = False
     "The agent runs the job, so it has no service and no timer."
+    listen: str | None = None
+    "`ListenStream=` of the agent; None if it answers no requests."
     runs: tuple[JobSettings, ...] = ()
     "Jobs that the agent runs; empty for a job."
     options: tuple[str, ...] = ()
@@ -106,6 +110,8 @@ def render_units(settings: JobSettings) -> dict[str, str]:
     names = _shipped_names(settings.job)
     if settings.is_in_agent:
         names = tuple(name for name in names if name in _HELPERS)
+    if settings.listen is None:
+        names = tuple(name for name in names if name != _AGENT_SOCKET)
     return {
         of_instance(name, settings.instance): _render(
             name, of_instance(_shipped(name), settings.instance), settings
@@ -154,7 +160,7 @@ def output_conflict(settings: Sequence[JobSettings]) -> str | None:
 
 def _shipped_names(job: str) -> tuple[str, ...]:
     if job == AGENT:
-        return ("tailscale-agent.service",)
+        return ("tailscale-agent.service", _AGENT_SOCKET)
     helpers = _HELPERS if job == "watchdog" else ()
     return (f"tailscale-{job}.service", f"tailscale-{job}.timer", *helpers)
 
@@ -166,6 +172,8 @@ def _shipped(name: str) -> str:
 def _render(name: str, text: str, settings: JobSettings) -> str:
     if name in _HELPERS:
         return _render_helper(text, settings)
+    if settings.listen is not None and name == _AGENT_SOCKET:
+        return _set(text, "ListenStream", settings.listen)
     return (
         _render_timer(text, settings.interval)
         if name.endswith(".timer")
@@ -181,6 +189,9 @@ def _render_service(text: str, settings: JobSettings) -> str:
     )
     if settings.job == AGENT and all(job.job != "watchdog" for job in settings.runs):
         text = re.sub(_OF_WATCHDOG, "", text, flags=re.MULTILINE)
+    if settings.listen is not None:
+        socket = of_instance(_AGENT_SOCKET, settings.instance)
+        text = text.replace("[Unit]\n", f"[Unit]\nRequires={socket}\nAfter={socket}\n")
     text = re.sub(_SHIPPED_ACCESS, "", text, flags=re.MULTILINE)
     service, install, target = text.partition("\n[Install]\n")
     service = _set(service, "CapabilityBoundingSet", "")

@@ -10,6 +10,7 @@ import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 
+from tsfc.core.listen_address import parsed
 from tsfc.units.places import output_problem, socket_problem
 from tsfc.units.rendering import CAPTURE_DIRECTORY
 
@@ -25,6 +26,10 @@ _TIME_SPAN = (
 )
 _COMPONENT = "/[.]?[A-Za-z0-9_@+=,~-][A-Za-z0-9_.@+=,~-]*"
 "One component of a path, with the slash before it; `.` and `..` are none."
+_LISTEN_IP = r"([0-9.]+|\[[0-9a-f:]+\]):[1-9][0-9]{0,4}"
+"Form of `IP:PORT` that systemd reads, too; an IPv6 address is in brackets."
+_LISTEN_PATH = "/run/tsfc(-[A-Za-z0-9_-]{1,32})?/[A-Za-z0-9_-]{1,32}[.]sock"
+"systemd replaces a file of that name, so it must be in a directory of tsfc's own."
 METRICS_DIRECTORY = "/var/lib/alloy"
 "Directory that the messages suggest."
 
@@ -74,6 +79,17 @@ def socket_path(text: str) -> str:
         "/run/tailscale/tailscaled.sock",
     )
     return _without_problem(path, socket_problem(path))
+
+
+def listen_address(text: str) -> str:
+    """Accept IP:PORT, or the path of a Unix socket in a directory of tsfc's own."""
+    is_ip = re.fullmatch(_LISTEN_IP, text) and parsed(text) is not None
+    if not is_ip and not re.fullmatch(_LISTEN_PATH, text):
+        raise ArgumentTypeError(
+            f'{text!r} is not IP:PORT, such as "127.0.0.1:9199" or "[::1]:9199", or the path of a '
+            'socket in /run/tsfc or /run/tsfc-NAME, such as "/run/tsfc/agent.sock"'
+        )
+    return text
 
 
 def service_name(text: str) -> str:

@@ -31,6 +31,7 @@ in
     systemd.services = units {
       description = text;
       after = texts;
+      requires = texts;
       wantedBy = texts;
       unitConfig = section;
       serviceConfig = section;
