@@ -200,6 +200,25 @@ def test_the_agent_answers_requests_without_a_network() -> None:
         assert host.failed_units() == []
 
 
+def test_a_request_starts_an_agent_that_refuses_its_arguments_only_once() -> None:
+    """Without `FlushPending=`, the request would start it again and again."""
+    require_bootable()
+    refusing = "[Service]\nType=exec\nExecStart=\nExecStart=/bin/sh -c 'exit 2'\n"
+    with hosting("--agent", *QUICK, "--agent-listen=127.0.0.1:9199") as host:
+        wait_until_healthy(host, "127.0.0.1:9199")
+        host.machine.run("systemctl", "stop", AGENT)
+        with host.overridden(AGENT, refusing):
+            assert healthz(host, "127.0.0.1:9199") == ""
+
+            def ends() -> list[str]:
+                lines = host.machine.journal(f"--unit={AGENT}")
+                return [line for line in lines if "status=2" in line]
+
+            wait_until(ends, "the agent has ended")
+            assert len(ends()) == 1
+            assert host.machine.show(SOCKET, "ActiveState") == "active"
+
+
 def test_each_change_of_the_address_takes_effect_at_once() -> None:
     require_bootable()
     with hosting("--agent", *QUICK) as host:
