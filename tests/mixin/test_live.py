@@ -185,7 +185,7 @@ RECEIVED_BYTES = 5000
 def known_dead(now: int, pace: float) -> State:
     """State with a peer whose data plane is dead. The stand-in answers all pings."""
     del pace
-    traffic = {"nnasCNTRL": Traffic(RECEIVED_BYTES, 0, dead_since=now)}
+    traffic = {"nnasCNTRL": Traffic(RECEIVED_BYTES, 0, dead_since=now, told_at=now)}
     return State(memory=Memory(known("nas", at=now), traffic=traffic), policy="guarded")
 
 

@@ -50,6 +50,7 @@ from tsfc.shell import runs
 from tsfc.shell.console import print_error
 from tsfc.shell.defaults import SOCKET
 from tsfc.shell.host import Host
+from tsfc.shell.signals import ENDING
 from tsfc.shell.system import System
 from tsfc.shell.tailscaled import observe
 from tsfc.shell.tailscaled.localapi import Connections
@@ -457,8 +458,9 @@ def _live(jobs: Sequence[AgentJob]) -> Live:
 def _caught_signals() -> Generator[int]:
     """Yield a descriptor that can be read after SIGTERM or SIGINT; ignore SIGHUP."""
     readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    before = {number: signal.getsignal(number) for number in ENDING}
     for number in (signal.SIGTERM, signal.SIGINT):
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        if before[number] is not signal.SIG_IGN:
             signal.signal(number, _ignore)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
@@ -466,6 +468,8 @@ def _caught_signals() -> Generator[int]:
         yield readable
     finally:
         signal.set_wakeup_fd(-1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         os.close(readable)
         os.close(writable)
 
