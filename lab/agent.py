@@ -22,6 +22,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from lab import NAT, Lab, Node
+from lab.background import in_background
 from tsfc.cli.agent import FILES, INTERVALS
 
 KINDS = (NAT.EASY, NAT.PUBLIC)
@@ -143,9 +144,8 @@ def _agent(observer: Observer) -> Generator[None]:
 @contextmanager
 def _timers(observer: Observer) -> Generator[None]:
     """Run the oneshots at the intervals of the timers."""
-    end = threading.Event()
 
-    def run() -> None:
+    def run(end: threading.Event) -> None:
         start = time.monotonic()
         for tick in itertools.count():
             due = [job for job, seconds in INTERVALS.items() if tick * TICK_SECONDS % seconds == 0]
@@ -157,13 +157,8 @@ def _timers(observer: Observer) -> Generator[None]:
             if end.wait(max(0.0, start + (tick + 1) * TICK_SECONDS - time.monotonic())):
                 return
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
+    with in_background(run):
         yield
-    finally:
-        end.set()
-        thread.join()
 
 
 def _oneshot(observer: Observer, job: str) -> subprocess.Popen[bytes]:

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from lab import builds, control, network
+from lab.background import in_background
 from lab.network import FIRST_HOST, INTERNET, LAST_HOST, NAT
 from lab.nodes import PORT, UNREACHABLE, Node, peers_in
 
@@ -118,21 +119,15 @@ class Lab:
     @contextmanager
     def _refreshing(self) -> Generator[None]:
         """Refresh outdated engine statuses (`control.refresh_engine_status`)."""
-        end = threading.Event()
 
-        def refresh_all() -> None:
+        def refresh_all(end: threading.Event) -> None:
             while not end.wait(REFRESH_SECONDS):
                 for node in list(self.nodes.values()):
                     with suppress(OSError, HTTPException, control.ResponseError):
                         self._refresh(node)
 
-        thread = threading.Thread(target=refresh_all)
-        thread.start()
-        try:
+        with in_background(refresh_all):
             yield
-        finally:
-            end.set()
-            thread.join()
 
     def _refresh(self, node: Node) -> None:
         """Refresh the engine status of a node that seems stuck or has no endpoints."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
-from returns.result import Failure, Result, Success
+from returns.result import Failure, Result
 
 from tsfc.agent import clock_changes, pages, sight
 from tsfc.agent.http import Answer, Server, text
@@ -310,9 +310,9 @@ class Agent:
 
     def _is_served(self, job: AgentJob) -> bool:
         """Whether the last status is good enough for a job."""
-        age = time.monotonic() - self.look.at
-        is_known = isinstance(self.look.observed, Success)
-        return is_known and bool(job.status_age) and age <= (job.status_age or 0)
+        if job.status_age is None or isinstance(self.look.observed, Failure):
+            return False
+        return time.monotonic() - self.look.at < job.status_age
 
     async def see(self) -> None:
         """Ask for a status, for all jobs."""
@@ -484,7 +484,7 @@ def _ignore(_number: int, _frame: FrameType | None) -> None:
 
 
 def _report_crash(name: str, error: Exception) -> None:
-    """Print a defect of a job; the others go on."""
+    """Print the error that ended a job. The other jobs go on."""
     print_error(AGENT, f"{name} ended with a defect of tsfc, please report it:")
     for line in "".join(traceback.format_exception(error)).splitlines():
         print_error(AGENT, line)

@@ -10,7 +10,7 @@ from functools import partial
 from returns.result import Failure
 
 from tsfc.cli import jobs, values
-from tsfc.cli.common import Command, add_label
+from tsfc.cli.common import Command, add_label, add_socket, add_timeout
 from tsfc.shell import defaults
 
 INTERVALS = {"exporter": 30.0, "native-metrics": 15.0, "keepalive": 10.0, "watchdog": 60.0}
@@ -32,7 +32,7 @@ AGENT_FILE = os.path.basename(defaults.AGENT_PATH)
 def _add_agent(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--jobs",
-        type=values.names(tuple(INTERVALS)),
+        type=values.names(tuple(INTERVALS), f"a list of {', '.join(INTERVALS)}, each once"),
         default=tuple(INTERVALS),
         metavar="JOB,…",
         help=f"jobs to run (default: {','.join(INTERVALS)})",
@@ -98,24 +98,14 @@ def _add_agent(parser: ArgumentParser) -> None:
                 "of in each run",
             )
     source = parser.add_argument_group("source")
-    source.add_argument(
-        "--socket",
-        metavar="PATH",
-        help=f"socket of tailscaled's LocalAPI (default: {defaults.SOCKET})",
-    )
+    add_socket(source)
     source.add_argument(
         "--tailscale",
         metavar="PROGRAM",
         help="path of the `tailscale` CLI, which is used if the socket is unavailable "
         "(default: search $PATH)",
     )
-    source.add_argument(
-        "--timeout",
-        type=values.seconds,
-        default=10.0,
-        metavar="SECONDS",
-        help="timeout for each call to tailscaled (default: %(default)g)",
-    )
+    add_timeout(source)
     add_label(parser)
     parser.set_defaults(parser_type=type(parser), usage_error=parser.error)
 

@@ -30,19 +30,15 @@ class Command(NamedTuple):
     run: Callable[[Namespace], int]
     """Run the command with its parsed options, and return the exit status.
 
-    It calls `signals.install` after its imports. Until then the default actions are
-    enough.
+    It calls `signals.install` before it does anything. Until then the default actions
+    are enough.
     """
 
 
 def add_source(parser: ArgumentParser, *, has_status_file: bool = True) -> None:
     """Add the options that say how to query tailscaled."""
     group = parser.add_argument_group("source")
-    group.add_argument(
-        "--socket",
-        metavar="PATH",
-        help=f"socket of tailscaled's LocalAPI (default: {defaults.SOCKET})",
-    )
+    add_socket(group)
     group.add_argument(
         "--source",
         choices=("auto", "localapi", "cli"),
@@ -55,13 +51,7 @@ def add_source(parser: ArgumentParser, *, has_status_file: bool = True) -> None:
         metavar="PROGRAM",
         help="path of the `tailscale` CLI (default: search $PATH)",
     )
-    group.add_argument(
-        "--timeout",
-        type=values.seconds,
-        default=10.0,
-        metavar="SECONDS",
-        help="timeout for each call to tailscaled (default: %(default)g)",
-    )
+    add_timeout(group)
     if has_status_file:
         group.add_argument(
             "--status-file",
@@ -77,6 +67,26 @@ def add_source(parser: ArgumentParser, *, has_status_file: bool = True) -> None:
     # `run_options` reads these, even if the command lacks the option.
     parser.set_defaults(
         status_file=None, metrics_file=None, metrics_path=None, default_metrics_path=None, label={}
+    )
+
+
+def add_socket(source: _ArgumentGroup) -> None:
+    """Add `--socket`."""
+    source.add_argument(
+        "--socket",
+        metavar="PATH",
+        help=f"socket of tailscaled's LocalAPI (default: {defaults.SOCKET})",
+    )
+
+
+def add_timeout(source: _ArgumentGroup) -> None:
+    """Add `--timeout`."""
+    source.add_argument(
+        "--timeout",
+        type=values.seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="timeout for each call to tailscaled (default: %(default)g)",
     )
 
 

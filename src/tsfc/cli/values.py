@@ -93,13 +93,16 @@ def time_span(text: str) -> float:
     return seconds
 
 
-def names(allowed: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
-    """Type of a list such as `exporter,keepalive`: allowed names, each once."""
+def names(allowed: Sequence[str], what: str) -> Callable[[str], tuple[str, ...]]:
+    """Type of a list such as `exporter,keepalive`: allowed names, each once.
+
+    `what` says in an error what the list has to be.
+    """
 
     def parse(text: str) -> tuple[str, ...]:
         given = tuple(text.split(","))
         if len(set(given)) < len(given) or not set(given) <= set(allowed):
-            raise ArgumentTypeError(f"{text!r} is not a list of {', '.join(allowed)}, each once")
+            raise ArgumentTypeError(f"{text!r} is not {what}")
         return given
 
     return parse
@@ -144,12 +147,8 @@ def budget(text: str) -> int:
     return integer(text, high=24)
 
 
-def remedies(text: str) -> tuple[str, ...]:
-    """Names of remedies, each once, from a list such as `restart,other-port`."""
-    names = tuple(text.split(","))
-    if len(set(names)) < len(names) or not set(names) <= {"restart", "other-port"}:
-        raise ArgumentTypeError(f"{text!r} is not restart, other-port, or restart,other-port")
-    return names
+remedies = names(("restart", "other-port"), "restart, other-port, or restart,other-port")
+"Names of remedies, each once, from a list such as `restart,other-port`."
 
 
 def unit_name(text: str) -> str:
