@@ -185,7 +185,7 @@ def test_the_page_says_that_the_agent_is_gone(box: Path, chromium: Browser) -> N
 
 
 def test_five_hundred_peers_stay_smooth(box: Path, chromium: Browser) -> None:
-    """All of them turn with each look. Chromium reports tasks longer than 50 ms."""
+    """Each look shows another path for each. Chromium reports tasks longer than 50 ms."""
     names = [f"peer-{number}" for number in range(500)]
     tailnet = Tailnet(**dict.fromkeys(names, "direct"))
     with serving(box / "s", tailnet.respond), _agent(box, "--watchdog-args=--unit=x") as agent:

@@ -72,7 +72,7 @@ def test_a_connection_in_doubt_is_not_reusable(pieces: tuple[bytes, ...]) -> Non
 
 
 def _kept_open(body: bytes) -> Iterator[bytes]:
-    """Return a response after which the connection stays open."""
+    """Return a response of a server that keeps the connection open."""
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     return itertools.chain([head + body], itertools.repeat(b""))
 

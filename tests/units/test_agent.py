@@ -98,7 +98,7 @@ def test_the_sandbox_shows_what_the_jobs_need() -> None:
         "BindPaths=-/var/lib/alloy",
         "BindPaths=-/srv/b",
     ]
-    # The directory, because each restart of tailscaled makes a new socket.
+    # It binds the directory, because each restart of tailscaled makes a new socket.
     for path in ("/run/tailscale", "/run/systemd/journal", "/run/systemd/notify"):
         assert f"BindReadOnlyPaths=-{path}" in lines
 

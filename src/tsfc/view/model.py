@@ -242,7 +242,7 @@ IGNORED = {
     Path.PEER_RELAY: "ignored: peer relay",
     Path.NONE: "ignored: no path",
 }
-"The same for a peer whose path is no evidence (`sight.by_evidence`), except phones."
+"What the table says of a peer that `sight.by_evidence` calls unknown, except phones."
 HOLDS = {
     Hold.NO_CONTROL: "no control server",
     Hold.EXPIRED_KEY: "node key expired",

@@ -470,7 +470,7 @@ class GuardedTailnet(RandomNode[GuardedPolicy, Ledger]):
         ledger.deeds.append(Deed(now, cooldown, remedy, cause, subjects, direct=direct))
 
     def leads_back(self, worse: Deed, now: int) -> bool:
-        """Whether the cause of a change of the port has to cause the way back.
+        """Whether the peer that caused the port change must cause the restart back.
 
         Another peer lost its direct path since then, and both may cause a remedy.
         """

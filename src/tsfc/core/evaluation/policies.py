@@ -45,9 +45,9 @@ def policies(base: Policy, comparisons: Sequence[str]) -> Result[tuple[Candidate
     """Return every combination of the values to compare, applied to `base`.
 
     Each comparison is `option=value,…`. A value of `exclude-peer` adds one excluded
-    peer; an empty one adds none. A value of `remedies` joins its names with `+`. A
-    candidate ignores the options that it does not have. Fails with one line if a
-    comparison is malformed or there are more than `LIMIT` combinations.
+    peer; an empty one adds none. A value of `remedies` joins its names with `+`.
+    An option that only another policy has does not change a candidate. Fails with one
+    line if a comparison is malformed or there are more than `LIMIT` combinations.
     """
     choices: list[list[Change]] = []
     for text in comparisons:

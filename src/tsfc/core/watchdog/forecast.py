@@ -46,7 +46,7 @@ class WhatIf(Struct, frozen=True):
     "As on the command line, with its value; `without` if it is removed."
     reason: Reason
     due: Due | None = None
-    "The next attempt under that policy, as in `Forecast`."
+    "The next attempt under that policy; see `Forecast.due`."
 
 
 PASSIVE = frozenset({Reason.WAITING, Reason.EXCLUDED, Reason.NEVER_DIRECT, Reason.PATIENT})

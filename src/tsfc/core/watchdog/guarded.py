@@ -338,7 +338,7 @@ def _next(peer: PeerMemory, relay_seconds: int, situation: _Situation) -> Outloo
 
 
 def _outlook(verdict: Verdict, relay_seconds: int, situation: _Situation) -> Outlook | None:
-    """The next remedy for a peer after some time on relay; None if there is none.
+    """The next remedy for a peer that is on relay for this time; None if there is none.
 
     It is the way back if the peer caused the change of the port and is on relay since
     then. If tailscaled was started by an admin in between, the relay is younger.

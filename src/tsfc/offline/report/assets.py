@@ -30,7 +30,7 @@ def style() -> str:
 def script(*more: str) -> str:
     """Return the scripts as one, inside a function so that no name is global.
 
-    `more` are files that only one page needs; they come last.
+    `more` names files that only this page needs. They come last.
     """
     return f'"use strict";\n(() => {{\n{"".join(map(read, (*_SCRIPTS, *more)))}}})();\n'
 

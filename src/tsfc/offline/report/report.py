@@ -2,8 +2,8 @@
 
 The page contains everything it needs and makes no requests. Its Content-Security-Policy
 enforces that: it allows only the style and the script from `page/`, by their digests.
-Names come from other people's machines: Jinja escapes them in the markup, `drawing` in
-the JSON.
+Names come from other people's machines. Jinja escapes them in the markup, and `drawing`
+escapes them in the JSON.
 """
 
 from __future__ import annotations
