@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
+from tsfc.core.memo import keep_last
 from tsfc.core.metrics.families import Family, Kind, Sample, gauge
 from tsfc.core.tailscale import status as statuses
 from tsfc.core.tailscale.naming import match
@@ -35,11 +36,12 @@ class Exclusion(Struct, frozen=True):
 NOBODY = Exclusion()
 
 
+@keep_last
 def pings(status: Status, excluded: Exclusion = NOBODY) -> tuple[Ping, ...]:
     """Return the peers to ping, sorted by name.
 
     These are the watched peers with a Tailscale IP that are not excluded; none unless
-    the backend is Running.
+    the backend is Running. The agent uses a status for three rounds.
     """
     if not statuses.is_running(status):
         return ()

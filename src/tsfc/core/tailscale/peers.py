@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
+from tsfc.core.memo import keep_last
 from tsfc.core.tailscale.status import PeerStatus, Status
 from tsfc.core.text import REPLACEMENT, printable
 
@@ -68,13 +69,14 @@ class Peer(Struct, frozen=True):
     status: PeerStatus
 
 
+@keep_last
 def named(status: Status) -> tuple[Peer, ...]:
     """Return all peers of a status with unique names, sorted by name.
 
     The name is the first label of `DNSName`, or the whole of it if the peer belongs to
     another tailnet. A peer without `DNSName` is named by `HostName`, else by its ID.
     Names that collide get the suffix `#<StableNodeID>`; if they still collide, `#` and
-    a number in the order of the node keys.
+    a number in the order of the node keys. All jobs of the agent name the same status.
     """
     suffix = _own_suffix(status)
     by_key = sorted((status.peer or {}).items())

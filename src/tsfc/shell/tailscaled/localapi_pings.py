@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import selectors
+import select
 import socket
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from urllib.parse import urlencode
 
@@ -24,7 +25,7 @@ from tsfc.shell.tailscaled.localapi import Connections, encode
 from tsfc.shell.tailscaled.pings import Round, allow_descriptors, summary
 from tsfc.shell.tailscaled.response import Response
 from tsfc.shell.unix_stream import CONNECT_RETRY_SECONDS
-from tsfc.shell.waiting import select_ready
+from tsfc.shell.waiting import Wait, until
 
 PING = "/localapi/v0/ping"
 
@@ -49,12 +50,12 @@ async def ping_all(
     Each ping has a timeout of `timeout` seconds.
     """
     allow_descriptors(len(pings))
-    loop = _Loop(connections, count=count, timeout=timeout, kind=kind)
+    loop = _Loop(connections, pings, count=count, timeout=timeout, kind=kind)
     try:
-        await loop.run(pings)
+        await loop.run()
     finally:
         loop.close()
-    results = {ping.peer: loop.results[ping] for ping in pings}
+    results = {peer.ping.peer: peer.results for peer in loop.peers}
     return Round(results, summary(loop.errors, len(pings)))
 
 
@@ -67,119 +68,126 @@ def _request(ip: str, kind: PingKind) -> bytes:
 class _Exchange(Struct, eq=False):
     """A ping that was sent: its connection, and the response so far."""
 
-    ping: Ping
-    deadline: float
     connection: socket.socket
     is_kept: bool
     "The connection had been used before, so its server may have closed it."
     response: Response
 
 
-class _Send(Struct):
-    """A timer: send the ping, or give up if the deadline (monotonic) has passed."""
+class _Peer(Struct, eq=False):
+    """A peer of the round.
+
+    Until it is done, it has one timer. It waits for that alone, or for a place in the
+    queue, or for the response to an exchange.
+    """
 
     ping: Ping
-    deadline: float
+    results: tuple[PingResult, ...] = ()
+    "Of its pings so far."
+    timer: int = 0
+    "Serial number of its timer; 0 for none. Its earlier ones mean nothing any more."
+    deadline: float = 0.0
+    "Monotonic seconds at which the ping under way is given up."
+    exchange: _Exchange | None = None
 
 
-class _Hurry(Struct):
-    """A timer: the ping has waited long enough for a kept connection."""
-
-    send: _Send
-
-
-class _Expire(Struct):
-    """A timer: end the exchange without a reply if it is still open."""
-
-    exchange: _Exchange
-
-
-_Timer = _Send | _Hurry | _Expire
+_Action = Callable[[_Peer], None]
 
 
 class _Loop:
     """The event loop of one round.
 
-    Each unfinished peer has a `_Send` timer, a place in the queue and a `_Hurry` timer,
-    or an open exchange and an `_Expire` timer. Timers are a heap of (time, serial
-    number, timer). Serial numbers are unique, so the timers themselves are never
-    compared.
+    Timers are a heap of (time, serial number, peer, action). Serial numbers are unique,
+    so peers and actions are never compared.
     """
 
     def __init__(
-        self, connections: Connections, *, count: int, timeout: float, kind: PingKind
+        self,
+        connections: Connections,
+        pings: tuple[Ping, ...],
+        *,
+        count: int,
+        timeout: float,
+        kind: PingKind,
     ) -> None:
-        self.results: dict[Ping, tuple[PingResult, ...]] = {}
+        self.peers = [_Peer(ping) for ping in pings]
         self.errors: list[str] = []
         self._connections = connections
         self._count = count
         self._timeout = timeout
         self._kind = kind
-        self._selector = selectors.EpollSelector()
-        self._unfinished: set[Ping] = set()
-        self._exchanges: dict[Ping, _Exchange] = {}
-        self._queue: dict[Ping, _Send] = {}
-        "What waits for a kept connection, the longest first."
-        self._timers: list[tuple[float, int, _Timer]] = []
-        self._serial = itertools.count()
+        self._epoll = select.epoll()
+        self._unfinished = len(pings)
+        "Number of peers that are not done."
+        self._open: dict[int, _Peer] = {}
+        "The peers with an exchange, by the descriptor of its connection."
+        self._queue: dict[int, _Peer] = {}
+        "The peers that wait for a kept connection, by their timers, the longest first."
+        self._timers: list[tuple[float, int, _Peer, _Action]] = []
+        self._serial = itertools.count(1)
 
-    async def run(self, pings: tuple[Ping, ...]) -> None:
-        for ping in pings:
-            self._set_results(ping, ())
+    async def run(self) -> None:
+        for peer in self.peers:
+            self._plan(peer)
         while True:
             self._run_timers()
             if not self._unfinished:
                 return
-            for key in await select_ready(self._selector, self._timers[0][0]):
-                self._receive(key.data)
+            for descriptor, _ in await self._ready():
+                self._receive(self._open[descriptor])
 
     def close(self) -> None:
-        for exchange in self._exchanges.values():
-            exchange.connection.close()
-        self._selector.close()
+        for peer in self._open.values():
+            if peer.exchange is not None:
+                peer.exchange.connection.close()
+        self._epoll.close()
 
-    def _set_results(self, ping: Ping, results: tuple[PingResult, ...]) -> None:
-        """Store the results of a peer so far, and schedule its next ping, if any."""
-        self.results[ping] = results
-        pause = next_ping(results, self._count)
+    async def _ready(self) -> list[tuple[int, int]]:
+        """Wait for a response or a timer; return the descriptors that can be read."""
+        ready = self._epoll.poll(0)
+        if not ready and await until(Wait(self._epoll.fileno(), self._timers[0][0])):
+            ready = self._epoll.poll(0)
+        return ready
+
+    def _plan(self, peer: _Peer) -> None:
+        """Schedule the next ping to a peer, if there is one."""
+        pause = next_ping(peer.results, self._count)
         if pause is None:
-            self._unfinished.discard(ping)
+            peer.timer = 0
+            self._unfinished -= 1
             return
-        self._unfinished.add(ping)
         at = time.monotonic() + pause
-        self._set_timer(at, _Send(ping, at + self._timeout))
+        peer.deadline = at + self._timeout
+        self._set_timer(at, peer, self._send_or_queue)
 
-    def _set_timer(self, at: float, timer: _Timer) -> None:
-        heapq.heappush(self._timers, (at, next(self._serial), timer))
+    def _set_timer(self, at: float, peer: _Peer, action: _Action) -> None:
+        peer.timer = next(self._serial)
+        heapq.heappush(self._timers, (at, peer.timer, peer, action))
 
     def _run_timers(self) -> None:
         while self._timers and self._timers[0][0] <= time.monotonic():
-            _, _, timer = heapq.heappop(self._timers)
-            match timer:
-                case _Send():
-                    self._send_or_queue(timer)
-                case _Hurry(send=send):
-                    if self._queue.get(send.ping) is send:
-                        del self._queue[send.ping]
-                        self._send(send.ping, send.deadline)
-                case _Expire(exchange=exchange):
-                    if self._exchanges.get(exchange.ping) is exchange:
-                        self._finish(exchange, NO_REPLY)
+            _, serial, peer, action = heapq.heappop(self._timers)
+            if peer.timer == serial:
+                action(peer)
 
-    def _send_or_queue(self, send: _Send) -> None:
-        are_all_in_use = 0 < self._connections.limit <= len(self._exchanges)
-        if not are_all_in_use:
-            self._send(send.ping, send.deadline)
+    def _send_or_queue(self, peer: _Peer) -> None:
+        if not 0 < self._connections.limit <= len(self._open):
+            self._send(peer)
             return
-        self._queue[send.ping] = send
-        self._set_timer(time.monotonic() + PATIENCE_SECONDS, _Hurry(send))
+        self._set_timer(time.monotonic() + PATIENCE_SECONDS, peer, self._hurry)
+        self._queue[peer.timer] = peer
 
-    def _send(self, ping: Ping, deadline: float) -> None:
+    def _hurry(self, peer: _Peer) -> None:
+        """Send a ping that has waited long enough for a kept connection."""
+        del self._queue[peer.timer]
+        self._send(peer)
+
+    def _send(self, peer: _Peer) -> None:
         kept = self._connections.take()
         try:
             connection = kept or socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         except OSError as error:
-            self._fail(ping, f"opening a socket: {error.strerror}; raise LimitNOFILE")
+            self._fail(peer, f"opening a socket: {error.strerror}; raise LimitNOFILE")
             return
 
         # Connect without waiting. While the socket's backlog is full, try again later.
@@ -188,32 +196,50 @@ class _Loop:
             if kept is None:
                 connection.setblocking(False)
                 connection.connect(path)
-            connection.send(_request(ping.ip, self._kind))
+            connection.send(_request(peer.ping.ip, self._kind))
         except BlockingIOError:
             connection.close()
-            if time.monotonic() >= deadline:
-                self._set_results(ping, (*self.results[ping], NO_REPLY))
+            if time.monotonic() >= peer.deadline:
+                self._add(peer, NO_REPLY)
             else:
-                self._set_timer(time.monotonic() + CONNECT_RETRY_SECONDS, _Send(ping, deadline))
+                self._set_timer(time.monotonic() + CONNECT_RETRY_SECONDS, peer, self._send)
             return
         except OSError as error:
             connection.close()
             if kept is not None:
-                self._send(ping, deadline)
+                self._send(peer)
             else:
-                self._fail(ping, f"connecting to {path}: {error.strerror}; is tailscaled running?")
+                self._fail(peer, f"connecting to {path}: {error.strerror}; is tailscaled running?")
             return
+        self._epoll.register(connection, select.EPOLLIN)
+        self._open_exchange(peer, connection, is_kept=kept is not None)
 
-        # Wait for the response until the deadline.
-        exchange = _Exchange(
-            ping, deadline, connection, kept is not None, Response(_RESPONSE_LIMIT)
-        )
-        self._exchanges[ping] = exchange
-        self._selector.register(connection, selectors.EVENT_READ, exchange)
-        self._set_timer(deadline, _Expire(exchange))
+    def _send_over(self, connection: socket.socket, peer: _Peer) -> None:
+        """Send a ping over the connection of an exchange that has just ended."""
+        try:
+            connection.send(_request(peer.ping.ip, self._kind))
+        except OSError:
+            connection.close()
+            self._send(peer)
+        else:
+            self._open_exchange(peer, connection, is_kept=True)
 
-    def _receive(self, exchange: _Exchange) -> None:
+    def _open_exchange(self, peer: _Peer, connection: socket.socket, *, is_kept: bool) -> None:
+        """Wait for the response until the deadline."""
+        peer.exchange = _Exchange(connection, is_kept, Response(_RESPONSE_LIMIT))
+        self._open[connection.fileno()] = peer
+        self._set_timer(peer.deadline, peer, self._expire)
+
+    def _expire(self, peer: _Peer) -> None:
+        """End an exchange without a response."""
+        self._close_exchange(peer)
+        self._add(peer, NO_REPLY)
+
+    def _receive(self, peer: _Peer) -> None:
         """Read what has arrived."""
+        exchange = peer.exchange
+        if exchange is None:
+            return
         try:
             piece = exchange.connection.recv(_PIECE)
         except BlockingIOError:
@@ -224,31 +250,38 @@ class _Loop:
         response.feed(piece)
         if not response.is_done:
             return
+        self._close_exchange(peer)
         if response.is_empty and exchange.is_kept:
-            self._end(exchange)
-            self._send(exchange.ping, exchange.deadline)
+            self._send(peer)
             return
 
-        body = response.result(f"pinging {exchange.ping.ip}")
+        body = response.result(f"pinging {peer.ping.ip}")
         result = body if isinstance(body, Failure) else parse_response(body.unwrap())
         if isinstance(result, Failure):
-            self.errors.append(result.failure().detail)
-            self._finish(exchange, ERROR)
+            self._fail(peer, result.failure().detail)
         else:
-            self._finish(exchange, result.unwrap())
+            self._add(peer, result.unwrap())
 
-    def _finish(self, exchange: _Exchange, result: PingResult) -> None:
-        self._end(exchange)
-        self._set_results(exchange.ping, (*self.results[exchange.ping], result))
+    def _close_exchange(self, peer: _Peer) -> None:
+        """End an exchange. The next ping in the queue gets its connection."""
+        exchange = peer.exchange
+        if exchange is None:
+            return
+        peer.exchange = None
+        connection, response = exchange.connection, exchange.response
+        del self._open[connection.fileno()]
+        if response.is_reusable and self._queue:
+            self._send_over(connection, self._queue.pop(next(iter(self._queue))))
+            return
+        self._epoll.unregister(connection)
+        self._connections.give_back(connection, response)
+        if self._queue:
+            self._send(self._queue.pop(next(iter(self._queue))))
 
-    def _end(self, exchange: _Exchange) -> None:
-        self._selector.unregister(exchange.connection)
-        self._connections.give_back(exchange.connection, exchange.response)
-        del self._exchanges[exchange.ping]
-        if self._queue and self._connections.has_idle:
-            ping = next(iter(self._queue))
-            self._send(ping, self._queue.pop(ping).deadline)
-
-    def _fail(self, ping: Ping, error: str) -> None:
+    def _fail(self, peer: _Peer, error: str) -> None:
         self.errors.append(error)
-        self._set_results(ping, (*self.results[ping], ERROR))
+        self._add(peer, ERROR)
+
+    def _add(self, peer: _Peer, result: PingResult) -> None:
+        peer.results = (*peer.results, result)
+        self._plan(peer)
