@@ -167,7 +167,6 @@ def test_the_pages_have_a_session_of_each_offline_tool() -> None:
         "peers",
         "replay",
         "simulate",
-        "simulate",
     ]
 
 
