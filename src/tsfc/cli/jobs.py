@@ -21,6 +21,7 @@ from tsfc.shell import defaults, signals
 if TYPE_CHECKING:
     from returns.result import Result
 
+    from tsfc.shell.notifier import Notifier
     from tsfc.shell.system import System
     from tsfc.shell.waiting import Waiting
 
@@ -149,6 +150,19 @@ def _add_watchdog(parser: ArgumentParser) -> None:
         help="print the decisions, but save no state and restart nothing; write metrics only "
         "if --metrics-path is given",
     )
+    notifier = parser.add_mutually_exclusive_group()
+    notifier.add_argument(
+        "--notify-exec",
+        metavar="PROGRAM",
+        help="start PROGRAM after each run that has news, such as a restart; its standard input "
+        "has a line of JSON for each",
+    )
+    notifier.add_argument(
+        "--notify-socket",
+        metavar="PATH",
+        help="send these lines to this Unix socket instead; the units use it to start PROGRAM "
+        "outside of the watchdog's sandbox",
+    )
     add_policy(parser).add_argument(
         "--pause",
         metavar="FILE",
@@ -162,7 +176,19 @@ def _add_watchdog(parser: ArgumentParser) -> None:
 def _watchdog(options: Namespace, host: System) -> Waiting[int]:
     from tsfc.shell import runs
 
-    return runs.watchdog(host, state_dir=options.state_dir, policy=policy(options))
+    return runs.watchdog(
+        host, state_dir=options.state_dir, policy=policy(options), notifier=_notifier(options)
+    )
+
+
+def _notifier(options: Namespace) -> Notifier | None:
+    if options.notify_exec is None and options.notify_socket is None:
+        return None
+    from tsfc.shell.notifier import Listener, Program
+
+    if options.notify_exec is not None:
+        return Program(options.notify_exec)
+    return Listener(options.notify_socket)
 
 
 RUNS = {

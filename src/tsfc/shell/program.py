@@ -58,8 +58,10 @@ class StartError(Struct, frozen=True):
     "What is wrong, as one line."
 
 
-async def run(argv: Sequence[str], *, timeout: float) -> Result[Completed, TimedOut | StartError]:
-    """Run a program to its end, without standard input.
+async def run(
+    argv: Sequence[str], *, timeout: float, stdin: int = subprocess.DEVNULL
+) -> Result[Completed, TimedOut | StartError]:
+    """Run a program to its end; its standard input is empty, or the descriptor `stdin`.
 
     After `timeout` seconds or `OUTPUT_LIMIT` bytes, the program and its descendants are
     terminated.
@@ -67,7 +69,7 @@ async def run(argv: Sequence[str], *, timeout: float) -> Result[Completed, Timed
     deadline = time.monotonic() + timeout
     with ended_children() as children:
         try:
-            child = start(argv, children, stderr=subprocess.PIPE)
+            child = start(argv, children, stderr=subprocess.PIPE, stdin=stdin)
         except OSError as error:
             return Failure(StartError(error.strerror or str(error)))
 
@@ -103,7 +105,11 @@ def ended_children() -> Generator[list[subprocess.Popen[bytes]], None, None]:
 
 
 def start(
-    argv: Sequence[str], children: list[subprocess.Popen[bytes]], *, stderr: int
+    argv: Sequence[str],
+    children: list[subprocess.Popen[bytes]],
+    *,
+    stderr: int,
+    stdin: int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
     """Start a program in its own process group and append it to `children`.
 
@@ -111,7 +117,7 @@ def start(
     """
     with signals.deferred():
         child = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, process_group=0
+            argv, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, process_group=0
         )
         children.append(child)
     return child

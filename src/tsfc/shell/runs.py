@@ -18,6 +18,8 @@ from tsfc.shell.waiting import Waiting
 
 if TYPE_CHECKING:  # for the watchdog only
     from tsfc.core.watchdog.policy import Policy
+    from tsfc.core.watchdog.run import Run
+    from tsfc.shell.notifier import Notifier
 
 
 async def run(host: System, job: Callable[[Host], Waiting[Report]]) -> int:
@@ -26,10 +28,13 @@ async def run(host: System, job: Callable[[Host], Waiting[Report]]) -> int:
     return write(host, await job(host), started=started)
 
 
-async def watchdog(host: System, *, state_dir: str, policy: Policy) -> int:
+async def watchdog(
+    host: System, *, state_dir: str, policy: Policy, notifier: Notifier | None = None
+) -> int:
     """Run the watchdog, unless another run holds the lock of the state directory.
 
-    A dry run takes no lock and leaves the state as it is.
+    A dry run takes no lock and leaves the state as it is. The
+    notifier is told last what is new, so it delays nothing; a dry run tells nobody.
     """
     from tsfc.shell import statedir  # noqa: PLC0415
     from tsfc.shell.jobs import watchdog as job  # noqa: PLC0415 - the other jobs need neither
@@ -53,8 +58,22 @@ async def watchdog(host: System, *, state_dir: str, policy: Policy) -> int:
     if isinstance(done, Failure):
         host.warn(done.failure())
         return 1
-    host.keep_run(done.unwrap())
-    return write(host, job.report(done.unwrap(), policy), started=started)
+    run_ = done.unwrap()
+    host.keep_run(run_)
+    status = write(host, job.report(run_, policy), started=started)
+    if notifier is not None and not host.is_dry_run:
+        await _notify(host, notifier, run_)
+    return status
+
+
+async def _notify(host: System, notifier: Notifier, run: Run) -> None:
+    from tsfc.core.watchdog.notices import notices  # noqa: PLC0415 - most runs tell nobody
+    from tsfc.shell.notifier import notify  # noqa: PLC0415
+
+    told = notices(run)
+    problem = await notify(notifier, told) if told else None
+    if problem is not None:
+        host.warn(problem)
 
 
 def write(host: System, report: Report, *, started: float) -> int:

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from tsfc.core.clock import Instant
 from tsfc.core.faults import Fault
+from tsfc.core.watchdog.effects import Effect
 from tsfc.core.watchdog.remedy import Attempt
 from tsfc.core.watchdog.state import State
 from tsfc.core.watchdog.track import Verdict
@@ -25,6 +26,8 @@ class Run(Struct, frozen=True):
     "None if no peer could be observed."
     attempt: Attempt | None = None
     "As it was decided."
+    effects: tuple[Effect, ...] = ()
+    "What was done, in this order."
     fault: Fault | None = None
     "Why no status could be read."
     has_failed: bool = False

@@ -82,6 +82,7 @@ async def run(host: Host, store: Store, *, policy: Policy) -> Result[Run, str]:
         is_after_break=decided.is_after_break,
         unmatched=decided.unmatched,
         verdicts=decided.verdicts,
+        effects=decided.effects,
         fault=fault,
     )
     attempt = _perform(host, decided.effects)
@@ -147,7 +148,8 @@ async def _apply(
         _export(host, store, performed.state)
     _perform(host, performed.effects)
     has_failed = isinstance(committed, Failure) or isinstance(outcome, Failed)
-    return Success(replace(run, state=performed.state, has_failed=has_failed))
+    effects = (*run.effects, *performed.effects)
+    return Success(replace(run, state=performed.state, effects=effects, has_failed=has_failed))
 
 
 def _perform(host: Host, effects: tuple[Effect, ...]) -> Attempt | None:
