@@ -124,6 +124,25 @@ def test_time_and_position_are_inverse() -> None:
     assert _evaluated("timeAt(all, 1202, xAt(all, 1202, 1300))") == pytest.approx(1300)
 
 
+@pytest.mark.parametrize(
+    ("start", "seconds", "expected"),
+    [
+        pytest.param(0, 1, ["1970-01-01", "00:00:01"], id="a-second"),
+        pytest.param(
+            1000, 20, ["00:16:40", "00:16:45", "00:16:50", "00:16:55", "00:17:00"], id="seconds"
+        ),
+        pytest.param(1000, 200, ["00:17", "00:18", "00:19", "00:20"], id="minutes"),
+        pytest.param(
+            82800, 14400, ["23:00", "1970-01-02", "01:00", "02:00", "03:00"], id="over-midnight"
+        ),
+        pytest.param(0, 3 * 86400, [f"1970-01-0{day}" for day in (1, 2, 3, 4)], id="days"),
+    ],
+)
+def test_the_axis_has_ticks_at_round_times(start: int, seconds: int, expected: list[str]) -> None:
+    view = f"{{ ...all, from: {start}, to: {start + seconds} }}"
+    assert _evaluated(f"ticks({view}, 600).map(({{ text }}) => text)") == expected
+
+
 def test_segments_below_a_pixel_become_one_bar_of_the_worst_kind() -> None:
     width = 7 + 12 + 1  # one pixel for all 1000 seconds
     bars = _evaluated(f"bars(all, rpi3, {width})")

@@ -5,7 +5,6 @@ const MARKS = 10; // height of the markers
 const TOP = 48; // above the lanes: the time axis and the node
 const COUNTER = 46; // height of a counter
 const COUNTERS_TOP = 26;
-const TICK_ROOM = 90;
 const FONT = "12px system-ui, sans-serif";
 const SMALL_FONT = "10px system-ui, sans-serif";
 const MARKERS = {
@@ -25,14 +24,6 @@ const COUNTERS = [
   ["detections", "--derp"],
   ["recoveries", "--direct"],
   ["cooldowns", "--faint"],
-];
-const MINUTE = 60;
-const HOUR = 3600;
-const DAY = 86400;
-const STEPS = [
-  ...[1, 2, 5, 10, 15, 30].map((minutes) => minutes * MINUTE),
-  ...[1, 2, 3, 6, 12].map((hours) => hours * HOUR),
-  ...[1, 2, 7, 30, 90, 365].map((days) => days * DAY),
 ];
 
 const element = (id) => document.getElementById(id);
@@ -123,23 +114,15 @@ function clipped(c, text, width) {
 // The time axis
 
 function drawAxis(c, view, width, height) {
-  const pixelsPerSecond = axis(width) / (view.to - view.from);
-  const step = STEPS.find((size) => size * pixelsPerSecond >= TICK_ROOM) || STEPS.at(-1);
-  for (let unix = Math.ceil(view.from / step) * step; unix <= view.to; unix += step) {
-    const x = xAt(view, width, unix);
+  for (const { x, text } of ticks(view, width)) {
     const isAtRightEdge = x > width - 70;
     c.fillStyle = color("--line");
     c.fillRect(x, 22, 1, height);
     c.fillStyle = color("--faint");
     c.textAlign = isAtRightEdge ? "right" : "left";
-    c.fillText(tickText(unix, step), x + (isAtRightEdge ? -3 : 3), 12);
+    c.fillText(text, x + (isAtRightEdge ? -3 : 3), 12);
   }
   c.textAlign = "left";
-}
-
-function tickText(unix, step) {
-  const text = timeText(unix);
-  return step < DAY && unix % DAY ? text.slice(11, 16) : text.slice(0, 10);
 }
 
 // Lanes

@@ -5,6 +5,16 @@
 const WIDEST_GUTTER = 190; // left of the time axis: the names
 const RIGHT = 12; // right of the time axis
 const SHORTEST = 60; // seconds in view at the deepest zoom
+const TICK_ROOM = 90; // pixels between two ticks of the time axis, at least
+const MINUTE = 60;
+const HOUR = 3600;
+const DAY = 86400;
+const STEPS = [ // seconds between two ticks
+  ...[1, 2, 5, 10, 15, 30],
+  ...[1, 2, 5, 10, 15, 30].map((minutes) => minutes * MINUTE),
+  ...[1, 2, 3, 6, 12].map((hours) => hours * HOUR),
+  ...[1, 2, 7, 30, 90, 365].map((days) => days * DAY),
+];
 
 function zoomed(view, limits, from, to) {
   const length = Math.min(limits.to - limits.from, Math.max(SHORTEST, to - from));
@@ -86,6 +96,23 @@ function xAt(view, width, unix) {
 
 function timeAt(view, width, x) {
   return view.from + ((x - gutter(width)) / axis(width)) * (view.to - view.from);
+}
+
+// The ticks of the time axis: { x, text }, in steps of round times.
+function ticks(view, width) {
+  const pixelsPerSecond = axis(width) / (view.to - view.from);
+  const step = STEPS.find((size) => size * pixelsPerSecond >= TICK_ROOM) || STEPS.at(-1);
+  const found = [];
+  for (let unix = Math.ceil(view.from / step) * step; unix <= view.to; unix += step) {
+    found.push({ x: xAt(view, width, unix), text: tickText(unix, step) });
+  }
+  return found;
+}
+
+function tickText(unix, step) {
+  const text = timeText(unix);
+  if (step >= DAY || unix % DAY === 0) return text.slice(0, 10);
+  return text.slice(11, step < MINUTE ? 19 : 16);
 }
 
 // The segments of a lane that overlap the view, as indexes [first, end).
