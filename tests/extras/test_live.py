@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from support.processes import DEADLINE_SECONDS, ended, started, wait_until
 from support.programs import program
 from support.servers import DIRECT_PONG, Request, Response, serving, tailscaled
 from support.statuses import encoded, peer
+from tsfc.offline.report import assets
 from tsfc.shell.tailscaled.localapi import is_reachable
 
 TURN_SECONDS = 3.0
@@ -30,6 +32,8 @@ MAX_TASK_SECONDS = 0.5
 HOSTILE_NAME = (
     '</script x><script>document.title = "broken"</script><img src=x onerror="document.title=1">'
 )
+
+TIME = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ"
 
 STUCK = """
 summary = "As restart-cures, but it begins soon."
@@ -144,6 +148,9 @@ def test_a_peer_that_turns_turns_on_the_page(box: Path, chromium: Browser) -> No
         assert _rows(chromium)["nas"][-1] == "direct"
         assert chromium.title == "Paths of alpha"
         assert _text(chromium, "lines").startswith("alpha is Running")
+        subtitle = chromium.find_element(By.CLASS_NAME, "subtitle").text
+        program = re.escape(assets.program())
+        assert re.fullmatch(rf"last look {TIME} · {program}", subtitle)
         assert chromium.get_log("browser") == []
 
         tailnet.peers = [peer("nas", "derp")]

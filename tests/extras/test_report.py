@@ -31,8 +31,8 @@ from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import Timeline, record
 from tsfc.core.watchdog.policy import ThresholdPolicy
 from tsfc.offline.host import OfflineHost
+from tsfc.offline.report import assets, report
 from tsfc.offline.report import document as pages
-from tsfc.offline.report import report
 
 HOSTILE_NAME = (
     '</script x><script>document.title = "broken"</script><img src=x onerror="document.title=1">'
@@ -115,6 +115,21 @@ def test_a_replay_is_drawn(box: Path, chromium: Browser) -> None:
     assert "observations\n54\n" in chromium.find_element(By.TAG_NAME, "header").text
     assert "a recording cannot show" in chromium.find_element(By.CLASS_NAME, "note").text
     assert _tables(chromium)[-1][1].startswith("nas ")
+
+
+def test_the_head_says_which_node_when_and_by_which_version(box: Path, chromium: Browser) -> None:
+    capture = box / "c.ndjson"
+    own = {"Self": {"DNSName": "alpha.example.ts.net."}}
+    observations = [seen(START + 3600 * number, peer("nas"), **own) for number in range(3)]
+    capture.write_text(text(observations))
+    _open(chromium, _report(box, "replay", str(capture)))
+    assert chromium.find_element(By.CLASS_NAME, "subtitle").text == (
+        "node alpha · 2027-01-15 08:00:00Z to 10:00:00Z (2h) · "
+        f"documented max-relay-seconds=600 cooldown-seconds=600 · {assets.program()}"
+    )
+    _open(chromium, _report(box, "simulate", "healthy", "--days", "2"))
+    assert chromium.find_element(By.TAG_NAME, "h1").text == "Simulation of healthy"
+    assert chromium.find_element(By.CLASS_NAME, "subtitle").text.startswith("2026-01-01 00:00:00Z")
 
 
 def test_the_legend_explains_only_what_is_there(box: Path, chromium: Browser) -> None:
@@ -247,13 +262,18 @@ def test_markup_in_names_stays_text(box: Path, chromium: Browser) -> None:
     capture = box / f"{HOSTILE_NAME.replace('/', '')}.ndjson"
     capture.write_text(
         text(
-            seen(START + 60 * number, peer("x", "derp", DNSName="", HostName=HOSTILE_NAME))
+            seen(
+                START + 60 * number,
+                peer("x", "derp", DNSName="", HostName=HOSTILE_NAME),
+                Self={"DNSName": "", "HostName": HOSTILE_NAME},
+            )
             for number in range(20)
         )
     )
     _open(chromium, _report(box, "replay", str(capture)))
     assert chromium.title.startswith("Replay of ")
     assert chromium.find_elements(By.TAG_NAME, "img") == []
+    assert "<img" in chromium.find_element(By.CLASS_NAME, "subtitle").text
     assert "<img" in _press(chromium, Keys.ARROW_DOWN)
 
 

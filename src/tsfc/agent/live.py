@@ -9,6 +9,7 @@ package, and requests to this server.
 from __future__ import annotations
 
 from functools import cache
+from html import escape
 from string import Template
 
 import msgspec
@@ -92,6 +93,7 @@ def _page() -> tuple[Template, str]:
     style, script = assets.style(), assets.script("live.js")
     page = Template(assets.read("live.html")).substitute(
         style=_fixed(style),
+        program=_fixed(escape(assets.program())),
         timeline=_fixed(assets.timeline(CAPTION)),
         script=_fixed(script),
         data="$data",

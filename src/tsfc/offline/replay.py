@@ -314,6 +314,7 @@ def _write_report(path: str, task: Task, replayed: Replay, timeline: Timeline) -
         task.policies[0],
         statistics[0],
         timeline,
+        node=timeline.node_name,
         extra={},
         notes=[*notes(statistics[0]), *replayed.errors],
         comparison=comparison,

@@ -12,7 +12,7 @@ from tsfc.core.clock import Instant
 from tsfc.core.duration import duration
 from tsfc.core.tailscale import status as statuses
 from tsfc.core.tailscale.paths import Path, active_path, classify
-from tsfc.core.tailscale.peers import Hidden, Peer, hidden, is_watched, named
+from tsfc.core.tailscale.peers import Hidden, Peer, hidden, is_watched, named, own_name
 from tsfc.core.tailscale.ping import PingResult
 from tsfc.core.tailscale.status import Status
 from tsfc.core.text import PATH_LIMIT, one_line, printable
@@ -141,11 +141,9 @@ def make_view(
             row = _judged(row, verdict, now.unix, snapshot.policy, forecast)
         rows.append(row)
 
-    # The name in MagicDNS, as for peers; a node without one has its host name.
-    name = status.self_.dns_name.partition(".")[0] or status.self_.host_name
     return View(
         now=now,
-        name=printable(name, 200),
+        name=own_name(status),
         observed=observed,
         snapshot=snapshot,
         forecast=forecast,

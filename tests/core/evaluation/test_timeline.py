@@ -52,6 +52,17 @@ def _path(lane: Lane, unix: int) -> str:
     return [value for start, value in segments if start <= unix][-1][0]
 
 
+def test_the_node_has_the_name_that_a_status_has_last() -> None:
+    """A fault, and a status of a tailscaled that does not know its name, do not take it."""
+    names = ("alpha", "bravo", "")
+    captured = [
+        seen(START + 60 * number, peer("nas"), Self={"DNSName": name and f"{name}.x.ts.net."})
+        for number, name in enumerate(names)
+    ]
+    drawn, _, _ = _recorded([*captured, fault(START + 300)])
+    assert drawn.node_name == "bravo"
+
+
 def _rising(seed: int, length: int) -> list[dict[str, Any]]:
     """Return a hectic capture whose clock never stands still or goes back."""
     capture = hectic(seed, length)

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from support.corpus import NAMES_FROM_HELL, hostile_statuses
 from support.statuses import SUFFIX, decoded, peer
-from tsfc.core.tailscale.peers import Hidden, address, base_name, hidden, is_watched, named
+from tsfc.core.tailscale.peers import (
+    Hidden,
+    address,
+    base_name,
+    hidden,
+    is_watched,
+    named,
+    own_name,
+)
 from tsfc.core.tailscale.status import PeerStatus
 
 LONGEST_FILE_NAME = 255
@@ -58,6 +66,19 @@ def test_a_peer_is_named_by_its_dns_name_or_host_name_or_id(
 ) -> None:
     """Peers of another tailnet keep the whole DNS name; names are printable and cut."""
     assert names_of(peer) == [name]
+
+
+@pytest.mark.parametrize(
+    ("own", "name"),
+    [
+        ({"DNSName": "alpha.x.ts.net.", "HostName": "a"}, "alpha"),
+        ({"DNSName": "", "HostName": "a\nb"}, "a\N{REPLACEMENT CHARACTER}b"),
+        ({"DNSName": "", "HostName": "n" * 300}, "n" * 200),
+        ({}, ""),
+    ],
+)
+def test_the_node_is_named_by_its_dns_name_or_host_name(own: dict[str, Any], name: str) -> None:
+    assert own_name(decoded(Self=own)) == name
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from returns.result import Failure, Result
 from tsfc.core.evaluation.statistics import Statistics
 from tsfc.core.faults import Fault
 from tsfc.core.tailscale.paths import Path, classify
-from tsfc.core.tailscale.peers import named
+from tsfc.core.tailscale.peers import named, own_name
 from tsfc.core.tailscale.status import Status
 from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.track import Reason
@@ -99,6 +99,8 @@ class Timeline(Struct):
     "Number of segments of all lanes."
     last: int | None = None
     "Unix time of the last run."
+    node_name: str = ""
+    "Name of the node in the last status that has one."
 
 
 def record(
@@ -123,6 +125,7 @@ def record(
             for peer in named(observed.unwrap())
         }
         show_peers(timeline, now, values)
+        timeline.node_name = own_name(observed.unwrap()) or timeline.node_name
     timeline.last = now
     state = statistics.state
     totals = (state.restarts, state.detections, state.recoveries, statistics.cooldowns)

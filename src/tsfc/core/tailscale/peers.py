@@ -39,6 +39,9 @@ They are in the status of a node that may use Funnel, to forward its visitors.
 SEPARATOR = "#"
 "Between a name and the StableNodeID; never inside a name."
 
+OWN_NAME_LIMIT = 200
+"Maximum length of the node's own name, in characters."
+
 NAME_BUDGET, ID_BUDGET = 160, 60
 """Maximum lengths of a name and of an ID in bytes, percent-encoded.
 
@@ -109,6 +112,15 @@ class Unwatched(StrEnum):
     SERVICE = "it is a Tailscale Service, which other nodes host"
     NO_PATH = "tailscaled does not look for a path to it (InMagicSock is false)"
     SELF = "it has an IP address of this node"
+
+
+def own_name(status: Status) -> str:
+    """Return the name of the node itself; empty if tailscaled does not know it.
+
+    It is the name in MagicDNS, as for peers; a node without one has its host name.
+    """
+    own = status.self_
+    return printable(own.dns_name.partition(".")[0] or own.host_name, OWN_NAME_LIMIT)
 
 
 def unwatched(peer: PeerStatus, own_ips: tuple[str, ...]) -> Unwatched | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from base64 import b64encode
 from hashlib import sha256
 from html import escape
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from string import Template
 
@@ -38,6 +39,17 @@ def script(*more: str) -> str:
 def timeline(caption: str) -> str:
     """Return the markup of the timeline and the counters."""
     return Template(read("timeline.html")).substitute(caption=escape(caption))
+
+
+def program() -> str:
+    """Return the name and the version of this program: `tsfc 1.2.3`.
+
+    A copy that was not installed has no version.
+    """
+    try:
+        return f"tsfc {version('tsfc')}"
+    except PackageNotFoundError:
+        return "tsfc"
 
 
 def digest(text: str) -> str:

@@ -61,8 +61,8 @@ class Document(Struct, frozen=True):
     """The contents of a report."""
 
     title: str
-    subtitle: str
-    "Time and policy."
+    subtitle: Sequence[str]
+    "What the report is about: the node, the time and the policy."
     tiles: Sequence[tuple[str, str]]
     "The numbers that matter most, each with its name."
     facts: Sequence[tuple[str, str]]
@@ -80,21 +80,23 @@ def of_one(
     statistics: Statistics,
     timeline: Timeline,
     *,
+    node: str = "",
     extra: Mapping[str, int],
     notes: Sequence[str],
     comparison: Table | None = None,
 ) -> Document:
     """Return the report of one replay or one simulated run.
 
+    `node` is the name of the node; a simulated one has none.
     `extra` has the counts that only a simulation knows.
     `comparison` has the results under each policy.
     """
     others = "; the table compares the policies" if comparison else ""
     counts = {**summary.counts(statistics), **extra}
-    time = f"{summary.utc(statistics.first or 0)} to {summary.utc(statistics.last or 0)}"
+    period = _period(statistics.first or 0, statistics.last or 0)
     return Document(
         title,
-        f"{time}, {candidate.text(policy)}",
+        [*([f"node {node}"] if node else []), period, candidate.text(policy)],
         _tiles(counts),
         [_fact(name, count) for name, count in counts.items()],
         notes,
@@ -140,6 +142,13 @@ def of_many(
         "the distributions cover all of them."
     )
     return replace(one, notes=[*one.notes, note], distributions=distributions)
+
+
+def _period(first: int, last: int) -> str:
+    """Return two Unix times as text: the second without its date if it is the same."""
+    start, end = (summary.utc(unix).replace("T", " ") for unix in (first, last))
+    is_same_day = start[:10] == end[:10]
+    return f"{start} to {end[11:] if is_same_day else end} ({duration(last - first)})"
 
 
 def _tiles(counts: Mapping[str, int]) -> list[tuple[str, str]]:

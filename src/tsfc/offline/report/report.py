@@ -73,6 +73,7 @@ def page(document: Document) -> str:
     template = environment.from_string(assets.read("report.html.j2"))
     rendered: str = template.render(
         document=document,
+        program=assets.program(),
         data=None if shown is None else drawing.for_script(drawing.data(shown)),
         timeline="" if shown is None else assets.timeline(shown.caption),
         style=style,

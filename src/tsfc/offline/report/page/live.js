@@ -11,6 +11,11 @@ let tableAt = -Infinity; // when the table was asked for
 let goodAt = performance.now(); // when the last good answer came
 let problem = "";
 
+// Show when the peers were looked at.
+function showTime() {
+  setText(element("at"), data.node.starts.length ? `last look ${timeText(data.to)} · ` : "");
+}
+
 // The answer of the agent, or null if there is none.
 async function got(path) {
   try {
@@ -37,6 +42,7 @@ async function updated() {
   if (isNew) {
     shownHistory = history.text;
     load(JSON.parse(history.text));
+    showTime();
   }
   if (!isNew && !problem && performance.now() - tableAt < TABLE_PERIOD) return "";
   tableAt = performance.now();
@@ -96,6 +102,7 @@ function fillRow(row, columns, texts) {
   });
 }
 
+showTime();
 setInterval(poll, PERIOD);
 setInterval(showAge, 1000);
 document.addEventListener("visibilitychange", poll);
