@@ -161,6 +161,32 @@ def test_the_history_knows_that_tailscaled_is_gone(box: Path) -> None:
     assert history["peers"] == []
 
 
+def _quiet_seconds(client: Client) -> int:
+    client.request("GET", "/api/history")
+    response = client.getresponse()
+    response.read()
+    return int(response.headers["Retry-After"])
+
+
+def test_the_history_says_for_how_long_it_stays_the_same(box: Path) -> None:
+    """Until the next job starts. While one runs, its result may come at any moment."""
+    with (
+        serving(box / "s", RESPOND),
+        _agent(box, "--jobs=exporter", "--exporter-interval=20s") as client,
+    ):
+        wait_until(lambda: _quiet_seconds(client) > 0, "it has run")
+        assert 10 < _quiet_seconds(client) <= 20
+
+
+def test_nothing_is_quiet_while_a_job_runs(box: Path) -> None:
+    with (
+        serving(box / "s", lambda _: None) as requests,
+        _agent(box, "--jobs=exporter", "--timeout=60") as client,
+    ):
+        wait_until(lambda: requests, "it asks")
+        assert _quiet_seconds(client) == 0
+
+
 @pytest.mark.parametrize(
     ("options", "seconds"),
     [

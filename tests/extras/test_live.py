@@ -191,6 +191,42 @@ def test_the_page_says_that_the_agent_is_gone(box: Path, chromium: Browser) -> N
         wait_until(lambda: _text(chromium, "since").startswith("(for "), "it says for how long")
 
 
+def test_the_page_asks_only_when_something_may_have_changed(box: Path, chromium: Browser) -> None:
+    """It waits for the next run of a job, but at most 10 seconds."""
+    script = chromium.execute_cdp_cmd(
+        "Page.addScriptToEvaluateOnNewDocument",
+        {
+            "source": """{
+                const { setTimeout } = window;
+                window.pauses = [];
+                window.setTimeout = (act, pause) => {
+                    pauses.push(pause);
+                    return setTimeout(act, pause);
+                };
+            }"""
+        },
+    )
+    try:
+        with (
+            serving(box / "s", Tailnet(nas="direct").respond),
+            _agent(
+                box,
+                *("--exporter-interval=1h", "--watchdog-interval=1h", "--watchdog-args=--unit=x"),
+            ) as agent,
+        ):
+            _open(chromium, agent)
+            wait_until(lambda: chromium.execute_script("return pauses").count(10000), "it waits")
+            agent.process.kill()
+            chromium.execute_script("document.dispatchEvent(new Event('visibilitychange'))")
+            wait_until(lambda: _is_dimmed(chromium), "it asks at once if it is shown again")
+            wait_until(
+                lambda: chromium.execute_script("return pauses").count(2000) > 1,
+                "it asks again soon, because there was no answer",
+            )
+    finally:
+        chromium.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
 def test_five_hundred_peers_stay_smooth(box: Path, chromium: Browser) -> None:
     """Each look shows another path for each. Chromium reports tasks longer than 50 ms."""
     names = [f"peer-{number}" for number in range(500)]

@@ -394,11 +394,17 @@ class Agent:
             case "/api/table" if self.live is not None:
                 return self._with_view(self.live.table)
             case "/api/history" if self.live is not None:
-                return self.live.history()
+                return self.live.history(self._quiet_seconds())
             case "/" if self.live is not None:
                 return self.live.page()
             case _:
                 return text(404, "there are /, /metrics, /healthz, /api/peers and /api/history")
+
+    def _quiet_seconds(self) -> float:
+        """Return the time until the next job starts; 0 while one runs."""
+        if self._loop.running & {*self._jobs, MOMENT}:
+            return 0.0
+        return max(0.0, min(entry.due for entry in self._schedule) - _now())
 
     def _with_view(self, page: Callable[[View], Answer]) -> Answer:
         """Return a page about the peers; 503 if the last look has shown nothing."""

@@ -1,15 +1,16 @@
 """The live page of the agent: what it saw in the last day, as it happens.
 
-The page asks for `/api/history` every two seconds, and for `/api/table` after a change
-or 15 seconds. It shows texts from other people's machines: scripts set them as text
-only, and its Content-Security-Policy allows only the style and the script of this
-package, and requests to this server.
+The page asks for `/api/history` when a job may have looked at the peers, and for
+`/api/table` after a change or 15 seconds. It shows texts from other people's machines:
+scripts set them as text only, and its Content-Security-Policy allows only the style and
+the script of this package, and requests to this server.
 """
 
 from __future__ import annotations
 
 from functools import cache
 from html import escape
+from math import ceil
 from string import Template
 
 import msgspec
@@ -53,9 +54,12 @@ class Live:
         record_run(self._history, run)
         self._data = None
 
-    def history(self) -> Answer:
-        """Return the last day as JSON."""
-        return Answer(200, JSON, self._drawn())
+    def history(self, quiet_seconds: float) -> Answer:
+        """Return the last day as JSON.
+
+        `quiet_seconds` is the time in which nothing changes; `Retry-After` has it.
+        """
+        return Answer(200, JSON, self._drawn(), (f"Retry-After: {ceil(quiet_seconds)}",))
 
     def page(self) -> Answer:
         """Return the page."""

@@ -1,11 +1,14 @@
 // Asks the agent for the next state, and says so if there is no answer. The chart follows by
 // `load`; everything else comes as texts.
 
-const PERIOD = 2000; // milliseconds between two questions for the history
+const SHORTEST_PAUSE = 2000; // milliseconds between two questions for the history
+const LONGEST_PAUSE = 10000; // milliseconds after which a dead agent is noticed
 const TABLE_PERIOD = 15000; // milliseconds after which the ages in the table are old
 const PATIENCE = 10000; // milliseconds in which an answer has to come
 
 let isAsking = false;
+let pause = SHORTEST_PAUSE; // until the next question
+let timer = 0;
 let shownHistory = element("data").textContent;
 let tableAt = -Infinity; // when the table was asked for
 let goodAt = performance.now(); // when the last good answer came
@@ -20,17 +23,22 @@ function showTime() {
 async function got(path) {
   try {
     const response = await fetch(path, { signal: AbortSignal.timeout(PATIENCE) });
-    return { isOk: response.ok, text: await response.text() };
+    const quiet = 1000 * Number(response.headers.get("Retry-After"));
+    return { isOk: response.ok, text: await response.text(), quiet };
   } catch {
     return null;
   }
 }
 
+// Each question costs the agent as much as a job, so there is none while nothing can change.
 async function poll() {
   if (isAsking || document.hidden) return;
   isAsking = true;
+  clearTimeout(timer);
+  pause = SHORTEST_PAUSE;
   showProblem(await updated().catch((error) => `This page has failed (${error}); load it again`));
   isAsking = false;
+  timer = setTimeout(poll, problem ? SHORTEST_PAUSE : pause);
 }
 
 // Show what is new; return what is wrong. The table costs the agent most, so it is asked for
@@ -38,6 +46,7 @@ async function poll() {
 async function updated() {
   const history = await got("api/history");
   if (!history || !history.isOk) return "No answer from the agent";
+  pause = Math.min(LONGEST_PAUSE, Math.max(SHORTEST_PAUSE, history.quiet));
   const isNew = history.text !== shownHistory;
   if (isNew) {
     shownHistory = history.text;
@@ -103,7 +112,6 @@ function fillRow(row, columns, texts) {
 }
 
 showTime();
-setInterval(poll, PERIOD);
 setInterval(showAge, 1000);
 document.addEventListener("visibilitychange", poll);
 poll();
