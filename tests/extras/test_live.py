@@ -163,6 +163,21 @@ def test_a_peer_that_turns_turns_on_the_page(box: Path, chromium: Browser) -> No
         assert not _is_dimmed(chromium)
 
 
+def test_a_peer_that_turns_leaves_the_row_of_those_that_were_never_on_relay(
+    box: Path, chromium: Browser
+) -> None:
+    tailnet = Tailnet(nas="direct", rpi3="direct", vps="direct", laptop="offline")
+    with serving(box / "s", tailnet.respond), _agent(box, "--watchdog-args=--unit=x") as agent:
+        _open(chromium, agent)
+        button = chromium.find_element(By.ID, "calm")
+        wait_until(lambda: button.text.endswith("4 peers never on relay"), "all share a row")
+        button.click()
+        tailnet.peers = [peer("nas", "derp"), *tailnet.peers[1:]]
+        wait_until(lambda: button.text.endswith("3 peers never on relay"), "one has left it")
+        assert button.get_attribute("aria-expanded") == "true"
+        assert chromium.get_log("browser") == []
+
+
 def test_the_page_says_that_tailscaled_is_gone(box: Path, chromium: Browser) -> None:
     with _agent(box, "--watchdog-args=--unit=x") as agent:
         with serving(box / "s", Tailnet(nas="direct").respond):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium.webdriver import Keys
+from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 
 from support import irregular
@@ -130,6 +130,59 @@ def test_the_head_says_which_node_when_and_by_which_version(box: Path, chromium:
     _open(chromium, _report(box, "simulate", "healthy", "--days", "2"))
     assert chromium.find_element(By.TAG_NAME, "h1").text == "Simulation of healthy"
     assert chromium.find_element(By.CLASS_NAME, "subtitle").text.startswith("2026-01-01 00:00:00Z")
+
+
+def _calm(box: Path) -> str:
+    capture = box / "calm.ndjson"
+    calm = [peer(f"calm-{number}") for number in range(17)]
+    capture.write_text(
+        text(seen(START + 60 * number, peer("nas", "derp"), *calm) for number in range(20))
+    )
+    return str(capture)
+
+
+def _lanes_height(browser: Browser) -> int:
+    return int(browser.execute_script("return document.getElementById('chart').clientHeight"))
+
+
+def test_the_keyboard_opens_the_row_of_peers_that_were_never_on_relay(
+    box: Path, chromium: Browser
+) -> None:
+    _open(chromium, _report(box, "replay", _calm(box)))
+    closed = _lanes_height(chromium)
+    selected = _press(chromium, Keys.ARROW_DOWN, Keys.ARROW_DOWN)
+    assert selected.startswith("17 peers always direct · 17 direct · 2027-01-15 08:00:00Z to ")
+    assert selected.endswith(" · Enter shows them")
+    assert _press(chromium, Keys.ENTER).endswith(" · Enter hides them")
+    wait_until(lambda: _lanes_height(chromium) > closed + 200, "the peers are shown")
+    assert _press(chromium, Keys.ARROW_DOWN).startswith("calm-0: direct")
+    assert _press(chromium, Keys.ARROW_UP, Keys.SPACE).endswith(" · Enter shows them")
+    wait_until(lambda: _lanes_height(chromium) == closed, "they are hidden again")
+
+
+def test_the_row_of_peers_has_a_button_for_screen_readers_and_the_pointer(
+    box: Path, chromium: Browser
+) -> None:
+    _open(chromium, _report(box, "replay", _calm(box)))
+    closed = _lanes_height(chromium)
+    button = chromium.find_element(By.ID, "calm")
+    assert (button.accessible_name, button.aria_role) == ("17 peers always direct", "button")
+    assert button.get_attribute("aria-expanded") == "false"
+    button.send_keys(Keys.ENTER)
+    assert button.get_attribute("aria-expanded") == "true"
+    wait_until(lambda: _lanes_height(chromium) > closed + 200, "the peers are shown")
+
+    chart = chromium.find_element(By.ID, "chart")
+    name = ActionChains(chromium).move_to_element_with_offset(
+        chart, 40 - chart.size["width"] // 2, 48 + 26 + 13 - chart.size["height"] // 2
+    )
+    name.click().perform()
+    assert button.get_attribute("aria-expanded") == "false"
+    wait_until(lambda: _lanes_height(chromium) == closed, "they are hidden again")
+
+    chromium.find_element(By.ID, "filter").send_keys("calm-1")
+    assert not button.is_displayed()
+    assert _press(chromium, Keys.ARROW_DOWN).startswith("calm-1: direct")
 
 
 def test_the_legend_explains_only_what_is_there(box: Path, chromium: Browser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from importlib.resources import files
 from typing import Any
@@ -33,11 +34,32 @@ TIMELINE = {
     ],
     "counters": [],
 }
+IDLE, OFFLINE = PATHS.index("idle"), PATHS.index("offline")
+CALM = {
+    **TIMELINE,
+    "peers": [
+        TIMELINE["peers"][0],
+        *(
+            {"name": f"calm-{number}", "starts": [number, 300], "values": values}
+            for number, values in enumerate(
+                [
+                    [DIRECT * SHIFT, IDLE * SHIFT],
+                    [DIRECT * SHIFT, 0],
+                    [DIRECT * SHIFT, OFFLINE * SHIFT],
+                    [DIRECT * SHIFT, DIRECT * SHIFT + 1],
+                ]
+            )
+        ),
+    ],
+}
+"One peer that was on relay, and four that were not. Each of them begins a second later."
 SETUP = f"""
+const many = decoded({json.dumps(CALM)});
+const names = (view) => view.lanes.map(({{ name }}) => name);
 const data = decoded({json.dumps(TIMELINE)});
 const {{ limits, node, peers }} = data;
 const [nas, rpi3] = peers;
-const all = {{ ...limits, lanes: peers, cursor: null }};
+const all = whole(data);
 const range = (view) => [view.from, view.to];
 const cursor = (view) => view.cursor && [view.cursor.lane.name, view.cursor.at];
 """
@@ -94,12 +116,12 @@ def test_scaling_keeps_the_center_in_place(view: str, expected: list[int]) -> No
         pytest.param("selected(all, limits, nas, 1)", "-1, 0", ["nas", 1], id="first-lane"),
         pytest.param("selected(all, limits, rpi3, 1)", "1, 0", ["rpi3", 1], id="last-lane"),
         pytest.param(
-            "filtered(selected(all, limits, nas, 1), peers, 'rpi')",
+            "filtered(selected(all, limits, nas, 1), data, 'rpi')",
             "1, 0",
             ["rpi3", 0],
             id="a-cursor-on-a-hidden-lane-is-dropped",
         ),
-        pytest.param("filtered(all, peers, 'x')", "1, 0", None, id="no-lanes"),
+        pytest.param("filtered(all, data, 'x')", "1, 0", None, id="no-lanes"),
     ],
 )
 def test_moves_end_at_the_edges(view: str, move: str, expected: list[object] | None) -> None:
@@ -114,7 +136,7 @@ def test_a_move_out_of_view_brings_the_segment_into_view() -> None:
 def test_a_view_is_never_changed_in_place() -> None:
     changes = (
         "zoomed(frozen, limits, 1200, 1400), scaled(frozen, limits, 0.5),"
-        "moved(frozen, limits, 0, 1), filtered(frozen, peers, 'n')"
+        "moved(frozen, limits, 0, 1), filtered(frozen, data, 'n'), toggled(frozen, many)"
     )
     view = _evaluated(f"((frozen) => ({changes}, range(frozen)))(Object.freeze(all))")
     assert view == [1000, 2000]
@@ -247,3 +269,80 @@ def test_a_cluster_of_markers_shows_the_highest_rank() -> None:
     lane = "{ starts: [1000, 1001, 1002], kinds: [0, 0, 0], details: [1, 9, 3], end: 2000 }"
     found = _evaluated(f"markers(all, {lane}, 1202, (rank) => rank !== 3)")
     assert found == [{"x": 190, "rank": 9, "count": 2}]
+
+
+MEMBERS = [f"calm-{number}" for number in range(4)]
+
+
+def test_peers_that_were_never_on_relay_share_a_lane() -> None:
+    assert _evaluated("names(whole(many))") == ["nas", "4 peers never on relay"]
+    assert _evaluated("names(toggled(whole(many), many))") == [
+        *("nas", "4 peers never on relay"),
+        *MEMBERS,
+    ]
+    assert _evaluated("names(toggled(toggled(whole(many), many), many)).length") == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param("{ starts: [0], values: [DIRECT] }", "3 peers always direct", id="direct"),
+        pytest.param("{ starts: [0, 9], values: [DIRECT, 0] }", "3 peers always direct", id="gone"),
+        pytest.param("{ starts: [0], values: [IDLE] }", "3 peers never on relay", id="idle"),
+        pytest.param("{ starts: [0], values: [DERP] }", None, id="relay"),
+        pytest.param("{ starts: [0], values: [PEER_RELAY] }", None, id="peer-relay"),
+        pytest.param("{ starts: [0], values: [NONE] }", None, id="no-path"),
+        pytest.param("{ starts: [0], values: [DIRECT + RECOVERED] }", None, id="marker"),
+    ],
+)
+def test_only_peers_without_relay_and_marker_share_a_lane(
+    change: str, expected: str | None
+) -> None:
+    """Nothing is hidden that the page would have marked, and two peers keep their lanes."""
+    values = {path.upper(): PATHS.index(path) * SHIFT for path in PATHS}
+    values["RECOVERED"] = REASONS.index("recovered")
+    for name, value in values.items():
+        change = re.sub(rf"\b{name}\b", str(value), change)
+    peer = f"{{ name: 'x', starts: [0], values: [{values['DIRECT']}] }}"
+    raw = f"{{ ...{json.dumps(TIMELINE)}, peers: [{peer}, {peer}, {{ name: 'y', ...{change} }}] }}"
+    assert _evaluated(f"(decoded({raw}).calm || {{ name: null }}).name") == expected
+
+
+def test_the_shared_lane_shows_what_most_of_its_peers_have() -> None:
+    """Of two paths that equally many have, it shows the worse."""
+    found = _evaluated("many.calm.starts.map((start, at) => [start, many.calm.kinds[at]])")
+    assert found[0] == [1000, DIRECT]
+    assert found[-2:] == [[1301, DIRECT], [1302, OFFLINE]]
+    assert _evaluated("segmentText(many, many.calm, 3)").splitlines()[:2] == [
+        "4 peers never on relay",
+        "4 direct",
+    ]
+    assert _evaluated("segmentText(many, many.calm, many.calm.starts.length - 1)") == (
+        "4 peers never on relay\n"
+        "1 not seen, 1 direct, 1 idle, 1 offline\n"
+        "1970-01-01 00:21:42Z to 1970-01-01 00:33:20Z, 11 min 38 s"
+    )
+
+
+def test_the_filter_finds_peers_of_the_shared_lane() -> None:
+    assert _evaluated("names(filtered(whole(many), many, ' CALM-2'))") == ["calm-2"]
+    assert _evaluated("names(filtered(filtered(whole(many), many, 'a'), many, ''))") == [
+        "nas",
+        "4 peers never on relay",
+    ]
+
+
+def test_a_cursor_on_a_peer_of_the_shared_lane_stays_on_that_lane_if_it_closes() -> None:
+    opened = "selected(toggled(whole(many), many), limits, many.calm.members[0], 1)"
+    assert _evaluated(f"cursor(toggled({opened}, many))") == ["4 peers never on relay", 4]
+
+
+def test_the_shared_lane_stays_open_and_selected_while_the_data_goes_on() -> None:
+    fewer = {**CALM, "to": 2100, "peers": CALM["peers"][:4]}
+    view = "selected(toggled(whole(many), many), limits, many.calm, 4)"
+    after = f"followed({view}, many, decoded({json.dumps(fewer)}))"
+    assert _evaluated(f"names({after})") == ["nas", "3 peers never on relay", *MEMBERS[:3]]
+    assert _evaluated(f"cursor({after})")[0] == "3 peers never on relay"
+    few = {**CALM, "peers": CALM["peers"][:2]}
+    after = f"followed({view}, many, decoded({json.dumps(few)}))"
+    assert _evaluated(f"[names({after}), cursor({after})]") == [["nas", "calm-0"], None]

@@ -24,6 +24,16 @@ const REASONS = {
   recovered: "direct again",
   restart: "on relay for too long: restart of tailscaled",
 };
+// The reasons with a marker, and the log line of each.
+const LINES = {
+  detected: "DETECTED",
+  cooldown: "COOLDOWN",
+  restored: "RECOVERED",
+  recovered: "RECOVERED",
+  restart: "RESTART",
+};
+const CALM = new Set(["unseen", "direct", "idle", "offline"]); // paths without a relay
+const GROUP_LEAST = 3; // fewer peers keep lanes of their own
 const OBSERVATION_STATUSES = {
   seen: "observed",
   gap: "gap: no observation for much longer than usual",
@@ -36,7 +46,46 @@ function decoded(raw) {
   const limits = { from: raw.from, to: Math.max(raw.to, raw.from + 1) };
   const node = decodedLane(raw, raw.node, "this node", limits);
   const peers = raw.peers.map((lane) => decodedLane(raw, lane, lane.name, limits));
-  return { ...raw, limits, node, peers, restarts: restartTimes(raw, peers) };
+  const calm = calmLane(raw, peers, limits);
+  return { ...raw, limits, node, peers, calm, restarts: restartTimes(raw, peers) };
+}
+
+// One lane for all peers that were never on relay, its `members`; null if there are few. It
+// shows the path that most of them have, of two the worse; `counts` has the number of members by kind.
+function calmLane(raw, peers, limits) {
+  const members = peers.filter((lane) => isCalm(raw, lane));
+  if (members.length < GROUP_LEAST) return null;
+  const changes = members
+    .flatMap(({ starts, kinds }) =>
+      starts.map((start, at) => ({ start, kind: kinds[at], before: kinds[at - 1] })),
+    )
+    .filter(({ kind, before }) => kind !== before);
+  changes.sort((a, b) => a.start - b.start);
+  const lane = { starts: [], kinds: [], details: [], counts: [], end: limits.to };
+  const counts = raw.paths.map(() => 0);
+  changes.forEach(({ start, kind, before }, at) => {
+    counts[kind] += 1;
+    if (before !== undefined) counts[before] -= 1;
+    if (at + 1 < changes.length && changes[at + 1].start === start) return;
+    lane.starts.push(start);
+    lane.kinds.push(counts.lastIndexOf(Math.max(...counts)));
+    lane.details.push(0);
+    lane.counts.push([...counts]);
+  });
+  return { ...lane, name: calmName(raw, members), members };
+}
+
+function isCalm(raw, lane) {
+  return (
+    lane.kinds.every((kind) => CALM.has(raw.paths[kind])) &&
+    lane.details.every((rank) => !(raw.reasons[rank] in LINES))
+  );
+}
+
+function calmName(raw, members) {
+  const isDirect = (kind) => ["direct", "unseen"].includes(raw.paths[kind]);
+  const isAlwaysDirect = members.every((lane) => lane.kinds.every(isDirect));
+  return `${members.length} peers ${isAlwaysDirect ? "always direct" : "never on relay"}`;
 }
 
 // Starts are sent as differences. A value holds a kind and a detail.
@@ -97,11 +146,24 @@ function segmentText(data, lane, at) {
   const start = lane.starts[at];
   const end = segmentEnd(lane, at);
   const lines = [
-    ...(lane === data.node ? nodeLines(data, at) : peerLines(data, lane, at)),
+    ...linesAbout(data, lane, at),
     `${timeText(start)} to ${timeText(end)}, ${durationText(end - start)}`,
   ];
   if (data.resolution > 1) lines.push(`the worst of each ${durationText(data.resolution)}`);
   return lines.join("\n");
+}
+
+function linesAbout(data, lane, at) {
+  if (lane === data.node) return nodeLines(data, at);
+  return lane === data.calm ? calmLines(data, at) : peerLines(data, lane, at);
+}
+
+function calmLines(data, at) {
+  const numbers = data.calm.counts[at].map((count, kind) => {
+    const [word] = PATHS[data.paths[kind]].text.split(":");
+    return count ? `${count} ${word}` : "";
+  });
+  return [data.calm.name, numbers.filter(Boolean).join(", ")];
 }
 
 function nodeLines(data, at) {

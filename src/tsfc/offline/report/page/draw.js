@@ -8,12 +8,12 @@ const COUNTERS_TOP = 26;
 const FONT = "12px system-ui, sans-serif";
 const SMALL_FONT = "10px system-ui, sans-serif";
 const MARKERS = {
-  detected: { text: "DETECTED", draw: (c, x, y) => drawTriangle(c, x, y, 1) },
-  cooldown: { text: "COOLDOWN", draw: drawPause },
-  restored: { text: "RECOVERED", draw: (c, x, y) => drawTriangle(c, x, y, -1) },
-  recovered: { text: "RECOVERED", draw: (c, x, y) => drawTriangle(c, x, y, -1) },
-  restart: { text: "RESTART", draw: (c, x, y) => fillCircle(c, x, y, 4) },
+  DETECTED: (c, x, y) => drawTriangle(c, x, y, 1),
+  COOLDOWN: drawPause,
+  RECOVERED: (c, x, y) => drawTriangle(c, x, y, -1),
+  RESTART: (c, x, y) => fillCircle(c, x, y, 4),
 };
+const INDENT = 12; // of the members of the calm lane
 const STATUS_BARS = {
   seen: { color: "--line", y: 32, height: 4 },
   gap: { color: "--faint", y: 32, height: 4, isDotted: true },
@@ -75,7 +75,7 @@ function fillCircle(c, x, y, radius) {
 
 function drawMarker(c, reason, x, y) {
   c.fillStyle = color(reason === "restart" ? "--restart" : "--ink");
-  MARKERS[reason].draw(c, x, y);
+  MARKERS[LINES[reason]](c, x, y);
 }
 
 // The fill of a path: relays have a pattern as well as a color.
@@ -151,7 +151,8 @@ function drawStatus(c, status, x, y, width) {
 function drawLane(c, view, lane, width, top, fills) {
   const isSelected = view.cursor !== null && view.cursor.lane === lane;
   c.fillStyle = color(isSelected ? "--ink" : "--faint");
-  c.fillText(clipped(c, lane.name, gutter(width) - 16), 8, top + ROW / 2);
+  const { text, left } = laneLabel(view, lane);
+  c.fillText(clipped(c, text, gutter(width) - left - 8), left, top + ROW / 2);
   c.fillStyle = color("--line");
   c.fillRect(0, top + ROW - 1, width, 1);
   for (const bar of bars(view, lane, width)) {
@@ -165,8 +166,14 @@ function drawLane(c, view, lane, width, top, fills) {
   if (isSelected) drawCursor(c, view, width, top);
 }
 
+function laneLabel(view, lane) {
+  if (lane === data.calm) return { text: `${view.isOpen ? "▾" : "▸"} ${lane.name}`, left: 8 };
+  const isMember = view.isOpen && !view.part && data.calm && data.calm.members.includes(lane);
+  return { text: lane.name, left: isMember ? 8 + INDENT : 8 };
+}
+
 function drawMarkers(c, view, lane, width, y) {
-  const isMarked = (rank) => data.reasons[rank] in MARKERS;
+  const isMarked = (rank) => data.reasons[rank] in LINES;
   for (const { x, rank, count } of markers(view, lane, width, isMarked)) {
     drawMarker(c, data.reasons[rank], x, y);
     if (count < 2) continue;
@@ -275,8 +282,8 @@ function drawLegend() {
   const details = new Set(data.peers.flatMap((lane) => lane.details));
   const statuses = new Set(data.node.kinds);
   const paths = data.paths.filter((path, kind) => kinds.has(kind) && PATHS[path].height);
-  const reasons = data.reasons.filter((reason, rank) => details.has(rank) && reason in MARKERS);
-  const texts = new Map(reasons.map((reason) => [MARKERS[reason].text, reason]));
+  const reasons = data.reasons.filter((reason, rank) => details.has(rank) && reason in LINES);
+  const texts = new Map(reasons.map((reason) => [LINES[reason], reason]));
   element("legend").replaceChildren(
     ...paths.map((path) => legendItem(PATHS[path].text, (c) => drawPathSample(c, path))),
     ...[...texts].map(([text, reason]) => legendItem(text, (c) => drawMarker(c, reason, 12, 8))),

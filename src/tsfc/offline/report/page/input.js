@@ -19,12 +19,10 @@ const KEYS = {
 // Show data for the first time, or its next state.
 function load(raw) {
   const next = decoded(raw);
-  const start = { ...next.limits, lanes: next.peers, cursor: null };
-  const same = view ? followed(view, data, next) : start;
+  const same = view ? followed(view, data, next) : whole(next);
   data = next;
-  view = filtered(same, data.peers, element("filter").value);
   drawLegend();
-  redraw();
+  show(filtered(same, data, element("filter").value));
 }
 
 function draw() {
@@ -42,7 +40,23 @@ function redraw() {
 
 function show(next) {
   view = next;
+  showButton();
   redraw();
+}
+
+// The button does the same as the row of the calm lane.
+function showButton() {
+  const button = element("calm");
+  button.hidden = !view.lanes.includes(data.calm);
+  if (button.hidden) return;
+  button.setAttribute("aria-expanded", view.isOpen);
+  if (button.textContent !== data.calm.name) button.textContent = data.calm.name;
+}
+
+function toggle() {
+  const next = toggled(view, data);
+  if (next.cursor) showSelection(next);
+  else show(next);
 }
 
 function scale(factor) {
@@ -65,15 +79,21 @@ function showSelection(next) {
   show(next);
   if (top < box.scrollTop) box.scrollTop = top;
   if (bottom > box.scrollTop + chart.clientHeight) box.scrollTop = bottom - chart.clientHeight;
-  element("selection").textContent = segmentText(data, lane, at).replaceAll("\n", " · ");
+  const hint = lane === data.calm ? `\nEnter ${next.isOpen ? "hides" : "shows"} them` : "";
+  element("selection").textContent = (segmentText(data, lane, at) + hint).replaceAll("\n", " · ");
 }
 
 // Keyboard
 
+function actOf(key) {
+  const isOnCalm = view.cursor !== null && view.cursor.lane === data.calm;
+  return isOnCalm && ["Enter", " "].includes(key) ? toggle : KEYS[key];
+}
+
 box.addEventListener("scroll", redraw);
 box.addEventListener("keydown", (event) => {
   const isShortcut = event.ctrlKey || event.metaKey || event.altKey;
-  const act = isShortcut ? undefined : KEYS[event.key];
+  const act = isShortcut ? undefined : actOf(event.key);
   if (!act) return;
   event.preventDefault();
   act();
@@ -90,7 +110,13 @@ function laneOf(event) {
   return y < TOP ? data.node : view.lanes[Math.floor((y - TOP + box.scrollTop) / ROW)];
 }
 
+// Whether the pointer is on the name of the calm lane.
+function isOnCalmName(event) {
+  return data.calm !== null && xOf(event) < gutter(chart.clientWidth) && laneOf(event) === data.calm;
+}
+
 function hover(event) {
+  chart.classList.toggle("button", isOnCalmName(event));
   const { width } = chart.getBoundingClientRect();
   const x = xOf(event);
   const lane = laneOf(event);
@@ -146,6 +172,7 @@ chart.addEventListener("pointerleave", hideTip);
 chart.addEventListener("pointerdown", startDrag);
 chart.addEventListener("pointerup", endDrag);
 chart.addEventListener("pointercancel", cancelDrag);
+chart.addEventListener("click", (event) => isOnCalmName(event) && toggle());
 chart.addEventListener("dblclick", showAll);
 
 // Buttons and filter
@@ -153,8 +180,9 @@ chart.addEventListener("dblclick", showAll);
 element("in").addEventListener("click", () => scale(0.5));
 element("out").addEventListener("click", () => scale(2));
 element("all").addEventListener("click", showAll);
+element("calm").addEventListener("click", toggle);
 element("filter").addEventListener("input", (event) => {
-  show(filtered(view, data.peers, event.target.value));
+  show(filtered(view, data, event.target.value));
 });
 
 // Size and theme

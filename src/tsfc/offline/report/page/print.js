@@ -9,9 +9,10 @@ function drawPaper() {
   isPrinting = true;
   closed = [...document.querySelectorAll("details:not([open])")];
   for (const one of closed) one.open = true;
+  const { lanes } = arranged(view, { ...data, calm: null });
   const strips = [];
-  for (let first = 0; first < view.lanes.length; first += STRIP) {
-    const strip = { ...view, lanes: view.lanes.slice(first, first + STRIP) };
+  for (let first = 0; first < lanes.length; first += STRIP) {
+    const strip = { ...view, lanes: lanes.slice(first, first + STRIP) };
     const canvas = document.createElement("canvas");
     drawLanes(canvas, strip, PAPER_WIDTH, TOP + strip.lanes.length * ROW, 0);
     strips.push(canvas);

@@ -1,6 +1,7 @@
-// The view: { from, to, lanes, cursor }. Pure: each function returns a new view.
-// `from` and `to` are Unix times, `lanes` the peers shown, `cursor` the selected segment
-// { lane, at } or null. `limits` is the time that the data covers.
+// The view: { from, to, lanes, cursor, part, isOpen }. Pure: each function returns a new view.
+// `from` and `to` are Unix times, `lanes` the lanes shown, `cursor` the selected segment
+// { lane, at } or null. `part` is what names must contain, in lower case. `isOpen` tells
+// whether the members of the calm lane are shown. `limits` is the time that the data covers.
 
 const WIDEST_GUTTER = 190; // left of the time axis: the names
 const RIGHT = 12; // right of the time axis
@@ -15,6 +16,11 @@ const STEPS = [ // seconds between two ticks
   ...[1, 2, 3, 6, 12].map((hours) => hours * HOUR),
   ...[1, 2, 7, 30, 90, 365].map((days) => days * DAY),
 ];
+
+// The view of everything.
+function whole(data) {
+  return arranged({ ...data.limits, cursor: null, part: "", isOpen: false }, data);
+}
 
 function zoomed(view, limits, from, to) {
   const length = Math.min(limits.to - limits.from, Math.max(SHORTEST, to - from));
@@ -58,9 +64,28 @@ function clamped(index, length) {
   return Math.min(length - 1, Math.max(0, index));
 }
 
-function filtered(view, peers, text) {
-  const part = text.trim().toLowerCase();
-  return { ...view, lanes: peers.filter((lane) => lane.name.toLowerCase().includes(part)) };
+function filtered(view, data, text) {
+  return arranged({ ...view, part: text.trim().toLowerCase() }, data);
+}
+
+// Open or close the calm lane. The cursor never stays on a lane that is hidden now.
+function toggled(view, data) {
+  const next = arranged({ ...view, isOpen: !view.isOpen }, data);
+  const { cursor } = view;
+  if (!cursor || next.lanes.includes(cursor.lane)) return next;
+  const at = segmentAt(data.calm, cursor.lane.starts[cursor.at]);
+  return { ...next, cursor: { lane: data.calm, at: Math.max(0, at) } };
+}
+
+// The view with its lanes: those that match the filter; without one, the calm lane comes last
+// and stands for its members.
+function arranged(view, { peers, calm }) {
+  const { part, isOpen } = view;
+  if (part) return { ...view, lanes: peers.filter(({ name }) => name.toLowerCase().includes(part)) };
+  if (!calm) return { ...view, lanes: peers };
+  const members = new Set(calm.members);
+  const others = peers.filter((lane) => !members.has(lane));
+  return { ...view, lanes: [...others, calm, ...(isOpen ? calm.members : [])] };
 }
 
 // The same view of the next state of the data: what showed everything, or its end, goes on
@@ -70,12 +95,13 @@ function followed(view, before, after) {
   const isAll = isAtEnd && view.from <= before.limits.from;
   const shift = isAtEnd ? after.limits.to - before.limits.to : 0;
   const from = isAll ? after.limits.from : view.from + shift;
-  const next = { ...view, lanes: after.peers, cursor: sameCursor(view.cursor, after.peers) };
-  return zoomed(next, after.limits, from, view.to + shift);
+  const next = { ...view, cursor: sameCursor(view.cursor, before, after) };
+  return zoomed(arranged(next, after), after.limits, from, view.to + shift);
 }
 
-function sameCursor(cursor, peers) {
-  const lane = cursor && peers.find(({ name }) => name === cursor.lane.name);
+function sameCursor(cursor, before, after) {
+  const isSame = ({ name }) => name === cursor.lane.name;
+  const lane = cursor && (cursor.lane === before.calm ? after.calm : after.peers.find(isSame));
   if (!lane || !lane.starts.length) return null;
   return { lane, at: Math.max(0, segmentAt(lane, cursor.lane.starts[cursor.at])) };
 }
