@@ -82,6 +82,10 @@ in
   config = lib.mkIf (cfg.enable && names != [ ]) {
     assertions = [
       {
+        assertion = cfg.listen != null || !cfg.listenAnywhere;
+        message = "atro.tailscale.agent.listenAnywhere has no effect without atro.tailscale.agent.listen; set it, too.";
+      }
+      {
         assertion = cfg.listen == null || cfg.listenAnywhere || isNear cfg.listen;
         message = "atro.tailscale.agent.listen is ${toString cfg.listen}: everybody in that network could read it; use 127.0.0.1 or a Tailscale IP, or set atro.tailscale.agent.listenAnywhere.";
       }
@@ -102,7 +106,11 @@ in
       ]
       ++ lib.optional (cfg.listen != null) "tailscale-agent.socket"
       ++ lib.optional hasWatchdog "tailscale-watchdog-restart.socket";
-      requires = lib.optional (cfg.listen != null) "tailscale-agent.socket";
+      # Another program may hold the address. The jobs run anyway.
+      wants = lib.optional (cfg.listen != null) "tailscale-agent.socket";
+      partOf = lib.optional (cfg.listen != null) "tailscale-agent.socket";
+      # NixOS restarts the socket only with its service.
+      restartTriggers = lib.optional (cfg.listen != null) cfg.listen;
       wantedBy = [ "multi-user.target" ];
       unitConfig.StartLimitIntervalSec = 0;
       serviceConfig =

@@ -361,7 +361,6 @@ def test_a_page_of_another_site_is_refused(box: Path) -> None:
         ("127.0.0.1:65536", "give IP:PORT"),
         ("127.0.0.1:x", "give IP:PORT"),
         ("/nonexistent/directory/s", "No such file or directory"),
-        ("systemd", "systemd has passed no socket"),
         ("", "give IP:PORT"),
     ],
 )
@@ -373,6 +372,30 @@ def test_an_address_that_cannot_be_listened_on_is_one_line(address: str, problem
     assert (done.status, done.stdout) == (1, "")
     assert problem in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("instance", "unit"),
+    [([], "tailscale-agent.socket"), (["--instance=work"], "tailscale-agent-work.socket")],
+)
+def test_without_a_socket_of_systemd_the_jobs_run_without_http(
+    box: Path, instance: list[str], unit: str
+) -> None:
+    options = ["--jobs=exporter", f"--socket={box}/s", f"--metrics-dir={box}", *instance]
+    with (
+        serving(box / "s", RESPOND),
+        started("agent", *options, "--listen=systemd") as process,
+    ):
+        wait_until((box / "tailscale-peers.prom").exists, "the exporter has run")
+        process.send_signal(signal.SIGTERM)
+        done = ended(process)
+    assert (done.status, done.stderr) == (
+        0,
+        (
+            "tsfc agent: listening on systemd: systemd passed 0 sockets, not 1; see "
+            f"`systemctl status {unit}`, then restart the agent. The jobs run without HTTP\n"
+        ),
+    )
 
 
 def test_any_address_is_possible_with_the_option() -> None:

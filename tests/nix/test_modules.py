@@ -111,7 +111,8 @@ def of_nixos(config: Any) -> Units:
                 "Unit": {
                     "Description": unit["description"] or [],
                     "After": unit.get("after", []),
-                    "Requires": unit.get("requires", []),
+                    "Wants": unit.get("wants", []),
+                    "PartOf": unit.get("partOf", []),
                 }
                 | unit.get("unitConfig", {}),
                 kind.title(): unit[f"{kind}Config"],
@@ -728,6 +729,37 @@ def test_the_module_and_tsfc_refuse_the_same_addresses_of_the_agent(
         )
         assert "could read it" in ran.stderr
     assert failing(evaluate(f"{enable} listenAnywhere = true; }};")) == []
+
+
+def test_the_module_and_tsfc_refuse_any_address_without_an_address(evaluate: Evaluate) -> None:
+    options = "exporter.enable = true; agent = { enable = true; listenAnywhere = true; };"
+    assert failing(evaluate(options)) == [
+        (
+            "atro.tailscale.agent.listenAnywhere has no effect without atro.tailscale.agent.listen; "
+            "set it, too."
+        )
+    ]
+    ran = run(
+        *("units", "--print", "--root=/nonexistent", f"--package={TSFC}", "exporter", "--agent"),
+        "--agent-listen-anywhere",
+    )
+    assert (ran.status, ran.stdout) == (2, "")
+    assert "--agent-listen-anywhere has no effect without --agent-listen" in ran.stderr
+
+
+def test_another_address_of_the_agent_changes_its_service(evaluate: Evaluate) -> None:
+    """NixOS opens another address only then: it does not restart changed sockets."""
+
+    def service(agent: str) -> Any:
+        config = evaluate(f"exporter.enable = true; agent = {{ enable = true; {agent} }};")
+        return config["systemd"]["services"]["tailscale-agent"]
+
+    one, other, none = map(
+        service, ('listen = "127.0.0.1:9199";', 'listen = "127.0.0.1:9200";', "")
+    )
+    assert one != other
+    assert one | {"restartTriggers": []} == other | {"restartTriggers": []}
+    assert none["restartTriggers"] == []
 
 
 REFUSED = [

@@ -219,6 +219,40 @@ def test_a_request_starts_an_agent_that_refuses_its_arguments_only_once() -> Non
             assert host.machine.show(SOCKET, "ActiveState") == "active"
 
 
+CONNECT = "import socket; socket.create_connection(('127.0.0.1', 9199))"
+HOLD = "import socket, time; server = socket.create_server(('127.0.0.1', 9199)); time.sleep(1000)"
+
+
+def test_an_address_that_another_program_uses_costs_only_http() -> None:
+    """The jobs run, and a restart of the agent opens the address once it is free."""
+    require_bootable()
+    with hosting("--agent", *QUICK) as host:
+        host.machine.run("systemd-run", "--unit=holder", "python3", "-c", HOLD)
+        wait_until(
+            lambda: host.machine.run("python3", "-c", CONNECT, check=False).status == 0,
+            "the address is used",
+        )
+        failed = host.tsfc("units", "--install", "--agent-listen=127.0.0.1:9199", check=False)
+        assert failed.status == 1
+        assert f" {SOCKET}`: exit status 1: Job failed" in failed.stderr
+        wait_for_runs(host)
+        assert host.failed_units() == [SOCKET]
+        assert host.said("agent")[-1] == (
+            "tsfc agent: listening on systemd: systemd passed 0 sockets, not 1; see "
+            f"`systemctl status {SOCKET}`, then restart the agent. The jobs run without HTTP"
+        )
+
+        # As after a boot.
+        host.machine.run("systemctl", "stop", AGENT)
+        host.machine.run("systemctl", "start", AGENT)
+        wait_for_runs(host)
+
+        host.machine.run("systemctl", "stop", "holder")
+        host.machine.run("systemctl", "restart", AGENT)
+        wait_until_healthy(host, "127.0.0.1:9199")
+        assert host.failed_units() == []
+
+
 def test_each_change_of_the_address_takes_effect_at_once() -> None:
     require_bootable()
     with hosting("--agent", *QUICK) as host:
@@ -228,10 +262,16 @@ def test_each_change_of_the_address_takes_effect_at_once() -> None:
         assert healthz(host, "127.0.0.1:9199") == healthz(host, "127.0.0.1:9200") == ""
         assert host.machine.run("stat", "-c%a %U", "/run/tsfc/agent.sock").stdout == "600 root\n"
 
+        host.tsfc("units", "--install", "--agent-listen=/run/tsfc/other.sock")
+        wait_until_healthy(host, "/run/tsfc/other.sock")
+        assert host.machine.run("ls", "/run/tsfc").stdout == "other.sock\n"
+
         # An address of Tailscale that this host does not have yet.
         host.tsfc("units", "--install", "--agent-listen=100.64.0.99:9199")
         assert host.machine.show(SOCKET, "ActiveState") == "active"
         assert host.machine.show(AGENT, "ActiveState") == "active"
+
+        assert host.machine.run("ls", "/run/tsfc").stdout == ""
 
         host.tsfc("units", "--install", "--unset=agent-listen")
         assert host.machine.show(SOCKET, "LoadState") == "not-found"

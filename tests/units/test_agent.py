@@ -318,7 +318,7 @@ def test_an_agent_that_listens_gets_its_socket_from_systemd(root: Path, address:
     text = (root / UNITS / AGENT_UNIT).read_text()
     parsed = cli._command_parser("agent").parse_args(command(text)[2:])
     assert (parsed.listen, parsed.listen_anywhere) == ("systemd", False)
-    assert f"[Unit]\nRequires={AGENT_SOCKET}\nAfter={AGENT_SOCKET}\n" in text
+    assert f"[Unit]\nWants={AGENT_SOCKET}\nPartOf={AGENT_SOCKET}\nAfter={AGENT_SOCKET}\n" in text
     assert "\nPrivateNetwork=yes\n" in text
     assert f"\nListenStream={address}\n" in (root / UNITS / AGENT_SOCKET).read_text()
 
@@ -351,7 +351,7 @@ def test_an_instance_listens_on_a_socket_of_its_own(root: Path) -> None:
         "--agent-listen=127.0.0.1:9200",
     )
     text = (root / UNITS / "tailscale-agent-work.service").read_text()
-    assert f"[Unit]\nRequires={socket}\nAfter={socket}\n" in text
+    assert f"[Unit]\nWants={socket}\nPartOf={socket}\nAfter={socket}\n" in text
     assert "tailscale-agent-work.service" in (root / UNITS / socket).read_text()
     assert f"sockets.target.wants/{socket}" in names(root)
 

@@ -71,15 +71,17 @@ Hosts = Callable[[], frozenset[str]]
 "The names and addresses by which clients may call this server, now."
 
 
-def listen(address: str, *, anywhere: bool) -> Result[socket.socket, str]:
+def listen(
+    address: str, *, anywhere: bool, unit: str = "tailscale-agent.socket"
+) -> Result[socket.socket, str]:
     """Listen on `HOST:PORT`, on the path of a Unix socket, or where systemd does.
 
     Unless `anywhere`, the host must be loopback or an address of Tailscale. A failure
-    is a line.
+    is a line. `unit` is the one that passes the socket of systemd.
     """
     action = f"listening on {one_line(address, 200)}"
     if address == FROM_SYSTEMD:
-        return _from_systemd(action)
+        return _from_systemd(action, unit)
     if address.startswith("/"):
         return _on_path(address, action)
     parsed = listen_address.parsed(address)
@@ -229,14 +231,16 @@ def _encoded(answer: Answer, *, is_head: bool, is_kept: bool) -> bytes:
     return head if is_head else head + answer.body
 
 
-def _from_systemd(action: str) -> Result[socket.socket, str]:
+def _from_systemd(action: str, unit: str) -> Result[socket.socket, str]:
+    advice = f"see `systemctl status {unit}`, then restart the agent"
     is_ours = os.environ.get("LISTEN_PID") == str(os.getpid())
-    if not is_ours or os.environ.get("LISTEN_FDS") != "1":
-        return Failure(f"{action}: systemd has passed no socket; is tailscale-agent.socket active?")
+    count = os.environ.get("LISTEN_FDS", "0") if is_ours else "0"
+    if count != "1":
+        return Failure(f"{action}: systemd passed {one_line(count, 20)} sockets, not 1; {advice}")
     try:
         listener = socket.socket(fileno=_FIRST_DESCRIPTOR)
     except OSError as error:
-        return Failure(f"{action}: {error.strerror}; see `systemctl cat tailscale-agent.socket`")
+        return Failure(f"{action}: {error.strerror}; {advice}")
     listener.set_inheritable(False)
     return Success(listener)
 

@@ -7,7 +7,7 @@ import socket
 from argparse import ArgumentParser, Namespace
 from functools import partial
 
-from returns.result import Failure
+from returns.result import Failure, Success
 
 from tsfc.cli import jobs, values
 from tsfc.cli.common import Command, add_label, add_socket, add_timeout
@@ -112,7 +112,7 @@ def _add_agent(parser: ArgumentParser) -> None:
 
 def _agent(options: Namespace) -> int:
     from tsfc.agent.agent import AGENT, Agent, AgentJob
-    from tsfc.agent.http import listen
+    from tsfc.agent.http import FROM_SYSTEMD, listen
     from tsfc.shell.console import print_error
     from tsfc.shell.system import System
     from tsfc.shell.tailscaled.observe import RunOptions
@@ -140,11 +140,17 @@ def _agent(options: Namespace) -> int:
         )
     listener: socket.socket | None = None
     if options.listen is not None:
-        listening = listen(options.listen, anywhere=options.listen_anywhere)
-        if isinstance(listening, Failure):
+        suffix = "" if options.instance is None else f"-{options.instance}"
+        unit = f"tailscale-agent{suffix}.socket"
+        listening = listen(options.listen, anywhere=options.listen_anywhere, unit=unit)
+        if isinstance(listening, Success):
+            listener = listening.unwrap()
+        elif options.listen == FROM_SYSTEMD:
+            # Nobody may be watching, and the watchdog matters more than its page.
+            print_error(AGENT, f"{listening.failure()}. The jobs run without HTTP")
+        else:
             print_error(AGENT, listening.failure())
             return 1
-        listener = listening.unwrap()
     agent = Agent(
         found,
         System(AGENT, own),

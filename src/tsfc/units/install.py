@@ -126,6 +126,11 @@ def install(
     obsolete_links = [
         link for link, unit in all_links.items() if link not in links and _is_link(link, unit)
     ]
+    changed_sockets = [
+        path
+        for path, text in files.items()
+        if path.endswith(".socket") and os.path.exists(path) and _read(path) != text
+    ]
     try:
         _write(files, links)
         status = _stop(root, obsolete)
@@ -146,7 +151,7 @@ def install(
         _tell(f"wrote {path}")
     for path in (*obsolete_links, *obsolete):
         _tell(f"removed {path}")
-    status = _start(root, files, [os.path.basename(link) for link in links])
+    status = _start(root, files, [os.path.basename(link) for link in links], changed_sockets)
     if "watchdog" in jobs:
         _warn_without_keepalive(root, instance)
     return status
@@ -185,8 +190,14 @@ def _can_install(
     return not foreign
 
 
-def _start(root: str, files: Iterable[str], enabled: Sequence[str]) -> int:
-    """Start the enabled units if `root` is a running system, and print their names."""
+def _start(
+    root: str, files: Iterable[str], enabled: Sequence[str], changed_sockets: Sequence[str]
+) -> int:
+    """Start the enabled units if `root` is a running system, and print their names.
+
+    A changed socket is stopped first: after a reload, systemd no longer removes the old
+    Unix socket.
+    """
     for name in enabled:
         _tell(f"enabled {name}")
     # The directories, and before them their group, must exist before the first run.
@@ -194,6 +205,7 @@ def _start(root: str, files: Iterable[str], enabled: Sequence[str]) -> int:
         root,
         *(("systemd-sysusers", path) for path in files if _is_in(SYSUSERS, path)),
         *(("systemd-tmpfiles", "--create", path) for path in files if _is_in(TMPFILES, path)),
+        *(("systemctl", "stop", os.path.basename(path)) for path in changed_sockets),
         ("systemctl", "daemon-reload"),
         ("systemctl", "restart", *enabled),
     )

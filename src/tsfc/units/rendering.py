@@ -191,7 +191,9 @@ def _render_service(text: str, settings: JobSettings) -> str:
         text = re.sub(_OF_WATCHDOG, "", text, flags=re.MULTILINE)
     if settings.listen is not None:
         socket = of_instance(_AGENT_SOCKET, settings.instance)
-        text = text.replace("[Unit]\n", f"[Unit]\nRequires={socket}\nAfter={socket}\n")
+        # Another program may hold the address. The jobs run anyway.
+        of_socket = f"Wants={socket}\nPartOf={socket}\nAfter={socket}\n"
+        text = text.replace("[Unit]\n", f"[Unit]\n{of_socket}")
     text = re.sub(_SHIPPED_ACCESS, "", text, flags=re.MULTILINE)
     service, install, target = text.partition("\n[Install]\n")
     service = _set(service, "CapabilityBoundingSet", "")

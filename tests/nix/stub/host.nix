@@ -31,7 +31,9 @@ in
     systemd.services = units {
       description = text;
       after = texts;
-      requires = texts;
+      wants = texts;
+      partOf = texts;
+      restartTriggers = texts;
       wantedBy = texts;
       unitConfig = section;
       serviceConfig = section;
