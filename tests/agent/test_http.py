@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -21,11 +22,12 @@ import pytest
 from returns.result import Failure
 
 from support.processes import DEADLINE_SECONDS, ended, run, series, started, wait_until
-from support.servers import DIRECT_PONG, serving, tailscaled
+from support.servers import DIRECT_PONG, Request, Response, serving, tailscaled
 from support.servers import http as http_response
 from support.statuses import encoded, peer
 from tsfc.agent.http import ACCEPT_RETRY_SECONDS, CONNECTION_LIMIT, Server, listen, text
 from tsfc.agent.loop import Loop
+from tsfc.shell.clocks import unix_time
 from tsfc.shell.tailscaled.localapi import is_reachable
 
 STATUS = encoded(peer("nas"), peer("pi", "derp"))
@@ -347,6 +349,40 @@ def test_a_page_of_another_site_is_refused(box: Path) -> None:
             "me.tail.ts.net.x",
         ):
             assert status_for(host) == 403, host
+
+
+def test_after_a_restart_the_peers_are_back_as_soon_as_tailscaled_answers(box: Path) -> None:
+    """The next run of a job is a minute away."""
+    asked = 0
+
+    def respond(request: Request) -> Response:
+        nonlocal asked
+        asked += request.target.endswith("/status")
+        # Before and after the restart, and not at once after it.
+        return b"" if asked == 3 else RESPOND(request)
+
+    watchdog = ("--unit=x.service", "--max-relay-seconds=0", f"--restart-socket={box}/restart")
+    with (
+        serving(box / "s", respond),
+        socket.socket(socket.AF_UNIX) as helper,
+    ):
+        detected = run(
+            *("watchdog", f"--socket={box}/s", f"--state-dir={box}/state", *watchdog),
+            *(f"--now={int(unix_time(None)) - 60}", f"--metrics-path={box}/w.prom"),
+        )
+        assert detected.status == 0
+        helper.bind(f"{box}/restart")
+        helper.listen()
+        helper.settimeout(DEADLINE_SECONDS)
+        with _agent(box, "--jobs=watchdog", f"--watchdog-args={shlex.join(watchdog)}") as client:
+            connection, _ = helper.accept()
+            # While it is restarted, the last look is shown.
+            assert client.get("/api/peers")[0] == 200
+            with connection:
+                connection.sendall(b"done\n")
+            wait_until(lambda: client.get("/api/peers")[0] == 503, "the first look fails")
+            wait_until(lambda: client.get("/api/peers")[0] == 200, "the next look succeeds")
+            assert asked == 4
 
 
 @pytest.mark.parametrize(

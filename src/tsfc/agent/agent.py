@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
-from returns.result import Failure, Result
+from returns.result import Failure, Result, Success
 
 from tsfc.agent import clock_changes, pages, sight
 from tsfc.agent.http import Answer, Server, text
@@ -56,7 +56,7 @@ from tsfc.shell.tailscaled import observe
 from tsfc.shell.tailscaled.localapi import Connections
 from tsfc.shell.tailscaled.pings import Round
 from tsfc.shell.tailscaled.source import LocalAPI, Source
-from tsfc.shell.waiting import Wait, Waiting, until
+from tsfc.shell.waiting import Wait, Waiting, sleep, until
 
 if TYPE_CHECKING:  # for the live page only
     from tsfc.agent.live import Live
@@ -69,6 +69,11 @@ MOMENT = "moment"
 "Name of the coroutine that starts the jobs that are due."
 OWN_SECONDS = 30.0
 "Interval of its own metrics."
+LOOK = "look"
+"Name of the coroutine that looks at tailscaled after a restart."
+LOOK_SECONDS = 30.0
+"Time in which it tries; then the jobs have looked, too."
+LOOK_RETRY_SECONDS = 1.0
 KEEPALIVE = "keepalive"
 SIGHT_SECONDS = 60.0
 "Time that the agent runs at least if the directory of tailscaled's socket is missing."
@@ -152,7 +157,8 @@ class _Host(System, frozen=True, kw_only=True):
     async def apply(self, attempt: Attempt) -> Outcome | Withheld:
         """See `Host`. What was observed before a restart says nothing after it."""
         outcome = await super().apply(attempt)
-        self.agent.look = _NO_LOOK
+        if not isinstance(outcome, Withheld):
+            self.agent.look_again()
         return outcome
 
     def render(self, families: Iterable[Family]) -> str:
@@ -313,6 +319,25 @@ class Agent:
         if job.status_age is None or isinstance(self.look.observed, Failure):
             return False
         return time.monotonic() - self.look.at < job.status_age
+
+    def look_again(self) -> None:
+        """Forget the last status, and look until tailscaled answers."""
+        self.look = _NO_LOOK
+        if LOOK not in self._loop.running:
+            self._loop.start(LOOK, self._look_until_answer())
+
+    async def _look_until_answer(self) -> None:
+        """Fill the pages soon after a restart; no job uses what is seen here.
+
+        At first, tailscaled may not know its peers, and keepalive would not ping them.
+        """
+        last = time.monotonic() + LOOK_SECONDS
+        while True:
+            await self.see()
+            self.look = replace(self.look, at=-math.inf)
+            if isinstance(self.look.observed, Success) or time.monotonic() >= last:
+                return
+            await sleep(LOOK_RETRY_SECONDS)
 
     async def see(self) -> None:
         """Ask for a status, for all jobs."""
