@@ -98,9 +98,9 @@ golden: .venv/dev ## regenerate the expected outputs in tests/fixtures; review t
 	TSFC_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/core/test_golden.py
 
 .PHONY: dashboard
-dashboard: .venv/dev ## regenerate mixin/dashboard.json
-	$(BIN)/python mixin/dashboard.py > mixin/dashboard.json.new
-	@mv mixin/dashboard.json.new mixin/dashboard.json
+dashboard: .venv/dev ## regenerate the dashboard of `tsfc mixin`
+	$(BIN)/python tools/dashboard.py > src/tsfc/mixin/files/dashboard.json.new
+	@mv src/tsfc/mixin/files/dashboard.json.new src/tsfc/mixin/files/dashboard.json
 
 .PHONY: docs
 docs: .venv/dev ## regenerate docs/metrics.md

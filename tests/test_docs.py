@@ -47,7 +47,8 @@ def test_every_metric_on_a_page_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [*JOBS, "agent", "capture", "replay", "simulate", "stand-in", "peers", "explain"]
+    "command",
+    [*JOBS, "agent", "capture", "replay", "simulate", "stand-in", "peers", "explain", "mixin"],
 )
 def test_each_option_of_a_command_is_documented(
     capfd: pytest.CaptureFixture[str], command: str
@@ -96,7 +97,9 @@ def test_each_option_of_the_units_is_documented_with_its_flag(
 
 def test_each_alert_is_listed_with_its_severity_and_linked() -> None:
     listed = re.findall(
-        r"^\| \[(\w+)\]\(runbooks/(\w+)\.md\) \| (\w+) \|", PAGES["docs/alerts.md"], re.MULTILINE
+        r"^\| \[(\w+)\]\(\S*/runbooks/(\w+)\.md\) \| (\w+) \|",
+        PAGES["docs/alerts.md"],
+        re.MULTILINE,
     )
     assert listed == [
         (rule["alert"], rule["alert"], rule["labels"]["severity"]) for rule in alerts()
@@ -200,7 +203,7 @@ def test_the_script_on_the_page_installs_the_rules(tmp_path: Path) -> None:
     ran = run_in_shell(script.replace("run/rules", str(tmp_path)), cwd=ROOT)
     assert (ran.status, ran.stderr) == (0, "")
     assert (
-        "runbook_url: https://example.com/tsfc/docs/runbooks/TailscaleDown.md"
+        "runbook_url: https://example.com/runbooks/TailscaleDown.md"
         in (tmp_path / "tailscale-alerts.yaml").read_text()
     )
 

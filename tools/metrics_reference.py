@@ -51,7 +51,7 @@ The `native-metrics` job also passes on tailscaled's own metrics, `tailscaled_*`
 They are unchanged, except for `--label`.
 [Tailscale's documentation](https://tailscale.com/kb/1482/client-metrics) describes them.
 [jobs.md](jobs.md) and [policy.md](policy.md) say when and why metrics are absent.
-The recording rules are in [mixin/rules.yaml](../mixin/rules.yaml).
+The recording rules are in [rules.yaml](../src/tsfc/mixin/files/rules.yaml).
 """
 
 

@@ -16,7 +16,7 @@ from support.tailnets import Booted, booted_node
 
 ELSEWHERE = {
     r"make |python -m lab ": "for developers; tests/test_docs.py checks that they exist",
-    r"tsfc (simulate|stand-in|replay) |tsfc .* --status-file |mkdir -p run/rules": (
+    r"tsfc (simulate|stand-in|replay) |tsfc .* --status-file |tsfc mixin ": (
         "need no node; tests/test_docs.py runs them"
     ),
     r"python3 -m venv |pip install |pipx install ": (

@@ -8,7 +8,7 @@ import yaml
 
 from support.mixin import (
     AGENT,
-    MIXIN,
+    CASES,
     ROOT,
     emitted,
     expressions_of_the_dashboard,
@@ -71,7 +71,7 @@ def test_the_tests_of_the_rules_use_only_emitted_metrics() -> None:
     """Otherwise a rule and its test could agree on a metric that does not exist."""
     series = {
         series["series"].partition("{")[0]
-        for path in (MIXIN / "tests").glob("*.yaml")
+        for path in CASES.glob("*.yaml")
         for case in yaml.safe_load(path.read_text())["tests"]
         for series in case["input_series"]
     }

@@ -9,16 +9,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import yaml
 
-from support.mixin import MIXIN, ROOT, RULE_FILES, alerts, promtool, rules
+from support.mixin import CASES, MIXIN, RULE_FILES, alerts, promtool, rules
 from tsfc.core.metrics.labels import OF_PROMETHEUS
+from tsfc.mixin import selector
+from tsfc.mixin.documents import documents
 
-TESTS = sorted(path.name for path in (MIXIN / "tests").glob("*.yaml"))
+TESTS = sorted(path.name for path in CASES.glob("*.yaml"))
 
 
-def failures(mixin: Path, name: str) -> str:
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A directory with the rules and their tests."""
+    shutil.copytree(CASES, tmp_path, dirs_exist_ok=True)
+    for name in RULE_FILES:
+        shutil.copy(MIXIN / name, tmp_path)
+    return tmp_path
+
+
+def failures(copied: Path, name: str) -> str:
     """Output of promtool for one file of rule tests; empty if they pass."""
-    ran = promtool("test", "rules", name, cwd=mixin / "tests")
+    ran = promtool("test", "rules", name, cwd=copied)
     return "" if ran.status == 0 else ran.stdout + ran.stderr
 
 
@@ -28,8 +40,29 @@ def test_promtool_accepts_the_rules() -> None:
 
 
 @pytest.mark.parametrize("name", TESTS)
-def test_the_rules_pass_their_tests(name: str) -> None:
-    assert failures(MIXIN, name) == ""
+def test_the_rules_pass_their_tests(copied: Path, name: str) -> None:
+    assert failures(copied, name) == ""
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_with_a_selector_other_series_of_the_same_names_change_nothing(
+    copied: Path, name: str
+) -> None:
+    """Each test has all its series twice, and the selector matches the first ones."""
+    label = r'job="a}\"tailscale_up"'
+    matchers = selector.parse(label).unwrap()
+    for kind, file in (("rules", "rules.yaml"), ("alerts", "alerts.yaml")):
+        (text,) = documents(kind, matchers=matchers).values()
+        (copied / file).write_text(text)
+    document = yaml.safe_load((copied / name).read_text())
+    for test in document["tests"]:
+        test["input_series"] = [
+            each | {"series": each["series"].replace("{", f"{{{text},")}
+            for each in test["input_series"]
+            for text in (label, 'job="other"')
+        ]
+    (copied / name).write_text(yaml.safe_dump(document))
+    assert failures(copied, name) == ""
 
 
 class Mutant(NamedTuple):
@@ -90,18 +123,17 @@ MUTANTS = list(mutants())
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.rule} {mutant.change}")
-def test_each_change_to_a_rule_fails_a_test(tmp_path: Path, mutant: Mutant) -> None:
+def test_each_change_to_a_rule_fails_a_test(copied: Path, mutant: Mutant) -> None:
     """Every operand, duration, threshold and window of a rule has a test case."""
-    shutil.copytree(MIXIN, tmp_path, dirs_exist_ok=True)
-    assert mutant.text != (tmp_path / mutant.file).read_text()
-    (tmp_path / mutant.file).write_text(mutant.text)
+    assert mutant.text != (copied / mutant.file).read_text()
+    (copied / mutant.file).write_text(mutant.text)
     relevant = [
         name
         for name in TESTS
-        if mutant.file == "rules.yaml" or mutant.rule in (MIXIN / "tests" / name).read_text()
+        if mutant.file == "rules.yaml" or mutant.rule in (CASES / name).read_text()
     ]
     assert any(
-        re.search('alertname="|many-to-many matching not allowed', failures(tmp_path, name))
+        re.search('alertname="|many-to-many matching not allowed', failures(copied, name))
         for name in relevant
     ), mutant.change
 
@@ -123,8 +155,8 @@ def test_an_alert_has_a_severity_names_its_node_and_links_a_runbook(rule: dict[s
     if re.search("Peer(?!s)", rule["alert"]):
         assert "$labels.peer" in annotations["summary"]
         assert "$labels.peer" in annotations["description"]
-    runbook = ROOT / annotations["runbook_url"]
-    assert runbook.stem == rule["alert"]
+    assert annotations["runbook_url"] == f"{rule['alert']}.md"
+    runbook = MIXIN / "runbooks" / annotations["runbook_url"]
     headings = re.findall(r"^#+ (.*)$", runbook.read_text(), re.MULTILINE)
     assert headings == [
         rule["alert"],
@@ -146,6 +178,6 @@ def test_no_label_that_a_rule_sets_can_be_added_to_series() -> None:
 
 
 def test_each_runbook_belongs_to_an_alert() -> None:
-    assert {path.stem for path in (ROOT / "docs/runbooks").glob("*.md")} == {
+    assert {path.stem for path in (MIXIN / "runbooks").glob("*.md")} == {
         rule["alert"] for rule in alerts()
     }

@@ -8,7 +8,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text()
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    for path in [
+        ROOT / "README.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+        *sorted((ROOT / "src/tsfc/mixin").rglob("*.md")),
+    ]
 }
 ALL = "".join(PAGES.values())
 PROGRAMS = (
@@ -32,6 +36,7 @@ NAMES = (
     "systemctl restart …",
     "tailscale ping",
     "tsfc capture",
+    "tsfc mixin",
     "tsfc replay",
     "tsfc simulate",
     "tsfc stand-in",

@@ -1,4 +1,4 @@
-"""Rules, alerts and dashboard of `mixin/`, and the metrics that exist for them."""
+"""Rules, alerts and dashboard of `tsfc mixin`, and the metrics that exist for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from support.processes import Completed
 from support.required import program
 
 ROOT = Path(__file__).parents[2]
-MIXIN = ROOT / "mixin"
+MIXIN = ROOT / "src/tsfc/mixin/files"
+CASES = ROOT / "tests/mixin/cases"
+"Tests of the rules, for promtool."
 RULE_FILES = ("rules.yaml", "alerts.yaml")
 JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
 

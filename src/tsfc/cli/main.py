@@ -29,6 +29,7 @@ COMMANDS = {
     "explain": "view",
     "doctor": "view",
     "units": "units",
+    "mixin": "mixin",
     "capture": "offline",
     "replay": "offline",
     "simulate": "offline",

@@ -1,0 +1,1 @@
+"""Rules, alerts, runbooks and the dashboard of `tsfc mixin`."""
