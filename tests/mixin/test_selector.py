@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import promql_parser as promql
@@ -43,20 +44,19 @@ def queries(text: str) -> list[str]:
         for rule in group["rules"]
     ]
     (board,) = documents("dashboard", matchers=matchers(text) if text else ()).values()
-    return rules + list(of_board(json.loads(board)))
+    return [*rules, *of_board(json.loads(board))]
 
 
-def of_board(value: Any) -> list[str]:
-    """Queries of the dashboard, without Grafana's own syntax."""
-    if isinstance(value, list):
-        return [query for item in value for query in of_board(item)]
-    if not isinstance(value, dict):
-        return []
-    found = [value[key] for key in ("expr", "query") if isinstance(value.get(key), str)]
-    plain = [re.sub(r"^label_values\((.*), \w+\)$", r"\1", query) for query in found]
-    return [query.replace("$__rate_interval", "5m") for query in plain if query != "prometheus"] + [
-        query for item in value.values() for query in of_board(item)
-    ]
+def of_board(board: dict[str, Any]) -> Iterator[str]:
+    """Queries of the dashboard and of its variables, without Grafana's own syntax."""
+    for target in [
+        *(target for panel in board["panels"] for target in panel.get("targets", [])),
+        *board["annotations"]["list"],
+    ]:
+        yield target["expr"].replace("$__rate_interval", "5m")
+    for variable in board["templating"]["list"]:
+        if variable["type"] == "query":
+            yield re.sub(r"^label_values\((.*), \w+\)$", r"\1", variable["query"])
 
 
 def selectors_of(query: str) -> list[set[tuple[str, str, str]]]:

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from importlib.resources import files
-from typing import Any
+from typing import cast
 
 from tsfc.mixin.selector import Matcher, select
 
@@ -71,15 +71,17 @@ def _with_runbooks(text: str, url: str | None) -> str:
     return _RUNBOOK.sub(lambda line: line[0].replace(line[1], f"{url}/{line[1]}"), text)
 
 
-def _selected(value: Any, matchers: tuple[Matcher, ...]) -> Any:  # noqa: ANN401 - JSON
+def _selected(part: object, matchers: tuple[Matcher, ...]) -> object:
     """Return a part of the dashboard with a selector in each query."""
-    if isinstance(value, list):
-        return [_selected(item, matchers) for item in value]
-    if not isinstance(value, dict):
-        return value
-    return {
-        key: select(item, matchers)
-        if key in _QUERIES and isinstance(item, str)
-        else _selected(item, matchers)
-        for key, item in value.items()
-    }
+    match part:
+        case list():
+            return [_selected(each, matchers) for each in cast("list[object]", part)]
+        case dict():
+            return {
+                key: select(value, matchers)
+                if key in _QUERIES and isinstance(value, str)
+                else _selected(value, matchers)
+                for key, value in cast("dict[str, object]", part).items()
+            }
+        case _:
+            return part

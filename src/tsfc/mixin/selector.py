@@ -27,9 +27,12 @@ _MATCHER = re.compile(
 )
 _TOKEN = re.compile(
     r'"(?:[^"\\]|\\.)*"'
-    r"|(?P<metric>\b(?:(?:\w+:)?tailscaled?_[\w:]+|node_textfile_\w+|ALERTS)\b)(?P<brace>\{)?"
+    r"|(?P<metric>\b(?:tailscaled?_[\w:]+|node_textfile_\w+|ALERTS)\b)(?P<brace>\{)?"
 )
-"A string, or the name of series that our queries use; no other word has such a prefix."
+"""A string, or the name of series that our queries use, from `tailscale` on.
+
+No other word of a query has such a prefix.
+"""
 
 
 class Matcher(NamedTuple):
