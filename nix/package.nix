@@ -2,12 +2,14 @@
   lib,
   python3Packages,
   testers,
+  withFleet ? false,
+  withReport ? false,
 }:
 
 let
   inherit (lib.importTOML ../pyproject.toml) project;
 in
-python3Packages.buildPythonApplication {
+python3Packages.buildPythonApplication rec {
   pname = project.name;
   inherit (project) version;
   pyproject = true;
@@ -32,14 +34,17 @@ python3Packages.buildPythonApplication {
 
   build-system = [ python3Packages.hatchling ];
 
-  dependencies = with python3Packages; [
-    httptools
-    msgspec
-    prometheus-client
-    returns
-    rich
-    zstandard
-  ];
+  dependencies =
+    (with python3Packages; [
+      httptools
+      msgspec
+      prometheus-client
+      returns
+      rich
+      zstandard
+    ])
+    ++ lib.optionals withFleet optional-dependencies.fleet
+    ++ lib.optionals withReport optional-dependencies.report;
 
   optional-dependencies = {
     fleet = [

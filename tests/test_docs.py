@@ -61,6 +61,28 @@ def test_each_option_of_a_command_is_documented(
     } == set()
 
 
+def test_no_text_names_the_package_on_an_index() -> None:
+    """No index has a package of that name that is ours."""
+    files = subprocess.run(
+        ["git", "ls-files", "-z", "src", "docs", "nix", "tools", "*.md", "*.nix", ".github"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\0")
+    named = re.compile(r"tsfc\[\w|(?:pip|pipx|uv|uvx) [^`\n|]*(?<![\w/])(?<!inject )tsfc(?![\w./])")
+    assert [
+        (name, found[0])
+        for name in files
+        if name.endswith((".py", ".md", ".nix", ".service", ".yaml", ".html", ".j2"))
+        for found in named.finditer((ROOT / name).read_text())
+    ] == []
+    assert named.search("pip install 'tsfc[report]'")
+    assert named.search("pipx run tsfc")
+    assert not named.search("/opt/tsfc/bin/pip install '.[report]'")
+    assert not named.search("pipx inject tsfc jinja2")
+
+
 def test_each_command_is_documented() -> None:
     assert [
         name for name in cli.COMMANDS if f"tsfc {name}" not in ALL and f"`{name}`" not in ALL

@@ -19,7 +19,7 @@ ELSEWHERE = {
     r"tsfc (simulate|stand-in|replay) |tsfc .* --status-file |tsfc mixin ": (
         "need no node; tests/test_docs.py runs them"
     ),
-    r"python3 -m venv |pip install |pipx install ": (
+    r"python3 -m venv |pip install |pipx (install|inject) ": (
         "need a package index; `support.hosts` installs the same"
     ),
     r"node_exporter ": "has another name on Debian; tests/systemd/test_collectors.py runs it",

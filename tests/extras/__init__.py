@@ -1,1 +1,1 @@
-"""What the optional extra `tsfc[fleet]` does."""
+"""What the optional extra `fleet` does."""

@@ -176,5 +176,5 @@ def test_without_fsspec_one_line_says_what_to_install(box: Path) -> None:
     assert (ran.returncode, ran.stdout) == (1, "")
     assert (
         ran.stderr
-        == "tsfc replay: reading s3://bucket/c: URLs need fsspec, which is not installed; install tsfc[fleet]\n"
+        == "tsfc replay: reading s3://bucket/c: URLs need fsspec, which is not installed; install the extra 'fleet' of tsfc: docs/offline.md says how\n"
     )

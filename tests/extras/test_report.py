@@ -477,7 +477,8 @@ def test_without_jinja_one_line_says_what_to_install(box: Path) -> None:
         )
         assert (process.returncode, process.stdout) == (1, "")
         assert process.stderr == (
-            f"tsfc {tool[0]}: --report needs Jinja, which is not installed; install tsfc[report]\n"
+            f"tsfc {tool[0]}: --report needs Jinja, which is not installed; "
+            "install the extra 'report' of tsfc: docs/offline.md says how\n"
         )
 
 

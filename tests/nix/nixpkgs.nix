@@ -26,6 +26,8 @@ let
   lib = {
     inherit (builtins) concatMap;
 
+    optionals = condition: list: if condition then list else [ ];
+
     fileset = {
       toSource =
         { root, fileset }:

@@ -116,6 +116,13 @@ def test_the_package_matches_the_project(evaluate: Evaluate) -> None:
     }
 
 
+@pytest.mark.parametrize("extra", ["fleet", "report"])
+def test_an_override_adds_an_extra(evaluate: Evaluate, extra: str) -> None:
+    package = "outputs.packages.x86_64-linux.tsfc"
+    added = evaluate(f"({package}.override {{ with{extra.title()} = true; }}).dependencies")
+    assert added == evaluate(f"{package}.dependencies ++ {package}.optional-dependencies.{extra}")
+
+
 def test_the_package_contains_its_sources_and_tests(evaluate: Evaluate) -> None:
     """Tests that need programs of the host are left out."""
     package = evaluate("outputs.packages.x86_64-linux.tsfc")
@@ -140,7 +147,8 @@ def test_the_package_contains_its_sources_and_tests(evaluate: Evaluate) -> None:
 )
 def test_there_is_one_package(evaluate: Evaluate, other: str) -> None:
     """All attributes and files lead to it."""
-    assert evaluate(f"{other} == outputs.packages.x86_64-linux.tsfc")
+    same = 'a: b: removeAttrs a [ "override" ] == removeAttrs b [ "override" ]'
+    assert evaluate(f"({same}) ({other}) outputs.packages.x86_64-linux.tsfc")
 
 
 def test_the_script_of_the_machines_is_python_and_uses_existing_metrics(

@@ -209,7 +209,7 @@ def _add_comparison(parser: ArgumentParser) -> _ArgumentGroup:
     output.add_argument(
         "--report",
         metavar="FILE.html",
-        help="write an HTML report; needs the extra tsfc[report]",
+        help="write an HTML report; needs the extra 'report' of tsfc",
     )
     return output
 

@@ -13,6 +13,7 @@ from importlib import import_module
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
+from tsfc.offline.extras import advice
 from tsfc.shell import signals
 
 T = TypeVar("T")
@@ -84,7 +85,7 @@ def _on_cluster(function: Callable[[T], R], tasks: Sequence[T], cluster: str) ->
         distributed: Any = import_module("distributed")
     except ImportError as error:
         raise ParallelError(
-            f"working on {cluster}: Dask is not installed; install tsfc[fleet]"
+            f"working on {cluster}: Dask is not installed; {advice('fleet')}"
         ) from error
     # The client warns of dead workers, although their tasks run again.
     logging.getLogger("distributed.client").setLevel(logging.ERROR)

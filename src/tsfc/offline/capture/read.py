@@ -29,6 +29,7 @@ from tsfc.core.text import one_line
 from tsfc.offline.capture.decompress import Take, plain
 from tsfc.offline.capture.lines import LINE_LIMIT, Damaged, Dropped, Line, lines
 from tsfc.offline.capture.time_in_name import time_in_name
+from tsfc.offline.extras import advice
 from tsfc.shell import regular
 from tsfc.shell.console import STDIN
 from tsfc.shell.tailscaled.observe import STANDARD_INPUT
@@ -130,9 +131,7 @@ def _remote(url: str) -> Iterator[Read]:
     try:
         fsspec: Any = import_module("fsspec")  # an optional dependency, without types
     except ImportError:
-        yield Broken(
-            f"reading {url}: URLs need fsspec, which is not installed; install tsfc[fleet]"
-        )
+        yield Broken(f"reading {url}: URLs need fsspec, which is not installed; {advice('fleet')}")
         return
     with ExitStack() as opened:
 

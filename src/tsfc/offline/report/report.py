@@ -11,6 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from tsfc.offline.extras import advice
 from tsfc.offline.report import assets, drawing
 from tsfc.offline.report.document import Document
 from tsfc.shell.atomic import (
@@ -31,7 +32,7 @@ def obstacle(path: str) -> str | None:
     try:
         import_module("jinja2")
     except ImportError:
-        return "--report needs Jinja, which is not installed; install tsfc[report]"
+        return f"--report needs Jinja, which is not installed; {advice('report')}"
     try:
         require_replaceable(path)
     except OSError as error:
