@@ -70,7 +70,10 @@ def test_no_text_names_the_package_on_an_index() -> None:
         text=True,
         check=True,
     ).stdout.split("\0")
-    named = re.compile(r"tsfc\[\w|(?:pip|pipx|uv|uvx) [^`\n|]*(?<![\w/])(?<!inject )tsfc(?![\w./])")
+    named = re.compile(
+        r"tsfc\[\w|(?:pipx? (?:install|run|download)|uvx|uv (?:tool|pip|add))\b[^`\n|]*"
+        r"(?<![\w/])tsfc(?![\w./])"
+    )
     assert [
         (name, found[0])
         for name in files
