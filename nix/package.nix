@@ -32,7 +32,10 @@ python3Packages.buildPythonApplication rec {
     ];
   };
 
-  build-system = [ python3Packages.hatchling ];
+  build-system = with python3Packages; [
+    hatch-fancy-pypi-readme
+    hatchling
+  ];
 
   dependencies =
     (with python3Packages; [

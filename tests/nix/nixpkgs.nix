@@ -10,6 +10,7 @@ let
   pythonPackages = [
     "distributed"
     "fsspec"
+    "hatch-fancy-pypi-readme"
     "hatchling"
     "httptools"
     "hypothesis"
