@@ -2,8 +2,8 @@
 
 The dashboard has four rows: all nodes, the paths of the selected node, its watchdog,
 and what only the guarded policy of the watchdog exports.
-Queries select series by `instance` and `peer` alone and ignore `job`, so the dashboard
-works with Grafana Alloy and with node_exporter.
+Each query has the variables `cluster` and `job`, which are put in like the selector of
+`tsfc mixin`. By default they are all clusters, and the jobs that scrape tsfc.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.common import BigValueColorMode, VisibilityMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+from tsfc.mixin import selector
 
 Panel = stat.Panel | statetimeline.Panel | table.Panel | timeseries.Panel
 AnyPanel = TypeVar("AnyPanel", stat.Panel, statetimeline.Panel, table.Panel, timeseries.Panel)
@@ -49,20 +51,34 @@ CAUSES = {
 }
 "Color of each likely cause of a relay."
 SOURCE = models.DataSourceRef(type_val="prometheus", uid="$datasource")
+PANEL = "panel:"
+"Address of a panel by its title, until the panels have numbers."
 LETTERS = "ABCDEFGHI"
 "Names of the queries of a panel; a table names its columns after them."
+VARIABLES = selector.parse('cluster=~"$cluster",job=~"$job"').unwrap()
+OF_TSFC = "tailscale_exporter_duration_seconds"
+"Metric that no other exporter has, for the values of `cluster` and `job`."
+EXCLUDED = "tailscale_watchdog_peer_excluded"
 PEER = '{instance="$instance",peer=~"$peer"}'
 NODE = '{instance="$instance"}'
+FIRING = 'ALERTS{alertname=~"Tailscale.*",alertstate="firing"}'
+ALERT_COLUMNS = {"alertname": "alert", "severity": "severity", "instance": "node", "peer": "peer"}
+"Labels of alerts that are shown, each with the name of its column."
+
+
+def selected(expression: str) -> str:
+    """Query of the selected clusters and jobs."""
+    return selector.select(expression, VARIABLES)
 
 
 def query(expression: str, legend: str = "") -> prometheus.Dataquery:
     """Query over a time range."""
-    return prometheus.Dataquery().expr(expression).legend_format(legend).range()
+    return prometheus.Dataquery().expr(selected(expression)).legend_format(legend).range()
 
 
 def latest(expression: str) -> prometheus.Dataquery:
     """Query of the latest values, as rows of a table."""
-    return prometheus.Dataquery().expr(expression).instant().format(PromQueryFormat.TABLE)
+    return prometheus.Dataquery().expr(selected(expression)).instant().format(PromQueryFormat.TABLE)
 
 
 def styled(panel: AnyPanel, title: str, text: str, *, width: int, height: int = 8) -> AnyPanel:
@@ -83,15 +99,25 @@ def thresholds(*steps: tuple[float | None, str]) -> dashboard.ThresholdsConfig:
 def graph(
     title: str, text: str, *queries: prometheus.Dataquery, unit: str | None = None
 ) -> timeseries.Panel:
-    """Lines over time, half as wide as the dashboard. Missing samples leave a gap."""
+    """Lines over time, half as wide as the dashboard. Missing samples leave a gap.
+
+    Without a unit, the values are counts.
+    """
     panel = (
         styled(timeseries.Panel(), title, text, width=12)
         .legend(common.VizLegendOptions().show_legend(show_legend=True))
         .span_nulls(span_nulls=False)
     )
-    if unit is not None:
+    if unit is None:
+        panel.unit("short").decimals(0).min(0)
+    else:
         panel.unit(unit)
     return panel.targets(list(queries))
+
+
+def fixed_color(color: str) -> models.DynamicConfigValue:
+    """Color of a series."""
+    return models.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": color})
 
 
 def color_by_path(panel: timeseries.Panel) -> timeseries.Panel:
@@ -99,21 +125,29 @@ def color_by_path(panel: timeseries.Panel) -> timeseries.Panel:
     for path, color in COLORS.items():
         panel.override_by_regexp(
             f"^{path}.*",
-            [
-                models.DynamicConfigValue(
-                    id_val="color", value={"mode": "fixed", "fixedColor": color}
-                )
-            ],
+            [fixed_color(color)],
         )
     return panel
 
 
-def count(title: str, text: str, expression: str, *, bad: float | None) -> stat.Panel:
-    """One number about all nodes, in the color of `BAD` from `bad` on."""
+def count(title: str, text: str, expression: str, *, bad: float | None, details: str) -> stat.Panel:
+    """One number about all nodes, red from `bad` on, or without a color.
+
+    A click shows the panel with the title `details`.
+    """
     panel = styled(stat.Panel(), title, text, width=4, height=4)
-    panel.with_target(query(f"({expression}) or vector(0)")).color_mode(BigValueColorMode.VALUE)
-    return panel.thresholds(
-        thresholds((None, GOOD)) if bad is None else thresholds((None, GOOD), (bad, BAD))
+    panel.with_target(query(f"({expression}) or vector(0)")).unit("short").decimals(0)
+    panel.data_links(
+        [
+            dashboard.DashboardLink(f"Show {details}")
+            .type(models.DashboardLinkType.LINK)
+            .url(PANEL + details)
+        ]
+    )
+    if bad is None:
+        return panel.color_mode(BigValueColorMode.NONE)
+    return panel.color_mode(BigValueColorMode.VALUE).thresholds(
+        thresholds((None, GOOD), (bad, BAD))
     )
 
 
@@ -146,7 +180,9 @@ def overview() -> list[Panel]:
         "relay": 'sum by (instance) (tailscale_peer_path{path="derp"})',
         "idle": 'sum by (instance) (tailscale_peer_path{path="idle"})',
         "offline": 'sum by (instance) (tailscale_peer_path{path="offline"})',
-        "restarts in 24 h": "max by (instance) (increase(tailscale_watchdog_restarts_total[1d]))",
+        "restarts in 24 h": (
+            "max by (instance) (round(increase(tailscale_watchdog_restarts_total[1d])))"
+        ),
         "health messages": "max by (instance) (tailscale_health_issues)",
         "key expires": "max by (instance) (tailscale_key_expiry_timestamp_seconds) * 1000",
     }
@@ -160,7 +196,36 @@ def overview() -> list[Panel]:
             options={"excludeByName": {"Time": True}, "renameByName": names | {"instance": "node"}},
         )
     )
-    nodes.decimals(0).override_by_name(
+    alerts = table.Panel().with_target(latest(FIRING)).no_value("none")
+    alerts.with_transformation(
+        models.DataTransformerConfig(
+            id_val="organize",
+            options={
+                "includeByName": dict.fromkeys(ALERT_COLUMNS, True),
+                "indexByName": {name: at for at, name in enumerate(ALERT_COLUMNS)},
+                "renameByName": ALERT_COLUMNS,
+            },
+        )
+    )
+    nodes.unit("short").decimals(0).override_by_name(
+        "up",
+        [
+            models.DynamicConfigValue(
+                id_val="mappings",
+                value=[
+                    {
+                        "type": "value",
+                        "options": {
+                            "0": {"text": "down", "color": BAD, "index": 0},
+                            "1": {"text": "up", "color": GOOD, "index": 1},
+                        },
+                    }
+                ],
+            ),
+            models.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"}),
+        ],
+    )
+    nodes.override_by_name(
         "key expires", [models.DynamicConfigValue(id_val="unit", value="dateTimeFromNow")]
     )
     nodes.override_by_name(
@@ -178,42 +243,62 @@ def overview() -> list[Panel]:
         ],
     )
     return [
-        count("Nodes", "Number of nodes that export metrics.", "count(tailscale_up)", bad=None),
+        count(
+            "Nodes",
+            "Number of nodes that export metrics.",
+            "count(tailscale_up)",
+            bad=None,
+            details="Each node",
+        ),
         count(
             "Down",
             "Number of nodes whose tailscaled is unreachable or not Running.",
             "count(tailscale_up == 0)",
             bad=1,
+            details="Each node",
         ),
         count(
             "Peers on relay",
-            "Number of paths through DERP or a peer relay, of all nodes. Idle peers do not count.",
-            'sum(tailscale_peer_path{path=~"derp|peer_relay"})',
+            "Number of paths through DERP or a peer relay, of all nodes. Idle peers do not count, "
+            "and neither do peers that the watchdog excludes.",
+            'sum(tailscale_peer_path{path=~"derp|peer_relay"}'
+            f" unless ignoring (path) {EXCLUDED} == 1)",
             bad=1,
+            details="Path of each peer",
         ),
         count(
             "Restarts in 24 h",
             "Number of restarts of tailscaled by the watchdogs of all nodes.",
             "round(sum(increase(tailscale_watchdog_restarts_total[1d])))",
-            bad=6,
+            bad=None,
+            details="Events per hour",
         ),
         count(
             "Health messages",
-            "Number of health messages of all nodes. `tailscale status` prints them.",
+            "Number of health messages of all nodes that `--accept-health` does not accept. "
+            "`tailscale status` prints them.",
             "sum(tailscale_health_issues)",
             bad=1,
+            details="Each node",
         ),
         count(
             "Alerts",
             "Number of firing alerts of this mixin.",
-            'count(ALERTS{alertname=~"Tailscale.*",alertstate="firing"})',
+            f"count({FIRING})",
             bad=1,
+            details="Firing alerts",
         ),
         styled(
             nodes,
-            "Nodes",
+            "Each node",
             "Each node with the number of peers on each path. Click a node to show it below.",
-            width=24,
+            width=16,
+        ),
+        styled(
+            alerts,
+            "Firing alerts",
+            "Firing alerts of this mixin, even if an Alertmanager silences them.",
+            width=8,
         ),
     ]
 
@@ -309,16 +394,28 @@ def watchdog() -> list[Panel]:
         .color_mode(BigValueColorMode.VALUE)
     )
     age.thresholds(thresholds((None, GOOD), (600, BAD)))
+    duration = f"tailscale_watchdog_peer_relay_duration_seconds{PEER}"
     counters = ("restarts", "restart_failures", "relay_detections", "recoveries")
     jobs = ("exporter", "native_metrics", "keepalive", "watchdog")
     return [
         graph(
             "Time on relay",
             "Time on relay of each peer, and the threshold. Above it the watchdog restarts "
-            "tailscaled, except during a cooldown or for an excluded peer.",
-            query(f"tailscale_watchdog_peer_relay_duration_seconds{PEER}", "{{peer}}"),
+            "tailscaled, except during a cooldown or for an excluded peer, which is gray.",
+            query(f"{duration} unless {EXCLUDED}{PEER} == 1", "{{peer}}"),
+            query(f"{duration} and {EXCLUDED}{PEER} == 1", "{{peer}} (excluded)"),
             query(f"tailscale_watchdog_max_relay_seconds{NODE}", "threshold"),
             unit="s",
+        )
+        .override_by_regexp("[(]excluded[)]$", [fixed_color(COLORS["offline"])])
+        .override_by_name(
+            "threshold",
+            [
+                fixed_color(BAD),
+                models.DynamicConfigValue(
+                    id_val="custom.lineStyle", value={"fill": "dash", "dash": [10, 10]}
+                ),
+            ],
         ),
         graph(
             "Verdicts",
@@ -340,7 +437,8 @@ def watchdog() -> list[Panel]:
             "themselves.",
             *(
                 query(
-                    f"increase(tailscale_watchdog_{name}_total{NODE}[1h])", name.replace("_", " ")
+                    f"round(increase(tailscale_watchdog_{name}_total{NODE}[1h]))",
+                    name.replace("_", " "),
                 )
                 for name in counters
             ),
@@ -373,6 +471,8 @@ def guarded() -> list[Panel]:
     left = (
         stat.Panel()
         .with_target(query(f"tailscale_watchdog_budget_left{NODE}"))
+        .unit("short")
+        .decimals(0)
         .color_mode(BigValueColorMode.VALUE)
         .no_value("documented policy")
     )
@@ -383,9 +483,10 @@ def guarded() -> list[Panel]:
             "Number of restarts and port changes within 24 hours, by what became of the peer that "
             "caused them.",
             query(
-                f"increase(tailscale_watchdog_remedies_total{NODE}[1d])", "{{remedy}}: {{outcome}}"
+                f"round(increase(tailscale_watchdog_remedies_total{NODE}[1d]))",
+                "{{remedy}}: {{outcome}}",
             ),
-        ).min(0),
+        ),
         graph(
             "Help probability",
             "Estimated probability that the next remedy helps, for each peer on relay for too "
@@ -415,23 +516,35 @@ def guarded() -> list[Panel]:
 
 def build() -> dashboard.Dashboard:
     """Build the dashboard."""
+    cluster = (
+        dashboard.QueryVariable("cluster")
+        .label("Cluster")
+        .query(f"label_values({OF_TSFC}, cluster)")
+        .all_value(".*")  # series may have no such label
+    )
+    job = (
+        dashboard.QueryVariable("job")
+        .label("Job")
+        .query(f'label_values({OF_TSFC}{{cluster=~"$cluster"}}, job)')
+    )
     instance = (
         dashboard.QueryVariable("instance")
         .label("Node")
-        .query("label_values(tailscale_up, instance)")
+        .query(f"label_values({selected('tailscale_up')}, instance)")
     )
     peer = (
         dashboard.QueryVariable("peer")
         .label("Peer")
-        .query('label_values(tailscale_peer_online{instance="$instance"}, peer)')
-        .multi(multi=True)
-        .include_all(include_all=True)
+        .query(f"label_values({selected(f'tailscale_peer_online{NODE}')}, peer)")
     )
-    for variable in (instance, peer):
+    for variable in (cluster, job, peer):
+        variable.multi(multi=True).include_all(include_all=True).current(
+            models.VariableOption(text="All", value="$__all")
+        )
+    for variable in (cluster, job, instance, peer):
         variable.datasource(SOURCE).refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(
             models.VariableSort.ALPHABETICAL_ASC
         )
-    peer.current(models.VariableOption(text="All", value="$__all"))
     restarts = (
         dashboard.AnnotationQuery()
         .name("Restarts of tailscaled")
@@ -452,8 +565,11 @@ def build() -> dashboard.Dashboard:
     )
     board.with_variable(
         dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
-    ).with_variable(instance).with_variable(peer)
-    board.annotation(restarts.expr(f"increase(tailscale_watchdog_restarts_total{NODE}[2m]) > 0"))
+    )
+    for variable in (cluster, job, instance, peer):
+        board.with_variable(variable)
+    restart = f"increase(tailscale_watchdog_restarts_total{NODE}[2m]) > 0"
+    board.annotation(restarts.expr(selected(restart)))
     for title, panels in {
         "All nodes": overview(),
         "Paths of $instance": one_node(),
@@ -472,8 +588,12 @@ def main() -> None:
     Number the panels and name their queries, which the SDK leaves to Grafana.
     """
     document = json.loads(JSONEncoder().encode(build().build()))
-    for number, panel in enumerate(document["panels"], 1):
-        panel["id"] = number
+    numbers = {panel["title"]: number for number, panel in enumerate(document["panels"], 1)}
+    for panel in document["panels"]:
+        panel["id"] = numbers[panel["title"]]
+        for link in panel.get("fieldConfig", {}).get("defaults", {}).get("links", []):
+            number = numbers[link["url"].removeprefix(PANEL)]
+            link["url"] = f"?viewPanel={number}&${{__url_time_range}}&${{__all_variables}}"
         for letter, target in zip(LETTERS, panel.get("targets", []), strict=False):
             target["refId"] = letter
     sys.stdout.write(json.dumps(document, indent=2, sort_keys=True) + "\n")

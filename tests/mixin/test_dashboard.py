@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models import dashboard as models
 
 from support.mixin import (
     GUARDED,
@@ -56,7 +61,9 @@ def test_promtool_accepts_each_query(tmp_path: Path) -> None:
 
 def with_values(expression: str) -> str:
     """Query with a value for each variable of the dashboard."""
-    return re.sub(r"\$\w+", "5m", expression.replace("$instance", "a").replace("$peer", ".*"))
+    for name, value in {"instance": "a", "peer": ".*", "cluster": ".*", "job": ".*"}.items():
+        expression = expression.replace(f"${name}", value)
+    return re.sub(r"\$\w+", "5m", expression)
 
 
 def evaluated(expressions: list[str], labels: list[str], directory: Path) -> list[str]:
@@ -101,14 +108,106 @@ def test_each_query_works_for_two_tailscaleds_on_one_host(tmp_path: Path) -> Non
     assert len(evaluated([*expressions, joined], two, tmp_path)) == 1
 
 
-def test_no_query_selects_by_job() -> None:
-    """Alloy and node_exporter set different values of `job`."""
-    selected = {
-        label
-        for expression in expressions_of_the_dashboard()
-        for label in re.findall(r"[{,](\w+)=", expression)
+def test_each_query_selects_by_cluster_and_job() -> None:
+    variables = [
+        variable["query"]
+        for variable in board()["templating"]["list"]
+        if variable["name"] in {"instance", "peer"}
+    ]
+    for query in [*expressions_of_the_dashboard(), *variables]:
+        names = re.findall(r"\b(?:tailscaled?_\w+|node_textfile_\w+|ALERTS)\b", query)
+        assert len(names) == query.count('cluster=~"$cluster",job=~"$job"') > 0, query
+
+
+def test_by_default_the_jobs_are_those_that_scrape_tsfc() -> None:
+    """A custom value of "All" would be every job, and so every `tailscale_up`."""
+    cluster, job = (
+        variable
+        for variable in board()["templating"]["list"]
+        if variable["name"] in {"cluster", "job"}
+    )
+    assert "allValue" not in job
+    assert cluster["allValue"] == ".*"
+    for variable in (cluster, job):
+        assert variable["query"].startswith("label_values(tailscale_exporter_duration_seconds")
+        assert variable["includeAll"]
+        assert variable["current"]["value"] == "$__all"
+
+
+def leaves(part: object, at: str = "") -> Iterator[tuple[str, object]]:
+    """Yield each value of a JSON document that has no parts, with its path."""
+    parts: Iterable[tuple[object, object]]
+    match part:
+        case dict() if part:
+            parts = cast("dict[str, object]", part).items()
+        case list() if part:
+            parts = enumerate(cast("list[object]", part))
+        case _:
+            yield at, part
+            return
+    for name, value in parts:
+        yield from leaves(value, f"{at}/{name}")
+
+
+def test_each_field_is_one_of_grafana_11() -> None:
+    """Its SDK drops what its schema does not have, and so loses nothing of ours."""
+    register_default_plugins()
+
+    def lost(document: dict[str, Any]) -> list[str]:
+        read = JSONEncoder().encode(models.Dashboard.from_json(document))
+        after = dict(leaves(json.loads(read)))
+        return [at for at, value in leaves(document) if at not in after or after[at] != value]
+
+    assert lost(board()) == []
+    wrong = board()
+    wrong["panels"][1]["fieldConfig"]["defaults"]["units"] = "s"
+    wrong["panels"][1]["options"]["colour"] = "red"
+    assert sorted(lost(wrong)) == [
+        "/panels/1/fieldConfig/defaults/units",
+        "/panels/1/options/colour",
+    ]
+
+
+@pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel["title"])
+def test_a_panel_has_a_unit_or_words_for_its_values(panel: dict[str, Any]) -> None:
+    defaults = panel["fieldConfig"]["defaults"]
+    assert panel["title"] == "Firing alerts" or "unit" in defaults or "mappings" in defaults
+    if defaults.get("unit") == "short":
+        assert defaults["decimals"] == 0
+
+
+def test_each_stat_of_all_nodes_links_a_panel() -> None:
+    links = {
+        panel["title"]: panel["fieldConfig"]["defaults"].get("links", [])
+        for panel in panels()
+        if panel["type"] == "stat"
     }
-    assert selected == {"instance", "peer", "path", "cause", "file", "alertname", "alertstate"}
+    numbers = {panel["title"]: panel["id"] for panel in panels()}
+    assert len(set(numbers.values())) == len(panels())
+    found = [link for of_panel in links.values() for link in of_panel]
+    assert len(found) == 6
+    for link in found:
+        number = numbers[link["title"].removeprefix("Show ")]
+        assert link["url"].startswith(f"?viewPanel={number}&")
+
+
+def test_an_excluded_peer_on_relay_is_not_counted(tmp_path: Path) -> None:
+    (expression,) = [
+        panel["targets"][0]["expr"] for panel in panels() if panel["title"] == "Peers on relay"
+    ]
+    series = [
+        {"series": f'tailscale_peer_path{{peer="{peer}",path="derp"}}', "values": "1"}
+        for peer in ("nas", "phone", "vps")
+    ] + [
+        {"series": f'tailscale_watchdog_peer_excluded{{peer="{peer}"}}', "values": value}
+        for peer, value in (("nas", "0"), ("phone", "1"))
+    ]
+    case = {"expr": with_values(expression), "exp_samples": [{"value": 2}]}
+    (tmp_path / "test.yaml").write_text(
+        yaml.safe_dump({"tests": [{"input_series": series, "promql_expr_test": [case]}]})
+    )
+    ran = promtool("test", "rules", "test.yaml", cwd=tmp_path)
+    assert ran.status == 0, ran.stdout + ran.stderr
 
 
 @pytest.mark.parametrize(
@@ -126,9 +225,11 @@ def test_a_timeline_has_a_color_for_each_value_of_its_label(
     assert len({color for _, color in words}) == len(words)
 
 
-def test_the_dashboard_has_variables_for_data_source_node_and_peer() -> None:
+def test_the_dashboard_has_its_variables_from_the_widest_on() -> None:
     assert [variable["name"] for variable in board()["templating"]["list"]] == [
         "datasource",
+        "cluster",
+        "job",
         "instance",
         "peer",
     ]

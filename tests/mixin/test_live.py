@@ -635,6 +635,8 @@ def test_each_alert_fires_only_in_its_scenario_and_each_dashboard_query_has_seri
     replacements = {
         'instance="$instance"': 'instance=~".+"',
         "$peer": ".*",
+        "$cluster": ".*",
+        "$job": "integrations/unix",
         "$__rate_interval": span(30 * watched.pace),
         "[2m]": "[1h]",
     }
