@@ -113,7 +113,8 @@ def test_each_option_of_the_units_is_documented_with_its_flag(
             for text in (f"`{job}.{option}`", f"`{flag}`")
         )
 
-    actions = {"--print", "--install", "--uninstall", "--root", "--instance", "--reset", "--unset"}
+    actions = {"--print", "--install", "--uninstall", "--upgrade", "--uninstall-own"}
+    actions |= {"--root", "--instance", "--reset", "--unset"}
     assert [action for action in sorted(actions) if f"`{action}" not in ALL] == []
     options = flags - actions
     assert len(options) > 20

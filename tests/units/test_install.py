@@ -570,7 +570,10 @@ NOT_UTF_8 = os.fsdecode(b"\xff")
     [
         ([""], "'' is not a job"),
         (["--install", "--root", ""], "argument --root: '' is not a directory"),
-        (["exporter"], "one of the arguments --print --install --uninstall is required"),
+        (
+            ["exporter"],
+            "one of the arguments --print --install --uninstall --upgrade --uninstall-own is required",
+        ),
         (["--print", "--install"], "not allowed with argument --print"),
         (["--install", "--uninstall"], "not allowed with argument --install"),
         (

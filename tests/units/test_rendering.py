@@ -466,8 +466,8 @@ def test_the_changes_of_each_option_are_tested() -> None:
         for action in cli._command_parser("units")._actions
         for string in action.option_strings
     } - {
-        *("-h", "--help", "--print", "--install", "--uninstall", "--root"),
-        *("--instance", "--reset", "--unset", "--agent", "--agent-metrics-path"),
+        *("-h", "--help", "--print", "--install", "--uninstall", "--upgrade", "--uninstall-own"),
+        *("--root", "--instance", "--reset", "--unset", "--agent", "--agent-metrics-path"),
         *("--agent-adaptive-keepalive", "--agent-listen", "--agent-listen-anywhere"),
     }
 

@@ -87,6 +87,8 @@ _SHARED = frozenset({"package", "tailscale_package", "socket", "visible_paths", 
 "Options of all jobs."
 _OF_AGENT = frozenset(name for name in DEFAULTS if re.match("agent(_|$)", name))
 "Options of all jobs that the agent can run, even of those that are not named."
+_OF_PACKAGES = frozenset({"upgrade", "uninstall-own"})
+"Actions for the scripts of packages: on the units that run this tsfc, and on no other."
 _OF_GUARDED = ("watchdog_budget", "watchdog_remedies")
 "Options that only the guarded policy has."
 
@@ -167,6 +169,8 @@ class _Problem(NamedTuple):
 def start(options: argparse.Namespace) -> int:
     """Perform the action and return the exit status."""
     signals.install()
+    if options.action in _OF_PACKAGES:
+        return _change_own(options)
     named = tuple(dict.fromkeys(options.jobs))
     if options.action == "uninstall":
         return _uninstall(options, named or JOBS)
@@ -176,6 +180,27 @@ def start(options: argparse.Namespace) -> int:
     has_agent = "agent" in options or bool(install.agent_jobs(options.root, options.instance))
     others = [job for job in installed if job in AGENT_JOBS and job not in jobs]
     return _perform(options, jobs, others if has_agent and {*jobs} & {*AGENT_JOBS} else ())
+
+
+def _change_own(options: argparse.Namespace) -> int:
+    """Upgrade or uninstall the units that run this tsfc, also those of instances."""
+    if options.jobs or options.instance or options.reset or options.unset or _given(options):
+        line = f"--{options.action} accepts no job, and no option except --root; leave them out"
+        print_error(install.TOOL, line)
+        return 2
+    change = _uninstall if options.action == "uninstall-own" else _upgrade
+    found = install.jobs_that_run(own_package.program(), options.root)
+    return max(
+        (
+            change(argparse.Namespace(**{**vars(options), "instance": instance}), jobs)
+            for instance, jobs in found.items()
+        ),
+        default=0,
+    )
+
+
+def _upgrade(options: argparse.Namespace, jobs: Sequence[str]) -> int:
+    return _perform(options, jobs, ())
 
 
 def _uninstall(options: argparse.Namespace, jobs: Sequence[str]) -> int:
@@ -205,7 +230,9 @@ def _perform(options: argparse.Namespace, jobs: Sequence[str], others: Sequence[
     settings, kept = choice.unwrap()
     if options.action == "print":
         return install.show(settings)
-    return install.install(settings, options.root, kept=kept)
+    return install.install(
+        settings, options.root, kept=kept, is_upgrade=options.action == "upgrade"
+    )
 
 
 def _choose(
@@ -220,7 +247,7 @@ def _choose(
             agent or out of it.
     """
     jobs = [job for job in JOBS if job in {*named, *others}]
-    given = {name: value for name, value in vars(options).items() if name in DEFAULTS}
+    given = _given(options)
     for name in (*given, *options.unset):
         if not any(_concerns(name, job) for job in named):
             return Failure(
@@ -263,7 +290,7 @@ def _choose(
     own_directories: tuple[str, ...] = ()
     if any("package" not in settings for settings in chosen.values()):
         own_directories = own_package.visible_directories()
-        starts_units = options.action == "install" and os.path.realpath(options.root) == "/"
+        starts_units = options.action != "print" and os.path.realpath(options.root) == "/"
         problem = own_package.problem(own_directories, starts_units=starts_units)
         if problem is not None:
             return Failure(_Problem(problem, 1))
@@ -279,6 +306,11 @@ def _choose(
     if conflict is not None:
         return Failure(_Problem(conflict))
     return Success(_Choice(settings, _jobs_by_argument(kept)))
+
+
+def _given(options: argparse.Namespace) -> Options:
+    """Return the settings on the command line."""
+    return {name: value for name, value in vars(options).items() if name in DEFAULTS}
 
 
 def _kept(job: str, options: argparse.Namespace, *, is_named: bool) -> Result[Options, str]:
@@ -442,6 +474,10 @@ def _add_actions(parser: argparse.ArgumentParser) -> None:
         "install": "write, enable and start the units; replaces units that tsfc wrote before, "
         "and keeps their options",
         "uninstall": "stop and remove the units",
+        "upgrade": "rewrite all units that run this tsfc, with their options and also those of "
+        "instances; enables none, and restarts only the running ones (for packages)",
+        "uninstall-own": "stop and remove all units that run this tsfc, also those of instances "
+        "(for packages)",
     }.items():
         actions.add_argument(
             f"--{action}", dest="action", action="store_const", const=action, help=text

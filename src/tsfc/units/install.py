@@ -18,6 +18,7 @@ from tsfc.units.directories import redirectable_output, way_out
 from tsfc.units.record import (
     UnitFiles,
     jobs_of_agent,
+    program_of,
     record,
     record_in_agent,
     recorded_arguments,
@@ -78,6 +79,26 @@ def agent_outputs(root: str, instance: str | None) -> frozenset[str]:
     return frozenset(_below(root, file) for file in _metrics_paths(path) if _is_own(path))
 
 
+def jobs_that_run(program: str, root: str) -> dict[str | None, tuple[str, ...]]:
+    """Return the jobs below `root` that start `program`, by their instance.
+
+    The usual units, whose instance is None, come first. Instances without such a job
+    are left out.
+    """
+    names = glob.glob("tailscale-*.service", root_dir=_below(root, UNITS))
+    pattern = f"tailscale-(?:{'|'.join((*JOBS, AGENT))})-(.+)[.]service"
+    named = sorted({found[1] for name in names if (found := re.fullmatch(pattern, name))})
+    jobs = {
+        instance: tuple(
+            job
+            for job in installed_jobs(root, instance)
+            if program_of(_read(_service_path(root, job, instance))) == program
+        )
+        for instance in (None, *named)
+    }
+    return {instance: found for instance, found in jobs.items() if found}
+
+
 def installed_options(job: str, root: str, instance: str | None) -> Result[tuple[str, ...], str]:
     """Return the arguments of `tsfc units` that installed a job; none if nothing did.
 
@@ -105,7 +126,11 @@ def installed_options(job: str, root: str, instance: str | None) -> Result[tuple
 
 
 def install(
-    settings: Sequence[JobSettings], root: str, *, kept: Mapping[str, Sequence[str]]
+    settings: Sequence[JobSettings],
+    root: str,
+    *,
+    kept: Mapping[str, Sequence[str]],
+    is_upgrade: bool = False,
 ) -> int:
     """Write all files below `root`, or none. Start the units if `root` is /.
 
@@ -114,17 +139,21 @@ def install(
             of one instance. Units of the other kind, timers or the agent, are removed.
         root: directory that becomes / when its system runs.
         kept: jobs by each argument that was kept, to print them.
+        is_upgrade: enable no unit, and restart only the running ones.
     """
     instance = settings[0].instance
     jobs = [job.job for job in settings]
     files = {_below(root, path): text for path, text in _files_with_headers(settings).items()}
     all_links = _links(root, _with_agent(jobs), instance)
-    links = {link: unit for link, unit in all_links.items() if _below(root, unit) in files}
+    of_files = {link: unit for link, unit in all_links.items() if _below(root, unit) in files}
+    links = {
+        link: unit for link, unit in of_files.items() if not is_upgrade or _is_link(link, unit)
+    }
     if not _can_install(settings, files, links, root):
         return 1
     obsolete = [path for path in _own_files(root, _with_agent(jobs), instance) if path not in files]
     obsolete_links = [
-        link for link, unit in all_links.items() if link not in links and _is_link(link, unit)
+        link for link, unit in all_links.items() if link not in of_files and _is_link(link, unit)
     ]
     changed_sockets = [
         path
@@ -151,7 +180,13 @@ def install(
         _tell(f"wrote {path}")
     for path in (*obsolete_links, *obsolete):
         _tell(f"removed {path}")
-    status = _start(root, files, [os.path.basename(link) for link in links], changed_sockets)
+    status = _start(
+        root,
+        files,
+        list(map(os.path.basename, of_files)),
+        changed_sockets,
+        is_upgrade=is_upgrade,
+    )
     if "watchdog" in jobs:
         _warn_without_keepalive(root, instance)
     return status
@@ -191,26 +226,35 @@ def _can_install(
 
 
 def _start(
-    root: str, files: Iterable[str], enabled: Sequence[str], changed_sockets: Sequence[str]
+    root: str,
+    files: Iterable[str],
+    units: Sequence[str],
+    changed_sockets: Sequence[str],
+    *,
+    is_upgrade: bool,
 ) -> int:
-    """Start the enabled units if `root` is a running system, and print their names.
+    """Start units on a running system; an upgrade only restarts the running ones.
 
-    A changed socket is stopped first: after a reload, systemd no longer removes the old
-    Unix socket.
+    A changed socket is stopped before it is started: after a reload, systemd no longer
+    removes the old Unix socket.
     """
-    for name in enabled:
+    for name in () if is_upgrade else units:
         _tell(f"enabled {name}")
     # The directories, and before them their group, must exist before the first run.
     status = _run_commands(
         root,
         *(("systemd-sysusers", path) for path in files if _is_in(SYSUSERS, path)),
         *(("systemd-tmpfiles", "--create", path) for path in files if _is_in(TMPFILES, path)),
-        *(("systemctl", "stop", os.path.basename(path)) for path in changed_sockets),
+        *(
+            ("systemctl", "stop", os.path.basename(path))
+            for path in changed_sockets
+            if not is_upgrade
+        ),
         ("systemctl", "daemon-reload"),
-        ("systemctl", "restart", *enabled),
+        ("systemctl", "try-restart" if is_upgrade else "restart", *units),
     )
-    if status == 0 and _is_running(root):
-        for name in enabled:
+    if status == 0 and _is_running(root) and not is_upgrade:
+        for name in units:
             _tell(f"started {name}")
     return status
 
@@ -344,6 +388,12 @@ def _unit_path(root: str, job: str, instance: str | None, kind: str) -> str:
 def _read(path: str) -> str:
     with open(path, encoding="utf-8", errors="replace") as file:
         return file.read()
+
+
+def _service_path(root: str, job: str, instance: str | None) -> str:
+    """Return the path of the service that runs a job: its own, or the agent's."""
+    unit = AGENT if job in agent_jobs(root, instance) else job
+    return _unit_path(root, unit, instance, "service")
 
 
 def _conf_path(place: str, job: str, instance: str | None) -> str:

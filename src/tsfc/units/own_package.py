@@ -12,6 +12,11 @@ import tsfc
 from tsfc.units.values import absolute_path
 
 
+def program() -> str:
+    """Return the path of the program that units start."""
+    return f"{sys.prefix}/bin/tsfc"
+
+
 def visible_directories() -> tuple[str, ...]:
     """Directories that this tsfc needs and that the sandbox may hide.
 
@@ -35,7 +40,6 @@ def problem(directories: Sequence[str], *, starts_units: bool) -> str | None:
         starts_units: whether the units start on this system, so that their users must
             be able to read the files.
     """
-    program = f"{sys.prefix}/bin/tsfc"
     # Directories become directives, which have a restricted alphabet.
     unusable = next((path for path in directories if not _is_absolute_path(path)), None)
     if unusable is not None:
@@ -44,16 +48,16 @@ def problem(directories: Sequence[str], *, starts_units: bool) -> str | None:
             "install tsfc elsewhere, such as in /opt/tsfc, or set --package"
         )
     # `python -m tsfc` in a checkout has no program that a unit could start.
-    if not os.access(program, os.X_OK):
+    if not os.access(program(), os.X_OK):
         return (
-            f"looking for {program}: no such program; "
+            f"looking for {program()}: no such program; "
             "set --package to the prefix in which tsfc is installed"
         )
     # Root with a umask of 077 installs files that the dynamic users cannot read.
     private = next(
         (
             path
-            for path in (*directories, program, tsfc.__file__)
+            for path in (*directories, program(), tsfc.__file__)
             if not os.stat(path).st_mode & stat.S_IROTH
         ),
         None,

@@ -84,6 +84,11 @@ def _decoded(text: str) -> Result[tuple[str, ...], str]:
         return Failure(f"the record is damaged, or of a newer tsfc ({error})")
 
 
+def program_of(service: str) -> str | None:
+    """Return the program that a service starts; None if tsfc did not write it."""
+    return next(iter(_command(service)), None)
+
+
 class _Argument(NamedTuple):
     """An argument of a job, in the order of the command line."""
 
