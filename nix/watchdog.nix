@@ -13,6 +13,8 @@ let
   helperDirectory = "/run/tailscale-watchdog";
   portFile = "/run/tailscale-watchdog-restart/port.env";
   restartSocket = "${helperDirectory}/restart.sock";
+  notifySocket = "${helperDirectory}/notify.sock";
+  isNotifying = cfg.notifyExec != null;
 
   # The same script as in the unit file in src/tsfc/units/files.
   restartScript = ''
@@ -123,6 +125,10 @@ let
       (lib.concatStringsSep "," cfg.remedies)
     ]
     ++ lib.optional cfg.dryRun "--dry-run"
+    ++ lib.optionals isNotifying [
+      "--notify-socket"
+      notifySocket
+    ]
     ++ [
       "--unit"
       cfg.unit
@@ -182,6 +188,14 @@ in
       type = lib.types.bool;
       default = false;
       description = "Log decisions, but keep no state and restart nothing.";
+    };
+    notifyExec = lib.mkOption {
+      type = lib.types.nullOr job.types.absolutePath;
+      default = null;
+      description = ''
+        Program to start when the watchdog has news, such as a restart. It reads a line of JSON for
+        each, and runs in a unit of its own with network.
+      '';
     };
     unit = lib.mkOption {
       type = job.types.serviceName;
@@ -280,6 +294,43 @@ in
         };
       };
 
+      # The sandbox of the watchdog has no network.
+      services.${if isNotifying then "tailscale-watchdog-notify@" else null} = {
+        description = "Notification of people by tailscale-watchdog.service";
+        unitConfig.CollectMode = "inactive-or-failed";
+        serviceConfig = {
+          Type = "oneshot";
+          ExecStart = utils.escapeSystemdExecArgs [ cfg.notifyExec ];
+          StandardInput = "socket";
+          StandardOutput = "journal";
+          StandardError = "journal";
+          SyslogIdentifier = "tailscale-watchdog-notify";
+          SyslogLevel = "notice";
+          LogLevelMax = "notice";
+          TimeoutStartSec = "10s";
+          DynamicUser = true;
+          CapabilityBoundingSet = "";
+          NoNewPrivileges = true;
+          ProtectSystem = "strict";
+          ProtectHome = true;
+          PrivateTmp = true;
+          PrivateDevices = true;
+          ProtectKernelTunables = true;
+          ProtectControlGroups = true;
+          RestrictAddressFamilies = "AF_UNIX AF_INET AF_INET6 AF_NETLINK";
+          RestrictNamespaces = true;
+          RestrictRealtime = true;
+          RestrictSUIDSGID = true;
+          LockPersonality = true;
+          SystemCallArchitectures = "native";
+          SystemCallFilter = "@system-service";
+          SystemCallErrorNumber = "EPERM";
+          UMask = "0077";
+          MemoryMax = "512M";
+          TasksMax = 128;
+        };
+      };
+
       timers.${job.unlessInAgent "tailscale-watchdog"} = job.timer description cfg.interval;
       tmpfiles.rules = job.directoryRules cfg.metricsPath;
     }
@@ -293,6 +344,22 @@ in
           SocketMode = "0600";
           Accept = true;
           MaxConnections = 1;
+          TriggerLimitIntervalSec = 0;
+          RemoveOnStop = true;
+        };
+      };
+      sockets.${if isNotifying then "tailscale-watchdog-notify" else null} = {
+        description = "News of tailscale-watchdog.service";
+        before = [
+          "tailscale-watchdog.service"
+          "tailscale-agent.service"
+        ];
+        wantedBy = [ "sockets.target" ];
+        socketConfig = {
+          ListenStream = notifySocket;
+          SocketMode = "0600";
+          Accept = true;
+          MaxConnections = 4;
           TriggerLimitIntervalSec = 0;
           RemoveOnStop = true;
         };

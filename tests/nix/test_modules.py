@@ -203,6 +203,7 @@ def test_the_options_have_these_defaults(evaluate: Evaluate) -> None:
             "budget": 6,
             "remedies": ["restart"],
             "dryRun": False,
+            "notifyExec": None,
             "unit": "tailscaled.service",
             "metricsPath": "/var/lib/alloy/tailscale-watchdog.prom",
             "extraArgs": [],
@@ -349,6 +350,14 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
             *("--agent", "native-metrics", "keepalive", "capture", "--keepalive-interval=20s"),
             *("--keepalive-exclude-peers=a'b", "--keepalive-exclude-peers="),
         ],
+    ),
+    "watchdog that tells somebody": (
+        'watchdog = { enable = true; notifyExec = "/usr/local/bin/tell"; };',
+        ["watchdog", "--watchdog-notify-exec=/usr/local/bin/tell"],
+    ),
+    "agent that tells somebody": (
+        'agent.enable = true; watchdog = { enable = true; notifyExec = "/srv/tell"; };',
+        ["--agent", "watchdog", "--watchdog-notify-exec=/srv/tell"],
     ),
     "agent with the watchdog alone": (
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -113,6 +114,17 @@ def counters(host: Host) -> tuple[float, float]:
     return exported["tailscale_watchdog_restarts_total"], exported[
         "tailscale_watchdog_restart_failures_total"
     ]
+
+
+def test_news_reach_the_program_that_is_to_be_told() -> None:
+    """`cat` prints what it reads, and what it prints is in the journal."""
+    require_bootable()
+    with hosting("--watchdog-interval=1s", "--watchdog-notify-exec=/bin/cat") as host:
+        told = ("journalctl", "-t", "tailscale-watchdog-notify", "--output=cat")
+        wait_until(lambda: host.machine.run(*told).stdout != "", "the program was told")
+        news = [json.loads(line) for line in host.machine.run(*told).stdout.splitlines()]
+        assert [notice["line"] for notice in news] == host.said("watchdog")[: len(news)]
+        assert {notice["kind"] for notice in news} == {"DETECTED"}
 
 
 def test_a_peer_on_relay_causes_one_restart_and_the_documented_lines() -> None:

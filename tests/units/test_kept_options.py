@@ -99,6 +99,7 @@ EACH_OPTION = {
     "--watchdog-budget=3": ("watchdog",),
     "--watchdog-remedies=restart,other-port": ("watchdog",),
     "--watchdog-dry-run": ("watchdog",),
+    "--watchdog-notify-exec=/srv/tell": ("watchdog",),
     "--watchdog-unit=b.service": ("watchdog",),
     "--watchdog-metrics-path=/srv/m/d.prom": ("watchdog",),
     "--watchdog-extra-args=--timeout=6": ("watchdog",),

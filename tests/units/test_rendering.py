@@ -83,7 +83,22 @@ def service(job: str, *options: str) -> str:
 @pytest.mark.parametrize("job", JOBS)
 def test_the_shipped_units_are_those_of_the_default_options(job: str) -> None:
     shipped = {name: SHIPPED.joinpath(name).read_text(encoding="utf-8") for name in unit_names(job)}
-    assert render_units(settings(job)) == shipped
+    told = ("--watchdog-notify-exec=/usr/local/bin/notify",) if job == "watchdog" else ()
+    rendered = render_units(settings(job, *told))
+    service = f"tailscale-{job}.service"
+    assert rendered | {service: render_units(settings(job))[service]} == shipped
+
+
+def test_a_watchdog_that_tells_nobody_has_no_units_for_it() -> None:
+    assert [name for name in render_units(settings("watchdog")) if "notify" in name] == []
+
+
+def test_the_news_of_the_watchdog_go_to_the_socket_of_the_program() -> None:
+    units = render_units(settings("watchdog", "--watchdog-notify-exec=/srv/tell"))
+    listened = "/run/tailscale-watchdog/notify.sock"
+    assert f'"--notify-socket" "{listened}"' in units["tailscale-watchdog.service"]
+    assert f"ListenStream={listened}\n" in units["tailscale-watchdog-notify.socket"]
+    assert 'ExecStart="/srv/tell"\n' in units["tailscale-watchdog-notify@.service"]
 
 
 def test_each_shipped_unit_belongs_to_a_job() -> None:
@@ -182,6 +197,8 @@ def test_timers_and_sockets_are_enabled_and_services_are_not() -> None:
         **{f"tailscale-{job}.timer": "timers.target" for job in JOBS},
         "tailscale-watchdog-restart.socket": "sockets.target",
         "tailscale-watchdog-restart@.service": None,
+        "tailscale-watchdog-notify.socket": "sockets.target",
+        "tailscale-watchdog-notify@.service": None,
     }
 
 
@@ -298,6 +315,15 @@ UNIT_LINES = (
     "-restart.socket: Description=Requests of tailscale-watchdog.service for a restart of {}",
 )
 GUARDED, RESTART = ("--policy", "guarded"), ("--remedies", "restart")
+SHIPPED_PROGRAM = '-notify@.service: ExecStart="/usr/local/bin/notify"'
+
+
+def shipped_lines(unit: str) -> set[str]:
+    """Lines of a unit of the watchdog, with its name before each, as `lines` has them."""
+    text = SHIPPED.joinpath(f"tailscale-watchdog{unit}").read_text(encoding="utf-8")
+    return {f"{unit}: {line}" for line in text.splitlines()}
+
+
 CHANGES: list[tuple[str, Change]] = [
     *((job, change) for job in JOBS for change in shared_changes(job)),
     *(
@@ -398,6 +424,21 @@ CHANGES: list[tuple[str, Change]] = [
             {
                 f"service: argument {part}"
                 for part in (*GUARDED, "--budget", "6", "--remedies", "other-port")
+            },
+        ),
+    ),
+    (
+        "watchdog",
+        (
+            "notify-exec",
+            ["--watchdog-notify-exec=/srv/tell"],
+            set(),
+            {
+                "service: argument --notify-socket",
+                "service: argument /run/tailscale-watchdog/notify.sock",
+                *shipped_lines("-notify.socket"),
+                *(shipped_lines("-notify@.service") - {SHIPPED_PROGRAM}),
+                "-notify@.service: argument /srv/tell",
             },
         ),
     ),

@@ -32,6 +32,7 @@ from tsfc.units.rendering import (
     AGENT_JOBS,
     DEFAULT_JOBS,
     JOBS,
+    NOTIFY_SOCKET,
     RESTART_SOCKET,
     JobSettings,
     of_instance,
@@ -74,6 +75,7 @@ DEFAULTS: Options = {
     "watchdog_budget": "6",
     "watchdog_remedies": "restart",
     "watchdog_dry_run": False,
+    "watchdog_notify_exec": None,
     "watchdog_unit": defaults.UNIT,
     "watchdog_metrics_path": defaults.WATCHDOG_PATH,
     "watchdog_extra_args": [],
@@ -650,6 +652,13 @@ def _add_watchdog(group: argparse._ArgumentGroup) -> None:
         help="log decisions, but keep no state and restart nothing",
     )
     group.add_argument(
+        "--watchdog-notify-exec",
+        type=values.absolute_path,
+        metavar="PROGRAM",
+        help="program to start when there is news, as for `tsfc watchdog --notify-exec`, in a "
+        "unit of its own with network",
+    )
+    group.add_argument(
         "--watchdog-unit",
         type=values.service_name,
         metavar="UNIT",
@@ -753,6 +762,7 @@ def job_settings(
         restarted_unit=options.watchdog_unit,
         cooldown_seconds=int(options.watchdog_cooldown_seconds),
         max_relay_seconds=int(options.watchdog_max_relay_seconds),
+        notified_program=options.watchdog_notify_exec if job == "watchdog" else None,
         has_other_port=job == "watchdog" and "other-port" in options.watchdog_remedies,
         instance=instance,
         is_in_agent=options.agent and job in AGENT_JOBS,
@@ -861,6 +871,7 @@ def _arguments(
                 *chain(*(("--exclude-peer", peer) for peer in options.watchdog_exclude_peers)),
                 *_policy_arguments(options, instance),
                 *(["--dry-run"] if options.watchdog_dry_run else []),
+                *_notify_arguments(options, instance),
                 *("--unit", options.watchdog_unit),
                 *("--metrics-path", options.watchdog_metrics_path),
                 *labels,
@@ -884,6 +895,12 @@ def _arguments(
             ]
         case _:
             return [*shared, "--metrics-path", _option(options, job, "metrics_path"), *labels]
+
+
+def _notify_arguments(options: argparse.Namespace, instance: str | None) -> list[str]:
+    if options.watchdog_notify_exec is None:
+        return []
+    return ["--notify-socket", of_instance(NOTIFY_SOCKET, instance)]
 
 
 def _policy_arguments(options: argparse.Namespace, instance: str | None) -> list[str]:

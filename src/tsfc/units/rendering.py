@@ -25,6 +25,8 @@ AGENT_JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
 "Jobs that the agent can run."
 RESTART_SOCKET = "/run/tailscale-watchdog/restart.sock"
 "`ListenStream=` of tailscale-watchdog-restart.socket."
+NOTIFY_SOCKET = "/run/tailscale-watchdog/notify.sock"
+"`ListenStream=` of tailscale-watchdog-notify.socket."
 OWN_DIRECTORY, OWN_GROUP = "/var/lib/tsfc", "tsfc"
 "Directory and group in which jobs write metrics without a capability."
 CAPTURE_DIRECTORY = "/var/lib/tailscale-capture"
@@ -37,7 +39,12 @@ _SHIPPED_ACCESS = (
 )
 "Lines of the shipped units that `_access` replaces."
 _HELPERS = ("tailscale-watchdog-restart.socket", "tailscale-watchdog-restart@.service")
-_OWN_NAMES = "tailscale-(exporter|native-metrics|keepalive|watchdog-restart|watchdog|capture|agent)"
+_NOTIFIERS = ("tailscale-watchdog-notify.socket", "tailscale-watchdog-notify@.service")
+"The watchdog has them if it tells somebody."
+_OWN_NAMES = (
+    "tailscale-(exporter|native-metrics|keepalive|watchdog-restart|watchdog-notify|watchdog|"
+    "capture|agent)"
+)
 "Names of the units and their directories, which get the suffix of an instance."
 _AGENT_SOCKET = "tailscale-agent.socket"
 "The agent has it if it listens."
@@ -74,6 +81,8 @@ class JobSettings(Struct, frozen=True, kw_only=True):
     "The helper does not restart a unit that was started more recently than this."
     has_other_port: bool = False
     "The helper may restart the unit on another port."
+    notified_program: str | None = None
+    "Program that is told what is new; None if nobody is told."
     instance: str | None = None
     "Name of a set of units for another tailscaled; None for the usual units."
     is_in_agent: bool = False
@@ -109,9 +118,11 @@ def render_units(settings: JobSettings) -> dict[str, str]:
     """Return the text of each unit of a job, or of the agent, by its name."""
     names = _shipped_names(settings.job)
     if settings.is_in_agent:
-        names = tuple(name for name in names if name in _HELPERS)
+        names = tuple(name for name in names if name in (*_HELPERS, *_NOTIFIERS))
     if settings.listen is None:
         names = tuple(name for name in names if name != _AGENT_SOCKET)
+    if settings.notified_program is None:
+        names = tuple(name for name in names if name not in _NOTIFIERS)
     return {
         of_instance(name, settings.instance): _render(
             name, of_instance(_shipped(name), settings.instance), settings
@@ -161,7 +172,7 @@ def output_conflict(settings: Sequence[JobSettings]) -> str | None:
 def _shipped_names(job: str) -> tuple[str, ...]:
     if job == AGENT:
         return ("tailscale-agent.service", _AGENT_SOCKET)
-    helpers = _HELPERS if job == "watchdog" else ()
+    helpers = (*_HELPERS, *_NOTIFIERS) if job == "watchdog" else ()
     return (f"tailscale-{job}.service", f"tailscale-{job}.timer", *helpers)
 
 
@@ -172,6 +183,8 @@ def _shipped(name: str) -> str:
 def _render(name: str, text: str, settings: JobSettings) -> str:
     if name in _HELPERS:
         return _render_helper(text, settings)
+    if name in _NOTIFIERS:
+        return _render_notifier(text, settings)
     if settings.listen is not None and name == _AGENT_SOCKET:
         return _set(text, "ListenStream", settings.listen)
     return (
@@ -245,6 +258,13 @@ def _render_helper(text: str, settings: JobSettings) -> str:
     text = text.replace(_DEFAULT_RESTARTED_UNIT, settings.restarted_unit)
     text = text.replace('"COOLDOWN=600"', f'"COOLDOWN={settings.cooldown_seconds}"')
     return text.replace('"MAX_RELAY=600"', f'"MAX_RELAY={settings.max_relay_seconds}"')
+
+
+def _render_notifier(text: str, settings: JobSettings) -> str:
+    program = settings.notified_program
+    if program is None or "\nExecStart=" not in text:
+        return text
+    return _set(text, "ExecStart", _quoted(program))
 
 
 def _set(text: str, directive: str, *values: str) -> str:
