@@ -414,24 +414,42 @@ SANDBOXED = (
 )
 
 
+@pytest.mark.parametrize("replaced", ["socket", "metrics", "state"])
 def test_an_agent_that_cannot_see_a_replaced_directory_ends_to_be_started_again(
-    box: Path,
+    box: Path, replaced: str
 ) -> None:
-    for name in ("metrics", "host", "seen"):
+    """The directory is that of the socket, of the metrics or of the state."""
+    for name in ("host", "metrics", "seen", "state"):
         (box / name).mkdir()
+    directories = {"socket": box, "metrics": box / "metrics", "state": box / "state"}
+    directories[replaced] = box / "seen"
+    paths = {**directories, replaced: box / "host"}
     with (
-        serving(box / "host" / "s", _tailscaled),
+        serving(paths["socket"] / "s", _tailscaled),
         started(
             "agent",
-            f"--socket={box}/seen/s",
-            f"--metrics-dir={box}/metrics",
-            "--jobs=exporter",
+            f"--socket={directories['socket']}/s",
+            f"--metrics-dir={directories['metrics']}",
+            f"--state-dir={directories['state']}",
+            "--jobs=exporter,watchdog",
+            "--watchdog-args=--unit=x.service",
             *QUICK,
             around=SANDBOXED.format(box=box),
         ) as process,
     ):
-        wait_until(lambda: "tailscale_up 1" in _text(box, "tailscale-peers.prom"), "it is up")
+        wait_until(
+            lambda: all(
+                (paths[kind] / name).exists()
+                for kind, name in (
+                    ("metrics", "tailscale-peers.prom"),
+                    ("metrics", "tailscale-watchdog.prom"),
+                    ("state", "state.json"),
+                )
+            ),
+            "both jobs have run",
+        )
         shutil.rmtree(box / "host")
+        (box / "host").mkdir()
         done = ended(process)
     assert done.status == os.EX_TEMPFAIL
     assert done.stderr.splitlines()[-1] == (
@@ -447,9 +465,9 @@ def test_an_agent_goes_on_for_a_while_if_the_directory_is_missing(
     monkeypatch.setattr(sight, "cannot_appear", "/run/none".__eq__)
     agent = Agent((), System("agent", RunOptions(socket="/run/none/s")))
     with closing(agent._loop):
-        assert not agent._is_blind()
+        assert agent._hidden_directory() is None
         monkeypatch.setattr(agent, "_started", agent._started - SIGHT_SECONDS)
-        assert agent._is_blind()
+        assert agent._hidden_directory() == "/run/none"
 
 
 def test_a_dry_run_restarts_nothing_and_keeps_no_state(box: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.hosts import FILES, JOBS, METRICS, Host, hosting, require_bootable, service
+from support.hosts import FILES, JOBS, METRICS, STATE, Host, hosting, require_bootable, service
 from support.processes import wait_until
 
 AGENT = "tailscale-agent.service"
@@ -123,6 +123,21 @@ def test_a_restart_of_tailscaled_replaces_its_directory_and_the_agent_sees_the_n
     wait_for_runs(host)
     assert host.machine.show(AGENT, "Result") == "success"
     assert any("/run/tailscale was replaced or is missing" in line for line in host.said("agent"))
+    assert host.failed_units() == []
+
+
+@pytest.mark.parametrize("directory", [METRICS, STATE])
+def test_an_agent_whose_directory_was_replaced_sees_the_new_one(host: Host, directory: str) -> None:
+    wait_for_runs(host)
+    before = pid(host)
+    real = host.machine.run("readlink", "-f", directory).stdout.strip()
+    host.machine.run("rm", "-r", real)
+    if directory == METRICS:
+        host.machine.run("mkdir", real)
+    wait_for_other_agent(host, before)
+    wait_for_runs(host)
+    host.machine.run("test", "-s", f"{STATE}/state.json")
+    assert any(f"{directory} was replaced" in line for line in host.said("agent"))
     assert host.failed_units() == []
 
 

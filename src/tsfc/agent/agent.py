@@ -56,6 +56,7 @@ from tsfc.shell.tailscaled import observe
 from tsfc.shell.tailscaled.localapi import Connections
 from tsfc.shell.tailscaled.pings import Round
 from tsfc.shell.tailscaled.source import LocalAPI, Source
+from tsfc.shell.textfile import STANDARD_OUTPUT
 from tsfc.shell.waiting import Wait, Waiting, sleep, until
 
 if TYPE_CHECKING:  # for the live page only
@@ -76,7 +77,7 @@ LOOK_SECONDS = 30.0
 LOOK_RETRY_SECONDS = 1.0
 KEEPALIVE = "keepalive"
 SIGHT_SECONDS = 60.0
-"Time that the agent runs at least if the directory of tailscaled's socket is missing."
+"Time that the agent runs at least if a directory is missing."
 KEPT_CONNECTIONS = 64
 """Maximum number of idle connections: one for questions, the others for pings.
 
@@ -98,6 +99,8 @@ class AgentJob(Struct, frozen=True):
 
     0 for one of the moment at which the job is due; None if the job needs none.
     """
+    state_dir: str | None = None
+    "Directory in which the job keeps state; None if it keeps none."
 
     @property
     def name(self) -> str:
@@ -232,13 +235,14 @@ class Agent:
         self._lag = 0.0
         self._is_stopping = False
         self._started = time.monotonic()
-        self._directory = os.path.dirname(own.options.socket or SOCKET)
+        self._directories = _directories(self._jobs.values())
+        "Those that the agent needs, and other programs may replace."
         self._loop = Loop(_report_crash)
 
     def run(self) -> int:
         """Run the jobs until a signal ends the agent; return the exit status.
 
-        The status is `EX_TEMPFAIL` if only a new process can see tailscaled's socket.
+        The status is `EX_TEMPFAIL` if only a new process can see a needed directory.
         """
         gc.enable()
         gc.freeze()
@@ -266,10 +270,11 @@ class Agent:
             for job in next_.skipped:
                 if job in self._runs:
                     self._runs[job] = run_counts.with_skip(self._runs[job])
-            if next_.due and self._is_blind():
+            hidden = self._hidden_directory() if next_.due else None
+            if hidden is not None:
                 print_error(
                     AGENT,
-                    f"{self._directory} was replaced or is missing, and a sandbox shows a new one "
+                    f"{hidden} was replaced or is missing, and a sandbox shows a new one "
                     "only to new processes; the agent ends, so that systemd starts it again",
                 )
                 return os.EX_TEMPFAIL
@@ -283,18 +288,21 @@ class Agent:
             self._lag = max(self._lag, _now() - next_.wake)
         return 0
 
-    def _is_blind(self) -> bool:
-        """Whether only a new process can see tailscaled's socket, and no job runs now.
+    def _hidden_directory(self) -> str | None:
+        """Return a directory that only a new process can see; None while a job runs.
 
         While tailscaled is stopped, its directory may be missing for days. The agent
         then goes on for a while, so that its jobs report that tailscaled is down.
         """
         if self._loop.running & {*self._jobs, MOMENT}:
-            return False
+            return None
         is_old = time.monotonic() - self._started >= SIGHT_SECONDS
-        return sight.is_deleted(self._directory) or (
-            is_old and sight.cannot_appear(self._directory)
+        hidden = (
+            directory
+            for directory in self._directories
+            if sight.is_deleted(directory) or (is_old and sight.cannot_appear(directory))
         )
+        return next(hidden, None)
 
     async def _moment(self, due: Sequence[str]) -> None:
         """Start the jobs that are due; if one needs a new status, ask for it once."""
@@ -475,6 +483,20 @@ class Agent:
             journal=journal,
             renderer=Renderer(),
         )
+
+
+def _directories(jobs: Iterable[AgentJob]) -> tuple[str, ...]:
+    """Return the directories of the socket, of the metrics and of the state."""
+    found: list[str] = []
+    for job in jobs:
+        options = job.surroundings.options
+        found.append(os.path.dirname(options.socket or SOCKET))
+        path = options.metrics_path
+        if path is not None and path != STANDARD_OUTPUT:
+            found.append(os.path.dirname(os.path.abspath(path)))
+        if job.state_dir is not None:
+            found.append(job.state_dir)
+    return tuple(dict.fromkeys(found))
 
 
 def _live(jobs: Sequence[AgentJob]) -> Live:

@@ -1,7 +1,8 @@
-"""Whether this process can see the directory of tailscaled's socket.
+"""Whether this process can see a directory that another program replaced.
 
 tailscaled's unit has `RuntimeDirectory=tailscale`, so each restart replaces the
-directory. A sandbox shows the one that existed when its process started.
+directory of its socket. An admin may replace that of the metrics. A sandbox shows the
+one that existed when its process started.
 """
 
 from __future__ import annotations

@@ -136,6 +136,7 @@ def _agent(options: Namespace) -> int:
                 getattr(options, f"{job}_interval".replace("-", "_")),
                 partial(jobs.RUNS[job], of_job),
                 STATUS_AGES[job],
+                None if surroundings.unwrap().is_dry_run else getattr(of_job, "state_dir", None),
             )
         )
     listener: socket.socket | None = None
