@@ -32,6 +32,11 @@ from tsfc.shell.tailscaled.localapi import is_reachable
 
 STATUS = encoded(peer("nas"), peer("pi", "derp"))
 USERMETRICS = b"# TYPE tailscaled_approved_routes gauge\ntailscaled_approved_routes 1\n"
+PROMETHEUS_ACCEPTS = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+"As Prometheus 2.42 sends it (scrape/scrape.go)."
 RESPOND = tailscaled(STATUS, lambda _: DIRECT_PONG, USERMETRICS)
 
 
@@ -80,7 +85,11 @@ def test_metrics_are_those_of_all_jobs(box: Path) -> None:
     with serving(box / "s", RESPOND), _agent(box) as client:
         wait_until(lambda: "tailscale_keepalive_peers" in client.get("/metrics")[2], "it has run")
         wait_until(lambda: "tailscale_watchdog_peers" in client.get("/metrics")[2], "it has run")
-        status, content_type, body = client.get("/metrics?x=y")
+        # Prometheus prefers OpenMetrics, but accepts its own format, too.
+        client.request("GET", "/metrics?x=y", headers={"Accept": PROMETHEUS_ACCEPTS})
+        response = client.getresponse()
+        status, content_type = response.status, response.headers["Content-Type"]
+        body = response.read().decode()
     assert (status, content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
     found = series(body)
     assert found["tailscale_up"] == 1
