@@ -237,7 +237,7 @@ def _hover(browser: Browser, x: float, y: float) -> str:
 
 def test_hovering_shows_time_path_and_reason(box: Path, chromium: Browser) -> None:
     _open(chromium, _report(box, "replay", _stuck(box)))
-    tip = _hover(chromium, 0.3, 58)
+    tip = _hover(chromium, 0.35, 58)
     assert re.fullmatch(
         r"nas: relay \(DERP\)\nwatchdog: on relay .*\n"
         r"2027-01-15 08:\d\d:00Z to 2027-01-15 08:\d\d:00Z, .*",

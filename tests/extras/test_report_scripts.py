@@ -150,19 +150,39 @@ def test_time_and_position_are_inverse() -> None:
     ("start", "seconds", "expected"),
     [
         pytest.param(0, 1, ["1970-01-01", "00:00:01"], id="a-second"),
-        pytest.param(
-            1000, 20, ["00:16:40", "00:16:45", "00:16:50", "00:16:55", "00:17:00"], id="seconds"
-        ),
-        pytest.param(1000, 200, ["00:17", "00:18", "00:19", "00:20"], id="minutes"),
-        pytest.param(
-            82800, 14400, ["23:00", "1970-01-02", "01:00", "02:00", "03:00"], id="over-midnight"
-        ),
-        pytest.param(0, 3 * 86400, [f"1970-01-0{day}" for day in (1, 2, 3, 4)], id="days"),
+        pytest.param(1000, 18, ["00:16:40", "00:16:45", "00:16:50", "00:16:55"], id="seconds"),
+        pytest.param(1000, 190, ["00:17", "00:18", "00:19"], id="minutes"),
+        pytest.param(82800, 14000, ["23:00", "1970-01-02", "01:00", "02:00"], id="over-midnight"),
+        pytest.param(0, 220000, ["1970-01-01", "1970-01-02", "1970-01-03"], id="days"),
     ],
 )
 def test_the_axis_has_ticks_at_round_times(start: int, seconds: int, expected: list[str]) -> None:
     view = f"{{ ...all, from: {start}, to: {start + seconds} }}"
     assert _evaluated(f"ticks({view}, 600).map(({{ text }}) => text)") == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        pytest.param(20, [["00:16:55", False], ["", True]], id="no-room"),
+        pytest.param(2, [["00:16:41", False], ["00:16:42", True]], id="room"),
+    ],
+)
+def test_the_text_of_the_last_tick_covers_no_other(
+    seconds: int, expected: list[list[object]]
+) -> None:
+    view = f"{{ ...all, from: 1000, to: {1000 + seconds} }}"
+    found = _evaluated(f"ticks({view}, 600).map(({{ text, isLeft }}) => [text, isLeft])")
+    assert found[-2:] == expected
+
+
+def test_neighbors_of_one_path_are_one_bar() -> None:
+    """A seam between them would look like a change."""
+    lane = "{ starts: [1000, 1200, 1500], kinds: [1, 1, 2], details: [0, 1, 0], end: 2000 }"
+    assert _evaluated(f"bars(all, {lane}, 190 + 12 + 1000)") == [
+        {"x": 190, "width": 500, "kind": 1},
+        {"x": 690, "width": 500, "kind": 2},
+    ]
 
 
 def test_segments_below_a_pixel_become_one_bar_of_the_worst_kind() -> None:

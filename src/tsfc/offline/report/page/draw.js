@@ -114,13 +114,12 @@ function clipped(c, text, width) {
 // The time axis
 
 function drawAxis(c, view, width, height) {
-  for (const { x, text } of ticks(view, width)) {
-    const isAtRightEdge = x > width - 70;
+  for (const { x, text, isLeft } of ticks(view, width)) {
     c.fillStyle = color("--line");
     c.fillRect(x, 22, 1, height);
     c.fillStyle = color("--faint");
-    c.textAlign = isAtRightEdge ? "right" : "left";
-    c.fillText(text, x + (isAtRightEdge ? -3 : 3), 12);
+    c.textAlign = isLeft ? "right" : "left";
+    c.fillText(text, x + (isLeft ? -3 : 3), 12);
   }
   c.textAlign = "left";
 }
@@ -151,8 +150,8 @@ function drawStatus(c, status, x, y, width) {
 function drawLane(c, view, lane, width, top, fills) {
   const isSelected = view.cursor !== null && view.cursor.lane === lane;
   c.fillStyle = color(isSelected ? "--ink" : "--faint");
-  const { text, left } = laneLabel(view, lane);
-  c.fillText(clipped(c, text, gutter(width) - left - 8), left, top + ROW / 2);
+  const left = isShownMember(view, lane) ? 8 + INDENT : 8;
+  c.fillText(laneLabel(c, view, lane, gutter(width) - left - 8), left, top + ROW / 2);
   c.fillStyle = color("--line");
   c.fillRect(0, top + ROW - 1, width, 1);
   for (const bar of bars(view, lane, width)) {
@@ -166,10 +165,16 @@ function drawLane(c, view, lane, width, top, fills) {
   if (isSelected) drawCursor(c, view, width, top);
 }
 
-function laneLabel(view, lane) {
-  if (lane === data.calm) return { text: `${view.isOpen ? "▾" : "▸"} ${lane.name}`, left: 8 };
-  const isMember = view.isOpen && !view.part && data.calm && data.calm.members.includes(lane);
-  return { text: lane.name, left: isMember ? 8 + INDENT : 8 };
+// The name of a lane, in a width. On a phone the calm lane has room only for a number.
+function laneLabel(c, view, lane, width) {
+  if (lane !== data.calm) return clipped(c, lane.name, width);
+  const arrow = view.isOpen ? "▾" : "▸";
+  const text = `${arrow} ${lane.name}`;
+  return c.measureText(text).width <= width ? text : `${arrow} ${lane.members.length} peers`;
+}
+
+function isShownMember(view, lane) {
+  return view.isOpen && !view.part && data.calm !== null && data.calm.members.includes(lane);
 }
 
 function drawMarkers(c, view, lane, width, y) {

@@ -48,6 +48,7 @@ function show(next) {
 function showButton() {
   const button = element("calm");
   button.hidden = !view.lanes.includes(data.calm);
+  element("calm-key").hidden = button.hidden;
   if (button.hidden) return;
   button.setAttribute("aria-expanded", view.isOpen);
   if (button.textContent !== data.calm.name) button.textContent = data.calm.name;

@@ -7,6 +7,7 @@ const WIDEST_GUTTER = 190; // left of the time axis: the names
 const RIGHT = 12; // right of the time axis
 const SHORTEST = 60; // seconds in view at the deepest zoom
 const TICK_ROOM = 90; // pixels between two ticks of the time axis, at least
+const LABEL = 70; // pixels that the text of a tick takes
 const MINUTE = 60;
 const HOUR = 3600;
 const DAY = 86400;
@@ -124,13 +125,17 @@ function timeAt(view, width, x) {
   return view.from + ((x - gutter(width)) / axis(width)) * (view.to - view.from);
 }
 
-// The ticks of the time axis: { x, text }, in steps of round times.
+// The ticks of the time axis: { x, text, isLeft }, in steps of round times. At the right edge
+// the text is on the left of the tick, or empty if it would cover the one before.
 function ticks(view, width) {
   const pixelsPerSecond = axis(width) / (view.to - view.from);
   const step = STEPS.find((size) => size * pixelsPerSecond >= TICK_ROOM) || STEPS.at(-1);
+  const hasRoom = step * pixelsPerSecond >= 2 * LABEL;
   const found = [];
   for (let unix = Math.ceil(view.from / step) * step; unix <= view.to; unix += step) {
-    found.push({ x: xAt(view, width, unix), text: tickText(unix, step) });
+    const x = xAt(view, width, unix);
+    const isLeft = x > width - LABEL;
+    found.push({ x, text: isLeft && !hasRoom ? "" : tickText(unix, step), isLeft });
   }
   return found;
 }
@@ -175,7 +180,7 @@ function room(count) {
 }
 
 // The bars of a lane: { x, width, kind }. Segments narrower than a pixel are merged into one
-// bar per pixel, of the worst kind.
+// bar per pixel, of the worst kind. Neighbors of one kind are one bar, without a seam.
 function bars(view, lane, width) {
   const found = [];
   let merged = null;
@@ -186,8 +191,10 @@ function bars(view, lane, width) {
     const kind = lane.kinds[at];
     const column = Math.floor(left);
     if (right <= gutter(width)) continue;
+    const last = found.at(-1);
     if (right - left >= 1) {
-      found.push({ x: left, width: right - left, kind });
+      if (last && last !== merged && last.kind === kind) last.width = right - last.x;
+      else found.push({ x: left, width: right - left, kind });
       merged = null;
     } else if (merged && merged.x === column) {
       merged.kind = Math.max(merged.kind, kind);
