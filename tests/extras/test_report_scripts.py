@@ -17,7 +17,7 @@ from tsfc.offline.report.drawing import SHIFT
 PAGE = files("tsfc.offline.report") / "page"
 DIRECT, DERP = PATHS.index("direct"), PATHS.index("derp")
 WAITING, RESTART = REASONS.index("waiting"), REASONS.index("restart")
-TIMELINE = {
+TIMELINE: dict[str, Any] = {
     "from": 1000,
     "to": 2000,
     "resolution": 1,
@@ -35,7 +35,7 @@ TIMELINE = {
     "counters": [],
 }
 IDLE, OFFLINE = PATHS.index("idle"), PATHS.index("offline")
-CALM = {
+CALM: dict[str, Any] = {
     **TIMELINE,
     "peers": [
         TIMELINE["peers"][0],
