@@ -111,6 +111,7 @@ def of_nixos(config: Any) -> Units:
                 "Unit": {
                     "Description": unit["description"] or [],
                     "After": unit.get("after", []),
+                    "Before": unit.get("before", []),
                     "Wants": unit.get("wants", []),
                     "PartOf": unit.get("partOf", []),
                 }

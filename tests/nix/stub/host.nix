@@ -45,6 +45,7 @@ in
     };
     systemd.sockets = units {
       description = text;
+      before = texts;
       wantedBy = texts;
       socketConfig = section;
     };
