@@ -1,4 +1,4 @@
-"""The programs in `examples/` that `--notify-exec` starts."""
+"""The programs of `tsfc mixin examples` that `--notify-exec` starts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from tsfc.core.watchdog.notices import Notice, encode
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[1] / "src/tsfc/mixin/files/examples"
 LINE = "RESTART: nas on relay for 650s, restarting tailscaled"
 NEWS = encode((Notice(1_800_000_000, "RESTART", LINE),))
 

@@ -13,7 +13,7 @@ from support.mixin import MIXIN, board, rules
 from support.processes import error_lines, run
 from tsfc.mixin.documents import KINDS, documents
 
-WRITTEN = {"tailscale-rules.yaml", "tailscale-alerts.yaml", "tailscale-dashboard.json"}
+ALONE = {"tailscale-rules.yaml", "tailscale-alerts.yaml", "tailscale-dashboard.json"}
 
 
 def test_without_options_the_rules_and_the_dashboard_are_as_shipped() -> None:
@@ -36,7 +36,7 @@ def test_without_options_the_rules_and_the_dashboard_are_as_shipped() -> None:
 def test_everything_is_in_the_package() -> None:
     assert Path(str(files("tsfc") / "mixin/files")) == MIXIN
     assert {path.name for path in MIXIN.iterdir()} == {
-        *("rules.yaml", "alerts.yaml", "dashboard.json", "runbooks")
+        *("rules.yaml", "alerts.yaml", "dashboard.json", "runbooks", "examples")
     }
 
 
@@ -58,14 +58,17 @@ def test_all_are_written_below_a_directory_that_is_created(tmp_path: Path) -> No
     ran = run("mixin", "--output", str(directory), *options)
     assert ran == (
         0,
-        f"wrote {len(WRITTEN) + len(documents('runbooks'))} files to {directory}\n",
+        f"wrote {sum(len(documents(kind)) for kind in KINDS)} files to {directory}\n",
         "",
     )
-    assert {path.name for path in directory.iterdir()} == {*WRITTEN, "runbooks"}
+    assert {path.name for path in directory.iterdir()} == {*ALONE, "runbooks", "examples"}
     alerts = (directory / "tailscale-alerts.yaml").read_text()
     assert 'tailscale_up{job="x"} == 0' in alerts
     assert "runbook_url: https://example.com/r/TailscaleDown.md\n" in alerts
     assert (directory / "runbooks/TailscaleDown.md").exists()
+    modes = {path.name: path.stat().st_mode & 0o777 for path in directory.rglob("*.*")}
+    assert set(modes.values()) == {0o644}
+    assert (directory / "examples/notify-ntfy").stat().st_mode & 0o777 == 0o755
     again = run("mixin", "alerts", "--output", str(directory))
     assert again == (0, f"wrote 1 file to {directory}\n", "")
     assert "runbook_url" not in (directory / "tailscale-alerts.yaml").read_text()
@@ -78,7 +81,7 @@ def test_empty_options_are_as_if_absent() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ([], "name one of rules, alerts, dashboard, runbooks, or give --output DIR"),
+        ([], "name one of rules, alerts, dashboard, runbooks, examples, or give --output DIR"),
         (["alerts", "--selector", "x"], "are not label matchers such as job="),
         (["alerts", "--runbook-url", "docs"], "'docs' is not an address such as"),
         (["alerts", "--runbook-url", "https://a/{{ .x }}"], "is not an address such as"),

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FILES = sorted(
     str(path.relative_to(ROOT))
-    for pattern in ("*.nix", "examples/*.nix", "nix/**/*.nix", "tests/**/*.nix")
+    for pattern in ("*.nix", "src/**/*.nix", "nix/**/*.nix", "tests/**/*.nix")
     for path in ROOT.glob(pattern)
 )
 SYSTEMS = ["aarch64-linux", "x86_64-linux"]

@@ -1,4 +1,4 @@
-"""Debian's node_exporter and Prometheus read the metrics, configured by `examples/`."""
+"""Debian's node_exporter and Prometheus read the metrics, configured by the examples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.hosts import JOBS, METRICS, Host, hosting, require_bootable
 from support.processes import wait_until
 from support.required import program
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "src/tsfc/mixin/files/examples"
 FILES = ("keepalive", "native", "peers", "watchdog")
 PROGRAMS = {
     "prometheus": "prometheus",

@@ -23,7 +23,8 @@ def _add_mixin(parser: ArgumentParser) -> None:
         choices=KINDS,
         metavar="KIND",
         help="rules: recording rules, which the alerts need; alerts; dashboard: JSON for Grafana; "
-        "runbooks: one page for each alert (default: all of them, with --output)",
+        "runbooks: one page for each alert; examples: configurations of collectors, hosts and "
+        "notifications (default: all of them, with --output)",
     )
     parser.add_argument(
         "--output", metavar="DIR", help="write files to DIR instead of standard output"
@@ -75,8 +76,8 @@ def _mixin(options: Namespace) -> int:
     kind: str | None = options.kind
     if kind is None and options.output is None:
         options.usage_error(f"name one of {', '.join(KINDS)}, or give --output DIR")
-    if options.selector and kind == "runbooks":
-        options.usage_error("--selector has no effect: runbooks have no queries")
+    if options.selector and kind in {"runbooks", "examples"}:
+        options.usage_error(f"--selector has no effect: {kind} have no queries")
     if options.runbook_url and kind not in {None, "alerts"}:
         options.usage_error(f"--runbook-url has no effect: {kind} have no links to runbooks")
     texts = {
@@ -98,7 +99,8 @@ def _write(texts: dict[str, str], directory: str) -> int:
         path = os.path.join(directory, name)
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            with atomic_write(path, temporary_path(path), 0o644) as descriptor:
+            mode = 0o755 if text.startswith("#!") else 0o644
+            with atomic_write(path, temporary_path(path), mode) as descriptor:
                 write_all(descriptor, text.encode())
         except OSError as error:
             print_error(
@@ -112,5 +114,7 @@ def _write(texts: dict[str, str], directory: str) -> int:
 
 
 COMMANDS = {
-    "mixin": Command("Print alert rules, runbooks and a Grafana dashboard", _add_mixin, _mixin),
+    "mixin": Command(
+        "Print alert rules, runbooks, a Grafana dashboard and examples", _add_mixin, _mixin
+    ),
 }

@@ -14,7 +14,7 @@ from typing import cast
 
 from tsfc.mixin.selector import Matcher, select
 
-KINDS = ("rules", "alerts", "dashboard", "runbooks")
+KINDS = ("rules", "alerts", "dashboard", "runbooks", "examples")
 _EXPRESSION = re.compile(r"^( +)expr: \|-\n(?:\1  .*\n)+", re.MULTILINE)
 _RUNBOOK = re.compile(r"^ +runbook_url: (.*)\n", re.MULTILINE)
 _LINK_OUTSIDE = re.compile(r"\[([^\]]*)\]\(\.\./[^)]*\)")
@@ -44,12 +44,11 @@ def documents(
             board = json.loads(_shipped("dashboard.json"))
             text = json.dumps(_selected(board, matchers), indent=2, sort_keys=True)
             return {"tailscale-dashboard.json": text + "\n"}
+        case "runbooks":
+            pages = _folder(kind).items()
+            return {name: _LINK_OUTSIDE.sub(r"\1", text) for name, text in pages}
         case _:
-            pages = sorted(_FILES.joinpath("runbooks").iterdir(), key=lambda page: page.name)
-            return {
-                f"runbooks/{page.name}": _LINK_OUTSIDE.sub(r"\1", page.read_text("utf-8"))
-                for page in pages
-            }
+            return _folder(kind)
 
 
 _FILES = files("tsfc.mixin") / "files"
@@ -57,6 +56,12 @@ _FILES = files("tsfc.mixin") / "files"
 
 def _shipped(name: str) -> str:
     return _FILES.joinpath(name).read_text("utf-8")
+
+
+def _folder(name: str) -> dict[str, str]:
+    """Return the shipped files of a folder by their paths."""
+    pages = sorted(_FILES.joinpath(name).iterdir(), key=lambda page: page.name)
+    return {f"{name}/{page.name}": page.read_text("utf-8") for page in pages}
 
 
 def _rules(text: str, matchers: tuple[Matcher, ...]) -> str:
