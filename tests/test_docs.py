@@ -21,6 +21,7 @@ from support.processes import Completed, inside, series, started, wait_until
 from support.required import program
 from tools.metrics_reference import reference
 from tsfc.cli import main as cli
+from tsfc.core.metrics.labels import OF_SERIES
 from tsfc.units.rendering import AGENT
 from tsfc.units.rendering import JOBS as UNIT_JOBS
 
@@ -37,6 +38,13 @@ def test_the_metrics_reference_has_exactly_the_emitted_metrics() -> None:
         set(re.findall(r"^\| `(tailscale_[a-z_]+)", PAGES["docs/metrics.md"], re.MULTILINE))
         == emitted()
     )
+
+
+def test_no_label_of_a_metric_can_be_added() -> None:
+    """A label of the operator would replace it."""
+    listed = re.findall(r"^\| `\w+\{([\w,]+)\}`", PAGES["docs/metrics.md"], re.MULTILINE)
+    names = {name for each in listed for name in each.split(",")}
+    assert {"peer", "cause", "command"} < names <= OF_SERIES
 
 
 def test_every_metric_on_a_page_exists() -> None:

@@ -18,7 +18,7 @@ LIMIT = 10_000
 "Maximum length of a selector, in characters."
 NOT_COMMON = OF_SERIES | {
     *("alertname", "alertstate", "severity", "unit"),  # of alerts
-    *("cause", "remedy", "outcome", "command", "file"),
+    "file",  # of the textfiles
 }
 "Names of labels that only some of the selected series have."
 _MATCHER = re.compile(

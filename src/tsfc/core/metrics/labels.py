@@ -21,6 +21,8 @@ OF_SERIES = frozenset(
         *("peer", "path", "kind", "state", "reason", "result"),
         *("version", "short_version"),
         *("id", "hostname", "dns_name", "os", "relay", "user", "tags", "ip"),
+        *("cause", "remedy", "outcome"),  # of the guarded policy
+        "command",  # of the agent
         *("type", "service"),  # of tailscaled's own metrics
         *("le", "quantile"),
     }
