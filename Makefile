@@ -1,6 +1,7 @@
 # Targets install what they need into .venv. `make help` lists them.
 PYTHON ?= python3
 LOWEST_PYTHON ?= $(PYTHON)
+PACKAGE_PYTHON ?= /usr/bin/python3
 PYTEST_FLAGS ?= -n auto
 
 BIN := .venv/bin
@@ -33,8 +34,8 @@ run: .venv/runtime ## run all four jobs once; uses a recorded status if tailscal
 	@$(BIN)/python tools/run_once.py
 
 .PHONY: test
-test: .venv/dev ## run all tests except those of `make e2e` and `make soak`
-	$(BIN)/python -bb -m pytest $(PYTEST_FLAGS) --ignore=tests/e2e --ignore=tests/soak
+test: .venv/dev ## run all tests except those of `make e2e`, `make test-packages` and `make soak`
+	$(BIN)/python -bb -m pytest $(PYTEST_FLAGS) --ignore=tests/e2e --ignore=tests/packages --ignore=tests/soak
 	@echo "\`make e2e\` runs tests/e2e; it needs root and Go, and takes four minutes."
 
 .PHONY: soak
@@ -56,6 +57,10 @@ test-nix: .venv/dev ## test the NixOS modules and the flake; needs nix-bin
 .PHONY: test-systemd
 test-systemd: .venv/dev ## test the units under their own systemd; needs root, systemd, dbus and Debian's Python
 	$(BIN)/python -bb -m pytest $(PYTEST_FLAGS) tests/systemd
+
+.PHONY: test-packages
+test-packages: .venv/dev ## build and test the packages; needs root, mmdebstrap, a mirror and what test-systemd needs
+	$(BIN)/python -bb -m pytest tests/packages
 
 # These tests mostly wait, each on its own tailnet, so more of them run at once than there are
 # processors.
@@ -106,6 +111,14 @@ dashboard: .venv/dev ## regenerate the dashboard of `tsfc mixin`
 docs: .venv/dev ## regenerate docs/metrics.md
 	$(BIN)/python tools/metrics_reference.py > docs/metrics.md.new
 	@mv docs/metrics.md.new docs/metrics.md
+
+.PHONY: deb
+deb: .venv/dev ## build the Debian package in dist/, for PACKAGE_PYTHON; needs dpkg-deb
+	$(BIN)/python -m tools.packages.build --python $(PACKAGE_PYTHON) deb
+
+.PHONY: pyz
+pyz: .venv/dev ## build the zipapp in dist/, for PACKAGE_PYTHON
+	$(BIN)/python -m tools.packages.build --python $(PACKAGE_PYTHON) pyz
 
 .PHONY: fixtures
 fixtures: .venv/dev ## record the statuses in tests/fixtures on a real tailnet; then run `make golden`

@@ -22,6 +22,7 @@ ELSEWHERE = {
     r"python3 -m venv |pip install |pipx (install|inject) ": (
         "need a package index; `support.hosts` installs the same"
     ),
+    r"apt-get install ./dist|install dist/": "tests/packages installs these packages",
     r"node_exporter ": "has another name on Debian; tests/systemd/test_collectors.py runs it",
     r"tsfc .*tailscale-work|journalctl -t tailscale-watchdog-work": (
         "need a second tailscaled; tests/units/test_instances.py installs its units"

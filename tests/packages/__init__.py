@@ -1,0 +1,1 @@
+"""The packages: the wheel, the Debian package and the zipapp."""
