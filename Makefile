@@ -120,6 +120,10 @@ deb: .venv/dev ## build the Debian package in dist/, for PACKAGE_PYTHON; needs d
 pyz: .venv/dev ## build the zipapp in dist/, for PACKAGE_PYTHON
 	$(BIN)/python -m tools.packages.build --python $(PACKAGE_PYTHON) pyz
 
+.PHONY: pictures
+pictures: .venv/dev ## make the pictures of docs/ again; takes two minutes
+	PYTHONPATH=tests $(BIN)/python tools/pictures.py
+
 .PHONY: fixtures
 fixtures: .venv/dev ## record the statuses in tests/fixtures on a real tailnet; then run `make golden`
 	@$(BIN)/python -m lab fixtures
