@@ -27,7 +27,7 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
-from support.mixin import MIXIN, ROOT, RULE_FILES, alerts, expressions_of_the_dashboard
+from support.mixin import ROOT, alerts, expressions_of_the_dashboard
 from support.processes import Forked, forked, run, series, short_directory, started, wait_until
 from support.programs import program as script
 from support.required import program
@@ -37,6 +37,8 @@ from tsfc.core.watchdog.memory import Memory, PeerMemory, Traffic
 from tsfc.core.watchdog.policy import EXPERIMENT_SECONDS
 from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Remedy, Stage
 from tsfc.core.watchdog.state import State, encode
+from tsfc.mixin import selector
+from tsfc.mixin.documents import documents
 
 SPEED = 30
 "Factor by which time runs faster, at a pace of 1."
@@ -49,6 +51,8 @@ ENOUGH_SECONDS = 140
 "Seconds to wait for alerts that must not fire: 70 minutes in the time of the rules."
 LATEST_SECONDS = 400
 PERIOD_SECONDS = 2
+JOB = "integrations/unix"
+"Label `job` of all series, which the rules and the dashboard select."
 JOBS_PER_ROUND = 37
 "Upper limit of the jobs that one process forks in a round."
 SLOWEST_PACE = 6.0
@@ -503,8 +507,14 @@ class Prometheus(NamedTuple):
 @contextmanager
 def prometheus(directory: Path, ports: dict[str, int], pace: float) -> Generator[Prometheus]:
     """Run a Prometheus with compressed rules that scrapes these ports every second."""
-    for name in RULE_FILES:
-        (directory / name).write_text(compressed((MIXIN / name).read_text(), pace))
+    matchers = selector.parse(f'job="{JOB}"').unwrap()
+    files = {
+        name: text
+        for kind in ("rules", "alerts")
+        for name, text in documents(kind, matchers=matchers).items()
+    }
+    for name, text in files.items():
+        (directory / name).write_text(compressed(text, pace))
     targets = [
         {"targets": [f"127.0.0.1:{port}"], "labels": {"instance": name}}
         for name, port in ports.items()
@@ -513,8 +523,8 @@ def prometheus(directory: Path, ports: dict[str, int], pace: float) -> Generator
         yaml.safe_dump(
             {
                 "global": {"scrape_interval": span(pace), "evaluation_interval": span(pace)},
-                "rule_files": list(RULE_FILES),
-                "scrape_configs": [{"job_name": "integrations/unix", "static_configs": targets}],
+                "rule_files": list(files),
+                "scrape_configs": [{"job_name": JOB, "static_configs": targets}],
             }
         )
     )
@@ -636,7 +646,7 @@ def test_each_alert_fires_only_in_its_scenario_and_each_dashboard_query_has_seri
         'instance="$instance"': 'instance=~".+"',
         "$peer": ".*",
         "$cluster": ".*",
-        "$job": "integrations/unix",
+        "$job": JOB,
         "$__rate_interval": span(30 * watched.pace),
         "[2m]": "[1h]",
     }
