@@ -46,6 +46,9 @@ soak: .venv/dev ## test with random signals and damaged input for minutes; CONTR
 quick: .venv/dev ## run the fast tests of core and view, in under 30 seconds
 	$(BIN)/python -bb -m pytest $(PYTEST_FLAGS) -m "not slow" tests/core tests/view tests/test_mirror.py
 
+.PHONY: check
+check: lint types quick ## check a change before a commit: lint, types and the fast tests
+
 .PHONY: test-lowest
 test-lowest: .venv-lowest/test ## run the tests of the program with the lowest supported versions
 	$(LOWEST)/python -bb -m pytest $(PYTEST_FLAGS) -m "not slow" tests/core tests/shell tests/agent tests/offline tests/units

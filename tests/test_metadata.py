@@ -6,6 +6,8 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +58,19 @@ def test_it_is_a_program_for_administrators(metadata: dict[str, Any]) -> None:
         "Intended Audience :: System Administrators",
         f"Programming Language :: Python :: {sys.version_info.major}.{sys.version_info.minor}",
     } <= set(metadata["classifiers"])
+
+
+def test_each_dependency_has_its_reason_and_its_licence() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    required = [*project["dependencies"], *extras["fleet"], *extras["report"]]
+    rows = re.findall(
+        r"^\| ([a-z0-9-]+) \| [^|]+ \| ([^|]+) \|$",
+        (ROOT / "CONTRIBUTING.md").read_text(),
+        re.MULTILINE,
+    )
+    assert [name for name, _ in rows[1:]] == [re.split("[>=]", name)[0] for name in required]
+    for name, licence in rows[1:]:
+        about = distribution(name).metadata
+        stated = about["License-Expression"] or about["License"]
+        assert stated in {licence, None}, name  # jinja2 has only a file
