@@ -8,7 +8,7 @@ let
   number = "[0-9]{1,6}";
   fraction = "${number}([.][0-9]{1,3})?";
   term = "(${number} *(usec|us)|${fraction} *(${clockUnits}|days|day|d|weeks|week|w))";
-  span = "(${term} *){0,8}(${number})?";
+  span = "(${term} *){0,8}([0-9]{1,9}([.][0-9]{1,6})?)?";
 
   # One component of a path, with the slash before it; "." and ".." are none.
   component = "/[.]?[A-Za-z0-9_@+=,~-][A-Za-z0-9_.@+=,~-]*";
@@ -24,7 +24,7 @@ in
 {
   timeSpan =
     let
-      description = ''a systemd time span longer than 0, such as "30s" or "1min 30s"'';
+      description = ''a time span longer than 0, such as 30s, 5min, "1h 30min", 2d, or 90 (seconds)'';
       isPositive = text: builtins.match ".*[1-9].*" text != null;
     in
     lib.types.addCheck (matching description span) isPositive // { inherit description; };

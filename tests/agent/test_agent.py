@@ -392,7 +392,7 @@ def test_what_is_wrong_with_the_command_line_is_one_line(arguments: list[str], e
     [("90", 90), ("1min 30s", 90), ("1.5h", 5400), ("2 weeks", 1209600), ("1m5sec", 65)],
 )
 def test_an_interval_is_a_time_span_of_systemd(text: str, seconds: float) -> None:
-    assert values.time_span(text) == seconds
+    assert values.interval(text) == seconds
     assert units_values.time_span(text) == text
 
 

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from argparse import ArgumentTypeError
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -241,7 +242,28 @@ def test_a_process_reports_a_usage_error_like_main() -> None:
     )
 
 
-@pytest.mark.parametrize("number", ["0", "1000000000"])
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_time_span_is_written_in_the_same_way(command: str) -> None:
+    """Such an option has the metavar SPAN. `--now` and `--days` have units of their own."""
+    actions = cli._command_parser(command)._actions
+    assert {action.dest for action in actions if action.metavar in ("SECONDS", "TIME")} <= {
+        *("now", "since", "until")
+    }
+    for action in actions:
+        if action.metavar == "SPAN":
+            assert callable(action.type)
+            for text in ("1min 30s", "90", "1.5min"):
+                assert action.type(text) in (90, text)
+            with pytest.raises(ArgumentTypeError, match=r"30s, 5min, .1h 30min., 2d, or 90"):
+                action.type("90 minn")
+
+
+@pytest.mark.parametrize(("text", "days"), [("2", 2), ("0.5", 0.5), ("12h", 0.5), ("1d 12h", 1.5)])
+def test_simulated_days_are_a_number_or_a_time_span(text: str, days: float) -> None:
+    assert cli._parse(["simulate", "--days", text, "easy"]).days == days
+
+
+@pytest.mark.parametrize("number", ["0", "999999999"])
 def test_the_smallest_and_the_largest_number_are_accepted(
     capfd: pytest.CaptureFixture[str], box: Path, number: str
 ) -> None:

@@ -589,11 +589,11 @@ NOT_UTF_8 = os.fsdecode(b"\xff")
         ),
         (
             ["--install", "--exporter-interval", "0s"],
-            "argument --exporter-interval: '0s' is not a systemd time span longer than 0",
+            "argument --exporter-interval: '0s' is not a time span longer than 0",
         ),
         (
             ["--install", "--exporter-interval", "5s\nOnCalendar=daily"],
-            r"argument --exporter-interval: '5s\nOnCalendar=daily' is not a systemd time span",
+            r"argument --exporter-interval: '5s\nOnCalendar=daily' is not a time span",
         ),
         (
             ["--install", "--watchdog-metrics-path", "a.prom"],
@@ -628,7 +628,7 @@ NOT_UTF_8 = os.fsdecode(b"\xff")
         ),
         (
             ["--install", "--watchdog-cooldown-seconds", "1.5"],
-            "'1.5' is not a whole number of seconds from 0 to 999999999",
+            "'1.5' is not a time span of whole seconds up to 999999999",
         ),
         (
             ["--install", "--watchdog-unit", "tailscaled"],

@@ -296,7 +296,7 @@ def test_uninstall_forgets_the_options(root: Path) -> None:
         ),
         (
             '# Options: {"version":1,"arguments":["--exporter-interval=0s"]}',
-            "argument --exporter-interval: '0s' is not a systemd time span",
+            "argument --exporter-interval: '0s' is not a time span",
         ),
         ('# Options: {"version":1,"arguments":["--exporter-interval"]}', "expected one argument"),
         (

@@ -12,6 +12,7 @@ from support.corpus import NAMES_FROM_HELL
 from support.exec_line import command, exec_arguments, joined
 from tsfc.cli import main as cli
 from tsfc.cli.units import DEFAULTS, job_settings
+from tsfc.core import duration
 from tsfc.core.watchdog.policy import GuardedPolicy
 from tsfc.shell import defaults
 from tsfc.units.rendering import (
@@ -457,9 +458,9 @@ CHANGES: list[tuple[str, Change]] = [
             "watchdog",
             (
                 option,
-                [f"--watchdog-{option}=060"],
+                [f"--watchdog-{option}=1min"],
                 {"service: argument 600", LIMITS.format("600", "600")},
-                {"service: argument 060", LIMITS.format(*limits)},
+                {"service: argument 60", LIMITS.format(*limits)},
             ),
         )
         for option, limits in {
@@ -618,9 +619,9 @@ def test_the_default_socket_is_that_of_the_jobs() -> None:
 
 def test_the_defaults_of_the_watchdog_are_those_of_its_command_line() -> None:
     watchdog = cli._command_parser("watchdog")
+    for name in ("max_relay_seconds", "cooldown_seconds"):
+        assert duration.parse(DEFAULTS[f"watchdog_{name}"]) == watchdog.get_default(name)
     for units_option, option in {
-        "watchdog_max_relay_seconds": "max_relay_seconds",
-        "watchdog_cooldown_seconds": "cooldown_seconds",
         "watchdog_exclude_peers": "exclude_peer",
         "watchdog_policy": "policy",
         "watchdog_dry_run": "dry_run",

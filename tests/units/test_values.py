@@ -20,6 +20,8 @@ SPANS = {
         "1min 30s",
         "1min30s",
         "1min 30",
+        "999999999",
+        "0.5",
         "0.5s",
         "1.5h",
         "1d1d",
@@ -187,8 +189,22 @@ NO_SERVICES = {
     ),
     *("%i.service", "a.service\n", "é.service", "a.service;", "$(a).service", "a\\x2d.service"),
 }
-SECONDS = {"0", "600", "999999999", "007"}
-NO_SECONDS = {"", "-1", "+1", "1.5", "1s", "1000000000", " 1", "1\n", "٣", "0x1", "1_000", "ten"}
+SECONDS = {"0", "600", "999999999", "007", "10min", "1h 30min", "1.5min"}
+NO_SECONDS = {
+    "",
+    "-1",
+    "+1",
+    "1.5",
+    "1ms",
+    "999999w",
+    "1000000000",
+    " 1",
+    "1\n",
+    "٣",
+    "0x1",
+    "1_000",
+    "ten",
+}
 CAPTURE_PATHS = {
     f"{path.removesuffix('.prom')}.ndjson{packed}"
     for path in METRICS_PATHS
@@ -215,13 +231,13 @@ GOOD = {
     values.argument: {text for text in NAMES_FROM_HELL.values() if "\0" not in text},
 }
 BAD = {
-    values.time_span: (NO_SPANS, "a systemd time span longer than 0"),
+    values.time_span: (NO_SPANS, "a time span longer than 0"),
     values.absolute_path: (NO_PATHS, "an absolute path"),
     values.metrics_path: (NO_METRICS_PATHS, 'an absolute path of a ".prom" file in a directory'),
     values.capture_path: (NO_CAPTURE_PATHS, 'an absolute path of a ".ndjson", ".ndjson.gz" or'),
     values.socket_path: (NO_SOCKETS, "an absolute path of a socket in a directory"),
     values.service_name: (NO_SERVICES, 'a service name that ends in ".service"'),
-    values.seconds: (NO_SECONDS, "a whole number of seconds from 0 to 999999999"),
+    values.seconds: (NO_SECONDS, "a time span of whole seconds up to 999999999"),
     values.policy: ({"", "none", "guarded\n", "Guarded"}, "a policy: documented or guarded"),
     values.budget: (
         {"", "-1", "25", "06", "1.5", "6\n", "\N{ARABIC-INDIC DIGIT THREE}"},

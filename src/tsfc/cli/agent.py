@@ -78,9 +78,9 @@ def _add_agent(parser: ArgumentParser) -> None:
         group = parser.add_argument_group(job)
         group.add_argument(
             f"--{job}-interval",
-            type=values.time_span,
+            type=values.interval,
             default=interval,
-            metavar="TIME",
+            metavar="SPAN",
             help=f"time between the starts of two runs (default: {interval:g}s)",
         )
         group.add_argument(
@@ -164,7 +164,7 @@ def _agent(options: Namespace) -> int:
 
 def _job_options(job: str, options: Namespace) -> Namespace:
     """The options of a job: those that the agent gives to all, and its own."""
-    argv = ["--timeout", f"{options.timeout:g}"]
+    argv = ["--timeout", f"{options.timeout:.6f}"]
     if options.socket is not None:
         argv += ["--socket", options.socket]
     if options.tailscale is not None:

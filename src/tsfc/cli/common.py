@@ -83,10 +83,10 @@ def add_timeout(source: _ArgumentGroup) -> None:
     """Add `--timeout`."""
     source.add_argument(
         "--timeout",
-        type=values.seconds,
+        type=values.timeout,
         default=10.0,
-        metavar="SECONDS",
-        help="timeout for each call to tailscaled (default: %(default)g)",
+        metavar="SPAN",
+        help="timeout for each call to tailscaled (default: %(default)gs)",
     )
 
 
@@ -150,10 +150,10 @@ def add_ping_timeout(parser: ArgumentParser) -> None:
     """Add `--ping-timeout`."""
     parser.add_argument(
         "--ping-timeout",
-        type=values.seconds,
+        type=values.timeout,
         default=5.0,
-        metavar="SECONDS",
-        help="timeout for each ping (default: %(default)g)",
+        metavar="SPAN",
+        help="timeout for each ping (default: %(default)gs)",
     )
 
 
@@ -172,17 +172,17 @@ def add_policy(parser: ArgumentParser) -> _ArgumentGroup:
     )
     group.add_argument(
         "--max-relay-seconds",
-        type=values.integer,
+        type=values.whole_seconds,
         default=600,
-        metavar="SECONDS",
-        help="restart tailscaled if a peer is on relay for longer (default: %(default)s)",
+        metavar="SPAN",
+        help="restart tailscaled if a peer is on relay for longer (default: 10min)",
     )
     group.add_argument(
         "--cooldown-seconds",
-        type=values.integer,
+        type=values.whole_seconds,
         default=600,
-        metavar="SECONDS",
-        help="minimum time between two restarts (default: %(default)s)",
+        metavar="SPAN",
+        help="minimum time between two restarts (default: 10min)",
     )
     group.add_argument(
         "--exclude-peer",

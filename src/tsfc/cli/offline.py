@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 def _add_capture(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--interval",
-        type=values.span,
+        type=values.period,
         metavar="SPAN",
         help="repeat at this interval, such as 10s or 1min (default: capture once)",
     )
     parser.add_argument(
         "--duration",
-        type=values.span,
+        type=values.period,
         metavar="SPAN",
         help="with --interval, stop after this time, such as 1h or 7d (default: never)",
     )
@@ -145,7 +145,8 @@ def _add_simulate(parser: ArgumentParser) -> None:
         "--days",
         type=values.days,
         metavar="DAYS",
-        help="simulated time (default: the scenario's duration)",
+        help="simulated time: a number of days, or a time span such as 12h (default: the "
+        "scenario's duration)",
     )
     parser.add_argument(
         "--seed",

@@ -68,8 +68,8 @@ DEFAULTS: Options = {
     "keepalive_metrics_path": None,
     "keepalive_extra_args": [],
     "watchdog_interval": "1min",
-    "watchdog_max_relay_seconds": "600",
-    "watchdog_cooldown_seconds": "600",
+    "watchdog_max_relay_seconds": "10min",
+    "watchdog_cooldown_seconds": "10min",
     "watchdog_exclude_peers": [],
     "watchdog_policy": "documented",
     "watchdog_budget": "6",
@@ -446,7 +446,7 @@ def _agent_problem(chosen: Mapping[str, Options], given: Options) -> str | None:
     for job in jobs:
         interval = chosen[job].get(_name(job, "interval"), "1min")
         try:
-            cli_values.time_span(interval)
+            cli_values.interval(interval)
         except argparse.ArgumentTypeError:
             return f"{_flag(_name(job, 'interval'))} {interval}: the agent needs 1s or more"
     return _listen_problem(chosen[jobs[0]])
@@ -604,14 +604,14 @@ def _add_watchdog(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--watchdog-max-relay-seconds",
         type=values.seconds,
-        metavar="SECONDS",
+        metavar="SPAN",
         help="restart tailscaled if a peer is on relay for longer "
         f"(default: {DEFAULTS['watchdog_max_relay_seconds']})",
     )
     group.add_argument(
         "--watchdog-cooldown-seconds",
         type=values.seconds,
-        metavar="SECONDS",
+        metavar="SPAN",
         help="time after a restart without another one "
         f"(default: {DEFAULTS['watchdog_cooldown_seconds']})",
     )
@@ -690,7 +690,7 @@ def _add_interval(group: argparse._ArgumentGroup, job: str) -> None:
     group.add_argument(
         f"--{job}-interval",
         type=values.time_span,
-        metavar="TIME",
+        metavar="SPAN",
         help="time between the starts of two runs, and from boot to the first run "
         f"(default: {DEFAULTS[_name(job, 'interval')]})",
     )
@@ -760,8 +760,8 @@ def job_settings(
         output=output,
         directory_mode=":0700" if job == "capture" else "-",
         restarted_unit=options.watchdog_unit,
-        cooldown_seconds=int(options.watchdog_cooldown_seconds),
-        max_relay_seconds=int(options.watchdog_max_relay_seconds),
+        cooldown_seconds=cli_values.whole_seconds(options.watchdog_cooldown_seconds),
+        max_relay_seconds=cli_values.whole_seconds(options.watchdog_max_relay_seconds),
         notified_program=options.watchdog_notify_exec if job == "watchdog" else None,
         has_other_port=job == "watchdog" and "other-port" in options.watchdog_remedies,
         instance=instance,
@@ -866,8 +866,8 @@ def _arguments(
             )
             return [
                 *("--restart-socket", of_instance(RESTART_SOCKET, instance), *state, *shared),
-                *("--max-relay-seconds", options.watchdog_max_relay_seconds),
-                *("--cooldown-seconds", options.watchdog_cooldown_seconds),
+                *("--max-relay-seconds", _seconds(options.watchdog_max_relay_seconds)),
+                *("--cooldown-seconds", _seconds(options.watchdog_cooldown_seconds)),
                 *chain(*(("--exclude-peer", peer) for peer in options.watchdog_exclude_peers)),
                 *_policy_arguments(options, instance),
                 *(["--dry-run"] if options.watchdog_dry_run else []),
@@ -901,6 +901,11 @@ def _notify_arguments(options: argparse.Namespace, instance: str | None) -> list
     if options.watchdog_notify_exec is None:
         return []
     return ["--notify-socket", of_instance(NOTIFY_SOCKET, instance)]
+
+
+def _seconds(text: str) -> str:
+    """Return the seconds of a time span as the modules write them."""
+    return str(cli_values.whole_seconds(text))
 
 
 def _policy_arguments(options: argparse.Namespace, instance: str | None) -> list[str]:

@@ -14,23 +14,51 @@ MAX_UNIX_TIME = 253402300799
 "The last second of the year 9999."
 
 
-def seconds(text: str) -> float:
-    """Duration in seconds, from a millisecond to a day."""
-    return _number(text, 0.001, 86400, "a number of seconds from 0.001 to 86400")
+def span(low: float, high: float, limits: str) -> Callable[[str], float]:
+    """Type of a time span such as `1h 30min` or `90`: seconds from `low` to `high`.
+
+    `limits` says in an error what is allowed.
+    """
+
+    def parse(text: str) -> float:
+        from tsfc.core import duration
+
+        seconds = duration.parse(text)
+        if seconds is None or not low <= seconds <= high:
+            raise ArgumentTypeError(
+                f"{text!r} is not a time span {limits}, such as {duration.EXAMPLES}"
+            )
+        return seconds
+
+    return parse
+
+
+timeout = span(0.001, 86400, "from 1ms to 1d")
+"Seconds of a time span that a person waits for."
+period = span(0.001, 999_999_999, "from 1ms to 999999999")
+"Seconds of any other time span."
+interval = span(1, 999_999_999, "from 1s to 999999999")
+"Seconds between two runs of a job."
+
+
+def whole_seconds(text: str) -> int:
+    """Seconds of a time span without a fraction of a second; can be 0."""
+    from tsfc.core import duration
+
+    seconds = duration.parse_whole(text)
+    if seconds is None:
+        raise ArgumentTypeError(
+            f"{text!r} is not a time span of whole seconds up to {duration.MAX_SECONDS}, such as "
+            f"{duration.EXAMPLES}"
+        )
+    return seconds
 
 
 def days(text: str) -> float:
-    """Duration in days, at most ten years."""
-    return _number(text, 0.001, 3660, "a number of days from 0.001 to 3660")
-
-
-def span(text: str) -> float:
-    """Seconds in a time span such as `10s`, `5min`, `1h`, `7d` or `30` (seconds)."""
-    match = re.fullmatch(r"([0-9.]{1,12}) *([a-z]*)", text)
-    unit = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86400}.get(match[2]) if match else None
-    if match is None or unit is None:
-        raise ArgumentTypeError(f"{text!r} is not a time span such as 10s, 5min, 1h or 7d")
-    return _number(match[1], 0.001, 1e9, "a number") * unit
+    """Days in a number of days, or in a time span with units; at most ten years."""
+    if re.fullmatch("[0-9.]+", text):
+        return _number(text, 0.001, 3660, "a number of days from 0.001 to 3660")
+    return span(86.4, 3660 * 86400, "from 0.001d to 3660d")(text) / 86400
 
 
 def unix_time(text: str) -> float:
@@ -63,34 +91,6 @@ def size(text: str) -> int:
 def speed(text: str) -> float:
     """Factor by which time runs faster."""
     return _number(text, 0.001, 1e6, "a number from 0.001 to 1000000")
-
-
-_SECONDS = {
-    **dict.fromkeys(("us", "usec"), 1e-6),
-    **dict.fromkeys(("ms", "msec"), 0.001),
-    **dict.fromkeys(("s", "sec", "second", "seconds"), 1.0),
-    **dict.fromkeys(("m", "min", "minute", "minutes"), 60.0),
-    **dict.fromkeys(("h", "hr", "hour", "hours"), 3600.0),
-    **dict.fromkeys(("d", "day", "days"), 86400.0),
-    **dict.fromkeys(("w", "week", "weeks"), 604800.0),
-}
-"Units of time spans, as in systemd.time(7)."
-_UNITS = "|".join(sorted(_SECONDS, key=len, reverse=True))
-_SPAN = re.compile(rf"([0-9]{{1,9}}(?:[.][0-9]{{1,3}})?) *({_UNITS})? *", re.ASCII)
-
-
-def time_span(text: str) -> float:
-    """Seconds from a time span, such as `30s`, `1min 30s`, or `90`."""
-    seconds, at = 0.0, 0
-    while at < len(text):
-        part = _SPAN.match(text, at)
-        if part is None:
-            break
-        seconds += float(part[1]) * _SECONDS[part[2] or "s"]
-        at = part.end()
-    if at < len(text) or not 1 <= seconds <= 10**9:
-        raise ArgumentTypeError(f'{text!r} is not a time span from 1s, such as "30s" or "1min 30s"')
-    return seconds
 
 
 def names(allowed: Sequence[str], what: str) -> Callable[[str], tuple[str, ...]]:

@@ -24,10 +24,10 @@ def _add_peers(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--watch",
         nargs="?",
-        type=values.seconds,
+        type=values.timeout,
         const=2.0,
-        metavar="SECONDS",
-        help="refresh every SECONDS (default: %(const)g)",
+        metavar="SPAN",
+        help="refresh at this interval (default: %(const)gs)",
     )
     _add_view_source(parser)
     add_format(parser.add_argument_group("output"))

@@ -10,6 +10,7 @@ import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 
+from tsfc.core import duration
 from tsfc.core.listen_address import parsed
 from tsfc.units.places import output_problem, socket_problem
 from tsfc.units.rendering import CAPTURE_DIRECTORY
@@ -17,13 +18,6 @@ from tsfc.units.rendering import CAPTURE_DIRECTORY
 Value = Callable[[str], str]
 "Returns the text if it is valid; raises ArgumentTypeError otherwise."
 
-_UNITS_OF_TIME = (
-    "msec|ms|seconds|second|sec|s|minutes|minute|min|m|hours|hour|hr|h|days|day|d|weeks|week|w"
-)
-_TIME_SPAN = (
-    rf"(([0-9]{{1,6}} *(usec|us)|[0-9]{{1,6}}([.][0-9]{{1,3}})? *({_UNITS_OF_TIME})) *){{0,8}}"
-    r"([0-9]{1,6})?"
-)
 _COMPONENT = "/[.]?[A-Za-z0-9_@+=,~-][A-Za-z0-9_.@+=,~-]*"
 "One component of a path, with the slash before it; `.` and `..` are none."
 _LISTEN_IP = r"([0-9.]+|\[[0-9a-f:]+\]):[1-9][0-9]{0,4}"
@@ -35,10 +29,10 @@ METRICS_DIRECTORY = "/var/lib/alloy"
 
 
 def time_span(text: str) -> str:
-    """Accept a time span of systemd.time(7) between 1 µs and about 150,000 years."""
-    if not re.fullmatch(_TIME_SPAN, text) or not re.search("[1-9]", text):
+    """Accept a time span, longer than 0, which systemd reads, too."""
+    if not duration.parse(text):
         raise ArgumentTypeError(
-            f'{text!r} is not a systemd time span longer than 0, such as "30s" or "1min 30s"'
+            f"{text!r} is not a time span longer than 0, such as {duration.EXAMPLES}"
         )
     return text
 
@@ -102,9 +96,12 @@ def service_name(text: str) -> str:
 
 
 def seconds(text: str) -> str:
-    """Accept a number of seconds."""
-    if not re.fullmatch("[0-9]{1,9}", text):
-        raise ArgumentTypeError(f"{text!r} is not a whole number of seconds from 0 to 999999999")
+    """Accept a time span of whole seconds."""
+    if duration.parse_whole(text) is None:
+        raise ArgumentTypeError(
+            f"{text!r} is not a time span of whole seconds up to {duration.MAX_SECONDS}, such as "
+            f"{duration.EXAMPLES}"
+        )
     return text
 
 

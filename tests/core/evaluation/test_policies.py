@@ -26,6 +26,11 @@ def test_without_a_comparison_there_is_only_the_base() -> None:
             id="values",
         ),
         pytest.param(
+            ["max-relay-seconds=1s,1min"],
+            [ThresholdPolicy(1, 700, BASE.excluded), ThresholdPolicy(60, 700, BASE.excluded)],
+            id="time-spans",
+        ),
+        pytest.param(
             ["max-relay-seconds=1,2", "cooldown-seconds=3,4"],
             [
                 ThresholdPolicy(threshold, cooldown, BASE.excluded)
@@ -93,6 +98,8 @@ def test_each_combination_is_a_candidate(comparisons: list[str], expected: list[
         pytest.param("max-relay-seconds=-1", id="negative"),
         pytest.param("max-relay-seconds=²", id="not-ascii"),
         pytest.param("cooldown-seconds=99999999999999999999", id="too-large"),
+        pytest.param("cooldown-seconds=1.5s", id="a-fraction-of-a-second"),
+        pytest.param("budget=1min", id="a-span-of-restarts"),
         pytest.param("policy=best", id="no-such-policy"),
         pytest.param("policy=", id="no-policy"),
         pytest.param("budget=25", id="budget-too-large"),

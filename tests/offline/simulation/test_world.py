@@ -610,7 +610,7 @@ VALID = 'summary = "x"\nlasts = "1d"\n[[peers]]\nname = "a"\n'
     ("text", "error"),
     [
         pytest.param("summary = 5", "Expected `str`, got `int` - at `summary`", id="type"),
-        pytest.param('summary = "x"\nlasts = "1 week"\npeers = []', "lasts", id="span"),
+        pytest.param('summary = "x"\nlasts = "1 month"\npeers = []', "lasts", id="span"),
         pytest.param('summary = "x"\nlasts = "1d"\npeers = []', "peers", id="no peers"),
         pytest.param(
             f'{VALID}natt = "easy"', "unknown field `natt` - at `peers[0]`", id="unknown field"
@@ -660,7 +660,7 @@ def test_an_error_in_a_scenario_is_reported_in_one_line(text: str, error: str) -
         ('"90s"', 90),
         ('"2h 30min"', 9000),
         ('"1d2h"', 93600),
-        ('" 1.5 min "', 90),
+        ('"1.5 min "', 90),
     ],
 )
 def test_a_span_is_in_seconds_as_soon_as_the_scenario_is_read(span: str, seconds: float) -> None:

@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 from returns.result import Failure, Result, Success
 
-from tsfc.core.clock import MAX_NUMBER
+from tsfc.core.duration import parse_whole
 from tsfc.core.evaluation import candidate
 from tsfc.core.evaluation.candidate import Bound, Candidate
 from tsfc.core.evaluation.summary import COLUMNS
@@ -24,8 +24,8 @@ EXCLUDE, BUDGET, REMEDIES = "exclude-peer", "budget", "remedies"
 GUARDED_ONLY = (BUDGET, REMEDIES)
 "Options that only the guarded policy has."
 _EXAMPLES = (
-    f"such as {POLICY}={','.join(candidate.NAMES)} or {MAX_RELAY}=300,600"
-    f" or {COOLDOWN}=600,3600 or {EXCLUDE}=,nas or {BUDGET}=3,6"
+    f"such as {POLICY}={','.join(candidate.NAMES)} or {MAX_RELAY}=5min,10min"
+    f" or {COOLDOWN}=10min,1h or {EXCLUDE}=,nas or {BUDGET}=3,6"
     f" or {REMEDIES}=restart,restart+other-port"
 )
 LIMIT = 1000
@@ -99,12 +99,13 @@ def _change(base: Policy, option: str, value: str) -> Change | None:
     if option == REMEDIES:
         remedies = _remedies(value)
         return None if remedies is None else Change(fields={REMEDIES: remedies})
-    is_number = value.isascii() and value.isdigit() and len(value) < len(str(MAX_NUMBER))
-    if option not in {MAX_RELAY, COOLDOWN, BUDGET} or not is_number:
+    if option in {MAX_RELAY, COOLDOWN}:
+        seconds = parse_whole(value)
+        return None if seconds is None else Change(fields={option.replace("-", "_"): seconds})
+    is_number = value.isascii() and value.isdigit() and len(value) <= len(str(ATTEMPT_LIMIT))
+    if option != BUDGET or not is_number or int(value) > ATTEMPT_LIMIT:
         return None
-    if option == BUDGET and int(value) > ATTEMPT_LIMIT:
-        return None
-    return Change(fields={option.replace("-", "_"): int(value)})
+    return Change(fields={BUDGET: int(value)})
 
 
 def _remedies(text: str) -> tuple[Remedy, ...] | None:

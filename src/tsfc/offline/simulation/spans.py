@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, ClassVar, cast
 
 from msgspec import Struct
 
+from tsfc.core import duration
+
 LIMIT_SECONDS = 1e9
 "Longest span: about 32 years."
-_PATTERN = r"^ *([0-9]+(\.[0-9]+)? *(s|min|h|d) *)+$"
-_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
 class Span(float):
@@ -88,9 +87,8 @@ def parse(value: object, kind: type[Span] = Span) -> Span:
 
 
 def _seconds(value: object) -> float | None:
-    if isinstance(value, str) and re.search(_PATTERN, value):
-        parts = re.findall(r"([0-9.]+) *(s|min|h|d)", value)
-        return sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if isinstance(value, str):
+        return duration.parse(value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return cast("float", value) if is_number else None
 
@@ -102,6 +100,6 @@ def json_schema(kind: type[Span] = Span) -> dict[str, Any]:
     text = {
         "description": f"a time span such as 90s, 2h 30min, 1d{low}",
         "type": "string",
-        "pattern": _PATTERN,
+        "pattern": f"^{duration.PATTERN}$",
     }
     return {"anyOf": [number, text]}
