@@ -55,7 +55,7 @@ in
 {
   options.atro.tailscale.agent = {
     enable = lib.mkEnableOption "one process that runs the enabled jobs, instead of timers";
-    metricsPath = job.mkMetricsPathOption "/var/lib/alloy/tailscale-agent.prom";
+    metricsPath = job.mkMetricsPathOption "tailscale-agent.prom";
     adaptiveKeepalive = lib.mkOption {
       type = lib.types.bool;
       default = false;

@@ -41,7 +41,7 @@ in
       default = false;
       description = "Leave the label `user`, the login names of the peers' owners, empty.";
     };
-    metricsPath = job.mkMetricsPathOption "/var/lib/alloy/tailscale-peers.prom";
+    metricsPath = job.mkMetricsPathOption "tailscale-peers.prom";
     extraArgs = job.extraArgsOption;
   };
 

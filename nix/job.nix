@@ -54,13 +54,19 @@ in
       description = "Time between the starts of two runs, and from boot to the first run.";
     };
 
+  # `file` is the name of the file in metricsDir; null if the job writes no metrics by default.
   mkMetricsPathOption =
-    default:
-    lib.mkOption {
-      type = if default == null then lib.types.nullOr types.metricsPath else types.metricsPath;
-      inherit default;
-      description = "File to write metrics to. A missing directory is created.";
-    };
+    file:
+    lib.mkOption (
+      {
+        type = if file == null then lib.types.nullOr types.metricsPath else types.metricsPath;
+        default = if file == null then null else "${tailscale.metricsDir}/${file}";
+        description = "File to write metrics to. A missing directory is created.";
+      }
+      // lib.optionalAttrs (file != null) {
+        defaultText = lib.literalExpression ''"''${config.atro.tailscale.metricsDir}/${file}"'';
+      }
+    );
 
   extraArgsOption = lib.mkOption {
     type = lib.types.listOf lib.types.str;

@@ -26,7 +26,7 @@ in
   options.atro.tailscale.native-metrics = {
     enable = lib.mkEnableOption "the job native-metrics of tsfc";
     interval = job.mkIntervalOption "15s";
-    metricsPath = job.mkMetricsPathOption "/var/lib/alloy/tailscale-native.prom";
+    metricsPath = job.mkMetricsPathOption "tailscale-native.prom";
     extraArgs = job.extraArgsOption;
   };
 

@@ -50,6 +50,12 @@ in
       description = "LocalAPI socket of tailscaled.";
     };
 
+    metricsDir = lib.mkOption {
+      type = types.absolutePath;
+      default = "/var/lib/alloy";
+      description = "Directory of all metrics files whose path is not set.";
+    };
+
     labels = lib.mkOption {
       type = types.labels;
       default = { };

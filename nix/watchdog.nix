@@ -202,7 +202,7 @@ in
       default = "tailscaled.service";
       description = "Unit to restart. Required with the socket of another tailscaled.";
     };
-    metricsPath = job.mkMetricsPathOption "/var/lib/alloy/tailscale-watchdog.prom";
+    metricsPath = job.mkMetricsPathOption "tailscale-watchdog.prom";
     extraArgs = job.extraArgsOption;
   };
 

@@ -116,6 +116,8 @@ def test_each_option_of_the_units_is_documented_with_its_flag(
         option = re.sub("-([a-z])", lambda letter: letter[1].upper(), name)
         if job is None:
             return f"`{option}`" in JOBS_PAGE and f"`{flag}`" in JOBS_PAGE
+        if name == "args":  # the modules have a list of arguments instead
+            option = "extraArgs"
         return all(
             text in JOBS_PAGE or text.replace(job, "<job>", 1) in JOBS_PAGE
             for text in (f"`{job}.{option}`", f"`{flag}`")

@@ -162,6 +162,7 @@ def test_the_options_have_these_defaults(evaluate: Evaluate) -> None:
         "package": TSFC,
         "tailscalePackage": None,
         "socket": "/run/tailscale/tailscaled.sock",
+        "metricsDir": "/var/lib/alloy",
         "labels": {},
         "visiblePaths": [],
         "agent": {
@@ -503,6 +504,21 @@ def test_the_modules_work_without_options_for_sockets_and_groups(
     assert set(config["systemd"]) == {"services", "timers", "others", "tmpfiles"}
     assert config["users"] == {"others": {}}
     assert f"tailscale-{JOBS[0]}" in config["systemd"]["timers"]
+
+
+def test_all_metrics_files_move_to_a_directory_at_once(evaluate: Evaluate) -> None:
+    jobs = evaluate('metricsDir = "/srv/m"; exporter.metricsPath = "/srv/own/e.prom";')
+    assert {
+        name: job["metricsPath"]
+        for name, job in jobs["atro"]["tailscale"].items()
+        if isinstance(job, dict) and "metricsPath" in job
+    } == {
+        "agent": "/srv/m/tailscale-agent.prom",
+        "exporter": "/srv/own/e.prom",
+        "keepalive": None,
+        "native-metrics": "/srv/m/tailscale-native.prom",
+        "watchdog": "/srv/m/tailscale-watchdog.prom",
+    }
 
 
 TIME_SPAN = "a time span longer than 0"

@@ -134,7 +134,9 @@ def test_the_agent_starts_after_tailscaled_and_does_not_stop_with_it() -> None:
 @pytest.fixture
 def root(box: Path) -> Path:
     """Root of an empty file system."""
-    return box / "root"
+    root = box / "root"
+    root.mkdir()
+    return root
 
 
 def units(root: Path, *arguments: str, action: str = "install") -> Completed:
@@ -230,18 +232,29 @@ def test_a_reset_of_one_job_of_the_agent_keeps_the_options_of_the_others(root: P
     assert '"20s"' in text
 
 
+def with_metrics(root: Path) -> dict[str, str]:
+    """Write the metrics files of all jobs, and return the tree."""
+    directory = root / "var/lib/alloy"
+    directory.mkdir(parents=True)
+    for name in ("agent", "peers", "native", "watchdog"):
+        (directory / f"tailscale-{name}.prom").write_text("")
+    return tree(root)
+
+
 def test_uninstall_removes_both_kinds(root: Path) -> None:
+    before = with_metrics(root)
     install(root, "--agent")
     (root / UNITS / "tailscale-exporter.timer").write_text(
         "# Written by `tsfc units --install`, before an interrupted switch\n"
     )
     ran = units(root, action="uninstall")
-    assert (ran.status, ran.stderr, tree(root), names(root)) == (0, "", {}, set())
+    assert (ran.status, ran.stderr, tree(root), names(root)) == (0, "", before, set())
     for name in ("agent", "peers", "native", "watchdog"):
         assert f"kept {root}/var/lib/alloy/tailscale-{name}.prom; delete it" in ran.stdout
 
 
 def test_a_job_of_the_agent_can_be_uninstalled_alone(root: Path) -> None:
+    with_metrics(root)
     install(root, "--agent", "--keepalive-interval=20s")
     ran = units(root, "exporter", "watchdog", action="uninstall")
     assert (ran.status, ran.stderr) == (0, "")
@@ -419,7 +432,7 @@ def test_what_the_agent_cannot_do_is_reported_in_one_line(
     root: Path, arguments: list[str], says: str
 ) -> None:
     ran = units(root, f"--package={PACKAGE}", *arguments)
-    assert (error_lines("units", ran), ran.status, ran.stdout, root.exists()) == (
+    assert (error_lines("units", ran), ran.status, ran.stdout, any(root.iterdir())) == (
         [says],
         2,
         "",

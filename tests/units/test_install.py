@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import stat
@@ -14,6 +15,8 @@ import pytest
 
 import tsfc
 from support.processes import UNPRIVILEGED, Completed, error_lines, run
+from tsfc.cli.units import job_settings
+from tsfc.units import install as installation
 from tsfc.units.install import HEADER, MARK
 
 JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
@@ -116,8 +119,8 @@ def test_print_shows_the_files_that_install_writes(root: Path) -> None:
         "/srv/m/pings.prom",
         "--watchdog-exclude-peers",
         "a %n\n$b",
-        "--exporter-extra-args",
-        "# /etc/x",
+        "--exporter-args",
+        "--label 'a=# /etc/x'",
     )
     printed = units("print", root, *options)
     assert tree(root).keys() == {UNITS, "etc", "etc/systemd", *DIRECTORIES}
@@ -134,11 +137,12 @@ def test_print_shows_the_files_that_install_writes(root: Path) -> None:
 
 def test_what_is_printed_about_paths_and_kept_options_is_printable(root: Path) -> None:
     elsewhere = root / "a\n\x1b[31mb"
+    elsewhere.mkdir()
     install(elsewhere, "--watchdog-exclude-peers", "nas\n\u202e")
     ran = install(elsewhere)
     lines = ran.stdout.removesuffix("\n").split("\n")
     assert all(line.isprintable() for line in lines)
-    assert {line.split()[0] for line in lines} == {"kept", "wrote", "enabled"}
+    assert {line.split()[0] for line in lines} == {"kept", "wrote", "enabled", "started"}
 
 
 @pytest.mark.parametrize("around", ['umask 0; exec "$@"', 'umask 077; exec "$@"'])
@@ -150,7 +154,8 @@ def test_all_users_may_read_the_files_and_only_the_owner_may_write_them(
     assert ran == (
         0,
         "".join(f"wrote {root}/{path}\n" for path in installed_order(ran))
-        + "".join(f"enabled {os.path.basename(path)}\n" for path in links(*JOBS)),
+        + "".join(f"enabled {os.path.basename(path)}\n" for path in links(*JOBS))
+        + f"started nothing, because {root} is not the running system; next: boot it\n",
         "",
     )
     written = files(root)
@@ -439,7 +444,7 @@ def test_a_read_only_directory_is_reported_in_one_line_and_changes_nothing(
 
 
 def test_uninstall_removes_only_installed_files(root: Path) -> None:
-    """It names the metrics files, which stay. Drop-ins and the state stay as well."""
+    """It names the metrics files that exist, which stay, as do drop-ins and the state."""
     others = {
         f"{UNITS}/other.service": "[Unit]\n",
         f"{UNITS}/tailscale-other.timer": HEADER,
@@ -450,9 +455,11 @@ def test_uninstall_removes_only_installed_files(root: Path) -> None:
     drop_in = root / UNITS / "tailscale-exporter.service.d" / "a.conf"
     drop_in.parent.mkdir()
     drop_in.write_text("[Service]\n")
-    metrics = root / "var/lib/alloy/tailscale-peers.prom"
-    metrics.parent.mkdir(parents=True)
-    metrics.write_text("tailscale_up 1\n")
+    metrics_paths = ("/srv/m/w.prom", "/var/lib/alloy/tailscale-peers.prom")
+    for path in metrics_paths:
+        metrics = root / path.removeprefix("/")
+        metrics.parent.mkdir(parents=True)
+        metrics.write_text("tailscale_up 1\n")
     before = tree(root)
     install(
         root,
@@ -470,12 +477,6 @@ def test_uninstall_removes_only_installed_files(root: Path) -> None:
     }
     assert removed == {*paths(*JOBS), *links(*JOBS), f"{TMPFILES}/tailscale-keepalive.conf"}
     kept = [line for line in ran.stdout.splitlines() if not line.startswith("removed ")]
-    metrics_paths = (
-        "/srv/m/k.prom",
-        "/srv/m/w.prom",
-        "/var/lib/alloy/tailscale-native.prom",
-        "/var/lib/alloy/tailscale-peers.prom",
-    )
     assert kept == [
         f"kept {root}{path}; delete it, or Prometheus keeps scraping stale values"
         for path in metrics_paths
@@ -499,7 +500,6 @@ def test_uninstall_keeps_no_metrics_of_a_job_without_metrics(root: Path) -> None
 
 def test_uninstall_without_an_installation_removes_nothing(root: Path) -> None:
     assert units("uninstall", root) == (0, "there is nothing to remove\n", "")
-    assert units("uninstall", root / "nonexistent") == (0, "there is nothing to remove\n", "")
 
 
 def test_a_link_to_another_unit_is_not_removed(root: Path) -> None:
@@ -544,16 +544,85 @@ def test_uninstall_without_permission_is_reported_in_one_line_and_changes_nothin
     assert (ran.status, ran.stdout, tree(root)) == (1, "", before)
 
 
-def test_the_root_may_be_relative_and_missing(box: Path, root: Path) -> None:
+def test_the_root_may_be_relative_and_empty(box: Path, root: Path) -> None:
     """As when building an image for another machine."""
     install(root)
     within = f'cd {box}; exec "$@"'
-    ran = units("install", Path("made/of/nothing"), around=within)
+    (box / "made").mkdir()
+    ran = units("install", Path("made"), around=within)
     assert (ran.status, ran.stderr) == (0, "")
-    assert ran.stdout.startswith(f"wrote made/of/nothing/{UNITS}/tailscale-exporter.service\n")
-    assert files(box / "made/of/nothing") == files(root)
-    assert units("uninstall", Path("made/of/nothing"), around=within).status == 0
+    assert ran.stdout.startswith(f"wrote made/{UNITS}/tailscale-exporter.service\n")
+    assert ran.stdout.endswith(
+        "started nothing, because made is not the running system; next: boot it\n"
+    )
+    assert files(box / "made") == files(root)
+    assert units("uninstall", Path("made"), around=within).status == 0
     assert files(box / "made") == {}
+
+
+@pytest.mark.parametrize("action", ["print", "install", "uninstall"])
+def test_a_root_that_is_not_there_is_refused(box: Path, action: str) -> None:
+    """A typo would otherwise create a tree that nobody reads."""
+    ran = units(action, box / "nonexistent")
+    assert (ran.status, ran.stdout) == (2, "")
+    assert "nonexistent' is not a directory; create it first" in error_lines("units", ran)[0]
+    assert not (box / "nonexistent").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (
+            ["--watchdog-args=--polcy guarded"],
+            "would not accept its arguments: unrecognized arguments: --polcy guarded; see `tsfc w",
+        ),
+        (["--keepalive-args=--count 0"], "keepalive would not accept its arguments: argument --c"),
+        (["--exporter-args=--help"], "--help is not an option of a unit"),
+        (["--exporter-args='"], 'argument --exporter-args: "\'" are not arguments as in a shell'),
+        (["--watchdog-args=--budget 3"], "--budget needs --policy guarded"),
+        (["capture", "--capture-args=--keep x"], "capture would not accept its arguments"),
+        (["--keepalive-exclude-peers=-x"], "argument --exclude-peer: expected one argument"),
+        (
+            ["--agent", "--exporter-args=--now 5"],
+            "exporter would not accept its arguments: --now is for a single run, not for the agent",
+        ),
+    ],
+)
+def test_arguments_that_a_job_would_refuse_are_refused(
+    root: Path, arguments: list[str], error: str
+) -> None:
+    """In one line and with nothing changed, instead of a unit that fails at night."""
+    before = tree(root)
+    ran = units("install", root, *arguments)
+    assert (ran.status, ran.stdout, tree(root)) == (2, "", before)
+    assert error in error_lines("units", ran)[0]
+
+
+def test_all_metrics_files_move_to_a_directory_at_once(root: Path) -> None:
+    install(root, "--metrics-dir=/srv/m", "--exporter-metrics-path=/srv/own/e.prom")
+    text = "".join(text for _, text in files(root).values())
+    found = set(re.findall(r"--metrics-path\" \"([^\"]+)", text))
+    assert found == {
+        "/srv/own/e.prom",
+        "/srv/m/tailscale-native.prom",
+        "/srv/m/tailscale-watchdog.prom",
+    }
+
+
+def test_an_installation_ends_with_the_next_command() -> None:
+    settings = [
+        job_settings(argparse.Namespace(**options), "watchdog", ())
+        for options in (
+            {},
+            {"metrics_dir": "/srv/m"},
+            {"socket": "/run/tailscale-b/t.sock", "watchdog_unit": "b.service"},
+        )
+    ]
+    assert [installation.next_step([each], "/") for each in settings] == [
+        "next: tsfc peers",
+        "next: tsfc peers --watchdog-metrics /srv/m/tailscale-watchdog.prom",
+        "next: tsfc peers --socket /run/tailscale-b/t.sock",
+    ]
 
 
 @pytest.mark.parametrize("streams", [">&-", ">/dev/full", ">&- 2>&-"])

@@ -23,7 +23,9 @@ NOTHING_CHANGED = "; give all options again with --reset. Nothing was changed"
 @pytest.fixture
 def root(box: Path) -> Path:
     """Root of an empty file system."""
-    return box / "root"
+    root = box / "root"
+    root.mkdir()
+    return root
 
 
 def units(root: Path, *arguments: str, action: str = "install") -> Completed:
@@ -69,6 +71,7 @@ EACH_OPTION = {
     "--package=/opt/tsfc": JOBS,
     "--tailscale-package=/opt/tailscale": JOBS,
     "--socket=/run/tailscale-b/tailscaled.sock": JOBS,
+    "--metrics-dir=/srv/all": JOBS,
     "--visible-paths=/srv/a": JOBS,
     "--labels=site=here": JOBS,
     "--agent": JOBS,
@@ -80,16 +83,15 @@ EACH_OPTION = {
     "--exporter-metrics-path=/srv/m/a.prom": ("exporter",),
     "--exporter-accept-health=Some peers*": ("exporter",),
     "--exporter-omit-users": ("exporter",),
-    "--exporter-extra-args=--timeout": ("exporter",),
-    "--exporter-extra-args=5": ("exporter",),
+    "--exporter-args=--timeout 5": ("exporter",),
     "--native-metrics-interval=8min": ("native-metrics",),
     "--native-metrics-metrics-path=/srv/m/b.prom": ("native-metrics",),
-    "--native-metrics-extra-args=--timeout=5": ("native-metrics",),
+    "--native-metrics-args=--timeout=5": ("native-metrics",),
     "--keepalive-interval=9min": ("keepalive",),
     "--keepalive-metrics-path=/srv/m/c.prom": ("keepalive",),
     "--keepalive-exclude-peers=phone": ("keepalive",),
     "--keepalive-exclude-os=iOS": ("keepalive",),
-    "--keepalive-extra-args=--count=1": ("keepalive",),
+    "--keepalive-args=--count=1": ("keepalive",),
     "--watchdog-interval=2min": ("watchdog",),
     "--watchdog-max-relay-seconds=60": ("watchdog",),
     "--watchdog-cooldown-seconds=30": ("watchdog",),
@@ -102,11 +104,11 @@ EACH_OPTION = {
     "--watchdog-notify-exec=/srv/tell": ("watchdog",),
     "--watchdog-unit=b.service": ("watchdog",),
     "--watchdog-metrics-path=/srv/m/d.prom": ("watchdog",),
-    "--watchdog-extra-args=--timeout=6": ("watchdog",),
+    "--watchdog-args=--timeout=6": ("watchdog",),
     "--capture-interval=3min": ("capture",),
     "--capture-output=/srv/c/c.ndjson": ("capture",),
     "--capture-redact": ("capture",),
-    "--capture-extra-args=--keep=2": ("capture",),
+    "--capture-args=--keep=2": ("capture",),
 }
 "All options of the units, with the jobs that they concern."
 
@@ -199,6 +201,18 @@ def test_a_default_that_is_given_is_kept_like_any_other_value(root: Path) -> Non
     assert "kept --exporter-interval=30s for exporter" in install(root)
 
 
+def test_the_former_spelling_of_extra_arguments_is_kept_under_the_new_one(root: Path) -> None:
+    """That of tsfc 0.1 took one argument at a time."""
+    old = ("--exporter-extra-args=--label", "--exporter-extra-args=site=a b")
+    install(root, "exporter", *old)
+    assert arguments_of(root, "exporter")[-2:] == ("--label", "site=a b")
+    before = tree(root)
+    assert install(root) == ["""kept '--exporter-args=--label '"'"'site=a b'"'"'' for exporter"""]
+    assert tree(root) == before
+    install(root, "--unset", "exporter-extra-args")
+    assert "--label" not in arguments_of(root, "exporter")
+
+
 def test_a_reset_returns_to_the_defaults(root: Path) -> None:
     package = f"--package={PACKAGE}"
     install(root, package)
@@ -213,6 +227,7 @@ def test_a_reset_with_options_is_the_defaults_and_these_options(root: Path) -> N
     install(root, package, "--watchdog-exclude-peers=nas", "--exporter-interval=7min")
     assert install(root, "--reset", package, "--watchdog-cooldown-seconds=30") == []
     after = tree(root)
+    (root.parent / "new").mkdir()
     install(root.parent / "new", package, "--watchdog-cooldown-seconds=30")
     assert after == tree(root.parent / "new")
 
@@ -352,6 +367,7 @@ def test_units_of_0_1_with_the_defaults_are_replaced_by_those_of_this_version(ro
     assert install(root) == [
         f"kept --package={PACKAGE} for exporter, native-metrics, keepalive, watchdog"
     ]
+    (root.parent / "new").mkdir()
     install(root.parent / "new", f"--package={PACKAGE}")
     assert tree(root) == tree(root.parent / "new")
 
@@ -390,7 +406,7 @@ def test_an_option_without_effect_is_reported_in_one_line(
     ran = units(root, f"--package={PACKAGE}", *arguments)
     (complaint,) = error_lines("units", ran)
     assert says in complaint
-    assert (ran.status, ran.stdout, root.exists()) == (2, "", False)
+    assert (ran.status, ran.stdout, any(root.iterdir())) == (2, "", False)
 
 
 WITHOUT_KEEPALIVE = [
@@ -424,13 +440,14 @@ def test_a_watchdog_with_another_socket_needs_a_unit(root: Path, action: str) ->
     options = (f"--package={PACKAGE}", "--socket=/run/tailscale-b/tailscaled.sock")
     ran = units(root, *options, action=action)
     assert error_lines("units", ran) == [OTHER_SOCKET]
-    assert (ran.status, ran.stdout, root.exists()) == (2, "", False)
+    assert (ran.status, ran.stdout, any(root.iterdir())) == (2, "", False)
     for allowed in (
         "exporter",
         "--watchdog-unit=b.service",
         "--watchdog-unit=tailscaled.service",
         "--watchdog-dry-run",
     ):
+        (root.parent / allowed).mkdir()
         assert units(root.parent / allowed, *options, allowed, action=action).status == 0
 
 

@@ -285,8 +285,8 @@ def shared_changes(job: str) -> Iterator[Change]:
     )
     yield "interval", [f"--{job}-interval=2h 1s"], before, after
     yield (
-        "extra-args",
-        [f"--{job}-extra-args=--timeout", f"--{job}-extra-args=5 s"],
+        "args",
+        [f"--{job}-args=--timeout '5 s'"],
         set(),
         {"service: argument --timeout", "service: argument 5 s"},
     )
@@ -335,6 +335,18 @@ CHANGES: list[tuple[str, Change]] = [
                 [f"--{job}-metrics-path=/srv/metrics/a.prom"],
                 output_lines(path, "/var/lib/alloy"),
                 output_lines("/srv/metrics/a.prom", "/srv/metrics"),
+            ),
+        )
+        for job, path in METRICS.items()
+    ),
+    *(
+        (
+            job,
+            (
+                "metrics-dir",
+                ["--metrics-dir=/srv/metrics"],
+                output_lines(path, "/var/lib/alloy"),
+                output_lines(path.replace("/var/lib/alloy", "/srv/metrics"), "/srv/metrics"),
             ),
         )
         for job, path in METRICS.items()
@@ -501,7 +513,7 @@ def test_an_option_changes_only_these_lines(
 
 
 def test_the_changes_of_each_option_are_tested() -> None:
-    shared = {"package", "tailscale-package", "socket", "visible-paths", "labels"}
+    shared = {"package", "tailscale-package", "socket", "metrics-dir", "visible-paths", "labels"}
     tested = {f"--{name}" if name in shared else f"--{job}-{name}" for job, (name, *_) in CHANGES}
     assert tested == {
         string
@@ -511,6 +523,7 @@ def test_the_changes_of_each_option_are_tested() -> None:
         *("-h", "--help", "--print", "--install", "--uninstall", "--upgrade", "--uninstall-own"),
         *("--root", "--instance", "--reset", "--unset", "--agent", "--agent-metrics-path"),
         *("--agent-adaptive-keepalive", "--agent-listen", "--agent-listen-anywhere"),
+        *(f"--{job}-extra-args" for job in JOBS),  # the former spelling
     }
 
 

@@ -126,7 +126,7 @@ def _agent(options: Namespace) -> int:
     )
     found: list[AgentJob] = []
     for job in options.jobs:
-        of_job = _job_options(job, options)
+        of_job = job_options(job, options)
         surroundings = jobs.system(job, of_job)
         if isinstance(surroundings, Failure):
             options.usage_error(f"{job}: {surroundings.failure()}")
@@ -162,8 +162,8 @@ def _agent(options: Namespace) -> int:
     return agent.run()
 
 
-def _job_options(job: str, options: Namespace) -> Namespace:
-    """The options of a job: those that the agent gives to all, and its own."""
+def job_options(job: str, options: Namespace) -> Namespace:
+    """Return the options of a job: those that the agent gives to all, and its own."""
     argv = ["--timeout", f"{options.timeout:.6f}"]
     if options.socket is not None:
         argv += ["--socket", options.socket]

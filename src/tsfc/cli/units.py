@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from returns.result import Failure, Result, Success
 
+from tsfc.cli import job_arguments
 from tsfc.cli import values as cli_values
 from tsfc.cli.common import Command
 from tsfc.core import listen_address
@@ -47,6 +48,7 @@ DEFAULTS: Options = {
     "package": None,
     "tailscale_package": None,
     "socket": _SOCKET,
+    "metrics_dir": defaults.METRICS_DIR,
     "visible_paths": [],
     "labels": [],
     "agent": False,
@@ -58,15 +60,15 @@ DEFAULTS: Options = {
     "exporter_metrics_path": defaults.EXPORTER_PATH,
     "exporter_accept_health": [],
     "exporter_omit_users": False,
-    "exporter_extra_args": [],
+    "exporter_args": [],
     "native_metrics_interval": "15s",
     "native_metrics_metrics_path": defaults.NATIVE_METRICS_PATH,
-    "native_metrics_extra_args": [],
+    "native_metrics_args": [],
     "keepalive_interval": "10s",
     "keepalive_exclude_peers": [],
     "keepalive_exclude_os": [],
     "keepalive_metrics_path": None,
-    "keepalive_extra_args": [],
+    "keepalive_args": [],
     "watchdog_interval": "1min",
     "watchdog_max_relay_seconds": "10min",
     "watchdog_cooldown_seconds": "10min",
@@ -78,14 +80,16 @@ DEFAULTS: Options = {
     "watchdog_notify_exec": None,
     "watchdog_unit": defaults.UNIT,
     "watchdog_metrics_path": defaults.WATCHDOG_PATH,
-    "watchdog_extra_args": [],
+    "watchdog_args": [],
     "capture_interval": "1min",
     "capture_output": "/var/lib/tailscale-capture/status.ndjson.zst",
     "capture_redact": False,
-    "capture_extra_args": [],
+    "capture_args": [],
 }
 "Values of the options that are neither given nor kept."
-_SHARED = frozenset({"package", "tailscale_package", "socket", "visible_paths", "labels"})
+_SHARED = frozenset(
+    {"package", "tailscale_package", "socket", "metrics_dir", "visible_paths", "labels"}
+)
 "Options of all jobs."
 _OF_AGENT = frozenset(name for name in DEFAULTS if re.match("agent(_|$)", name))
 "Options of all jobs that the agent can run, even of those that are not named."
@@ -111,7 +115,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_directory,
         default="/",
         metavar="DIR",
-        help="root of the file system to change (default: %(default)s)",
+        help="root of the file system to change; its units are only started if it is that of the "
+        "running system (default: %(default)s)",
     )
     parser.add_argument(
         "--instance",
@@ -304,9 +309,11 @@ def _choose(
     if runs:
         of_first = argparse.Namespace(**chosen[runs[0].job])
         settings.append(agent_settings(of_first, runs))
-    conflict = output_conflict(settings)
-    if conflict is not None:
-        return Failure(_Problem(conflict))
+    problem = output_conflict(settings) or next(
+        filter(None, (job_arguments.problem(each.job, each.command[2:]) for each in settings)), None
+    )
+    if problem is not None:
+        return Failure(_Problem(problem))
     return Success(_Choice(settings, _jobs_by_argument(kept)))
 
 
@@ -369,12 +376,15 @@ def _parse(arguments: Sequence[str]) -> Result[Options, str]:
 
 def _as_arguments(options: Options) -> tuple[str, ...]:
     """Return the arguments of the command line that give these options."""
-    return tuple(chain(*(_option_arguments(_flag(name), options[name]) for name in options)))
+    return tuple(chain(*(_option_arguments(name, options[name]) for name in options)))
 
 
-def _option_arguments(flag: str, value: str | list[str] | bool) -> list[str]:  # noqa: FBT001 - the value of a flag
+def _option_arguments(name: str, value: str | list[str] | bool) -> list[str]:  # noqa: FBT001 - the value of a flag
+    flag = _flag(name)
     if isinstance(value, bool):
         return [flag]
+    if name.endswith("_args") and not isinstance(value, str):
+        return [f"{flag}={shlex.join(value)}"]
     return [f"{flag}={text}" for text in ([value] if isinstance(value, str) else value)]
 
 
@@ -505,6 +515,13 @@ def _add_shared(group: argparse._ArgumentGroup) -> None:
         type=values.socket_path,
         metavar="PATH",
         help=f"LocalAPI socket of tailscaled (default: {_SOCKET})",
+    )
+    group.add_argument(
+        "--metrics-dir",
+        type=values.metrics_directory,
+        metavar="DIR",
+        help="directory of all metrics files whose path is not given; a missing one is created "
+        f"(default: {DEFAULTS['metrics_dir']})",
     )
     group.add_argument(
         "--visible-paths",
@@ -698,22 +715,31 @@ def _add_interval(group: argparse._ArgumentGroup, job: str) -> None:
 
 def _add_metrics_path(group: argparse._ArgumentGroup, job: str) -> None:
     default = DEFAULTS[_name(job, "metrics_path")]
+    file = None if default is None else f"{os.path.basename(default)} in --metrics-dir"
     group.add_argument(
         f"--{job}-metrics-path",
         type=values.metrics_path,
         metavar="PATH",
         help="file to write metrics to; a missing directory is created "
-        f"(default: {default or 'no metrics'})",
+        f"(default: {file or 'no metrics'})",
     )
 
 
 def _add_extra_args(group: argparse._ArgumentGroup, job: str) -> None:
     group.add_argument(
+        f"--{job}-args",
+        type=values.arguments,
+        action="extend",
+        metavar="ARGUMENTS",
+        help=f"additional options of `tsfc {job}`, as in a shell: --{job}-args='--timeout 5s'",
+    )
+    # The spelling of tsfc 0.1: one argument, repeatable.
+    group.add_argument(
         f"--{job}-extra-args",
+        dest=f"{job}_args".replace("-", "_"),
         type=values.argument,
         action="append",
-        metavar="ARGUMENT",
-        help="additional argument of the job; repeatable",
+        help=SUPPRESS,
     )
 
 
@@ -733,7 +759,7 @@ def job_settings(
     """
     # In one order, so that the record of the same options is the same.
     given = {name: vars(options)[name] for name in DEFAULTS if name in options}
-    options = argparse.Namespace(**(_defaults(instance) | given))
+    options = argparse.Namespace(**(_defaults(instance, given.get("metrics_dir")) | given))
     output = options.capture_output if job == "capture" else _option(options, job, "metrics_path")
     return JobSettings(
         job=job,
@@ -741,11 +767,11 @@ def job_settings(
             f"{options.package or sys.prefix}/bin/tsfc",
             job,
             *_arguments(options, job, instance, shared=_shared(options), labels=_labels(options)),
-            *_option(options, job, "extra_args"),
+            *_option(options, job, "args"),
         ),
         own_arguments=(
             *_arguments(options, job, instance, shared=(), labels=()),
-            *_option(options, job, "extra_args"),
+            *_option(options, job, "args"),
         ),
         interval=_option(options, job, "interval"),
         readable_paths=tuple(
@@ -779,7 +805,8 @@ def agent_settings(options: argparse.Namespace, runs: tuple[JobSettings, ...]) -
         runs: the settings of its jobs.
     """
     first = runs[0]
-    options = argparse.Namespace(**(_defaults(first.instance) | vars(options)))
+    metrics_dir = vars(options).get("metrics_dir")
+    options = argparse.Namespace(**(_defaults(first.instance, metrics_dir) | vars(options)))
     instance = () if first.instance is None else ("--instance", first.instance)
     return JobSettings(
         job=AGENT,
@@ -807,15 +834,19 @@ def _job_in_agent(settings: JobSettings) -> Iterable[str]:
         yield f"--{settings.job}-args={shlex.join(settings.own_arguments)}"
 
 
-def _defaults(instance: str | None) -> dict[str, Any]:
+def _defaults(instance: str | None, metrics_dir: str | None) -> dict[str, Any]:
     """Return the defaults of the options; an instance has its own files and labels."""
-    if instance is None:
-        return dict(DEFAULTS)
+    ending = ".prom" if instance is None else f"-{instance}.prom"
     paths = {
-        name: f"{value.removesuffix('.prom')}-{instance}.prom"
+        name: os.path.join(
+            metrics_dir or DEFAULTS["metrics_dir"],
+            f"{os.path.basename(value).removesuffix('.prom')}{ending}",
+        )
         for name, value in DEFAULTS.items()
         if name.endswith("metrics_path") and value is not None
     }
+    if instance is None:
+        return {**DEFAULTS, **paths}
     return {
         **DEFAULTS,
         **paths,
@@ -925,7 +956,7 @@ def _job(text: str) -> str:
 
 
 def _option_name(text: str) -> str:
-    name = text.removeprefix("--").replace("-", "_")
+    name = text.removeprefix("--").replace("-", "_").replace("_extra_args", "_args")
     if name not in DEFAULTS:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not an option of the units, such as watchdog-dry-run"
@@ -942,6 +973,8 @@ def _label(text: str) -> str:
 def _directory(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("'' is not a directory; the running system's root is /")
+    if not os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a directory; create it first")
     return text
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import glob
 import os
 import re
+import shlex
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 
 from returns.result import Failure, Result, Success
 
 from tsfc.core.text import PATH_LIMIT, printable
-from tsfc.shell import signals, systemd, waiting
+from tsfc.shell import defaults, signals, systemd, waiting
 from tsfc.shell.atomic import atomic_write, temporary_path, write_all
 from tsfc.shell.console import STDOUT, print_error, say, write_out
 from tsfc.units.directories import redirectable_output, way_out
@@ -189,7 +191,24 @@ def install(
     )
     if "watchdog" in jobs:
         _warn_without_keepalive(root, instance)
+    if status == 0:
+        _tell(next_step(settings, root))
     return status
+
+
+def next_step(settings: Sequence[JobSettings], root: str) -> str:
+    """Return the line that says what to do after an installation."""
+    if not _is_running_system(root):
+        return f"started nothing, because {root} is not the running system; next: boot it"
+    command = ["tsfc", "peers"]
+    socket = settings[0].command[settings[0].command.index("--socket") + 1]
+    if not defaults.is_default_socket(socket):
+        command += ["--socket", socket]
+    for job in (*settings, *chain(*(each.runs for each in settings))):
+        if job.job == "watchdog" and job.output not in {None, defaults.WATCHDOG_PATH}:
+            command += ["--watchdog-metrics", str(job.output)]
+            break
+    return f"next: {shlex.join(command)}"
 
 
 def _can_install(
@@ -298,7 +317,10 @@ def uninstall(
         return status
     # The units name the metrics files, so they are read before they are removed.
     metrics = sorted(
-        {_below(root, path) for file in files for path in _metrics_paths(file)} | {*outputs}
+        path
+        for path in {_below(root, path) for file in files for path in _metrics_paths(file)}
+        | {*outputs}
+        if os.path.lexists(path)
     )
     try:
         for path in (*links, *files):

@@ -7,6 +7,7 @@ same values, and `nix/places.nix` the same directories.
 from __future__ import annotations
 
 import re
+import shlex
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 
@@ -51,6 +52,12 @@ def metrics_path(text: str) -> str:
         "/var/lib/alloy/tailscale.prom",
     )
     return _without_problem(path, output_problem(path, METRICS_DIRECTORY))
+
+
+def metrics_directory(text: str) -> str:
+    """Accept the path of a directory in which jobs may write their metrics."""
+    path = absolute_path(text)
+    return _without_problem(path, output_problem(f"{path}/tailscale.prom", METRICS_DIRECTORY))
 
 
 def capture_path(text: str) -> str:
@@ -131,6 +138,14 @@ def argument(text: str) -> str:
     if re.search("[\ud800-\udfff]", text):
         raise ArgumentTypeError(f"{text!r} is not UTF-8")
     return text
+
+
+def arguments(text: str) -> list[str]:
+    """Return arguments from one text as in a shell."""
+    try:
+        return shlex.split(argument(text))
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} are not arguments as in a shell: {error}") from None
 
 
 def _path(text: str, pattern: str, expected: str, example: str) -> str:
