@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.corpus import names
-from tsfc.core.text import REPLACEMENT, one_line, printable, printable_json
+from tsfc.core.text import (
+    REPLACEMENT,
+    counted,
+    natural_key,
+    one_line,
+    printable,
+    printable_json,
+)
 
 R = REPLACEMENT
 
@@ -81,3 +88,30 @@ def test_unprintable_characters_are_escaped_in_json(value: object, expected: str
 def test_escaped_json_is_printable_and_has_the_same_value(text: str) -> None:
     assert printable_json({text: text}).isprintable()
     assert json.loads(printable_json({text: text})) == {text: text}
+
+
+def test_texts_are_sorted_as_people_do() -> None:
+    texts = ["host10", "Host2", "host2", "host02", "host", "10", "9", "a1b10", "a1b9", "1" * 5000]
+    expected = [
+        "9",
+        "10",
+        "1" * 5000,
+        "a1b9",
+        "a1b10",
+        "host",
+        "Host2",
+        "host02",
+        "host2",
+        "host10",
+    ]
+    assert sorted(texts, key=natural_key) == expected
+
+
+@given(st.permutations(["a1", "A1", "a01", "a", "1", "1a", "a1b", "a1b1", "", "é2", "é10"]))
+def test_the_order_of_texts_is_total(texts: list[str]) -> None:
+    expected = ["", "1", "1a", "a", "A1", "a01", "a1", "a1b", "a1b1", "é2", "é10"]
+    assert sorted(texts, key=natural_key) == expected
+
+
+def test_a_noun_has_its_number() -> None:
+    assert [counted(number, "peer") for number in (0, 1, 2)] == ["0 peers", "1 peer", "2 peers"]

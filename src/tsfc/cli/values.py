@@ -151,6 +151,15 @@ remedies = names(("restart", "other-port"), "restart, other-port, or restart,oth
 "Names of remedies, each once, from a list such as `restart,other-port`."
 
 
+COLUMNS = ("peer", "path", "since", "handshake", "received", "sent", "ping", "watchdog")
+"Columns of `tsfc peers`."
+paths = names(
+    ("direct", "peer-relay", "relay", "idle", "offline", "no-path"),
+    "a list of direct, peer-relay, relay, idle, offline and no-path, each once",
+)
+"Paths of peers, from a list such as `relay,no-path`."
+
+
 def unit_name(text: str) -> str:
     """Name of a systemd unit."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9:_.@\\-]*", text):

@@ -29,12 +29,36 @@ def _add_peers(parser: ArgumentParser) -> None:
         metavar="SPAN",
         help="refresh at this interval (default: %(const)gs)",
     )
+    choice = parser.add_argument_group("selection")
+    choice.add_argument(
+        "--sort",
+        choices=values.COLUMNS,
+        default="watchdog",
+        metavar="KEY",
+        help="sort by peer, path, since, handshake, received, sent, ping or watchdog: names and "
+        "paths in their order, numbers with the largest first (default: %(default)s, problems "
+        "first)",
+    )
+    choice.add_argument(
+        "--only",
+        type=values.paths,
+        default=(),
+        metavar="PATH,…",
+        help="show only peers on these paths: direct, peer-relay, relay, idle, offline, no-path",
+    )
+    choice.add_argument(
+        "--filter",
+        default="",
+        metavar="TEXT",
+        help="show only peers with TEXT in the column peer, path or watchdog; case is ignored",
+    )
     _add_view_source(parser)
     add_format(parser.add_argument_group("output"))
 
 
 def _peers(options: Namespace) -> int:
     from tsfc.view import command
+    from tsfc.view.selection import Selection
 
     signals.install()
     gc.enable()  # with --watch, the process keeps running
@@ -47,6 +71,7 @@ def _peers(options: Namespace) -> int:
             refresh_seconds=options.watch,
             is_json=options.format == "json",
             shows_all=options.all,
+            selection=Selection(options.sort, options.only, options.filter),
         ),
     )
 

@@ -6,6 +6,8 @@ break out of a label, a log line or a file name.
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -13,6 +15,7 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 PATH_LIMIT = 4096
 "Longest path of Linux, in bytes."
 
+_DIGITS = re.compile("([0-9]+)")
 _BLANK = frozenset(
     "\N{COMBINING GRAPHEME JOINER}"
     "\N{HANGUL CHOSEONG FILLER}\N{HANGUL JUNGSEONG FILLER}"
@@ -60,6 +63,24 @@ def _escaped(character: str) -> str:
     """Return the escape sequence of JSON: one per UTF-16 code unit."""
     units = character.encode("utf-16-be").hex()
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, whose plural ends in s: `1 peer`, `2 peers`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def natural_key(text: str) -> tuple[tuple[tuple[str, int, str], ...], str]:
+    """Return the key that sorts texts as people do: `host2` before `host10`.
+
+    Upper and lower case are the same. Equal keys mean equal texts.
+    """
+    # Numbers are compared by their lengths first, because `int` limits its input.
+    parts = _DIGITS.split(text.casefold())
+    words, numbers = parts[::2], [part.lstrip("0") for part in parts[1::2]] + [""]
+    return tuple(
+        (word, len(number), number) for word, number in zip(words, numbers, strict=True)
+    ), text
 
 
 def one_line(text: str, limit: int = 300) -> str:

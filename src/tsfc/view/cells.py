@@ -12,7 +12,7 @@ from msgspec import Struct
 from tsfc.core.duration import duration
 from tsfc.core.tailscale.paths import Path
 from tsfc.core.tailscale.peers import Hidden
-from tsfc.core.text import one_line
+from tsfc.core.text import counted, one_line
 from tsfc.core.watchdog.guarded import WORDS
 from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Stage
 from tsfc.core.watchdog.state import last_restart
@@ -41,6 +41,8 @@ RESULTS = {
     AttemptResult.UNCONFIRMED: "unknown whether it helped",
 }
 "Outcomes of the others."
+NOTHING = "-"
+"A cell without a value."
 OVERDUE_SECONDS = 180
 "Age of the last run from which the watchdog is overdue; its interval is a minute."
 
@@ -52,8 +54,6 @@ class Column(Struct, frozen=True):
     cell: Callable[[View, Row], str]
     is_number: bool = False
     "Numbers are aligned to the right."
-    min_width: int = 0
-    "Columns of the narrowest terminal that shows it."
 
 
 def columns(view: View) -> tuple[Column, ...]:
@@ -71,11 +71,8 @@ def header_lines(view: View) -> list[str]:
         f"{number} {PATH_WORDS.get(path, path.value)}"
         for path, number in peers_by_path(view).items()
     )
-    peers = f": {len(view.rows)} peers ({by_path})" if view.rows else ""
-    hidden = ", ".join(
-        f"{number} {HIDDEN[kind]}{'' if number == 1 else 's'}"
-        for kind, number in view.hidden.items()
-    )
+    peers = f": {counted(len(view.rows), 'peer')} ({by_path})" if view.rows else ""
+    hidden = ", ".join(counted(number, HIDDEN[kind]) for kind, number in view.hidden.items())
     return [
         f"{view.name or 'this node'} is {state}{tailscaled}{peers}",
         *([f"hidden: {hidden}; --all shows them"] if hidden else []),
@@ -152,32 +149,28 @@ def _active_path(path: Path, via: str) -> str:
 
 
 def _since(view: View, row: Row) -> str:
-    return "" if row.relay_since is None else duration(view.at - row.relay_since)
+    return NOTHING if row.relay_since is None else duration(view.at - row.relay_since)
 
 
 def _handshake(_: View, row: Row) -> str:
     seconds = row.handshake_seconds_ago
-    return "-" if seconds is None else duration(seconds, 1)
+    return NOTHING if seconds is None else duration(seconds, 1)
 
 
 def _ping(_: View, row: Row) -> str:
     if row.ping is None:
-        return ""
+        return NOTHING
     if row.ping.latency_seconds is None:
         return row.ping.outcome.value.replace("_", " ")
     return f"{row.ping.latency_seconds * 1000:.1f} ms"
 
 
+PEER = Column("peer", lambda _, row: row.peer)
 PATH = Column("path", _path)
+SINCE = Column("since", _since)
+HANDSHAKE = Column("handshake", _handshake, is_number=True)
+RECEIVED = Column("received", lambda _, row: byte_size(row.rx_bytes), is_number=True)
+SENT = Column("sent", lambda _, row: byte_size(row.tx_bytes), is_number=True)
 PING = Column("ping", _ping, is_number=True)
 WATCHDOG = Column("watchdog", lambda _, row: row.next)
-COLUMNS = (
-    Column("peer", lambda _, row: row.peer),
-    PATH,
-    Column("since", _since),
-    Column("handshake", _handshake, is_number=True, min_width=80),
-    Column("received", lambda _, row: byte_size(row.rx_bytes), is_number=True, min_width=110),
-    Column("sent", lambda _, row: byte_size(row.tx_bytes), is_number=True, min_width=110),
-    PING,
-    WATCHDOG,
-)
+COLUMNS = (PEER, PATH, SINCE, HANDSHAKE, RECEIVED, SENT, PING, WATCHDOG)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from msgspec import Struct
+from msgspec.structs import replace
 from returns.result import Failure, Result, Success
 
 from tsfc.core.keepalive import overall_result, pings
@@ -22,12 +23,16 @@ from tsfc.shell.console import STDOUT, print_error, write_out
 from tsfc.shell.system import System
 from tsfc.shell.tailscaled import source as tailscaled
 from tsfc.shell.tailscaled.observe import RunOptions, observe, source
-from tsfc.view import doctor, document, sentences, table
-from tsfc.view.model import View, make_view, without_hidden
+from tsfc.view import doctor, document, sentences
+from tsfc.view.cells import header_lines
+from tsfc.view.model import Row, View, make_view, without_hidden
+from tsfc.view.selection import EVERYTHING, Selection, select, selection_lines
 
 PEERS, EXPLAIN, DOCTOR = "peers", "explain", "doctor"
 SNAPSHOT_LIMIT = 64 * 2**20
 "Bytes. The snapshot of 10,000 peers on relay has 0.5 MB."
+
+
 CLEAR = "\x1b[H\x1b[2J"
 "Moves the cursor to the top left and clears the terminal (ECMA-48: CUP, ED)."
 
@@ -45,6 +50,7 @@ class Options(Struct, frozen=True):
     is_json: bool = False
     shows_all: bool = False
     "Show the peers that `tailscale status` hides, too."
+    selection: Selection = EVERYTHING
 
 
 def run(common: RunOptions, options: Options) -> int:
@@ -85,20 +91,25 @@ def _print_peers(common: RunOptions, options: Options) -> int:
         print_error(PEERS, made.failure())
         return 1
     view = made.unwrap() if options.shows_all else without_hidden(made.unwrap())
+    rows = select(view, options.selection)
     if options.is_json:
-        write_out(document.encode(view))
+        write_out(document.encode(replace(view, rows=rows)))
     else:
-        write_out(_text(view, is_refreshed=options.refresh_seconds is not None))
+        is_refreshed = options.refresh_seconds is not None
+        write_out(_text(view, rows, options.selection, is_refreshed=is_refreshed))
     return 0
 
 
-def _text(view: View, *, is_refreshed: bool) -> str:
+def _text(view: View, rows: tuple[Row, ...], selection: Selection, *, is_refreshed: bool) -> str:
+    from tsfc.view import table  # noqa: PLC0415 - its import costs more than all others
+
+    lines = [*header_lines(view), *selection_lines(view, rows, selection)]
     if not os.isatty(STDOUT):
-        return table.render(view, is_terminal=False)
+        return table.render(view, rows, lines, is_terminal=False)
     if not is_refreshed:
-        return table.render(view, is_terminal=True)
+        return table.render(view, rows, lines, is_terminal=True)
     height = os.get_terminal_size(STDOUT).lines
-    return CLEAR + table.render(view, is_terminal=True, height=height)
+    return CLEAR + table.render(view, rows, lines, is_terminal=True, height=height)
 
 
 def _view(tool: str, common: RunOptions, options: Options) -> Result[View, str]:

@@ -15,7 +15,7 @@ from tsfc.core.tailscale.paths import Path, active_path, classify
 from tsfc.core.tailscale.peers import Hidden, Peer, hidden, is_watched, named, own_name
 from tsfc.core.tailscale.ping import PingResult
 from tsfc.core.tailscale.status import Status
-from tsfc.core.text import PATH_LIMIT, one_line, printable
+from tsfc.core.text import PATH_LIMIT, natural_key, one_line, printable
 from tsfc.core.watchdog import forecast as forecasts
 from tsfc.core.watchdog.cause import Cause
 from tsfc.core.watchdog.events import Observed
@@ -147,7 +147,7 @@ def make_view(
         observed=observed,
         snapshot=snapshot,
         forecast=forecast,
-        rows=tuple(sorted(rows, key=_sort_key)),
+        rows=tuple(sorted(rows, key=severity_key)),
         hidden={},
         warnings=tuple(printable(warning, 2 * PATH_LIMIT) for warning in warnings),
     )
@@ -290,10 +290,10 @@ def _worth_it(verdict: Verdict) -> str:
     return f"{WORDS[verdict.outlook.remedy]} worth it in {duration(left)}"
 
 
-def _sort_key(row: Row) -> tuple[int, int, str]:
+def severity_key(row: Row) -> tuple[int, int, object]:
     """Order by severity, then path, then time on relay (longest first), then name."""
     if row.verdict in SEVERITY_ORDER:
         rank = SEVERITY_ORDER.index(row.verdict)
     else:
         rank = len(SEVERITY_ORDER) + PATH_ORDER.index(row.path)
-    return rank, -(row.relay_seconds or 0), row.peer
+    return rank, -(row.relay_seconds or 0), natural_key(row.peer)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from io import StringIO
 
-from rich.console import Console
+from msgspec import Struct
+from rich.cells import cell_len
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
 from tsfc.core.tailscale.paths import Path
 from tsfc.core.watchdog.track import Reason
 from tsfc.shell.console import STDOUT
-from tsfc.view.cells import PATH, WATCHDOG, Column, columns, header_lines
+from tsfc.view.cells import PATH, WATCHDOG, Column, columns
+from tsfc.view.layout import GAP, MIN_WIDTH, layout
 from tsfc.view.model import Row, View
 
 STYLES = {
@@ -29,12 +32,39 @@ UNLIMITED = 100_000
 "Width, in columns, of output that does not go to a terminal: nothing is truncated."
 DEFAULT_WIDTH = 80
 "Columns of a terminal that does not say its width."
-NAME_WIDTH = 32
-"Columns of the longest name on a terminal; longer names are truncated."
 
 
-def render(view: View, *, is_terminal: bool, height: int | None = None) -> str:
-    """Render the header and the table.
+class Cells(Struct, frozen=True):
+    """The texts of a table."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    texts: tuple[tuple[str, ...], ...]
+    "One for each column, for each row."
+    widths: dict[Column, int]
+    "Of the longest text of each column."
+
+
+def cells(view: View, rows: tuple[Row, ...]) -> Cells:
+    """Return the texts of these rows, and measure them."""
+    shown = columns(view)
+    texts = tuple(tuple(column.cell(view, row) for column in shown) for row in rows)
+    widths = {
+        column: max(cell_len(text) for text in (column.title, *(row[place] for row in texts)))
+        for place, column in enumerate(shown)
+    }
+    return Cells(shown, rows, texts, widths)
+
+
+def render(
+    view: View,
+    rows: tuple[Row, ...],
+    lines: list[str],
+    *,
+    is_terminal: bool,
+    height: int | None = None,
+) -> str:
+    """Render the lines above the table, and the table of these rows.
 
     For a terminal, the text has colors and is as wide as the terminal. With a `height`,
     it has at most that many lines; the last peers are left out.
@@ -51,35 +81,42 @@ def render(view: View, *, is_terminal: bool, height: int | None = None) -> str:
         emoji=False,
         legacy_windows=False,
     )
-    # Long lines of the header are wrapped; those of the table are truncated.
-    for line in header_lines(view):
-        console.print(Text(line), overflow="fold")
-
+    # Long lines above the table are wrapped; those of the table are truncated.
+    console.print(paragraphs(lines))
     # Three lines are for the titles, the number of omitted peers and the cursor.
-    room = len(view.rows) if height is None else max(1, height - text.getvalue().count("\n") - 3)
-    if view.rows:
-        console.print(_table(view, view.rows[:room], width, is_terminal=is_terminal))
-    if len(view.rows) > room:
-        console.print(Text(f"… and {len(view.rows) - room} more"))
+    room = len(rows) if height is None else max(1, height - text.getvalue().count("\n") - 3)
+    if rows:
+        console.print(table(cells(view, rows), width, end=room))
+    if len(rows) > room:
+        console.print(Text(f"… and {len(rows) - room} more"))
     return "\n".join(line.rstrip() for line in text.getvalue().split("\n"))
 
 
-def _table(view: View, rows: tuple[Row, ...], width: int, *, is_terminal: bool) -> Table:
-    shown = [column for column in columns(view) if width >= column.min_width]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in shown:
-        table.add_column(
-            column.title, no_wrap=True, justify="right" if column.is_number else "left"
-        )
-    for row in rows:
-        table.add_row(*(Text(column.cell(view, row), _style(column, row)) for column in shown))
+def paragraphs(lines: list[str]) -> Group:
+    """Return lines that are wrapped."""
+    return Group(*(Text(line, overflow="fold") for line in lines))
 
-    # On a narrow terminal, a long name must not displace the verdict.
-    if is_terminal:
-        table.columns[0].max_width = min(NAME_WIDTH, width // 3)
-    longest = max((len(row.next) for row in rows), default=0)
-    table.columns[-1].min_width = min(width // 4, longest)
-    return table
+
+def table(content: Cells, width: int, first: int = 0, end: int | None = None) -> Table:
+    """Return the table that fits a width, with the rows from `first` up to `end`."""
+    widths = layout(content.widths, width)
+    drawn = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for column, column_width in widths.items():
+        drawn.add_column(
+            column.title,
+            no_wrap=True,
+            width=column_width,
+            justify="right" if column.is_number else "left",
+        )
+    for row, texts in zip(content.rows[first:end], content.texts[first:end], strict=True):
+        drawn.add_row(
+            *(
+                Text(text, _style(column, row))
+                for column, text in zip(content.columns, texts, strict=True)
+                if column in widths
+            )
+        )
+    return drawn
 
 
 def _style(column: Column, row: Row) -> str:
@@ -90,6 +127,6 @@ def _style(column: Column, row: Row) -> str:
 
 def _terminal_width() -> int:
     try:
-        return max(20, os.get_terminal_size(STDOUT).columns)
+        return max(MIN_WIDTH, os.get_terminal_size(STDOUT).columns)
     except OSError:
         return DEFAULT_WIDTH
