@@ -34,8 +34,18 @@ from tsfc.core.watchdog.remedy import Remedy
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        pytest.param([], "the following arguments are required: COMMAND", id="no command"),
-        pytest.param(["reboot"], "invalid choice: 'reboot'", id="unknown command"),
+        pytest.param(["--"], "the following arguments are required: COMMAND", id="no command"),
+        pytest.param(["reboot"], "unknown command 'reboot'; see", id="unknown command"),
+        pytest.param(
+            ["pers", "--watch"],
+            "unknown command 'pers' (did you mean peers?);",
+            id="similar command",
+        ),
+        pytest.param(
+            ["exporter", "--metric-path=/x", "a"],
+            "unrecognized arguments: --metric-path=/x a (did you mean --metrics-path?);",
+            id="similar option",
+        ),
         pytest.param(["exporter", "--what"], "unrecognized arguments: --what", id="unknown option"),
         pytest.param(
             ["exporter", "--sock", "/s"],
@@ -314,6 +324,11 @@ def test_the_guarded_policy_has_these_options() -> None:
 def test_a_comparison_of_policies_may_have_options_of_one() -> None:
     options = ["replay", "f", "--budget=2", "--compare=policy=documented,guarded"]
     assert policy(cli._parse(options)) == ThresholdPolicy()
+
+
+def test_without_a_command_the_help_is_printed_as_an_error() -> None:
+    """A script whose variable is empty must not count it as a success."""
+    assert run() == (2, "", run("--help").stdout)
 
 
 def test_the_help_of_the_program_lists_all_commands(capfd: pytest.CaptureFixture[str]) -> None:

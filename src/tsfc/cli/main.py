@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
@@ -90,6 +91,17 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     if argv and argv[0] in COMMANDS:
         return _command_parser(argv[0]).parse_args(argv[1:])
     # What is left is `--help`, `--version` or an error: this parser always exits.
+    parser = _program_parser()
+    if not argv:
+        parser.print_help(sys.stderr)
+        parser.exit(2)
+    if not argv[0].startswith("-"):
+        name = argv[0][:_ERROR_LIMIT]
+        parser.error(f"unknown command {name!r}{_did_you_mean(name, COMMANDS)}")
+    return parser.parse_args(argv)
+
+
+def _program_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="tsfc",
         description="See, and keep alive, the peer-to-peer paths of a Tailscale node.",
@@ -99,7 +111,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in COMMANDS:
         subparsers.add_parser(name, help=_command(name).summary)
-    return parser.parse_args(argv)
+    return parser
 
 
 def _command_parser(name: str) -> argparse.ArgumentParser:
@@ -116,13 +128,23 @@ def _command(name: str) -> Command:
     return commands[name]
 
 
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Question for a usage error; empty if no known word is similar."""
+    from difflib import get_close_matches
+
+    similar = get_close_matches(word, known, n=1)
+    return f" (did you mean {similar[0]}?)" if similar else ""
+
+
 class _Parser(argparse.ArgumentParser):
     """Parser that reports a usage error in one printable line, like all errors."""
 
     def error(self, message: str) -> NoReturn:
         from tsfc.core.text import one_line
 
-        line = one_line(message, _ERROR_LIMIT)
+        unknown = re.match("unrecognized arguments: (--[^ =]+)", message)
+        hint = _did_you_mean(unknown[1], self._option_string_actions) if unknown else ""
+        line = one_line(message, _ERROR_LIMIT) + hint
         self.exit(2, f"{self.prog}: {line}; see `{self.prog} --help`\n")
 
     def _print_message(self, message: str, file: object = None) -> None:
