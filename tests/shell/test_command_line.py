@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +32,8 @@ from tsfc.cli import main as cli
 from tsfc.cli.common import policy
 from tsfc.core.watchdog.policy import GuardedPolicy, ThresholdPolicy
 from tsfc.core.watchdog.remedy import Remedy
+
+SOURCES = Path(__file__).parents[2] / "src"
 
 
 @pytest.mark.parametrize(
@@ -335,6 +340,63 @@ def test_the_help_of_the_program_lists_all_commands(capfd: pytest.CaptureFixture
     assert inside("--help") == 0
     out = capfd.readouterr().out
     assert [command for command in cli.COMMANDS if f"\n    {command}" not in out] == []
+
+
+@pytest.mark.parametrize("command", [None, *cli.COMMANDS])
+def test_the_help_ends_with_two_examples_and_an_existing_page(
+    capfd: pytest.CaptureFixture[str], command: str | None
+) -> None:
+    inside(*([command] if command else []), "--help")
+    end = re.search(
+        r"\nexamples:\n(  tsfc \S.*\n      \S.*\n){2}\nmore: (/.*\.md)\n$", capfd.readouterr().out
+    )
+    assert end
+    assert Path(end[2]).is_file()
+
+
+EXAMPLES = [example for command in cli.COMMANDS for example in cli._command(command).examples]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_parser_accepts_each_example_of_the_help(example: str) -> None:
+    arguments = shlex.split(example)[1:]
+    options = cli._parse(arguments)
+    assert options.run is cli._command(arguments[0]).run
+    if "policy" in options:
+        policy(options)
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        example
+        for example in EXAMPLES
+        if re.match("tsfc (replay|simulate|mixin|doctor --status-file)", example)
+    ],
+)
+def test_the_examples_that_need_no_node_run(example: str, box: Path) -> None:
+    status = box / "status.json"
+    status.write_bytes(encoded(peer("a", "derp")))
+    run("capture", "--status-file", str(status), "--output", str(box / "week.ndjson.zst"))
+    ran = run(*shlex.split(example)[1:], around=f'cd {box}; exec "$@"')
+    assert (ran.status, ran.stderr) == (0, "")
+    assert ran.stdout
+
+
+def test_without_an_installed_page_the_help_names_that_of_the_source(box: Path) -> None:
+    """A zipapp has no files around it that are its own."""
+    shutil.make_archive(str(box / "tsfc"), "zip", SOURCES)
+    (box / "docs").mkdir()
+    (box / "docs/README.md").touch()
+    script = "from tsfc.cli.main import main; main(['--help'])"
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": str(box / "tsfc.zip")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.endswith("\nmore: docs/README.md in tsfc's source\n")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["watchdog", "--help"], ["--version"]])

@@ -186,4 +186,16 @@ def job_options(job: str, options: Namespace) -> Namespace:
     return parsed
 
 
-COMMANDS = {"agent": Command("Run all jobs in one process", _add_agent, _agent)}
+COMMANDS = {
+    "agent": Command(
+        "Run all jobs in one process",
+        _add_agent,
+        _agent,
+        "agent.md",
+        {
+            "tsfc agent --dry-run": "run all jobs, and restart nothing",
+            "tsfc agent --jobs exporter,keepalive --listen 127.0.0.1:9199": "run two jobs, and "
+            "serve their metrics and a live page over HTTP",
+        },
+    )
+}

@@ -10,7 +10,7 @@ from argparse import (
     _ActionsContainer,
     _ArgumentGroup,
 )
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tsfc.cli import values
@@ -33,6 +33,10 @@ class Command(NamedTuple):
     It calls `signals.install` before it does anything. Until then the default actions
     are enough.
     """
+    page: str
+    "Page of the documentation, a file in `docs/`."
+    examples: Mapping[str, str]
+    "What each example does, by its command line."
 
 
 def add_source(parser: ArgumentParser, *, has_status_file: bool = True) -> None:

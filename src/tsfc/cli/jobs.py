@@ -248,15 +248,44 @@ def _run(job: str) -> Callable[[Namespace], int]:
 
 COMMANDS = {
     "exporter": Command(
-        "Write per-peer metrics from tailscaled's status", _add_exporter, _run("exporter")
+        "Write per-peer metrics from tailscaled's status",
+        _add_exporter,
+        _run("exporter"),
+        "jobs.md",
+        {
+            "tsfc exporter --metrics-path -": "print the metrics instead of writing a file",
+            "tsfc exporter --omit-users": "write them without the login names of the owners",
+        },
     ),
     "native-metrics": Command(
-        "Write tailscaled's own metrics", _add_native_metrics, _run("native-metrics")
+        "Write tailscaled's own metrics",
+        _add_native_metrics,
+        _run("native-metrics"),
+        "jobs.md",
+        {
+            "tsfc native-metrics": "write the metrics to the default file",
+            "tsfc native-metrics --metrics-path -": "print them instead",
+        },
     ),
     "keepalive": Command(
-        "Ping all online peers to keep NAT mappings open", _add_keepalive, _run("keepalive")
+        "Ping all online peers to keep NAT mappings open",
+        _add_keepalive,
+        _run("keepalive"),
+        "jobs.md",
+        {
+            "tsfc keepalive --exclude-os iOS --exclude-os android": "spare the batteries of phones",
+            "tsfc keepalive --metrics-path -": "print the result of each ping",
+        },
     ),
     "watchdog": Command(
-        "Restart tailscaled when a peer is stuck on relay", _add_watchdog, _run("watchdog")
+        "Restart tailscaled when a peer is stuck on relay",
+        _add_watchdog,
+        _run("watchdog"),
+        "policy.md",
+        {
+            "tsfc watchdog --dry-run": "print the decisions, and restart nothing",
+            "tsfc watchdog --policy guarded --exclude-peer nas": "restart tailscaled only where "
+            "it is likely to help, and never because of nas",
+        },
     ),
 }

@@ -11,7 +11,7 @@ import gc
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
@@ -37,6 +37,12 @@ COMMANDS = {
     "stand-in": "offline",
 }
 "Module of `tsfc.cli` that defines each command, in the order of `tsfc --help`."
+PAGE = "README.md"
+"Page of the documentation about the program as a whole."
+EXAMPLES = {
+    "tsfc doctor": "find what is wrong with this node",
+    "tsfc watchdog --help": "print the options of a command",
+}
 _ERROR_LIMIT = 1000
 "Characters of a usage error. It quotes arguments, which have any length."
 
@@ -107,6 +113,7 @@ def _program_parser() -> argparse.ArgumentParser:
         description="See, and keep alive, the peer-to-peer paths of a Tailscale node.",
         allow_abbrev=False,
     )
+    parser.page, parser.examples = PAGE, EXAMPLES
     parser.add_argument("--version", action=_Version, help="print the version and exit")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in COMMANDS:
@@ -117,6 +124,7 @@ def _program_parser() -> argparse.ArgumentParser:
 def _command_parser(name: str) -> argparse.ArgumentParser:
     command = _command(name)
     parser = _Parser(prog=f"tsfc {name}", description=f"{command.summary}.", allow_abbrev=False)
+    parser.page, parser.examples = command.page, command.examples
     parser.set_defaults(run=command.run)
     command.add_options(parser)
     return parser
@@ -136,8 +144,28 @@ def _did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {similar[0]}?)" if similar else ""
 
 
+def _path(page: str) -> str:
+    """Path of a page of the documentation, in a checkout or as the wheel installs it.
+
+    If there is none, such as for a zipapp, the result names the page in the source.
+    """
+    packages = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    is_checkout = os.path.basename(packages) == "src"
+    folder = "../docs" if is_checkout else "../../../share/doc/tsfc"
+    path = os.path.join(packages, folder, page)
+    # Only the path before `normpath` fails below a file, which a zipapp is.
+    return os.path.normpath(path) if os.path.exists(path) else f"docs/{page} in tsfc's source"
+
+
 class _Parser(argparse.ArgumentParser):
-    """Parser that reports a usage error in one printable line, like all errors."""
+    """Parser whose help has examples, and whose usage errors are one printable line."""
+
+    page = PAGE
+    examples: Mapping[str, str] = {}
+
+    def format_help(self) -> str:
+        examples = "".join(f"  {line}\n      {does}\n" for line, does in self.examples.items())
+        return f"{super().format_help()}\nexamples:\n{examples}\nmore: {_path(self.page)}\n"
 
     def error(self, message: str) -> NoReturn:
         from tsfc.core.text import one_line

@@ -115,6 +115,14 @@ def _write(texts: dict[str, str], directory: str) -> int:
 
 COMMANDS = {
     "mixin": Command(
-        "Print alert rules, runbooks, a Grafana dashboard and examples", _add_mixin, _mixin
+        "Print alert rules, runbooks, a Grafana dashboard and examples",
+        _add_mixin,
+        _mixin,
+        "alerts.md",
+        {
+            "tsfc mixin --output mixin": "write all files to the directory mixin",
+            "tsfc mixin alerts --selector 'job=\"node\"'": "print the alerts for the series of one "
+            "scrape job",
+        },
     ),
 }

@@ -266,14 +266,49 @@ def _stand_in(options: Namespace) -> int:
 
 
 COMMANDS = {
-    "capture": Command("Append the status of tailscaled to a capture", _add_capture, _capture),
+    "capture": Command(
+        "Append the status of tailscaled to a capture",
+        _add_capture,
+        _capture,
+        "offline.md",
+        {
+            "tsfc capture --interval 1min --output week.ndjson.zst": "record until interrupted",
+            "tsfc capture --redact --output shared.ndjson": "record one status with pseudonyms, "
+            "for a bug report",
+        },
+    ),
     "replay": Command(
-        "Show what the watchdog would have done during a capture", _add_replay, _replay
+        "Show what the watchdog would have done during a capture",
+        _add_replay,
+        _replay,
+        "offline.md",
+        {
+            "tsfc replay week.ndjson.zst": "print each decision, and a summary",
+            "tsfc replay week.ndjson.zst --compare policy=documented,guarded": "compare the "
+            "policies",
+        },
     ),
     "simulate": Command(
-        "Show what the watchdog would do in a simulated tailnet", _add_simulate, _simulate
+        "Show what the watchdog would do in a simulated tailnet",
+        _add_simulate,
+        _simulate,
+        "offline.md",
+        {
+            "tsfc simulate --list": "print the built-in scenarios",
+            "tsfc simulate stuck-nat --compare policy=documented,guarded": "compare the policies "
+            "in one of them",
+        },
     ),
     "stand-in": Command(
-        "Play a capture or a scenario as a fake tailscaled", _add_stand_in, _stand_in
+        "Play a capture or a scenario as a fake tailscaled",
+        _add_stand_in,
+        _stand_in,
+        "offline.md",
+        {
+            "tsfc stand-in --scenario flapping --socket ./tailscaled.sock": "play a scenario; "
+            "other commands read it with the same --socket",
+            "tsfc stand-in --capture week.ndjson.zst --socket ./tailscaled.sock --speed 60": "play "
+            "a capture, one hour in each minute",
+        },
     ),
 }

@@ -979,5 +979,14 @@ def _directory(text: str) -> str:
 
 
 COMMANDS = {
-    "units": Command("Print, install or remove the systemd units of the jobs", add_arguments, start)
+    "units": Command(
+        "Print, install or remove the systemd units of the jobs",
+        add_arguments,
+        start,
+        "units.md",
+        {
+            "tsfc units --print": "print the units, and change nothing",
+            "tsfc units --install --watchdog-policy guarded": "install and start them",
+        },
+    )
 }

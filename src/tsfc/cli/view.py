@@ -112,10 +112,35 @@ def _add_view_source(parser: ArgumentParser) -> None:
 
 COMMANDS = {
     "peers": Command(
-        "Show the path of each peer, and what the watchdog will do about it", _add_peers, _peers
+        "Show the path of each peer, and what the watchdog will do about it",
+        _add_peers,
+        _peers,
+        "jobs.md",
+        {
+            "tsfc peers --watch": "refresh the table every two seconds",
+            "tsfc peers --all --format json": "print all peers for a script",
+        },
     ),
-    "explain": Command("Explain the watchdog's verdict on one peer", _add_explain, _explain),
+    "explain": Command(
+        "Explain the watchdog's verdict on one peer",
+        _add_explain,
+        _explain,
+        "jobs.md",
+        {
+            "tsfc explain nas": "say whether and when the watchdog restarts tailscaled because "
+            "of nas",
+            "tsfc explain 100.64.0.7": "find the peer by its Tailscale IP",
+        },
+    ),
     "doctor": Command(
-        "Find what is wrong with this node, and say what to do", _add_view_source, _doctor
+        "Find what is wrong with this node, and say what to do",
+        _add_view_source,
+        _doctor,
+        "troubleshooting.md",
+        {
+            "tsfc doctor": "check this node",
+            "tsfc doctor --status-file status.json": "check the output of `tailscale status "
+            "--json` of another node",
+        },
     ),
 }
