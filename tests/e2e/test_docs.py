@@ -23,6 +23,9 @@ ELSEWHERE = {
         "need a package index; `support.hosts` installs the same"
     ),
     r"apt-get install ./dist|install dist/": "tests/packages installs these packages",
+    r"dpkg-statoverride ": (
+        "moves the metrics that other commands read; tests/systemd/test_collectors.py runs it"
+    ),
     r"node_exporter ": "has another name on Debian; tests/systemd/test_collectors.py runs it",
     r"tsfc .*tailscale-work|journalctl -t tailscale-watchdog-work": (
         "need a second tailscaled; tests/units/test_instances.py installs its units"
