@@ -103,7 +103,7 @@ fmt: .venv/dev ## format the code, and apply automatic fixes
 
 .PHONY: golden
 golden: .venv/dev ## regenerate the expected outputs in tests/fixtures; review the diff
-	TSFC_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/core/test_golden.py
+	TSFC_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/core/test_golden.py tests/view/test_screen.py
 
 .PHONY: dashboard
 dashboard: .venv/dev ## regenerate the dashboard of `tsfc mixin`

@@ -52,3 +52,13 @@ def test_without_the_boot_clock_of_linux_there_is_none(monkeypatch: pytest.Monke
     """Python has `time.CLOCK_BOOTTIME` on Linux only."""
     monkeypatch.delattr(time, "CLOCK_BOOTTIME")
     assert clocks.instant(None).boot is None
+
+
+def test_the_time_of_day_is_that_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC-2")
+    time.tzset()
+    try:
+        assert clocks.time_of_day(1_800_000_000) == "10:00:00"
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -71,3 +71,42 @@ def test_a_coroutine_returns_its_result_and_raises_its_error() -> None:
     assert waiting.run(right()) == "result"
     with pytest.raises(LookupError):
         waiting.run(wrong())
+
+
+def test_others_are_served_while_a_coroutine_waits() -> None:
+    """And at its end or theirs, it is closed."""
+    receiver, sender = os.pipe()
+    seen: list[frozenset[int]] = []
+    closed: list[str] = []
+
+    async def forever() -> None:
+        try:
+            await waiting.sleep(3600)
+        finally:
+            closed.append("forever")
+
+    def is_over(ready: frozenset[int]) -> bool:
+        seen.append(ready)
+        os.write(sender, b"x")
+        return receiver in ready
+
+    waiting.run_until(is_over, forever(), [receiver])
+    assert (seen, closed) == ([frozenset(), frozenset({receiver})], ["forever"])
+    os.close(receiver)
+    os.close(sender)
+
+
+def test_a_coroutine_goes_on_while_others_have_nothing() -> None:
+    receiver, sender = os.pipe()
+    steps: list[bool] = []
+
+    async def two_steps() -> None:
+        os.write(sender, b"x")
+        steps.append(await until(Wait(receiver, math.inf)))
+        os.read(receiver, 1)
+        steps.append(await until(Wait(receiver, time.monotonic() + SOON)))
+
+    waiting.run_until(lambda _: False, two_steps(), [])
+    assert steps == [True, False]
+    os.close(receiver)
+    os.close(sender)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -102,10 +101,7 @@ def rows(text: str) -> dict[str, list[str]]:
 def run_on_terminal(
     *arguments: str, columns: int, lines: int = 50, env: Mapping[str, str] = {}
 ) -> str:
-    """Run tsfc on a terminal of that size, and return its output.
-
-    With `--watch`, interrupt it after it has printed once.
-    """
+    """Run tsfc on a terminal of that size, and return its output."""
     # A terminal of that size, and no variables that override it.
     ours, theirs = pty.openpty()
     subprocess.run(["stty", "cols", str(columns), "rows", str(lines)], stdin=theirs, check=True)
@@ -123,8 +119,4 @@ def run_on_terminal(
     )
     os.close(theirs)
 
-    def stop_watching(output: bytes) -> None:
-        if re.search(rb"and \d+ more", output) and "--watch" in arguments:
-            process.send_signal(signal.SIGINT)
-
-    return output_of(process, ours, stop_watching).decode().replace("\r\n", "\n")
+    return output_of(process, ours).decode().replace("\r\n", "\n")

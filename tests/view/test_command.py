@@ -22,7 +22,7 @@ from support.processes import (
 from support.servers import http, serving
 from support.statuses import encoded, peer
 
-from .node import NOW, Node, rows, run_on_terminal
+from .node import NOW, Node, rows
 
 
 def test_without_the_watchdogs_snapshot_there_is_a_warning_and_the_rest(node: Node) -> None:
@@ -129,15 +129,6 @@ def test_a_stopped_node_has_no_peers(node: Node) -> None:
         "explaining nas: tailscaled is Stopped, not Running, and reports no peers; "
         "run `tailscale up`"
     )
-
-
-def test_a_refresh_clears_the_terminal_and_leaves_out_what_does_not_fit(node: Node) -> None:
-    arguments = (*node.with_many_peers(300), "--watch", "0.05")
-    text = run_on_terminal(*arguments, columns=100, lines=20)
-    screens = text.split("\x1b[H\x1b[2J")[1:]
-    assert screens
-    assert all(screen.count("\n") <= 20 for screen in screens)
-    assert re.search(r"… and 3\d\d more\n", screens[0])
 
 
 def test_watch_continues_when_tailscaled_is_unavailable(box: Path) -> None:

@@ -58,6 +58,7 @@ def _add_peers(parser: ArgumentParser) -> None:
 
 def _peers(options: Namespace) -> int:
     from tsfc.view import command
+    from tsfc.view.look import Pinging
     from tsfc.view.selection import Selection
 
     signals.install()
@@ -66,8 +67,7 @@ def _peers(options: Namespace) -> int:
         run_options(options),
         command.Options(
             watchdog_metrics=options.watchdog_metrics,
-            is_pinging=options.ping,
-            ping_timeout=options.ping_timeout,
+            pinging=Pinging(options.ping_timeout) if options.ping else None,
             refresh_seconds=options.watch,
             is_json=options.format == "json",
             shows_all=options.all,

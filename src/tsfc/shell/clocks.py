@@ -24,6 +24,11 @@ def instant(override: float | None) -> Instant:
     return Instant(int(unix_time(None)), _boot())
 
 
+def time_of_day(unix_time: float) -> str:
+    """Return a time as a clock of this host shows it: `22:14:05`."""
+    return time.strftime("%H:%M:%S", time.localtime(unix_time))
+
+
 def _boot() -> Boot | None:
     try:
         with open(BOOT_ID, encoding="ascii") as file:

@@ -50,6 +50,12 @@ def install_for_server() -> None:
     _install(_stop)
 
 
+def end_quietly_on_interrupt() -> None:
+    """Make SIGINT end the process with status 0: Ctrl-C leaves a screen."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _stop)
+
+
 def restore_defaults() -> None:
     """Restore the default actions, which end the process without cleaning up."""
     for number in ENDING:

@@ -12,7 +12,7 @@ import select
 import selectors
 import time
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from tsfc.shell.signals import LONGEST_WAIT_SECONDS
@@ -65,6 +65,43 @@ def run(waiting: Waiting[T]) -> T:
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+def run_until(
+    is_over: Callable[[frozenset[int]], bool], waiting: Waiting[object], descriptors: Iterable[int]
+) -> None:
+    """Run a coroutine to its end, or until `is_over`, which closes it.
+
+    `is_over` is called before the first wait, and then with those of `descriptors` that
+    can be read, at least every `LONGEST_WAIT_SECONDS`.
+    """
+    step = waiting.__await__()
+    own = frozenset(descriptors)
+    ready: frozenset[int] = frozenset()
+    try:
+        wait = next(step)
+        while not is_over(ready):
+            readable = _poll(wait, own)
+            ready = own & readable
+            if wait.descriptor in readable:
+                wait = step.send(True)
+            elif time.monotonic() >= wait.deadline:
+                wait = step.send(False)
+    except StopIteration:
+        return
+    finally:
+        step.close()
+
+
+def _poll(wait: Wait, others: frozenset[int]) -> frozenset[int]:
+    """Wait for any of these for one slice; return the descriptors that are ready."""
+    poll = select.poll()
+    for descriptor in others:
+        poll.register(descriptor, select.POLLIN)
+    if wait.descriptor is not None:
+        poll.register(wait.descriptor, select.POLLOUT if wait.is_writing else select.POLLIN)
+    left = max(0.0, min(wait.deadline - time.monotonic(), LONGEST_WAIT_SECONDS))
+    return frozenset(descriptor for descriptor, _ in poll.poll(math.ceil(left * 1000)))
 
 
 @types.coroutine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from io import StringIO
+from typing import IO
 
 from msgspec import Struct
 from rich.cells import cell_len
@@ -56,24 +57,26 @@ def cells(view: View, rows: tuple[Row, ...]) -> Cells:
     return Cells(shown, rows, texts, widths)
 
 
-def render(
-    view: View,
-    rows: tuple[Row, ...],
-    lines: list[str],
-    *,
-    is_terminal: bool,
-    height: int | None = None,
-) -> str:
+def render(view: View, rows: tuple[Row, ...], lines: list[str], *, is_terminal: bool) -> str:
     """Render the lines above the table, and the table of these rows.
 
-    For a terminal, the text has colors and is as wide as the terminal. With a `height`,
-    it has at most that many lines; the last peers are left out.
+    For a terminal, the text has colors and is as wide as the terminal.
     """
     # Rich writes into a string, as if it were the terminal.
     text = StringIO()
     width = _terminal_width() if is_terminal else UNLIMITED
-    console = Console(
-        file=text,
+    output = console(text, is_terminal=is_terminal, width=width)
+    # Long lines above the table are wrapped; those of the table are truncated.
+    output.print(paragraphs(lines))
+    if rows:
+        output.print(table(cells(view, rows), width))
+    return "\n".join(line.rstrip() for line in text.getvalue().split("\n"))
+
+
+def console(file: IO[str], *, is_terminal: bool, width: int | None = None) -> Console:
+    """Return a console that prints texts as they are."""
+    return Console(
+        file=file,
         force_terminal=is_terminal,
         width=width,
         highlight=False,
@@ -81,15 +84,6 @@ def render(
         emoji=False,
         legacy_windows=False,
     )
-    # Long lines above the table are wrapped; those of the table are truncated.
-    console.print(paragraphs(lines))
-    # Three lines are for the titles, the number of omitted peers and the cursor.
-    room = len(rows) if height is None else max(1, height - text.getvalue().count("\n") - 3)
-    if rows:
-        console.print(table(cells(view, rows), width, end=room))
-    if len(rows) > room:
-        console.print(Text(f"… and {len(rows) - room} more"))
-    return "\n".join(line.rstrip() for line in text.getvalue().split("\n"))
 
 
 def paragraphs(lines: list[str]) -> Group:
@@ -99,7 +93,7 @@ def paragraphs(lines: list[str]) -> Group:
 
 def table(content: Cells, width: int, first: int = 0, end: int | None = None) -> Table:
     """Return the table that fits a width, with the rows from `first` up to `end`."""
-    widths = layout(content.widths, width)
+    widths = layout(content.widths, max(MIN_WIDTH, width))
     drawn = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     for column, column_width in widths.items():
         drawn.add_column(
@@ -127,6 +121,6 @@ def _style(column: Column, row: Row) -> str:
 
 def _terminal_width() -> int:
     try:
-        return max(MIN_WIDTH, os.get_terminal_size(STDOUT).columns)
+        return os.get_terminal_size(STDOUT).columns or DEFAULT_WIDTH
     except OSError:
         return DEFAULT_WIDTH

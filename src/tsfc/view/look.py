@@ -1,0 +1,99 @@
+"""What the commands of this package ask of the node and of its watchdog."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+from returns.result import Failure, Result, Success
+
+from tsfc.core.keepalive import overall_result, pings
+from tsfc.core.tailscale import status as statuses
+from tsfc.core.tailscale import whois
+from tsfc.core.tailscale.peers import address
+from tsfc.core.tailscale.ping import PingResult
+from tsfc.core.tailscale.status import Status
+from tsfc.core.tailscale.whois import NO_NET_INFO, NetInfo
+from tsfc.core.watchdog.events import Observed
+from tsfc.core.watchdog.policy import pause_file
+from tsfc.core.watchdog.snapshot import Snapshot, decode
+from tsfc.shell import regular, textfile
+from tsfc.shell.system import System
+from tsfc.shell.tailscaled import source as tailscaled
+from tsfc.shell.tailscaled.observe import RunOptions, observe, source
+from tsfc.view.model import View, make_view
+
+SNAPSHOT_LIMIT = 64 * 2**20
+"Bytes. The snapshot of 10,000 peers on relay has 0.5 MB."
+
+
+class Pinging(Struct, frozen=True):
+    """How to ping each watched peer."""
+
+    timeout: float
+    "Seconds."
+
+
+async def look(
+    tool: str, common: RunOptions, watchdog_metrics: str, pinging: Pinging | None = None
+) -> Result[View, str]:
+    """Observe the node as the watchdog does, so that both come to the same verdicts."""
+    system = System(tool, common)
+    read = await observe(common)
+    if isinstance(read, Failure):
+        return Failure(read.failure().detail)
+    status = read.unwrap()
+    snapshot = _snapshot(watchdog_metrics)
+    has_snapshot = not isinstance(snapshot, Failure)
+    file = pause_file(snapshot.unwrap().policy) if has_snapshot else None
+    observed = Observed(
+        status, system.tailscaled_start(), is_paused=file is not None and system.is_paused(file)
+    )
+    now = system.now()
+    results, warnings = await _ping(system, status, pinging)
+    return Success(
+        make_view(
+            observed,
+            snapshot.unwrap() if has_snapshot else None,
+            now=now,
+            pings=results,
+            warnings=warnings if has_snapshot else (snapshot.failure(), *warnings),
+        )
+    )
+
+
+async def own_net_info(common: RunOptions, status: Status) -> NetInfo:
+    """Return what the control server says of this node's network.
+
+    Nothing if it says nothing, or if the status comes from a file: the report is
+    evidence, never a condition.
+    """
+    ip = address(status.self_)
+    if common.status_file is not None or ip is None:
+        return NO_NET_INFO
+    raw = await tailscaled.whois(source(common), ip, timeout=common.timeout)
+    if isinstance(raw, Failure):
+        return NO_NET_INFO
+    return whois.decode(raw.unwrap()).value_or(NO_NET_INFO)
+
+
+def _snapshot(metrics_path: str) -> Result[Snapshot, str]:
+    """Read the watchdog's snapshot, which lies next to its metrics."""
+    path = textfile.snapshot_path(metrics_path)
+    raw = regular.read_unlinked(path, SNAPSHOT_LIMIT)
+    snapshot = raw if isinstance(raw, Failure) else decode(raw.unwrap())
+    if not isinstance(snapshot, Failure):
+        return snapshot
+    return Failure(
+        f"reading {path}: {snapshot.failure()}, so the watchdog's verdicts are unknown; "
+        "run the watchdog, or set --watchdog-metrics"
+    )
+
+
+async def _ping(
+    system: System, status: Status, pinging: Pinging | None
+) -> tuple[dict[str, PingResult], tuple[str, ...]]:
+    """Ping each watched peer once, all at the same time; return what failed, too."""
+    if pinging is None or not statuses.is_running(status):
+        return {}, ()
+    round_ = await system.ping(pings(status), count=1, timeout=pinging.timeout)
+    results = {peer: overall_result(results) for peer, results in round_.results.items()}
+    return results, (() if round_.error is None else (round_.error,))
