@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.captures import TIMELINE
+from support.captures import TIMELINE, seen, text
 from support.processes import (
     UNPRIVILEGED,
     ended,
@@ -161,3 +161,30 @@ def test_ping_shows_the_latency_of_each_peer(node: Node) -> None:
         row["peer"]: row["path"] for row in document["peers"]
     }
     assert all(0 <= row["ping"]["latency_seconds"] < 5 for row in document["peers"])
+
+
+def test_explain_pings_one_peer_until_it_replies_directly(node: Node) -> None:
+    """At most three times; the node itself and a peer without an IP are not pinged."""
+    socket = node.directory / "s"
+    capture = node.directory / "capture"
+    peers = (peer("near"), peer("far", "derp"), peer("odd", TailscaleIPs=[]))
+    capture.write_text(text([seen(NOW, *peers)]))
+    with started("stand-in", "--capture", str(capture), "--socket", str(socket)):
+        wait_until(socket.exists, "the stand-in listens")
+
+        def pings(name: str) -> tuple[list[str | None], list[str]]:
+            ran = run(
+                *("explain", name, "--ping", "--format", "json", "--socket", str(socket)),
+                *("--watchdog-metrics", str(node.metrics)),
+            )
+            assert (ran.status, ran.stderr) == (0, "")
+            document = json.loads(ran.stdout)
+            last = document["peer"] and document["peer"]["ping"]
+            results = [result["result"] for result in document["pings"]]
+            assert results[-1:] == ([last["result"]] if last else [])
+            return results, document["unread"][1:]
+
+        assert pings("near") == (["direct"], [])
+        assert pings("far") == (["derp"] * 3, [])
+        assert pings("odd") == ([], ["pinging odd: it has no Tailscale IP"])
+        assert pings("self") == ([], [])

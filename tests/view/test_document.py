@@ -97,3 +97,35 @@ def test_an_offline_peer_has_the_path_of_its_packets(node: Node) -> None:
         row["peer"]: (row["path"], row["active_path"], row["via"])
         for row in json.loads(ran.stdout)["peers"]
     } == {"nas": ("offline", "direct", "192.0.2.7:41641"), "tv": ("offline", None, "")}
+
+
+def test_the_json_of_an_explained_peer_has_its_documented_keys(node: Node) -> None:
+    node.run_watchdog(NOW - 350, peer("nas", "derp"))
+    ran = node.run(("explain", "nas", "--format", "json"), peer("nas", "derp"))
+    peers = node.run(("peers", "--format", "json"), peer("nas", "derp"))
+    lines = node.run(("explain", "nas"), peer("nas", "derp")).stdout.splitlines()
+    assert (ran.status, ran.stderr, ran.stdout.count("\n")) == (0, "", 1)
+    explained, listed = json.loads(ran.stdout), json.loads(peers.stdout)
+    assert explained == {
+        **{key: listed[key] for key in ("at", "node", "watchdog", "unread")},
+        "peer": listed["peers"][0],
+        "not_watched": None,
+        "likely_cause": None,
+        "alternatives": [
+            {
+                "option": "--max-relay-seconds 349",
+                "verdict": "restart",
+                "next_restart": {"in_seconds": 0, "peer": "nas", "remedy": "restart"},
+            },
+        ],
+        "pings": [],
+        "lines": lines,
+    }
+
+
+def test_the_json_of_other_nodes_has_nulls(node: Node) -> None:
+    arguments = ("--format", "json")
+    own = json.loads(node.run(("explain", "self", *arguments), peer("nas")).stdout)
+    assert (own["peer"], own["not_watched"], own["alternatives"]) == (None, None, [])
+    offline = node.run(("explain", "nas", *arguments), peer("nas", "offline")).stdout
+    assert json.loads(offline)["not_watched"] == "offline"

@@ -10,13 +10,14 @@ from msgspec.structs import replace
 
 from support.processes import error_lines
 from support.statuses import peer
+from tsfc.core.tailscale.ping import PingOutcome, PingResult
 from tsfc.core.watchdog.cause import Cause
 from tsfc.core.watchdog.memory import Memory
 from tsfc.core.watchdog.remedy import Remedy
 from tsfc.core.watchdog.track import ONLY_GUARDED, Reason
 from tsfc.core.watchdog.watch import Hold
 from tsfc.view.model import View
-from tsfc.view.sentences import CAUSES, DEAD, TAILSCALED, VERDICTS, WHAT_IFS, explain
+from tsfc.view.sentences import CAUSES, DEAD, TAILSCALED, VERDICTS, WHAT_IFS, explain, subject
 
 from . import guarded
 from .node import NOW, POLICY, Node
@@ -170,16 +171,27 @@ def test_a_direct_peer_with_a_dead_data_plane_is_explained() -> None:
 
 
 def _explained(view: View) -> list[str]:
-    lines = list(explain(view, "nas").unwrap())
+    lines = list(explain(view, subject(view, "nas").unwrap()))
     assert not any("{" in line or "None" in line for line in lines)
     return lines
 
 
 @pytest.mark.parametrize(
-    "name", ["NAS", "nas.tail1.ts.net", "100.64.0.9", "nN", "DiskStation"], ids=str
+    "name",
+    [
+        "NAS",
+        "nas.tail1.ts.net",
+        "nas.tail1.ts.net.",
+        "100.64.0.9",
+        "FD7A::9",
+        "nN",
+        f"nodekey:{0:064x}",
+        "DiskStation",
+    ],
+    ids=str,
 )
 def test_a_peer_is_explained_by_any_of_its_names(node: Node, name: str) -> None:
-    nas = peer("nas", ID="nN", HostName="DiskStation", TailscaleIPs=["100.64.0.9"])
+    nas = peer("nas", ID="nN", HostName="DiskStation", TailscaleIPs=["100.64.0.9", "fd7a::9"])
     assert node.run(("explain", name), nas).stdout.startswith("nas: packets go directly to")
 
 
@@ -257,3 +269,83 @@ def test_an_unknown_peer_is_one_error_with_a_hint(node: Node, name: str, hint: s
     assert (ran.status, ran.stdout) == (1, "")
     (line,) = error_lines("explain", ran)
     assert line.endswith(f"there is no such peer; {hint}")
+
+
+OWN = {
+    "ID": "nselfCNTRL",
+    "HostName": "box",
+    "DNSName": "self.tail1.ts.net.",
+    "TailscaleIPs": ["100.64.0.1", "fd7a::1"],
+    "Relay": "fra",
+    "Addrs": ["192.0.2.1:41641"],
+    "Online": True,
+}
+
+
+@pytest.mark.parametrize("name", ["self", "self.tail1.ts.net.", "100.64.0.1", "fd7a::1", "box"])
+def test_the_node_itself_is_explained(node: Node, name: str) -> None:
+    node.run_watchdog(NOW - 300, peer("nas", "derp"))
+    peers = (peer("nas", "derp"), peer("guest", "idle", ShareeNode=True))
+    ran = node.run(("explain", name), *peers, Self=OWN, Health=["a\nb"])
+    assert (ran.status, ran.stderr) == (0, "")
+    assert ran.stdout.splitlines() == [
+        "self: this node. tailscaled 1.102.3 is Running.",
+        (
+            "Its addresses: FQDN self.tail1.ts.net; Tailscale IPs 100.64.0.1, fd7a::1; "
+            "home DERP region fra; endpoints 192.0.2.1:41641."
+        ),
+        "It is connected to the coordination server.",
+        "Its key does not expire.",
+        "Health: a b",
+        "It has 1 peer (1 derp).",
+        "Watchdog: last run 5m ago (overdue; is its timer active?); no restart, 0 in total.",
+        "Watchdog: next restart in 5m 1s, because of nas.",
+        "Run `tsfc doctor` to find what is wrong, and `tsfc peers` for its peers.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"Online": False}, "It has no connection to the coordination server, or none yet."),
+        ({"KeyExpiry": "2027-01-18T09:00:00Z"}, "Its key expires in 3d 1h."),
+        (
+            {"KeyExpiry": "2027-01-15T08:00:00Z"},
+            "Its key has expired, so no peer accepts its packets.",
+        ),
+        ({"Expired": True}, "Its key has expired, so no peer accepts its packets."),
+    ],
+)
+def test_the_state_of_the_node_is_explained(node: Node, fields: dict[str, Any], line: str) -> None:
+    assert line in node.run(("explain", "self"), Self=OWN | fields).stdout.splitlines()
+
+
+def test_a_node_that_is_not_running_is_explained(node: Node) -> None:
+    own = {"ID": "nS", "HostName": "box"}
+    lines = node.run(("explain", "box"), BackendState="NeedsLogin", Self=own).stdout.splitlines()
+    assert lines[:2] == [
+        (
+            "box: this node. tailscaled 1.102.3 is NeedsLogin; it has no peers until you run "
+            "`tailscale up`."
+        ),
+        "Run `tsfc doctor` to find what is wrong, and `tsfc peers` for its peers.",
+    ]
+
+
+def test_what_came_of_pings_is_said_in_their_order() -> None:
+    pings = (
+        PingResult(PingOutcome.NO_REPLY),
+        PingResult(PingOutcome.DERP, 0.048),
+        PingResult(PingOutcome.PEER_RELAY, 0.02),
+        PingResult(PingOutcome.DIRECT, 0.0123),
+        PingResult(PingOutcome.ERROR),
+    )
+    view = guarded.view()
+    lines = explain(view, subject(view, "nas").unwrap(), pings)
+    assert [line for line in lines if line.startswith("Ping ")] == [
+        "Ping 1: no reply.",
+        "Ping 2: the reply came through a DERP server after 48.0 ms.",
+        "Ping 3: the reply came through a peer relay after 20.0 ms.",
+        "Ping 4: the reply came directly after 12.3 ms.",
+        "Ping 5: it could not be sent.",
+    ]

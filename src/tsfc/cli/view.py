@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gc
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from tsfc.cli import values
 from tsfc.cli.common import Command, add_format, add_ping_timeout, add_source, run_options
 from tsfc.shell import defaults, signals
+
+if TYPE_CHECKING:
+    from tsfc.view.look import Pinging
 
 
 def _add_peers(parser: ArgumentParser) -> None:
@@ -58,7 +62,6 @@ def _add_peers(parser: ArgumentParser) -> None:
 
 def _peers(options: Namespace) -> int:
     from tsfc.view import command
-    from tsfc.view.look import Pinging
     from tsfc.view.selection import Selection
 
     signals.install()
@@ -67,7 +70,7 @@ def _peers(options: Namespace) -> int:
         run_options(options),
         command.Options(
             watchdog_metrics=options.watchdog_metrics,
-            pinging=Pinging(options.ping_timeout) if options.ping else None,
+            pinging=_pinging(options),
             refresh_seconds=options.watch,
             is_json=options.format == "json",
             shows_all=options.all,
@@ -80,9 +83,17 @@ def _add_explain(parser: ArgumentParser) -> None:
     parser.add_argument(
         "peer",
         metavar="PEER",
-        help="the peer: its name in `tsfc peers`, FQDN, Tailscale IP, StableNodeID or host name",
+        help="the peer, or this node: its name in `tsfc peers`, FQDN, Tailscale IP, node ID "
+        "(StableNodeID), node key or host name",
     )
+    parser.add_argument(
+        "--ping",
+        action="store_true",
+        help="ping the peer until it replies directly, at most three times, and say what came",
+    )
+    add_ping_timeout(parser)
     _add_view_source(parser)
+    add_format(parser.add_argument_group("output"))
 
 
 def _explain(options: Namespace) -> int:
@@ -90,8 +101,20 @@ def _explain(options: Namespace) -> int:
 
     signals.install()
     return command.explain(
-        run_options(options), command.Options(options.watchdog_metrics), options.peer
+        run_options(options),
+        command.Options(
+            watchdog_metrics=options.watchdog_metrics,
+            pinging=_pinging(options),
+            is_json=options.format == "json",
+        ),
+        options.peer,
     )
+
+
+def _pinging(options: Namespace) -> Pinging | None:
+    from tsfc.view.look import Pinging
+
+    return Pinging(options.ping_timeout) if options.ping else None
 
 
 def _doctor(options: Namespace) -> int:

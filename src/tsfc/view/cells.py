@@ -67,19 +67,24 @@ def header_lines(view: View) -> list[str]:
     state = one_line(view.status.backend_state, 40)
     version = one_line(view.status.version.partition("-")[0], 40)
     tailscaled = f", tailscaled {version}" if version else ""
-    by_path = ", ".join(
-        f"{number} {PATH_WORDS.get(path, path.value)}"
-        for path, number in peers_by_path(view).items()
-    )
-    peers = f": {counted(len(view.rows), 'peer')} ({by_path})" if view.rows else ""
+    peers = f": {peer_counts(view)}" if view.rows else ""
     hidden = ", ".join(counted(number, HIDDEN[kind]) for kind, number in view.hidden.items())
     return [
         f"{view.name or 'this node'} is {state}{tailscaled}{peers}",
         *([f"hidden: {hidden}; --all shows them"] if hidden else []),
         *(f"health: {message}" for message in health(view.status)),
-        *_watchdog_lines(view),
+        *watchdog_lines(view),
         *view.warnings,
     ]
+
+
+def peer_counts(view: View) -> str:
+    """Return the number of peers on each path: `3 peers (2 direct, 1 derp)`."""
+    by_path = ", ".join(
+        f"{number} {PATH_WORDS.get(path, path.value)}"
+        for path, number in peers_by_path(view).items()
+    )
+    return f"{counted(len(view.rows), 'peer')} ({by_path})"
 
 
 def attempts(view: View, seconds: int) -> list[tuple[int, str]]:
@@ -101,7 +106,8 @@ def _clause(attempt: Attempt) -> str:
     return f"{WORDS[attempt.remedy]} because of {cause}: {outcome}"
 
 
-def _watchdog_lines(view: View) -> list[str]:
+def watchdog_lines(view: View) -> list[str]:
+    """Return what the watchdog has done, and what it will do; nothing if unknown."""
     snapshot, forecast = view.snapshot, view.forecast
     if snapshot is None:
         return []

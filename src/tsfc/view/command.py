@@ -12,11 +12,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 from returns.result import Failure, Result, Success
 
+from tsfc.core.keepalive import overall_result
+from tsfc.core.tailscale.peers import unwatched
+from tsfc.core.tailscale.ping import PingResult
 from tsfc.shell import signals, terminal, waiting
 from tsfc.shell.console import STDOUT, print_error, write_out
 from tsfc.shell.tailscaled.observe import STANDARD_INPUT, RunOptions
 from tsfc.view.cells import header_lines
-from tsfc.view.look import Pinging, look, own_net_info
+from tsfc.view.look import Pinging, look, own_net_info, ping_peer
 from tsfc.view.model import Row, View, without_hidden
 from tsfc.view.selection import EVERYTHING, Selection, select, selection_lines
 
@@ -52,17 +55,49 @@ def run(common: RunOptions, options: Options) -> int:
     return exit_status
 
 
-def explain(common: RunOptions, options: Options, peer: str) -> int:
-    """Print the sentences about one peer, and return the exit status."""
-    from tsfc.view import sentences  # noqa: PLC0415
-
-    view = waiting.run(look(EXPLAIN, common, options.watchdog_metrics))
-    lines = view if isinstance(view, Failure) else sentences.explain(view.unwrap(), peer)
-    if isinstance(lines, Failure):
-        print_error(EXPLAIN, lines.failure())
+def explain(common: RunOptions, options: Options, name: str) -> int:
+    """Print the sentences about one peer or this node, and return the exit status."""
+    explained = waiting.run(_explained(common, options, name))
+    if isinstance(explained, Failure):
+        print_error(EXPLAIN, explained.failure())
         return 1
-    write_out("".join(f"{line}\n" for line in lines.unwrap()))
+    write_out(explained.unwrap())
     return 0
+
+
+async def _explained(common: RunOptions, options: Options, name: str) -> Result[str, str]:
+    """Return what `explain` prints."""
+    from tsfc.view import document, sentences  # noqa: PLC0415
+
+    made = await look(EXPLAIN, common, options.watchdog_metrics)
+    if isinstance(made, Failure):
+        return Failure(made.failure())
+    view = made.unwrap()
+    found = sentences.subject(view, name)
+    if isinstance(found, Failure):
+        return Failure(found.failure())
+    peer, own = found.unwrap(), view.status.self_
+    is_peer = peer.status is not own
+
+    # The node itself is not pinged.
+    pings: tuple[PingResult, ...] = ()
+    if options.pinging is not None and is_peer:
+        pings, warnings = await ping_peer(EXPLAIN, common, peer, options.pinging)
+        view = replace(view, warnings=(*view.warnings, *warnings))
+    lines = sentences.explain(view, peer, pings)
+    if not options.is_json:
+        return Success("".join(f"{line}\n" for line in lines))
+    row = sentences.row_of(view, peer) if is_peer else None
+    return Success(
+        document.encode_explanation(
+            view,
+            row if row is None or not pings else replace(row, ping=overall_result(pings)),
+            lines,
+            why=unwatched(peer.status, own.tailscale_ips or ()) if is_peer else None,
+            alternatives=() if row is None else sentences.alternatives(view, row),
+            pings=pings,
+        )
+    )
 
 
 def diagnose(common: RunOptions, options: Options) -> int:

@@ -8,8 +8,8 @@ from returns.result import Failure, Result, Success
 from tsfc.core.keepalive import overall_result, pings
 from tsfc.core.tailscale import status as statuses
 from tsfc.core.tailscale import whois
-from tsfc.core.tailscale.peers import address
-from tsfc.core.tailscale.ping import PingResult
+from tsfc.core.tailscale.peers import Peer, address
+from tsfc.core.tailscale.ping import Ping, PingResult
 from tsfc.core.tailscale.status import Status
 from tsfc.core.tailscale.whois import NO_NET_INFO, NetInfo
 from tsfc.core.watchdog.events import Observed
@@ -25,8 +25,12 @@ SNAPSHOT_LIMIT = 64 * 2**20
 "Bytes. The snapshot of 10,000 peers on relay has 0.5 MB."
 
 
+PINGS = 3
+"Maximum number of pings to one peer, like those of keepalive."
+
+
 class Pinging(Struct, frozen=True):
-    """How to ping each watched peer."""
+    """How to ping."""
 
     timeout: float
     "Seconds."
@@ -58,6 +62,19 @@ async def look(
             warnings=warnings if has_snapshot else (snapshot.failure(), *warnings),
         )
     )
+
+
+async def ping_peer(
+    tool: str, common: RunOptions, peer: Peer, pinging: Pinging
+) -> tuple[tuple[PingResult, ...], tuple[str, ...]]:
+    """Ping one peer until it replies directly; return the results, and what failed."""
+    ip = address(peer.status)
+    if ip is None:
+        return (), (f"pinging {peer.name}: it has no Tailscale IP",)
+    ping = Ping(peer.name, ip)
+    round_ = await System(tool, common).ping((ping,), count=PINGS, timeout=pinging.timeout)
+    results = round_.results.get(peer.name, ())
+    return results, (() if round_.error is None else (round_.error,))
 
 
 async def own_net_info(common: RunOptions, status: Status) -> NetInfo:

@@ -8,9 +8,11 @@ from returns.result import Failure, Result, Success
 
 from tsfc.core.duration import duration
 from tsfc.core.tailscale import status as statuses
-from tsfc.core.tailscale.naming import find
+from tsfc.core.tailscale.naming import find_node
 from tsfc.core.tailscale.paths import Path
-from tsfc.core.tailscale.peers import Unwatched, named, unwatched
+from tsfc.core.tailscale.peers import Peer, Unwatched, unwatched
+from tsfc.core.tailscale.ping import PingOutcome, PingResult
+from tsfc.core.tailscale.status import PeerStatus
 from tsfc.core.text import one_line
 from tsfc.core.watchdog.cause import Cause
 from tsfc.core.watchdog.forecast import Forecast, WhatIf, what_ifs
@@ -18,7 +20,8 @@ from tsfc.core.watchdog.policy import Policy
 from tsfc.core.watchdog.remedy import Remedy
 from tsfc.core.watchdog.snapshot import Snapshot
 from tsfc.core.watchdog.track import Reason
-from tsfc.view.model import Row, View, why_held
+from tsfc.view.cells import peer_counts, watchdog_lines
+from tsfc.view.model import Row, View, health, why_held, without_hidden
 
 PATHS = {
     Path.DIRECT: "packets go directly to {via}",
@@ -100,36 +103,123 @@ CAUSES = {
 "Clauses; an unknown cause has none."
 
 
-def explain(view: View, name: str) -> Result[tuple[str, ...], str]:
-    """Return the lines about a peer, or an error line if `name` does not mean one peer.
+PINGS = {
+    PingOutcome.DIRECT: "the reply came directly",
+    PingOutcome.PEER_RELAY: "the reply came through a peer relay",
+    PingOutcome.DERP: "the reply came through a DERP server",
+    PingOutcome.NO_REPLY: "no reply",
+    PingOutcome.ERROR: "it could not be sent",
+}
+"Outcomes of pings, as clauses."
 
-    `name` is as for `naming.find`.
+
+def subject(view: View, name: str) -> Result[Peer, str]:
+    """Return the peer that a name means, or this node; else an error line.
+
+    `name` is as for `naming.find_node`.
     """
-    if not statuses.is_running(view.status):
+    peer, *others = find_node(view.status, name) or (None,)
+    is_peer = peer is not None and peer.status is not view.status.self_
+    if not statuses.is_running(view.status) and (peer is None or is_peer):
         state = one_line(view.status.backend_state, 40)
         return Failure(
             f"explaining {one_line(name)}: tailscaled is {state}, not Running, and reports no "
             "peers; run `tailscale up`"
         )
-    peer, *others = find(named(view.status), name) or (None,)
     if peer is None:
         similar = get_close_matches(name, [row.peer for row in view.rows], 1, 0.5)
         hint = f"did you mean {similar[0]}?" if similar else "run `tsfc peers` for a list"
         return Failure(f"explaining {one_line(name)}: there is no such peer; {hint}")
     if others:
-        names = ", ".join((peer.name, *(other.name for other in others)))
+        names = ", ".join(one_line(found.name) for found in (peer, *others))
         return Failure(f"explaining {one_line(name)}: several peers have that name: {names}")
-    row = next(row for row in view.rows if row.peer == peer.name)
+    return Success(peer)
+
+
+def explain(view: View, peer: Peer, pings: tuple[PingResult, ...] = ()) -> tuple[str, ...]:
+    """Return the lines about a peer, or about this node; see `subject`."""
+    if peer.status is view.status.self_:
+        return _node(view)
+    row = row_of(view, peer)
     why = unwatched(peer.status, view.status.self_.tailscale_ips or ())
-    return Success(
-        (
-            f"{row.peer}: {_path(view, row)}.",
-            *([NETCHECK] if row.path is Path.NONE and why is None else []),
-            _traffic(row),
-            *(_watched(view, row) if why is None else (_not_watched(why),)),
-            *view.warnings,
-        )
+    return (
+        f"{row.peer}: {_path(view, row)}.",
+        *([NETCHECK] if row.path is Path.NONE and why is None else []),
+        _traffic(row),
+        *(_ping(number, result) for number, result in enumerate(pings, start=1)),
+        *(_watched(view, row) if why is None else (_not_watched(why),)),
+        *view.warnings,
     )
+
+
+def row_of(view: View, peer: Peer) -> Row:
+    """Return the row of a peer."""
+    return next(row for row in view.rows if row.peer == peer.name)
+
+
+def alternatives(view: View, row: Row) -> tuple[WhatIf, ...]:
+    """Return the settings that would change the verdict on a peer; none without one."""
+    if view.snapshot is None or row.verdict is None:
+        return ()
+    snapshot = view.snapshot
+    return what_ifs(snapshot.state, view.observed, row.peer, now=view.now, policy=snapshot.policy)
+
+
+def _node(view: View) -> tuple[str, ...]:
+    status = view.status
+    own = status.self_
+    state = one_line(status.backend_state, 40)
+    version = one_line(status.version.partition("-")[0], 40) or "of an unknown version"
+    is_running = statuses.is_running(status)
+    shown = without_hidden(view)
+    advice = "" if is_running else "; it has no peers until you run `tailscale up`"
+    return (
+        f"{view.name or 'this node'}: this node. tailscaled {version} is {state}{advice}.",
+        *_addresses(own),
+        *([_control(own), _key(view, own)] if is_running else []),
+        *(f"Health: {message}" for message in health(status)),
+        *([f"It has {peer_counts(shown)}."] if shown.rows else []),
+        *(f"{line[:1].upper()}{line[1:]}." for line in watchdog_lines(view)),
+        "Run `tsfc doctor` to find what is wrong, and `tsfc peers` for its peers.",
+        *view.warnings,
+    )
+
+
+def _addresses(own: PeerStatus) -> tuple[str, ...]:
+    """Names and addresses; none before the first netmap."""
+    named = (
+        ("FQDN", (own.dns_name.removesuffix("."),)),
+        ("Tailscale IPs", own.tailscale_ips or ()),
+        ("home DERP region", (own.relay,)),
+        ("endpoints", own.addrs or ()),
+    )
+    known = [f"{title} {', '.join(filter(None, texts))}" for title, texts in named if any(texts)]
+    return (one_line(f"Its addresses: {'; '.join(known)}.", 1000),) if known else ()
+
+
+def _control(own: PeerStatus) -> str:
+    return (
+        "It is connected to the coordination server."
+        if own.online
+        else "It has no connection to the coordination server, or none yet."
+    )
+
+
+def _key(view: View, own: PeerStatus) -> str:
+    expiry = statuses.key_expiry(own)
+    if own.expired or (expiry is not None and expiry <= view.at):
+        return "Its key has expired, so no peer accepts its packets."
+    return (
+        "Its key does not expire."
+        if expiry is None
+        else f"Its key expires in {duration(expiry - view.at)}."
+    )
+
+
+def _ping(number: int, result: PingResult) -> str:
+    latency = result.latency_seconds
+    after = "" if latency is None else f" after {latency * 1000:.1f} ms"
+    return f"Ping {number}: {PINGS[result.outcome]}{after}."
 
 
 def _path(view: View, row: Row) -> str:
@@ -164,14 +254,11 @@ def _watched(view: View, row: Row) -> tuple[str, ...]:
     snapshot, forecast = view.snapshot, view.forecast
     if snapshot is None or forecast is None or row.verdict is None:
         return ("The watchdog's verdict is unknown.",)
-    alternatives = what_ifs(
-        snapshot.state, view.observed, row.peer, now=view.now, policy=snapshot.policy
-    )
     return (
         _verdict(row, row.verdict, snapshot, forecast),
         *_cause(row),
         *_next(view, row, snapshot.policy, forecast),
-        *(_what_if(alternative, view.at) for alternative in alternatives),
+        *(_what_if(alternative, view.at) for alternative in alternatives(view, row)),
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from support.statuses import decoded, peer
-from tsfc.core.tailscale.naming import Matches, find, match
+from tsfc.core.tailscale.naming import Matches, find, find_node, match
 from tsfc.core.tailscale.peers import Peer, named
-from tsfc.core.tailscale.status import PeerStatus
+from tsfc.core.tailscale.status import PeerStatus, Status
 
 PEERS: tuple[Peer, ...] = named(
     decoded(
@@ -55,3 +55,37 @@ def test_names_that_no_peer_has_are_returned() -> None:
     assert match(PEERS, own, names) == Matches(
         frozenset({"rpi3", "cam#nD", "cam#nE"}), ("another", "typo")
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        pytest.param("nas", ["nas"], id="label"),
+        pytest.param(f"nodekey:{0:064x}", ["nas"], id="node key"),
+        pytest.param(f"nodekey:{9:064x}", [], id="unknown node key"),
+        *(
+            pytest.param(name, ["self"], id=f"this node: {name}")
+            for name in ("self", "SELF.tail1.ts.net.", "100.64.0.1", "nselfCNTRL")
+        ),
+        pytest.param("box", ["liar", "self"], id="a host name that a peer and this node have"),
+        pytest.param("", [], id="empty"),
+    ],
+)
+def test_a_node_is_found_by_all_its_names(name: str, expected: list[str]) -> None:
+    """A host name of a peer does not take the name of this node."""
+    status = decoded(
+        peer("nas"),
+        peer("rpi3", HostName="self"),
+        peer("liar", HostName="box"),
+        Self={
+            "ID": "nselfCNTRL",
+            "HostName": "box",
+            "DNSName": "self.tail1.ts.net.",
+            "TailscaleIPs": ["100.64.0.1"],
+        },
+    )
+    assert [found.name for found in find_node(status, name)] == expected
+
+
+def test_a_status_without_anything_has_no_node_of_any_name() -> None:
+    assert find_node(Status(), "nas") == find_node(Status(), "") == ()

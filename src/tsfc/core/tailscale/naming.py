@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from tsfc.core.tailscale.peers import SEPARATOR, Peer, base_name
-from tsfc.core.tailscale.status import PeerStatus
+from tsfc.core.tailscale.peers import SEPARATOR, Peer, base_name, named
+from tsfc.core.tailscale.status import PeerStatus, Status
 
 
 class Matches(Struct, frozen=True):
@@ -50,7 +50,7 @@ def match(peers: tuple[Peer, ...], own: PeerStatus, names: Iterable[str]) -> Mat
 
     The node itself, `own`, counts as known: the nodes of a tailnet can share one list.
     """
-    node = (Peer(own.dns_name.partition(".")[0], own),)
+    node = (_node(own),)
     found: set[str] = set()
     unmatched: list[str] = []
     for name in sorted(names):
@@ -59,6 +59,23 @@ def match(peers: tuple[Peer, ...], own: PeerStatus, names: Iterable[str]) -> Mat
         if not matching and not find(node, name):
             unmatched.append(name)
     return Matches(frozenset(found), tuple(unmatched))
+
+
+def find_node(status: Status, name: str) -> tuple[Peer, ...]:
+    """Return the peers that a name means, as `find` does, or the node itself.
+
+    The node is the one whose `status` is `status.self_`. A node key is a name, too.
+    """
+    peers = named(status)
+    by_key = (status.peer or {}).get(name)
+    if by_key is not None:
+        return tuple(peer for peer in peers if peer.status is by_key)
+    return find((*peers, _node(status.self_)), name)
+
+
+def _node(own: PeerStatus) -> Peer:
+    """Return the node itself under its name in MagicDNS."""
+    return Peer(own.dns_name.partition(".")[0], own)
 
 
 def _unique_name(peer: Peer) -> tuple[str, ...]:
