@@ -22,7 +22,7 @@ ELSEWHERE = {
     r"python3 -m venv |pip install |pipx (install|inject) ": (
         "need a package index; `support.hosts` installs the same"
     ),
-    r"apt-get install ./dist|install dist/": "tests/packages installs these packages",
+    r"apt-get install ./dist|install dist/|docker ": "tests/packages tries these packages",
     r"dpkg-statoverride ": (
         "moves the metrics that other commands read; tests/systemd/test_collectors.py runs it"
     ),

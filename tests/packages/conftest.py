@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from packages.debian import PYTHON, ROOT, Debian, unusable
+from packages.debian import PYTHON, ROOT, Debian, directory_in_memory, unusable
 from support.processes import short_directory
 from support.required import program, require
 
@@ -58,7 +58,7 @@ def bootstrapped() -> Iterator[Debian]:
     """A Debian for all tests."""
     mmdebstrap = program("mmdebstrap", "mmdebstrap")
     require(unusable())
-    with short_directory() as root:
+    with directory_in_memory() as root:
         debian = Debian(root / "debian")
         debian.bootstrap(mmdebstrap)
         yield debian

@@ -6,10 +6,12 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.processes import Completed
+from support.processes import Completed, short_directory
 
 ROOT = Path(__file__).parents[2]
 PYTHON = "/usr/bin/python3"
@@ -74,6 +76,17 @@ class Debian:
                 shutil.rmtree(path)
             else:
                 path.unlink()
+
+
+@contextmanager
+def directory_in_memory() -> Generator[Path]:
+    """Make a temporary directory that no disk slows down."""
+    with short_directory() as directory:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", directory], check=True)
+        try:
+            yield directory
+        finally:
+            subprocess.run(["umount", "--lazy", directory], check=True)
 
 
 def newer(deb: Path, version: str) -> Path:
