@@ -116,11 +116,11 @@ docs: .venv/dev ## regenerate docs/metrics.md
 	@mv docs/metrics.md.new docs/metrics.md
 
 .PHONY: deb
-deb: .venv/dev ## build the Debian package in dist/, for PACKAGE_PYTHON; needs dpkg-deb
+deb: .venv/runtime ## build the Debian package in dist/, for PACKAGE_PYTHON; needs dpkg-deb
 	$(BIN)/python -m tools.packages.build --python $(PACKAGE_PYTHON) deb
 
 .PHONY: pyz
-pyz: .venv/dev ## build the zipapp in dist/, for PACKAGE_PYTHON
+pyz: .venv/runtime ## build the zipapp in dist/, for PACKAGE_PYTHON
 	$(BIN)/python -m tools.packages.build --python $(PACKAGE_PYTHON) pyz
 
 .PHONY: pictures

@@ -15,7 +15,11 @@ from support.processes import Completed, short_directory
 
 ROOT = Path(__file__).parents[2]
 PYTHON = "/usr/bin/python3"
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root"}
+ENVIRONMENT = {
+    "PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+    "HOME": "/root",
+}
 NO_SYNC = "--dpkgopt=force-unsafe-io"
 "The file system need not survive a crash."
 UNPRIVILEGED = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")

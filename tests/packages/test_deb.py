@@ -60,11 +60,14 @@ def test_it_works_in_a_new_debian_from_its_installation_to_its_purge(
 
 
 def test_a_purge_keeps_the_state_of_another_tsfc(debian: Debian, deb: Path) -> None:
-    """And a removal keeps its units."""
+    """And a removal keeps its units. The scripts run their own tsfc, not that one."""
     debian.run("dpkg", "--install", debian.copy(deb))
     debian.run("tsfc", "units", "--install", "keepalive")
     debian.run("tsfc", "units", "--install", "watchdog", "--package=/opt/tsfc")
     debian.path(STATE).mkdir()
+    other = debian.path("/usr/local/bin/tsfc")
+    other.write_text("#!/bin/sh\nexit 1\n")
+    other.chmod(0o755)
     ran = debian.run("dpkg", "--purge", "tsfc")
     assert f"kept state and metrics: {UNITS}/tailscale-watchdog" in ran.stdout
     assert debian.path(STATE).exists()
