@@ -29,6 +29,8 @@ ROOT = Path(__file__).parents[2]
 PREFIX = "/usr/lib/tsfc"
 "Where the Debian package has its files."
 DEB = Path(__file__).parent / "deb"
+MIXIN = "src/tsfc/mixin/files"
+"Runbooks and examples, to which the pages link."
 SCRIPTS = ("postinst", "prerm", "postrm")
 SHARE = ("man", "bash-completion", "zsh")
 "Directories of the wheel's `share/`, if it has them, that other programs read."
@@ -144,9 +146,11 @@ def _archive(directory: Path, archive: Path) -> None:
 def _document(directory: Path) -> None:
     """Copy the documentation, as pages that link to each other."""
     directory.mkdir(parents=True)
-    for name in ("docs", "examples"):
-        shutil.copytree(ROOT / name, directory / name)
+    shutil.copytree(ROOT / "docs", directory / "docs")
+    shutil.copytree(ROOT / MIXIN, directory / "mixin")
     shutil.copy(ROOT / "README.md", directory)
+    for page in (directory / "README.md", *(directory / "docs").glob("*.md")):
+        page.write_text(page.read_text().replace(f"{MIXIN}/", "mixin/"))
     shutil.copy(DEB / "copyright", directory)
     changes = (ROOT / "CHANGELOG.md").read_bytes()
     (directory / "changelog.gz").write_bytes(gzip.compress(changes, mtime=0))
