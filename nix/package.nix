@@ -20,6 +20,7 @@ python3Packages.buildPythonApplication rec {
     fileset = lib.fileset.unions [
       ../LICENSE
       ../README.md
+      ../docs
       ../pyproject.toml
       ../src
       ../tests/conftest.py
@@ -29,12 +30,16 @@ python3Packages.buildPythonApplication rec {
       ../tests/shell
       ../tests/support
       ../tests/units
+      ../tools/build_hook.py
     ];
   };
 
+  # The wheel has the manual pages and the completions at the places that nixpkgs uses.
   build-system = with python3Packages; [
+    argparse-manpage
     hatch-fancy-pypi-readme
     hatchling
+    shtab
   ];
 
   dependencies =

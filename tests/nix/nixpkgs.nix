@@ -8,6 +8,7 @@ let
   ];
 
   pythonPackages = [
+    "argparse-manpage"
     "distributed"
     "fsspec"
     "hatch-fancy-pypi-readme"
@@ -21,6 +22,7 @@ let
     "pytestCheckHook"
     "returns"
     "rich"
+    "shtab"
     "zstandard"
   ];
 

@@ -132,9 +132,11 @@ def test_the_package_contains_its_sources_and_tests(evaluate: Evaluate) -> None:
     assert set(package["src"]) == {
         "LICENSE",
         "README.md",
+        "docs",
         "pyproject.toml",
         "src",
         *(f"tests/{name}" for name in tests),
+        "tools/build_hook.py",
     }
     assert package["nativeCheckInputs"] == ["hypothesis", "pytest-xdist", "pytestCheckHook"]
 

@@ -354,14 +354,14 @@ def test_the_help_ends_with_two_examples_and_an_existing_page(
     assert Path(end[2]).is_file()
 
 
-EXAMPLES = [example for command in cli.COMMANDS for example in cli._command(command).examples]
+EXAMPLES = [example for command in cli.COMMANDS for example in cli.find_command(command).examples]
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_the_parser_accepts_each_example_of_the_help(example: str) -> None:
     arguments = shlex.split(example)[1:]
     options = cli._parse(arguments)
-    assert options.run is cli._command(arguments[0]).run
+    assert options.run is cli.find_command(arguments[0]).run
     if "policy" in options:
         policy(options)
 

@@ -97,7 +97,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     if argv and argv[0] in COMMANDS:
         return _command_parser(argv[0]).parse_args(argv[1:])
     # What is left is `--help`, `--version` or an error: this parser always exits.
-    parser = _program_parser()
+    parser = program_parser()
+    add_commands(parser)
     if not argv:
         parser.print_help(sys.stderr)
         parser.exit(2)
@@ -107,7 +108,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _program_parser() -> argparse.ArgumentParser:
+def program_parser() -> argparse.ArgumentParser:
+    """Parser of the program without its commands."""
     parser = _Parser(
         prog="tsfc",
         description="See, and keep alive, the peer-to-peer paths of a Tailscale node.",
@@ -115,14 +117,28 @@ def _program_parser() -> argparse.ArgumentParser:
     )
     parser.page, parser.examples = PAGE, EXAMPLES
     parser.add_argument("--version", action=_Version, help="print the version and exit")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in COMMANDS:
-        subparsers.add_parser(name, help=_command(name).summary)
     return parser
 
 
+def add_commands(
+    parser: argparse.ArgumentParser, *, with_options: bool = False
+) -> list[argparse.ArgumentParser]:
+    """Add the commands to the parser of the program, and return their parsers.
+
+    `tsfc --help` needs only their summaries. The options are for completions.
+    """
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    added: list[argparse.ArgumentParser] = []
+    for name in COMMANDS:
+        command = find_command(name)
+        added.append(subparsers.add_parser(name, help=command.summary))
+        if with_options:
+            command.add_options(added[-1])
+    return added
+
+
 def _command_parser(name: str) -> argparse.ArgumentParser:
-    command = _command(name)
+    command = find_command(name)
     parser = _Parser(prog=f"tsfc {name}", description=f"{command.summary}.", allow_abbrev=False)
     parser.page, parser.examples = command.page, command.examples
     parser.set_defaults(run=command.run)
@@ -130,7 +146,8 @@ def _command_parser(name: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _command(name: str) -> Command:
+def find_command(name: str) -> Command:
+    """Command of that name; imports its module."""
     module = import_module(f"tsfc.cli.{COMMANDS[name]}")
     commands: dict[str, Command] = module.COMMANDS
     return commands[name]
