@@ -38,7 +38,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from tsfc.core.evaluation.observation import Observation
-from tsfc.core.tailscale.peers import HELLO, SERVICE_PREFIX
+from tsfc.core.tailscale.peers import HELLO, SEPARATOR, SERVICE_PREFIX
 
 KNOWN_SUFFIXES = (".mullvad.ts.net", ".ts.net", ".beta.tailscale.net")
 "Suffixes of DNS names that belong to Tailscale; they stay as they are."
@@ -112,6 +112,11 @@ _V4 = tuple(
 _V6 = tuple(map(ipaddress.IPv6Network, ("fd7a:115c:a1e0::/48", "fe80::/10")))
 _ROUNDS = 10
 
+_ENDPOINT = re.compile(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([0-9.]+)):([0-9]{1,5})(:vni:[0-9]{1,10})?")
+"`ip:port`, `[v6]:port` or `ip:port:vni:N`."
+_STABLE_ID = re.compile(r"n\w+CNTRL")
+"StableNodeID of Tailscale's control server; those of others are any text."
+
 Redact = Callable[[Any, bytes], Any]
 "Redacts a value with a key."
 
@@ -146,20 +151,38 @@ def redacted(observation: Observation, key: bytes) -> Observation:
 def fault(text: str, key: bytes) -> str:
     """Return the text of a fault with all words replaced that may be a name.
 
-    These stay: the words in `_ORDINARY` and `_PUBLIC`; and a number with its unit in
+    These stay: the words in `ORDINARY` and `_PUBLIC`; and a number with its unit in
     `_MEASURE`. Any other number is replaced: it may be a port or a PIN.
     """
     return _PIECE.sub(lambda piece: _word(piece, key), text)
 
 
+def by_form(text: str, key: bytes) -> str:
+    """Return the pseudonym of a text that is outside of a status.
+
+    Its form tells what it is: an address, a key, an ID, a tag, a login, or a name. The
+    pseudonym is the one that `redacted` gives to the same text in a status.
+    """
+    base, is_qualified, stable_id = text.partition(SEPARATOR)
+    if is_qualified and base:
+        return f"{by_form(base, key)}{SEPARATOR}{_stable_id(stable_id, key)}"
+    address = _ip(text, key)
+    if address is not None:
+        return address
+    for form, pseudonym in _FORMS:
+        if form.match(text):
+            return pseudonym(text, key)
+    return _name(text, key)
+
+
 def _word(piece: re.Match[str], key: bytes) -> str:
     word = piece[0]
     bare = word.strip("`'\"();:,.?!").lower()
-    is_harmless = piece["measure"] or bare in _ORDINARY or bare in _PUBLIC
+    is_harmless = piece["measure"] or bare in ORDINARY or bare in _PUBLIC
     return word if is_harmless else f"[{_hash(key, 'word', word)[:12]}]"
 
 
-_ORDINARY = frozenset(
+ORDINARY = frozenset(
     """
     a after and answer array asking be but by bytes can cannot check cli closed complete
     connection could daemon denied directory disk does done empty ended exit expected failed
@@ -242,7 +265,7 @@ def _one_of(known: frozenset[str]) -> Callable[[str, bytes], str]:
     return lambda text, key: text if text in known else _name(text, key)
 
 
-def _version(text: str, key: bytes) -> str:
+def version(text: str, key: bytes) -> str:
     """Keep a version of Tailscale; in that of a fork, keep only the release."""
     found = _VERSION.fullmatch(text)
     if found is None:
@@ -325,9 +348,7 @@ def _endpoint(text: str, key: bytes) -> str:
 
     Only an empty text becomes empty: an empty `CurAddr` means that no path is direct.
     """
-    found = re.fullmatch(
-        r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([0-9.]+)):([0-9]{1,5})(:vni:[0-9]{1,10})?", text
-    )
+    found = _ENDPOINT.fullmatch(text)
     address = _ip(found[1] or found[2], key) if found else None
     if found is None or address is None:
         return _name(text, key)
@@ -344,6 +365,17 @@ def _prefix(text: str, key: bytes) -> str | None:
     if other is None or not bits.isdigit() or int(bits) > ipaddress.ip_address(other).max_prefixlen:
         return None
     return text if int(bits) == 0 else str(ipaddress.ip_network(f"{other}/{bits}", strict=False))
+
+
+_FORMS: tuple[tuple[re.Pattern[str], Callable[[str, bytes], str]], ...] = (
+    (_ENDPOINT, _endpoint),
+    (re.compile("nodekey:"), _node_key),
+    (re.compile("tag:"), _tag),
+    (re.compile(f"{_STABLE_ID.pattern}$"), _stable_id),
+    (re.compile(".*@"), _login),
+    (re.compile(rf"(?!{SERVICE_PREFIX}).*\."), _dns_name),
+)
+"What the beginning of a text outside of a status tells about it; the first that fits."
 
 
 # Shapes
@@ -427,7 +459,7 @@ _PEER: Mapping[str, Redact] = {
     ),
 }
 _STATUS: Mapping[str, Redact] = {
-    "Version": _text(_version),
+    "Version": _text(version),
     "TUN": _FLAG,
     "BackendState": _text(_one_of(BACKEND_STATES)),
     "HaveNodeKey": _FLAG,
