@@ -56,7 +56,18 @@ def test_every_metric_on_a_page_exists() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [*JOBS, "agent", "capture", "replay", "simulate", "stand-in", "peers", "explain", "mixin"],
+    [
+        *JOBS,
+        "agent",
+        "capture",
+        "replay",
+        "simulate",
+        "stand-in",
+        "peers",
+        "explain",
+        "mixin",
+        "report-bug",
+    ],
 )
 def test_each_option_of_a_command_is_documented(
     capfd: pytest.CaptureFixture[str], command: str

@@ -38,6 +38,7 @@ NAMES = (
     "tsfc capture",
     "tsfc mixin",
     "tsfc replay",
+    "tsfc report-bug",
     "tsfc simulate",
     "tsfc stand-in",
     "tsfc units",

@@ -29,6 +29,7 @@ COMMANDS = {
     "peers": "view",
     "explain": "view",
     "doctor": "view",
+    "report-bug": "bugreport",
     "units": "units",
     "mixin": "mixin",
     "capture": "offline",
