@@ -53,7 +53,7 @@ COMMANDS = {
         "troubleshooting.md",
         {
             "tsfc report-bug": "write tsfc-report-DATE-TIME.txt in this directory",
-            "tsfc report-bug --peer nas": "also print which pseudonym nas has in the file",
+            "tsfc report-bug nas": "also print which pseudonym nas has in the file",
         },
     ),
 }
