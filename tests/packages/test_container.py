@@ -20,7 +20,7 @@ from support.processes import series, wait_until
 from tsfc.cli import main as cli
 
 RECIPE = ROOT / "tools/packages/Containerfile"
-COMPOSE = ROOT / "src/tsfc/mixin/files/examples/compose.yaml"
+COMPOSE = RECIPE.with_name("compose.yaml")
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 SOCKET = "/run/tailscale/tailscaled.sock"
 
@@ -144,6 +144,6 @@ def test_the_example_shares_the_directory_of_the_socket() -> None:
     assert f"socket:{directory}:ro" in tsfc["volumes"]
     used = {volume.split(":")[0] for service in (tailscale, tsfc) for volume in service["volumes"]}
     assert used == set(compose["volumes"])
-    assert tsfc["image"] == "tsfc"
-    assert "docker build --file tools/packages/Containerfile --tag tsfc ." in COMPOSE.read_text()
+    build = tsfc["build"]
+    assert (COMPOSE.parent / build["context"] / build["dockerfile"]).resolve() == RECIPE
     assert last("VOLUME") == ["/metrics"]

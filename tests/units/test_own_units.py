@@ -23,6 +23,7 @@ def root(box: Path) -> Path:
     keepalive runs another one.
     """
     root = box / "root"
+    root.mkdir()
     units(root, "--install", "exporter", "--exporter-interval=7min")
     units(root, "--install", "keepalive", "--package=/opt/other")
     units(root, "--install", "keepalive", *OF_WORK)
