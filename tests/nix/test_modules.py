@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 DEFAULT_JOBS = ("exporter", "keepalive", "native-metrics", "watchdog")
 JOBS = (*DEFAULT_JOBS, "capture")
 QUICK_START = " ".join(f"{job}.enable = true;" for job in DEFAULT_JOBS)
+NO_SYSTEM = f"--root={Path(__file__).parent}"
+"A directory without installed units."
 TSFC = "/nix/store/00000000000000000000000000000000-tsfc"
 
 Evaluate = Callable[..., Any]
@@ -129,7 +131,7 @@ def of_nixos(config: Any) -> Units:
 
 def of_tsfc(*flags: str) -> Units:
     """Return the units that `tsfc units --print` prints."""
-    ran = run("units", "--print", "--root=/nonexistent", f"--package={TSFC}", *flags)
+    ran = run("units", "--print", NO_SYSTEM, f"--package={TSFC}", *flags)
     assert (ran.status, ran.stderr) == (0, "")
     units: Units = {}
     tmpfiles: set[str] = set()
@@ -353,6 +355,10 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
             *("--keepalive-exclude-peers=a'b", "--keepalive-exclude-peers="),
         ],
     ),
+    "metrics in another directory": (
+        f'{QUICK_START} metricsDir = "/srv/m";',
+        ["--metrics-dir=/srv/m"],
+    ),
     "watchdog that tells somebody": (
         'watchdog = { enable = true; notifyExec = "/usr/local/bin/tell"; };',
         ["watchdog", "--watchdog-notify-exec=/usr/local/bin/tell"],
@@ -403,19 +409,22 @@ SETTINGS: dict[str, tuple[str, list[str]]] = {
     ),
     "the rest": (
         (
-            f'{QUICK_START} exporter.extraArgs = [ "" "\\t\\\\" ]; keepalive.interval = "1.5h"; '
+            f'{QUICK_START} exporter.extraArgs = [ "--accept-health" "" "--accept-health" "\\t\\\\" ]; '
+            'keepalive.interval = "1.5h"; '
             'native-metrics = { interval = "7"; metricsPath = "/srv/n/n.prom"; }; '
             'watchdog = { interval = "2 weeks"; metricsPath = "/srv/.w/w.prom"; '
-            'extraArgs = [ "{value}" "${HOME}%%" ]; };'
+            'extraArgs = [ "--exclude-peer" "{value}" "--exclude-peer" "${HOME}%%" ]; };'
         ).replace("${", "\\${"),
         [
-            *("--exporter-extra-args=", "--exporter-extra-args=\t\\", "--keepalive-interval=1.5h"),
+            *("--exporter-extra-args=--accept-health", "--exporter-extra-args="),
+            *("--exporter-extra-args=--accept-health", "--exporter-extra-args=\t\\"),
+            "--keepalive-interval=1.5h",
             *("--native-metrics-interval=7", "--native-metrics-metrics-path=/srv/n/n.prom"),
             *(
                 "--watchdog-interval=2 weeks",
                 "--watchdog-metrics-path=/srv/.w/w.prom",
-                "--watchdog-extra-args={value}",
-                "--watchdog-extra-args=${HOME}%%",
+                *("--watchdog-extra-args=--exclude-peer", "--watchdog-extra-args={value}"),
+                *("--watchdog-extra-args=--exclude-peer", "--watchdog-extra-args=${HOME}%%"),
             ),
         ],
     ),
@@ -748,7 +757,7 @@ def test_the_module_and_tsfc_refuse_the_same_addresses_of_the_agent(
 ) -> None:
     enable = f'exporter.enable = true; agent = {{ enable = true; listen = "{address}";'
     ran = run(
-        *("units", "--print", "--root=/nonexistent", f"--package={TSFC}", "exporter", "--agent"),
+        *("units", "--print", NO_SYSTEM, f"--package={TSFC}", "exporter", "--agent"),
         f"--agent-listen={address}",
     )
     says = failing(evaluate(f"{enable} }};"))
@@ -770,7 +779,7 @@ def test_the_module_and_tsfc_refuse_any_address_without_an_address(evaluate: Eva
         )
     ]
     ran = run(
-        *("units", "--print", "--root=/nonexistent", f"--package={TSFC}", "exporter", "--agent"),
+        *("units", "--print", NO_SYSTEM, f"--package={TSFC}", "exporter", "--agent"),
         "--agent-listen-anywhere",
     )
     assert (ran.status, ran.stdout) == (2, "")
