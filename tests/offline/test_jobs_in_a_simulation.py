@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from msgspec.structs import replace
 
 from support.captures import START
 from support.processes import Completed, error_lines, run, series, started, wait_until
@@ -35,7 +36,9 @@ class Node:
         self.box = box
         self.seconds = 0
         played = scenario.read(f'summary = "x"\nlasts = "1d"\n{text}'.encode(), "test").unwrap()
-        self.player = ScenarioPlayer(played, speed=1, clock=lambda: self.seconds)
+        self.player = ScenarioPlayer(
+            replace(played, start=START), speed=1, clock=lambda: self.seconds
+        )
 
     def job(self, name: str, *options: str) -> Completed:
         """Run a job now. If it restarts tailscaled, do that in the simulation."""
@@ -132,6 +135,31 @@ def test_no_restart_is_made_during_a_control_outage(box: Path) -> None:
         assert any(line.startswith("HELD: nas on relay for") for line in lines)
         assert node.seconds >= 270
         assert node.restarts() == ["restart tailscaled.service"]
+
+
+def test_peers_have_traffic_and_handshakes(box: Path) -> None:
+    with _node(box, PEERS) as node:
+        before, after = _received(node, 60), _received(node, 600)
+        assert 0 < before["nas"] < after["nas"]
+        assert before["nas"] != before["rpi3"]
+        handshakes = 'tailscale_peer_last_handshake_seconds_ago{peer="nas"}'
+        assert node.sample("exporter", handshakes) < 180
+        assert node.sample("exporter", 'tailscale_peer_direct{peer="nas"}') == 1
+
+
+def test_a_scenario_without_keepalive_has_no_traffic(box: Path) -> None:
+    with _node(box, f"[node]\nkeepalive = 0\n{PEERS}") as node:
+        assert _received(node, 600) == {"nas": 0, "rpi3": 0}
+
+
+def _received(node: Node, seconds: int) -> dict[str, float]:
+    """Let time pass; return the bytes received from each peer."""
+    node.seconds += seconds
+    assert node.job("exporter").status == 0
+    return {
+        name: node.sample("exporter", f'tailscale_peer_rx_bytes_total{{peer="{name}"}}')
+        for name in ("nas", "rpi3")
+    }
 
 
 def test_sighup_restarts_the_simulated_tailscaled(box: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import pathlib
 import re
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -348,6 +349,15 @@ def test_a_restart_without_the_coordination_server_leaves_no_peers() -> None:
     assert world.daemon_down_seconds == pytest.approx(50)
 
 
+def test_traffic_that_goes_on_finds_a_path_after_a_restart() -> None:
+    busy = "traffic = { every = { min = 1, max = 1 }, lasts = { min = 9999, max = 9999 } }"
+    world = _world(busy, keepalive=0)
+    assert _path(world, 100) is Path.DIRECT
+    world.restart()
+    assert _path(world, 100.15) is Path.DERP
+    assert _path(world, 100.3) is Path.DIRECT
+
+
 def test_a_status_without_peers_counts_no_traffic() -> None:
     """Bytes are counted when a status shows them, so an early look would round twice."""
     more = """traffic = { every = { min = 1, max = 2 }, lasts = { min = 400, max = 500 } }
@@ -462,6 +472,43 @@ def test_a_dead_data_plane_sends_and_receives_nothing() -> None:
     assert last[1] - first[1] > 800_000
     assert again[0] > last[0]
     assert again[2] != last[2]
+
+
+def test_a_peer_that_is_offline_has_no_traffic() -> None:
+    busy = """traffic = { every = { min = 1, max = 1 }, lasts = { min = 9999, max = 9999 }, \
+received = 2000, sent = 30 }
+[[events]]
+kind = "offline"
+at = 101
+lasts = 100
+"""
+    world = _world(busy.replace("\\\n", ""))
+
+    def traffic(at: float) -> tuple[int, int, object]:
+        world.advance(at)
+        peer = _peer(world)
+        return peer["RxBytes"], peer["TxBytes"], peer["LastHandshake"]
+
+    before, first, last, after = (traffic(at) for at in (101, 102, 200, 301))
+    assert before[:2] == (200_000, 3000)
+    assert first == last == before
+    assert after[:2] == (400_000, 6000)
+    assert after[2] != before[2]
+
+
+def test_a_faster_world_shows_its_times_closer_together() -> None:
+    busy = "traffic = { every = { min = 10, max = 10 }, lasts = { min = 1, max = 1 } }"
+    toml = f'summary = "x"\nlasts = "1d"\n[[peers]]\nname = "nas"\n{busy}'
+    found = scenario.read(toml.encode(), "test").unwrap()
+    slow, fast = World(found, 0), World(found, 0, speed=100)
+    for world in (slow, fast):
+        world.advance(3600)
+    ages = [
+        world.instant().unix - datetime.fromisoformat(_peer(world)["LastHandshake"]).timestamp()
+        for world in (slow, fast)
+    ]
+    assert ages == [4, 1]
+    assert fast.instant().unix == found.start + 36
 
 
 def test_only_tsmp_pings_are_lost_on_a_dead_data_plane() -> None:

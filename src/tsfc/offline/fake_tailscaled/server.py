@@ -31,10 +31,10 @@ from tsfc.offline.fake_tailscaled.responses import (
     respond_in_world,
 )
 from tsfc.offline.simulation import scenario
-from tsfc.offline.simulation.scenario import Scenario
-from tsfc.offline.simulation.spans import default
+from tsfc.offline.simulation.scenario import Scenario, Traffic
+from tsfc.offline.simulation.spans import default, period_range, span_range
 from tsfc.offline.simulation.world import World
-from tsfc.shell import signals
+from tsfc.shell import clocks, signals
 from tsfc.shell.console import STDOUT, print_error, say
 from tsfc.shell.signals import LONGEST_WAIT_SECONDS
 from tsfc.shell.tailscaled.localapi import is_reachable
@@ -43,6 +43,8 @@ TOOL = "stand-in"
 SOCKET_MODE = 0o666
 "Every user may connect, as with tailscaled on Linux (`safesocket/unixsocket.go`)."
 _BACKLOG = 4096
+_TRAFFIC = Traffic(every=period_range(1, 30), lasts=span_range(10, 300))
+"Traffic to each peer that has none in its scenario. Its pauses leave the peer active."
 
 Responder = Callable[[str, str, str], Reaction]
 "Function of a request's method, target and host."
@@ -80,7 +82,7 @@ def play_scenario(name: str, socket_path: str, *, speed: float) -> int:
     if isinstance(found, Failure):
         print_error(TOOL, found.failure())
         return 1
-    player = ScenarioPlayer(found.unwrap(), speed=speed)
+    player = ScenarioPlayer(replace(found.unwrap(), start=int(clocks.unix_time(None))), speed=speed)
 
     def restart(*_: object) -> None:
         player.restart()
@@ -97,12 +99,11 @@ class ScenarioPlayer:
     """A simulated tailscaled in the time of a clock.
 
     Pings have their effect on the simulated paths. There is no keepalive except for the
-    pings of clients.
+    pings of clients, but there is traffic.
     """
 
     def __init__(self, played: Scenario, *, speed: float, clock: Clock = time.monotonic) -> None:
-        without_keepalive = replace(played.node, keepalive=default(0))
-        self._world = World(replace(played, node=without_keepalive), seed=0)
+        self._world = World(_with_traffic(played), seed=0, speed=speed)
         self._speed = speed
         self._clock = clock
         self._started = clock()
@@ -122,6 +123,19 @@ class ScenarioPlayer:
 
     def _advance(self) -> None:
         self._world.advance((self._clock() - self._started) * self._speed)
+
+
+def _with_traffic(played: Scenario) -> Scenario:
+    """Return a scenario in which traffic keeps the peers active instead of keepalive.
+
+    If it has no keepalive, idle peers are its subject, and they stay idle.
+    """
+    if not played.node.keepalive:
+        return played
+    peers = tuple(
+        peer if peer.traffic else replace(peer, traffic=_TRAFFIC) for peer in played.peers
+    )
+    return replace(played, node=replace(played.node, keepalive=default(0)), peers=peers)
 
 
 def _serve(socket_path: str, responder: Responder, title: str) -> int:

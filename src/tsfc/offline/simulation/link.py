@@ -17,7 +17,6 @@ KNOWN_SECONDS = 0.1
 "From the first ping to direct, without a NAT or with its mapping intact: measured."
 REKEY_SECONDS = 120
 "Time from one handshake to the next (`RekeyAfterTime` of WireGuard)."
-_BYTES_PER_SECOND = 1500
 _EASY = frozenset({Nat.EASY, Nat.CGNAT})
 
 
@@ -121,16 +120,27 @@ def forget_path(link: Link) -> None:
     link.direct_from = link.direct_until = NEVER
 
 
+def is_answering(link: Link) -> bool:
+    """Whether data that is sent to the peer is answered."""
+    return link.is_online and not link.dead_data
+
+
 def count_traffic(link: Link, now: float) -> None:
-    """Count the bytes and handshakes of the traffic until now."""
-    if link.busy_since is None:
+    """Count the bytes and handshakes of the traffic until now.
+
+    Call it before a change of what it depends on. tailscaled sends no data to a peer
+    that is offline.
+    """
+    traffic = link.peer.traffic
+    if link.busy_since is None or traffic is None:
         return
-    size = int((now - link.busy_since) * _BYTES_PER_SECOND)
-    link.tx += size
+    seconds = now - link.busy_since
     link.busy_since = now
-    if link.dead_data:
+    if link.is_online:
+        link.tx += int(seconds * traffic.sent)
+    if not is_answering(link):
         return
-    link.rx += size
+    link.rx += int(seconds * traffic.received)
     if now - link.last_handshake > REKEY_SECONDS:
         link.last_handshake = now - now % REKEY_SECONDS
 

@@ -41,6 +41,8 @@ Name = Annotated[
     str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?$", description="a DNS label")
 ]
 
+Rate = Annotated[int, Meta(ge=0, le=10**9, description="bytes per second")]
+
 
 class Nat(StrEnum):
     """The NAT of a node. All but `public` drop packets that are no response."""
@@ -100,6 +102,9 @@ class Traffic(Struct, frozen=True, forbid_unknown_fields=True):
     every: PeriodRange
     "From the end of one exchange to the start of the next."
     lasts: Range
+    received: Rate = 1500
+    "Bytes per second, while it lasts and the peer responds."
+    sent: Rate = 1500
 
 
 class Peer(Struct, frozen=True, forbid_unknown_fields=True):

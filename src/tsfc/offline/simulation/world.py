@@ -49,6 +49,7 @@ from tsfc.offline.simulation.link import (
     hole_punch_seconds,
     ip_of,
     is_active,
+    is_answering,
     is_direct,
     is_path_valid,
 )
@@ -135,10 +136,16 @@ class _Outage(Struct):
 
 
 class World:
-    """The tailnet at an instant. Time only goes forward."""
+    """The tailnet at an instant. Time only goes forward.
 
-    def __init__(self, scenario: Scenario, seed: int) -> None:
+    `speed` is the number of its seconds per second of the clocks that it shows. A
+    client that sees an hour of it in a minute also sees a handshake of an hour ago as
+    one of a minute ago.
+    """
+
+    def __init__(self, scenario: Scenario, seed: int, *, speed: float = 1.0) -> None:
         self.scenario = scenario
+        self._speed = speed
         self.daemon_down_seconds = 0.0  # stopped, or started and not yet `Running`
         self.far_restarts = 0
         self._agenda = Agenda(seed)
@@ -336,7 +343,7 @@ class World:
     # Time
 
     def _wall(self, at: float) -> float:
-        return self.scenario.start + self._clock_offset + at
+        return self.scenario.start + self._clock_offset + at / self._speed
 
     def _slept_seconds(self) -> float:
         return sum(end - begin for begin, end in self._resumes)
@@ -562,6 +569,10 @@ class World:
             self.daemon_down_seconds += self.now - self._down_since
             self._down_since = None
             self._is_starting = False
+            # The next packet of traffic that goes on searches a path.
+            for link in self._links.values():
+                if link.busy_since is not None:
+                    self._search_path(link)
 
     # Habits of a peer
 
@@ -602,7 +613,7 @@ class World:
             yield self._agenda.draw(subject, traffic.every)
             self._send(link)
             link.busy_since = self.now
-            if not link.dead_data:
+            if is_answering(link):
                 link.last_handshake = self.now
             yield self._agenda.draw(subject, traffic.lasts)
             link.last_sent = self._last_sent(link)
@@ -647,6 +658,7 @@ class World:
     def _set_online(self, link: Link, *, is_online: bool) -> None:
         if link.is_online == is_online:
             return
+        count_traffic(link, self.now)
         if not is_online:
             self._cool(link)
             link.mapping_until = -NEVER
