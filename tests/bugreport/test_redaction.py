@@ -115,6 +115,11 @@ def test_a_peer_has_the_name_of_the_redacted_status_everywhere() -> None:
     assert name("nas", names) == NAS
 
 
+def test_a_line_can_repeat_a_name_of_two_words() -> None:
+    names, _, (renamed,) = names_in(peer("x", HostName="q z", DNSName="", ID="n3CNTRL"))
+    assert line("q z" * 600, names) == renamed * 600
+
+
 def test_only_values_of_closed_sets_stay_in_a_metric() -> None:
     info = (
         'tailscale_peer_info{dns_name="nas.corp.example",hostname="nas",id="n1CNTRL",'

@@ -315,12 +315,16 @@ def _label_value(label: str, value: str, names: Names) -> str:
 
 
 def _phrases(text: str, names: Names) -> str:
-    """Redact a text: first the names of several words, then word by word."""
-    for phrase in names.phrases:
-        before, found, after = text.partition(phrase)
-        if found and _words(phrase, names) != phrase:
-            return f"{_phrases(before, names)}{names.known[phrase]}{_phrases(after, names)}"
-    return _words(text, names)
+    """Redact a text: the names of several words, and what is between them by word."""
+    present = [
+        phrase for phrase in names.phrases if phrase in text and _words(phrase, names) != phrase
+    ]
+    pieces: list[str] = []
+    at = 0
+    for found in re.finditer("|".join(map(re.escape, present)), text) if present else ():
+        pieces += [_words(text[at : found.start()], names), names.known[found[0]]]
+        at = found.end()
+    return "".join((*pieces, _words(text[at:], names)))
 
 
 def _words(text: str, names: Names) -> str:
