@@ -227,7 +227,7 @@ def test_what_is_missing_is_one_line_each(box: Path) -> None:
         around=UNPRIVILEGED,
     )
     assert (ran.status, ran.stderr) == (0, "")
-    missing = [line for line in ran.stdout.splitlines() if line.startswith("It lacks something: ")]
+    missing = [line for line in ran.stdout.splitlines() if line.startswith("Missing: ")]
     assert [
         text
         for text in ("tailscaled.sock", "none.sock", "systemctl", "journalctl", "x.json", "metrics")

@@ -49,7 +49,7 @@ def contents(sections: tuple[Section, ...], missing: tuple[str, ...]) -> str:
         (
             "It has these sections:\n",
             *rows,
-            *(f"It lacks something: {line}\n" for line in missing),
+            *(f"Missing: {line}\n" for line in missing),
             f"Replaced by pseudonyms: {REDACTED}.\n",
             f"Kept: {KEPT}.\n",
             "Nothing was sent. Read the file before you attach it to an issue.\n",
