@@ -21,7 +21,7 @@ from tsfc.bugreport.redaction import (
     snapshot,
     unit,
 )
-from tsfc.core.clock import Instant
+from tsfc.core.clock import Boot, Instant
 from tsfc.core.evaluation.observation import Observation
 from tsfc.core.tailscale.peers import named
 from tsfc.core.tailscale.status import decode
@@ -158,18 +158,21 @@ def test_a_snapshot_has_no_name_of_a_peer() -> None:
     attempt = Attempt(
         Remedy.RESTART, "nas", 1, 2, peer_id="n1CNTRL", subjects=("n1CNTRL", "headless", "n9CNTRL")
     )
+    boot = Boot("11111111-2222-3333-4444-555555555555", 5)
     seen = PeerMemory(direct_at=3600)
     before = Snapshot(
-        Instant(5),
+        Instant(5, boot),
         GuardedPolicy(excluded=frozenset({"NAS", "n1CNTRL", "gone"}), pause_file="/run/bob/pause"),
         State(
             relays={"nas": Relay(1, "n1CNTRL")},
+            last_success=Instant(4, boot),
+            last_run=Instant(5, boot),
             attempts=(attempt,),
             memory=Memory({"n1CNTRL": seen, "headless": seen}, traffic={"n1CNTRL": Traffic(1, 2)}),
         ),
     )
     after = snapshot(before, status, names)
-    assert not re.search(r"nas|NAS|n1CNTRL|n9CNTRL|headless|gone|bob", encode(after))
+    assert not re.search(r"nas|NAS|n1CNTRL|n9CNTRL|headless|gone|bob|1{8}", encode(after))
     assert after.policy.excluded == {renamed, name("gone", names)}
     assert list(after.state.relays) == [renamed] == [after.state.attempts[0].peer]
     stable_id = after.state.attempts[0].peer_id

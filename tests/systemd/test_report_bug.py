@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from support.hosts import hosting, require_bootable
 
@@ -22,6 +23,7 @@ def test_a_report_has_the_units_and_the_journal_of_a_host() -> None:
             host.machine.run("journalctl", "--sync")
             ran = host.tsfc("report-bug", "rpi3", "--output", "/run/report.txt")
         report = host.machine.path("/run/report.txt").read_text()
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert ran.stderr == ""
     assert "Missing: " not in ran.stdout
     (pseudonym,) = re.findall(r"^rpi3 is (\w+)\.$", ran.stdout, re.MULTILINE)
@@ -35,5 +37,6 @@ def test_a_report_has_the_units_and_the_journal_of_a_host() -> None:
     assert '"watchdog" "--restart-socket" "/run/tailscale-watchdog/restart.sock"' in options
     assert '# Options: {"arguments":["--watchdog-exclude-peers=n' in options
     assert "# /run/systemd/system/tailscale-exporter.service.d/" in options
-    assert re.search(r"^tailscale-watchdog\.timer loaded inactive dead", report, re.MULTILINE)
-    assert not re.search(r"rpi3|bravo|zorro", report)
+    assert re.search(r"^tailscale-watchdog\.timer loaded inactive dead$", report, re.MULTILINE)
+    assert re.search(rf"^{pseudonym} .* restart in 10m", parts["tsfc peers"], re.MULTILINE)
+    assert not re.search(rf"rpi3|bravo|zorro|{boot_id}", report)

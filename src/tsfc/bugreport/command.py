@@ -167,7 +167,7 @@ def _views(common: RunOptions, node: _Node, snapshot: Snapshot | None) -> tuple[
         make_view(
             observed,
             None if snapshot is None else redaction.snapshot(snapshot, node.original, node.names),
-            now=system.now(),
+            now=redaction.instant(system.now(), node.names),
             pings={},
         )
     )

@@ -84,11 +84,15 @@ NO_UNITS = "reading the units: systemd has none of tsfc's; install them with `ts
 
 
 def states() -> Result[str, str]:
-    """Return the states of tsfc's loaded units, one line each."""
+    """Return the states of tsfc's loaded units: name, load, active and sub-state."""
     return _output(
         *("systemctl", "list-units", "--all", "--no-legend", "--no-pager", "--plain"),
         *("--full", "tailscale-*"),
-    ).map(lambda text: "\n".join(line for line in text.splitlines() if _OWN_UNIT.match(line)))
+    ).map(
+        lambda text: "\n".join(
+            " ".join(line.split()[:4]) for line in text.splitlines() if _OWN_UNIT.match(line)
+        )
+    )
 
 
 def identifiers(unit_files: str) -> tuple[str, ...]:

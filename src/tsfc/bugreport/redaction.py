@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tsfc.core.clock import Instant
 from tsfc.core.tailscale import naming
 from tsfc.core.tailscale.peers import named, own_name
 from tsfc.core.tailscale.status import BACKEND_STATES, Status
@@ -27,6 +28,7 @@ from tsfc.offline.capture.redact import (
     OPERATING_SYSTEMS,
     ORDINARY,
     by_form,
+    redacted_boot,
     version,
 )
 
@@ -236,6 +238,11 @@ def _part(part: str, names: Names) -> str:
     return part if is_known else by_form(part, names.key)
 
 
+def instant(at: Instant, names: Names) -> Instant:
+    """Return a time with the pseudonym that the boot's ID has in the status."""
+    return replace(at, boot=redacted_boot(at.boot, names.key))
+
+
 def snapshot(original: Snapshot, status: Status | None, names: Names) -> Snapshot:
     """Return the watchdog's snapshot with the pseudonyms of the status.
 
@@ -243,7 +250,7 @@ def snapshot(original: Snapshot, status: Status | None, names: Names) -> Snapsho
     """
     state, memory = original.state, original.state.memory
     return Snapshot(
-        original.at,
+        instant(original.at, names),
         _policy(original.policy, status, names),
         replace(
             state,
@@ -252,6 +259,8 @@ def snapshot(original: Snapshot, status: Status | None, names: Names) -> Snapsho
                 for peer, relay in state.relays.items()
             },
             attempts=tuple(_attempt(attempt, names) for attempt in state.attempts),
+            last_success=state.last_success and instant(state.last_success, names),
+            last_run=state.last_run and instant(state.last_run, names),
             memory=_memory(memory, names),
         ),
     )

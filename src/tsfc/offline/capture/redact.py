@@ -37,6 +37,7 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
+from tsfc.core.clock import Boot
 from tsfc.core.evaluation.observation import Observation
 from tsfc.core.tailscale.peers import HELLO, SEPARATOR, SERVICE_PREFIX
 
@@ -127,11 +128,7 @@ def redacted(observation: Observation, key: bytes) -> Observation:
     Names, keys, addresses, users, tags and domains are replaced. Never raises: a status
     that cannot be decoded becomes a fault.
     """
-    boot = (
-        None
-        if observation.boot is None
-        else replace(observation.boot, id=_uuid(key, observation.boot.id))
-    )
+    boot = redacted_boot(observation.boot, key)
     if observation.fault is not None:
         return replace(observation, boot=boot, fault=fault(observation.fault, key))
     try:
@@ -146,6 +143,11 @@ def redacted(observation: Observation, key: bytes) -> Observation:
             fault=f"reading a status, {len(bytes(observation.status))} bytes: it is none",
         )
     return replace(observation, boot=boot, status=Raw(status))
+
+
+def redacted_boot(boot: Boot | None, key: bytes) -> Boot | None:
+    """Return the boot clock with a pseudonym of the boot's ID."""
+    return None if boot is None else replace(boot, id=_uuid(key, boot.id))
 
 
 def fault(text: str, key: bytes) -> str:
