@@ -69,7 +69,7 @@ class _Node(Struct, frozen=True):
 
 def run(common: RunOptions, options: Options) -> int:
     """Write the report, print what is in it, and return the exit status."""
-    path = options.output or _default_path(common)
+    path = os.path.abspath(options.output or _default_path(common))
     if os.path.lexists(path):
         print_error(TOOL, f"writing {path}: it exists; set --output to a new file")
         return 1
