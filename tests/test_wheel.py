@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import subprocess
@@ -34,6 +35,8 @@ COMPLETIONS = [
     ("tsfc mixin --output s", {"share"}),
 ]
 "How a line is completed in the prefix of an installation."
+FLOWING = ("--no-hyphenation", "--no-justification", "-l")
+"Options of man that leave each word as it is."
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,12 @@ def output(prefix: Path, *command: str) -> str:
     return ran.stdout
 
 
+def shown_actions(command: str) -> list[argparse.Action]:
+    """Options and arguments in the help of a command."""
+    actions = cli._command_parser(command)._actions
+    return [action for action in actions if action.help != argparse.SUPPRESS]
+
+
 def installed(prefix: Path, directory: str) -> list[str]:
     return sorted(path.name for path in (prefix / "share" / directory).iterdir())
 
@@ -71,15 +80,16 @@ def test_it_has_a_manual_page_for_each_command(prefix: Path) -> None:
     assert installed(prefix, "man/man1") == sorted(f"{page}.1" for page in PAGES)
 
 
-def test_it_has_each_page_of_the_documentation(prefix: Path) -> None:
-    assert installed(prefix, "doc/tsfc") == sorted(path.name for path in ROOT.glob("docs/*.md"))
+def test_it_has_the_documentation(prefix: Path) -> None:
+    assert installed(prefix, "doc/tsfc") == ["README.md", "docs"]
+    assert installed(prefix, "doc/tsfc/docs") == sorted(path.name for path in ROOT.glob("docs/*"))
 
 
 def test_the_help_of_an_installation_names_an_installed_page(prefix: Path) -> None:
     script = "from tsfc.cli.main import main; main(['watchdog', '--help'])"
     packages = next(prefix.glob("lib/*/site-packages"))
     out = output(prefix, "env", f"PYTHONPATH={packages}", sys.executable, "-c", script)
-    assert out.endswith(f"\nmore: {prefix}/share/doc/tsfc/policy.md\n")
+    assert out.endswith(f"\nmore: {prefix}/share/doc/tsfc/docs/policy.md\n")
 
 
 @pytest.mark.parametrize(("line", "completed"), COMPLETIONS)
@@ -110,7 +120,7 @@ def test_zsh_finds_the_completion_which_has_no_syntax_error(prefix: Path) -> Non
 def test_bash_and_zsh_know_each_option(prefix: Path, command: str) -> None:
     known = {
         option
-        for action in cli._command_parser(command)._actions
+        for action in shown_actions(command)
         for option in action.option_strings
         if option.startswith("--")
     }
@@ -125,12 +135,12 @@ def test_a_manual_page_has_no_error(prefix: Path, page: str) -> None:
     """It loses no option and no example on the way to the screen."""
     path = f"share/man/man1/{page}.1"
     assert output(prefix, program("mandoc", "mandoc"), "-T", "lint", "-W", "warning", path) == ""
-    text = output(prefix, program("man", "man-db"), "--warnings", "-l", path)
+    text = output(prefix, program("man", "man-db"), "--warnings", *FLOWING, path)
     command = page.partition("-")[2]
     examples = cli.find_command(command).examples if command else cli.EXAMPLES
     assert [example for example in examples if example not in text] == []
     if command:
-        options = cli._command_parser(command)._actions
+        options = shown_actions(command)
         assert [
             option
             for action in options

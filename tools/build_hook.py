@@ -1,8 +1,7 @@
-"""Build hook of hatchling: what the wheel installs below `share`.
+"""Build hook of hatchling: completions for shells, and manual pages.
 
-These are completions for shells, manual pages and the pages of `docs`. The first two
-are made from the parsers of the commands, so they cannot be out of date, and no run of
-tsfc pays for them.
+They are made from the parsers of the commands when the wheel is built. So they cannot
+be out of date, and no run of tsfc pays for them.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class BuildHook(BuildHookInterface[Any]):
     """Adds the files to the wheel, but not to an editable installation."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Write the generated files, and add all files to the shared data."""
+        """Write the files, and add them to the wheel's shared data."""
         if version == "editable":
             return
         sys.path.insert(0, os.path.join(self.root, "src"))
@@ -60,8 +59,6 @@ class BuildHook(BuildHookInterface[Any]):
             file = Path(self._generated.name, str(number))
             file.write_text(text, encoding="utf-8")
             build_data["shared_data"][str(file)] = path
-        for page in sorted(Path(self.root, "docs").glob("*.md")):
-            build_data["shared_data"][str(page)] = f"share/doc/tsfc/{page.name}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002 - hatchling's interface
         """Remove the generated files."""
@@ -133,7 +130,7 @@ def _roff(name: str, page: _Page, version: str) -> str:
         for command in ("tsfc", *page.commands)
         if command != name
     )
-    manual.add_section("see also", "=", f"{pages}.I share/doc/tsfc/{page.documentation}")
+    manual.add_section("see also", "=", f"{pages}.I share/doc/tsfc/docs/{page.documentation}")
     return str(manual).translate(LITERALS)
 
 

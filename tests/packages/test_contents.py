@@ -77,7 +77,15 @@ def check(content: dict[str, bytes]) -> None:
 def test_the_debian_package_has_all_files_compiled(deb: Path) -> None:
     content = content_of_deb(deb)
     check(content)
-    assert {"./usr/share/doc/tsfc/copyright", "./usr/share/doc/tsfc/README.md"} <= set(content)
+    assert {
+        "./usr/share/bash-completion/completions/tsfc",
+        "./usr/share/doc/tsfc/README.md",
+        "./usr/share/doc/tsfc/copyright",
+        "./usr/share/doc/tsfc/docs/jobs.md",
+        "./usr/share/fish/vendor_completions.d/tsfc.fish",
+        "./usr/share/man/man1/tsfc-peers.1",
+        "./usr/share/zsh/site-functions/_tsfc",
+    } <= set(content)
 
 
 def test_the_zipapp_has_all_files_compiled(pyz: Path) -> None:

@@ -384,7 +384,7 @@ def test_the_examples_that_need_no_node_run(example: str, box: Path) -> None:
 
 
 def test_without_an_installed_page_the_help_names_that_of_the_source(box: Path) -> None:
-    """A zipapp has no files around it that are its own."""
+    """Files around a zip file with the program belong to somebody else."""
     shutil.make_archive(str(box / "tsfc"), "zip", SOURCES)
     (box / "docs").mkdir()
     (box / "docs/README.md").touch()

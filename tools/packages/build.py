@@ -32,8 +32,8 @@ DEB = Path(__file__).parent / "deb"
 MIXIN = "src/tsfc/mixin/files"
 "Runbooks and examples, to which the pages link."
 SCRIPTS = ("postinst", "prerm", "postrm")
-SHARE = ("man", "bash-completion", "zsh")
-"Directories of the wheel's `share/`, if it has them, that other programs read."
+SHARE = ("bash-completion", "fish", "man", "zsh")
+"Directories of the wheel's `share/` that other programs read."
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
 "Time of the files in an archive, so that it depends only on their content."
 
@@ -68,9 +68,10 @@ def build_deb(python: Python, scratch: Path, output: Path) -> Path:
     (root / "usr/bin").mkdir()
     (root / "usr/bin/tsfc").symlink_to("../lib/tsfc/bin/tsfc")
     for name in SHARE:
-        if (prefix / "share" / name).exists():
-            shutil.copytree(prefix / "share" / name, root / "usr/share" / name)
-    shutil.rmtree(prefix / "share", ignore_errors=True)
+        shutil.copytree(prefix / "share" / name, root / "usr/share" / name)
+    shutil.rmtree(prefix / "share")
+    # `--help` looks for the documentation in the prefix.
+    (prefix / "share").symlink_to("../../share")
     _document(root / "usr/share/doc/tsfc")
     control = root / "DEBIAN"
     control.mkdir()
@@ -121,8 +122,7 @@ def _install(prefix: Path, python: Python) -> None:
     arguments = ("--root-user-action=ignore", "--no-compile", "--target", str(site))
     _run(*pip, "install", *arguments, str(ROOT))
     shutil.rmtree(site / "bin")
-    if (site / "share").exists():
-        (site / "share").rename(prefix / "share")
+    (site / "share").rename(prefix / "share")
     _compile(python, site)
 
 

@@ -165,14 +165,13 @@ def _did_you_mean(word: str, known: Iterable[str]) -> str:
 def _path(page: str) -> str:
     """Path of a page of the documentation, in a checkout or as the wheel installs it.
 
-    If there is none, such as for a zipapp, the result names the page in the source.
+    If it is not installed, the result names the page in the source.
     """
     packages = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
     is_checkout = os.path.basename(packages) == "src"
-    folder = "../docs" if is_checkout else "../../../share/doc/tsfc"
+    folder = "../docs" if is_checkout else "../../../share/doc/tsfc/docs"
     path = os.path.join(packages, folder, page)
-    # Only the path before `normpath` fails below a file, which a zipapp is.
-    return os.path.normpath(path) if os.path.exists(path) else f"docs/{page} in tsfc's source"
+    return os.path.realpath(path) if os.path.exists(path) else f"docs/{page} in tsfc's source"
 
 
 class _Parser(argparse.ArgumentParser):
