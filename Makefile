@@ -33,6 +33,10 @@ help: ## list these targets
 run: .venv/runtime ## run all four jobs once; uses a recorded status if tailscaled is unavailable
 	@$(BIN)/python tools/run_once.py
 
+.PHONY: demo
+demo: .venv/runtime ## play a day of a simulated tailnet in a minute; LISTEN=127.0.0.1:9199 adds a page
+	@$(BIN)/python tools/demo.py $(if $(LISTEN),--listen $(LISTEN))
+
 .PHONY: test
 test: .venv/dev ## run all tests except those of `make e2e`, `make test-packages` and `make soak`
 	$(BIN)/python -bb -m pytest $(PYTEST_FLAGS) --ignore=tests/e2e --ignore=tests/packages --ignore=tests/soak
