@@ -189,6 +189,7 @@ HOSTILE = "a\nb\x1b[31mc\u202ed\u2028e\udcfff\u3164g"
             [command, *rest]
             for command in cli.COMMANDS
             for rest in ([f"--{HOSTILE}"], [f"--{HOSTILE}={HOSTILE}"], ["--", HOSTILE, HOSTILE])
+            if (command, rest[0]) != ("report-bug", "--")  # peers, which may be unknown
         ),
         ["exporter", f"--source={HOSTILE}"],
         ["exporter", f"--timeout={HOSTILE}"],
@@ -224,6 +225,16 @@ def test_an_error_that_quotes_the_command_line_is_printable(
     assert err.removesuffix("\n") != err
     assert all(line.isprintable() and "\u3164" not in line for line in err[:-1].split("\n")), err
     assert all(line.startswith("tsfc") for line in err[:-1].split("\n")), err
+
+
+def test_an_unknown_peer_of_a_report_is_printable(
+    capfd: pytest.CaptureFixture[str], box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(box)
+    assert inside("report-bug", "--", HOSTILE) == 0
+    out, _ = capfd.readouterr()
+    assert "No peer has the name " in out
+    assert all(line.isprintable() and "\u3164" not in line for line in out[:-1].split("\n"))
 
 
 def test_a_long_argument_is_cut_in_a_usage_error(capfd: pytest.CaptureFixture[str]) -> None:
