@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from tsfc.core.text import counted
+
 REDACTED = (
     "names of nodes and peers, IP addresses, keys, IDs, users, tags, domains, tailnets, "
     "instances of units, and every word that tsfc does not know"
@@ -42,7 +44,7 @@ def contents(sections: tuple[Section, ...], missing: tuple[str, ...]) -> str:
     """Return the table of contents, for the person who decides whether to send it."""
     width = max((len(section.title) for section in sections), default=0)
     rows = (
-        f"  {section.title:{width}}  {_lines(len(section.lines))}{_omitted(section)}\n"
+        f"  {section.title:{width}}  {counted(len(section.lines), 'line')}{_omitted(section)}\n"
         for section in sections
     )
     return "".join(
@@ -58,13 +60,9 @@ def contents(sections: tuple[Section, ...], missing: tuple[str, ...]) -> str:
 
 
 def _section(section: Section) -> str:
-    rest = (f"… {_lines(section.omitted)} left out",) if section.omitted else ()
+    rest = (f"… {counted(section.omitted, 'line')} left out",) if section.omitted else ()
     return "\n".join((f"\n== {section.title} ==", *section.lines, *rest, ""))
 
 
 def _omitted(section: Section) -> str:
     return f", {section.omitted} left out" if section.omitted else ""
-
-
-def _lines(number: int) -> str:
-    return f"{number} line{'' if number == 1 else 's'}"

@@ -9,6 +9,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from returns.result import Failure
 
 from tsfc.cli.common import Command
+from tsfc.core.text import PATH_LIMIT, counted, printable
 from tsfc.mixin import selector
 from tsfc.mixin.documents import KINDS, documents
 from tsfc.shell import signals
@@ -109,7 +110,7 @@ def _write(texts: dict[str, str], directory: str) -> int:
                 "--output",
             )
             return 1
-    say(STDOUT, f"wrote {len(texts)} file{'s' * (len(texts) > 1)} to {directory}")
+    say(STDOUT, f"wrote {counted(len(texts), 'file')} to {printable(directory, PATH_LIMIT)}")
     return 0
 
 

@@ -79,12 +79,16 @@ def header_lines(view: View) -> list[str]:
 
 
 def peer_counts(view: View) -> str:
-    """Return the number of peers on each path: `3 peers (2 direct, 1 derp)`."""
-    by_path = ", ".join(
+    """Return the number of peers: `3 peers (2 direct, 1 derp)`."""
+    return f"{counted(len(view.rows), 'peer')} ({counts_by_path(view)})"
+
+
+def counts_by_path(view: View) -> str:
+    """Return the number of peers on each path: `2 direct, 1 derp`; or empty."""
+    return ", ".join(
         f"{number} {PATH_WORDS.get(path, path.value)}"
         for path, number in peers_by_path(view).items()
     )
-    return f"{counted(len(view.rows), 'peer')} ({by_path})"
 
 
 def attempts(view: View, seconds: int) -> list[tuple[int, str]]:

@@ -15,7 +15,7 @@ from tsfc.core.duration import duration
 from tsfc.core.tailscale import status as statuses
 from tsfc.core.tailscale.paths import Path
 from tsfc.core.tailscale.whois import NetInfo
-from tsfc.core.text import one_line
+from tsfc.core.text import counted, one_line
 from tsfc.core.watchdog import policy as policies
 from tsfc.core.watchdog.cause import Cause, node_cause
 from tsfc.core.watchdog.policy import GuardedPolicy
@@ -23,6 +23,7 @@ from tsfc.core.watchdog.snapshot import Snapshot
 from tsfc.core.watchdog.state import last_restart
 from tsfc.core.watchdog.track import DIRECT, Reason
 from tsfc.core.watchdog.watch import Hold, hold
+from tsfc.view.cells import counts_by_path
 from tsfc.view.model import NOT_WATCHED, Row, View, health, why_held
 
 SOON_SECONDS = 7 * 86400
@@ -162,12 +163,11 @@ def render(view: View, found: tuple[Finding, ...]) -> str:
 
 
 def _summary(view: View) -> list[str]:
-    status, paths = view.status, [row.path for row in view.rows]
+    status = view.status
     version = one_line(status.version.partition("-")[0], 40)
-    counts = [f"{paths.count(path)} {path.replace('_', ' ')}" for path in Path if path in paths]
     lines = [
         f"{view.name or 'this node'}: {one_line(status.backend_state, 40)}, Tailscale {version}",
-        f"peers: {', '.join(counts) or 'none'}",
+        f"peers: {counts_by_path(view) or 'none'}",
     ]
     snapshot = view.snapshot
     if snapshot is not None:
@@ -175,7 +175,7 @@ def _summary(view: View) -> list[str]:
         when = "" if restarted is None else f", the last {duration(view.at - restarted)} ago"
         lines.append(
             f"watchdog: policy {policies.name(snapshot.policy)}, "
-            f"{_counted(snapshot.state.restarts, 'restart')}{when}"
+            f"{counted(snapshot.state.restarts, 'restart')}{when}"
         )
         held = _hold(view)
         if held is not None:
@@ -197,11 +197,7 @@ def _with_count(finding: Finding, relayed: int) -> Finding:
     if not relayed:
         return finding
     verb = "is" if relayed == 1 else "are"
-    return replace(finding, what=f"{finding.what} {_counted(relayed, 'peer')} {verb} on relay.")
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return replace(finding, what=f"{finding.what} {counted(relayed, 'peer')} {verb} on relay.")
 
 
 def _key(view: View) -> list[Finding]:
@@ -326,7 +322,7 @@ def _relays(view: View, relayed: list[Row], direct: int) -> list[Finding]:
     ]
     more = len(relayed) - PEER_LIMIT
     if more > 0:
-        what = f"{_counted(more, 'more peer')} {'is' if more == 1 else 'are'} on relay."
+        what = f"{counted(more, 'more peer')} {'is' if more == 1 else 'are'} on relay."
         found.append(Finding(what, side, "Run `tsfc peers`."))
     return found
 
