@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from support.processes import UNPRIVILEGED, error_lines, inside, run, short_directory
 from support.programs import program
 from support.statuses import PATHS, encoded, peer, status
-from tsfc.bugreport import command
 from tsfc.core.evaluation.observation import parse, status_of
 from tsfc.core.tailscale.peers import named
 from tsfc.core.tailscale.status import decode
@@ -258,12 +257,3 @@ def test_a_file_that_cannot_be_written_is_one_line_and_leaves_nothing(node: Box)
     (line,) = error_lines("report-bug", ran)
     assert ran.status == 1
     assert "No such file or directory; set --output" in line
-
-
-def test_a_file_that_appears_meanwhile_is_not_replaced(node: Box) -> None:
-    """It can appear after the first check."""
-    node.report.write_text("mine")
-    written = command._write_new(str(node.report), "report")
-    assert "File exists" in written.failure()
-    assert sorted(path.name for path in node.directory.iterdir()) == ["bin", "report.txt"]
-    assert node.report.read_text() == "mine"

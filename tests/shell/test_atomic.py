@@ -18,6 +18,7 @@ from tsfc.shell.atomic import (
     require_replaceable,
     temporary_path,
     write_all,
+    write_new,
 )
 
 
@@ -164,6 +165,22 @@ def test_a_relative_path_has_an_absolute_temporary_path(
 ) -> None:
     monkeypatch.chdir(box)
     assert temporary_path("x.prom") == f"{box}/.x.prom.{os.getpid()}.tmp"
+
+
+def test_a_new_file_has_its_mode_and_leaves_no_temporary_file(box: Path) -> None:
+    path = box / "a"
+    write_new(str(path), b"new", 0o600)
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"new", 0o600)
+    assert list(box.iterdir()) == [path]
+
+
+def test_a_new_file_never_replaces_one(box: Path) -> None:
+    path = box / "a"
+    path.write_text("mine")
+    with pytest.raises(FileExistsError):
+        write_new(str(path), b"new", 0o600)
+    assert path.read_text() == "mine"
+    assert list(box.iterdir()) == [path]
 
 
 def test_all_is_written_although_the_kernel_takes_it_in_parts(box: Path) -> None:

@@ -18,14 +18,14 @@ from tsfc.core.evaluation.observation import Observation, line, status_of
 from tsfc.core.tailscale import naming
 from tsfc.core.tailscale.peers import named
 from tsfc.core.tailscale.status import Status
-from tsfc.core.text import one_line
+from tsfc.core.text import PATH_LIMIT, one_line, printable
 from tsfc.core.watchdog.events import Observed
 from tsfc.core.watchdog.policy import pause_file
 from tsfc.core.watchdog.snapshot import Snapshot, decode, encode
 from tsfc.offline.capture import record
 from tsfc.offline.capture.redact import redacted
-from tsfc.shell import regular, signals, textfile, waiting
-from tsfc.shell.atomic import temporary_path, write_all
+from tsfc.shell import regular, textfile, waiting
+from tsfc.shell.atomic import write_new
 from tsfc.shell.clocks import unix_time
 from tsfc.shell.console import print_error, write_out
 from tsfc.shell.system import System
@@ -76,14 +76,14 @@ def run(common: RunOptions, options: Options) -> int:
     node = _observe(common, secrets.token_bytes(32))
     sections, missing = _sections(common, options, node)
     pseudonyms = [_pseudonym(peer, node) for peer in options.peers]
-    written = _write_new(path, document.render(sections))
+    written = _write(path, document.render(sections))
     if isinstance(written, Failure):
         print_error(TOOL, written.failure())
         return 1
     write_out(
         "".join(
             (
-                f"The report is {path}, readable only by you.\n",
+                f"The report is {printable(path, PATH_LIMIT)}, readable only by you.\n",
                 document.contents(sections, missing),
                 *(f"{one_line(line)}\n" for line in pseudonyms),
             )
@@ -246,22 +246,10 @@ def _default_path(common: RunOptions) -> str:
     return f"tsfc-report-{at:%Y%m%d-%H%M%S}.txt"
 
 
-def _write_new(path: str, text: str) -> Result[None, str]:
-    """Write a new file as a whole, readable only by its owner, or not at all."""
-    temporary = temporary_path(path)
+def _write(path: str, text: str) -> Result[None, str]:
+    """Write a new file that only its owner may read."""
     try:
-        with signals.cleaning_up(lambda: os.unlink(temporary)):
-            descriptor = os.open(
-                temporary,
-                os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
-                0o600,
-            )
-            try:
-                write_all(descriptor, text.encode(errors="replace"))
-                os.link(temporary, path)  # fails if the file exists, unlike a rename
-            finally:
-                os.close(descriptor)
-                os.unlink(temporary)
+        write_new(path, text.encode(errors="replace"), 0o600)
     except OSError as error:
         advice = "set --output to a new file in a directory that you may write to"
         return Failure(f"writing {path}: {error.strerror}; {advice}")

@@ -1,11 +1,11 @@
-"""Files that are replaced as a whole or not at all."""
+"""Files that are written as a whole or not at all."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 
 from tsfc.shell import signals
@@ -46,6 +46,34 @@ def atomic_write(path: str, temporary: str, mode: int) -> Generator[int, None, N
     directory. Only a regular file is replaced (`require_replaceable`).
     """
     require_replaceable(path)
+    with _temporary_file(temporary, mode, lambda: os.replace(temporary, path)) as descriptor:
+        yield descriptor
+
+
+def write_new(path: str, data: bytes, mode: int) -> None:
+    """Write a new file, whatever the umask is.
+
+    Raises:
+        OSError: it could not be written, or there is a file. Nothing was changed.
+    """
+    temporary = temporary_path(path)
+
+    def finish() -> None:
+        os.link(temporary, path)  # fails if the file exists, unlike a rename
+        os.unlink(temporary)
+
+    with _temporary_file(temporary, mode, finish) as descriptor:
+        write_all(descriptor, data)
+
+
+@contextmanager
+def _temporary_file(
+    temporary: str, mode: int, finish: Callable[[], None]
+) -> Generator[int, None, None]:
+    """Open a new file for writing; when the block ends, close it and call `finish`.
+
+    The file is removed if one of these fails, or a signal ends the process.
+    """
     with suppress(FileNotFoundError):
         os.unlink(temporary)
     with signals.cleaning_up(lambda: os.unlink(temporary)):
@@ -58,7 +86,7 @@ def atomic_write(path: str, temporary: str, mode: int) -> Generator[int, None, N
                 yield descriptor
             finally:
                 os.close(descriptor)
-            os.replace(temporary, path)
+            finish()
         except BaseException:
             with suppress(OSError):
                 os.unlink(temporary)
