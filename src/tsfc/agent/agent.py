@@ -43,7 +43,7 @@ from tsfc.core.report import Report
 from tsfc.core.tailscale.ping import Ping, PingKind, PingResult
 from tsfc.core.tailscale.status import Status
 from tsfc.core.text import PATH_LIMIT, printable
-from tsfc.core.watchdog.policy import pause_file
+from tsfc.core.watchdog.events import Observed
 from tsfc.core.watchdog.remedy import Attempt, Outcome, Withheld
 from tsfc.core.watchdog.snapshot import decode as decode_snapshot
 from tsfc.shell import runs
@@ -445,16 +445,12 @@ class Agent:
         if isinstance(observed, Failure):
             return text(503, _detail(observed.failure()))
         snapshot = decode_snapshot(self.snapshot.encode()).value_or(None)
-        file = None if snapshot is None else pause_file(snapshot.policy)
-        return page(
-            pages.view(
-                observed.unwrap(),
-                snapshot,
-                tailscaled_start=self._own.tailscaled_start(),
-                is_paused=file is not None and self._own.is_paused(file),
-                now=self._own.now(),
-            )
+        seen = Observed(
+            observed.unwrap(),
+            self._own.tailscaled_start(),
+            is_paused=snapshot is not None and self._own.is_paused(snapshot.policy),
         )
+        return page(pages.view(seen, snapshot, self._own.now()))
 
     def _hosts(self) -> frozenset[str]:
         return pages.hosts(self.look.observed)

@@ -38,17 +38,9 @@ def peers(view: View) -> Answer:
     return Answer(200, JSON, document.encode(view).encode())
 
 
-def view(
-    status: Status,
-    snapshot: Snapshot | None,
-    *,
-    tailscaled_start: int | None,
-    is_paused: bool,
-    now: Instant,
-) -> View:
+def view(observed: Observed, snapshot: Snapshot | None, now: Instant) -> View:
     """Return what `tsfc peers` shows."""
-    event = Observed(status, tailscaled_start, is_paused=is_paused)
-    return without_hidden(make_view(event, snapshot, now=now, pings={}))
+    return without_hidden(make_view(observed, snapshot, now=now, pings={}))
 
 
 def hosts(observed: Result[Status, Fault]) -> frozenset[str]:

@@ -19,12 +19,10 @@ from tsfc.core.tailscale import naming
 from tsfc.core.tailscale.peers import named
 from tsfc.core.tailscale.status import Status
 from tsfc.core.text import PATH_LIMIT, one_line, printable
-from tsfc.core.watchdog.events import Observed
-from tsfc.core.watchdog.policy import pause_file
-from tsfc.core.watchdog.snapshot import Snapshot, decode, encode
+from tsfc.core.watchdog.snapshot import Snapshot, encode
 from tsfc.offline.capture import record
 from tsfc.offline.capture.redact import redacted
-from tsfc.shell import regular, textfile, waiting
+from tsfc.shell import waiting
 from tsfc.shell.atomic import write_new
 from tsfc.shell.clocks import unix_time
 from tsfc.shell.console import print_error, write_out
@@ -32,7 +30,7 @@ from tsfc.shell.system import System
 from tsfc.shell.tailscaled.observe import RunOptions
 from tsfc.view import doctor, table
 from tsfc.view.cells import header_lines
-from tsfc.view.look import own_net_info
+from tsfc.view.look import observed_by, own_net_info, read_snapshot
 from tsfc.view.model import make_view, without_hidden
 from tsfc.view.selection import EVERYTHING, select
 
@@ -41,7 +39,6 @@ METRIC_LINES = 3000
 "Lines of a metrics file in the report; that of 100 peers has 2,000."
 FREE_TEXT = frozenset({"kernel", "machine", "distribution"})
 "Versions that whoever builds the system can choose."
-SNAPSHOT_LIMIT = 64 * 2**20
 
 
 class Options(Struct, frozen=True):
@@ -111,7 +108,10 @@ def _sections(
     """
     names, missing = node.names, list[str]()
     unit_files = _value(machine.units(), missing, "")
-    snapshot = _value(_snapshot(options.watchdog_metrics), missing, None)
+    read = read_snapshot(options.watchdog_metrics)
+    snapshot = read.value_or(None)
+    if isinstance(read, Failure):
+        missing.append(f"{read.failure()}; set --watchdog-metrics")
     if node.fault is not None:
         missing.append(node.fault)
     sections = (
@@ -157,12 +157,7 @@ def _views(common: RunOptions, node: _Node, snapshot: Snapshot | None) -> tuple[
     if node.original is None or node.status is None:
         return ()
     system = System(TOOL, common)
-    file = None if snapshot is None else pause_file(snapshot.policy)
-    observed = Observed(
-        node.status,
-        system.tailscaled_start(),
-        is_paused=file is not None and system.is_paused(file),
-    )
+    observed = observed_by(system, node.status, snapshot)
     view = without_hidden(
         make_view(
             observed,
@@ -223,15 +218,6 @@ def _snapshot_section(snapshot: Snapshot | None, node: _Node) -> tuple[Section, 
 
 def _redacted(lines: Iterable[str], names: Names) -> tuple[str, ...]:
     return tuple(redaction.line(text, names) for text in lines)
-
-
-def _snapshot(metrics_path: str) -> Result[Snapshot | None, str]:
-    path = textfile.snapshot_path(metrics_path)
-    raw = regular.read_unlinked(path, SNAPSHOT_LIMIT)
-    found = raw if isinstance(raw, Failure) else decode(raw.unwrap())
-    if isinstance(found, Failure):
-        return Failure(f"reading {path}: {found.failure()}; set --watchdog-metrics")
-    return Success(found.unwrap())
 
 
 def _pseudonym(peer: str, node: _Node) -> str:

@@ -16,14 +16,12 @@ import msgspec
 from msgspec import Struct, field
 from returns.result import Failure, Result, Success
 
-from tsfc.shell import program, regular, waiting
+from tsfc.shell import program, regular, textfile, waiting
 
 TIMEOUT_SECONDS = 10.0
 "Timeout of each call of `systemctl` and `journalctl`."
 JOURNAL_LINES = 100
 "Newest lines of each job."
-FILE_LIMIT = 64 * 2**20
-"Bytes of a metrics file, as for those of the jobs themselves."
 IDENTIFIERS = tuple(
     f"tailscale-{job}"
     for job in (
@@ -125,7 +123,7 @@ def metrics_paths(directory: str, unit_files: str) -> tuple[str, ...]:
 
 def metrics(path: str) -> Result[tuple[str, ...], str]:
     """Return the lines of a metrics file."""
-    content = regular.read_unlinked(path, FILE_LIMIT)
+    content = regular.read_unlinked(path, textfile.SIZE_LIMIT)
     if isinstance(content, Failure):
         return Failure(f"reading {path}: {content.failure()}")
     return Success(tuple(content.unwrap().decode(errors="replace").split("\n")))

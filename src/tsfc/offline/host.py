@@ -83,7 +83,7 @@ class OfflineHost:
         """See `Host`."""
         return self._tailscaled_start
 
-    def is_paused(self, file: str) -> bool:  # noqa: ARG002
+    def is_paused(self, policy: Policy) -> bool:  # noqa: ARG002
         """See `Host`. A capture does not show it."""
         return False
 

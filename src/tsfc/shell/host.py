@@ -17,6 +17,7 @@ from tsfc.core.tailscale.status import Status
 
 if TYPE_CHECKING:  # a start is most of a run's cost: a job imports only what it needs
     from tsfc.core.tailscale.ping import Ping
+    from tsfc.core.watchdog.policy import Policy
     from tsfc.core.watchdog.remedy import Attempt, Outcome, Withheld
     from tsfc.shell.tailscaled.pings import Round
 
@@ -40,8 +41,8 @@ class Host(Protocol):
         """Return the Unix time when tailscaled started; None if it is unknown."""
         ...
 
-    def is_paused(self, file: str) -> bool:
-        """Whether the pause file of a policy exists."""
+    def is_paused(self, policy: Policy) -> bool:
+        """Whether the watchdog is paused: the pause file of its policy exists."""
         ...
 
     async def usermetrics(self) -> Result[bytes, Fault]:

@@ -23,6 +23,7 @@ from tsfc.shell.tailscaled.source import Cli, LocalAPI, Source
 if TYPE_CHECKING:  # a start is most of a run's cost: a job imports only what it needs
     from tsfc.core.metrics.families import Family
     from tsfc.core.tailscale.ping import Ping
+    from tsfc.core.watchdog.policy import Policy
     from tsfc.core.watchdog.remedy import Attempt, Outcome, Withheld
     from tsfc.core.watchdog.run import Run
     from tsfc.shell.tailscaled.pings import Round
@@ -70,9 +71,12 @@ class System(Struct, frozen=True):
             return None
         return observe.tailscaled_start(self.options)
 
-    def is_paused(self, file: str) -> bool:
+    def is_paused(self, policy: Policy) -> bool:
         """See `Host`."""
-        return os.path.lexists(file)
+        from tsfc.core.watchdog.policy import pause_file  # noqa: PLC0415 - for the watchdog only
+
+        file = pause_file(policy)
+        return file is not None and os.path.lexists(file)
 
     async def usermetrics(self) -> Result[bytes, Fault]:
         """See `Host`."""

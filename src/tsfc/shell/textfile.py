@@ -15,7 +15,10 @@ from tsfc.shell.clocks import unix_time
 
 STANDARD_OUTPUT = "-"
 SIZE_LIMIT = 64 * 2**20
-"Maximum size of an old metrics file in bytes. That of 100,000 peers has 66 MB."
+"""Maximum size in bytes of a metrics file or a snapshot that an earlier run wrote.
+
+Metrics of 100,000 peers have 66 MB, a snapshot of 10,000 peers on relay has 0.5 MB.
+"""
 ABANDONED_SECONDS = 600
 "Age at which a temporary file is considered abandoned. Writing one takes milliseconds."
 

@@ -13,17 +13,12 @@ from tsfc.core.tailscale.ping import Ping, PingResult
 from tsfc.core.tailscale.status import Status
 from tsfc.core.tailscale.whois import NO_NET_INFO, NetInfo
 from tsfc.core.watchdog.events import Observed
-from tsfc.core.watchdog.policy import pause_file
 from tsfc.core.watchdog.snapshot import Snapshot, decode
 from tsfc.shell import regular, textfile
 from tsfc.shell.system import System
 from tsfc.shell.tailscaled import source as tailscaled
 from tsfc.shell.tailscaled.observe import RunOptions, observe, source
 from tsfc.view.model import View, make_view
-
-SNAPSHOT_LIMIT = 64 * 2**20
-"Bytes. The snapshot of 10,000 peers on relay has 0.5 MB."
-
 
 PINGS = 3
 "Maximum number of pings to one peer, like those of keepalive."
@@ -45,23 +40,35 @@ async def look(
     if isinstance(read, Failure):
         return Failure(read.failure().detail)
     status = read.unwrap()
-    snapshot = _snapshot(watchdog_metrics)
-    has_snapshot = not isinstance(snapshot, Failure)
-    file = pause_file(snapshot.unwrap().policy) if has_snapshot else None
-    observed = Observed(
-        status, system.tailscaled_start(), is_paused=file is not None and system.is_paused(file)
-    )
+    snapshot = read_snapshot(watchdog_metrics)
+    known = snapshot.value_or(None)
+    observed = observed_by(system, status, known)
     now = system.now()
     results, warnings = await _ping(system, status, pinging)
-    return Success(
-        make_view(
-            observed,
-            snapshot.unwrap() if has_snapshot else None,
-            now=now,
-            pings=results,
-            warnings=warnings if has_snapshot else (snapshot.failure(), *warnings),
+    if isinstance(snapshot, Failure):
+        unread = (
+            f"{snapshot.failure()}, so the watchdog's verdicts are unknown; "
+            "run the watchdog, or set --watchdog-metrics"
         )
-    )
+        warnings = (unread, *warnings)
+    return Success(make_view(observed, known, now=now, pings=results, warnings=warnings))
+
+
+def observed_by(system: System, status: Status, snapshot: Snapshot | None) -> Observed:
+    """Return what the watchdog would observe with this status, if it ran now."""
+    is_paused = snapshot is not None and system.is_paused(snapshot.policy)
+    return Observed(status, system.tailscaled_start(), is_paused=is_paused)
+
+
+def read_snapshot(metrics_path: str) -> Result[Snapshot, str]:
+    """Read the watchdog's snapshot, which lies next to its metrics.
+
+    A failure is `reading PATH: reason`, without advice.
+    """
+    path = textfile.snapshot_path(metrics_path)
+    raw = regular.read_unlinked(path, textfile.SIZE_LIMIT)
+    snapshot = raw if isinstance(raw, Failure) else decode(raw.unwrap())
+    return snapshot.alt(lambda problem: f"reading {path}: {problem}")
 
 
 async def ping_peer(
@@ -90,19 +97,6 @@ async def own_net_info(common: RunOptions, status: Status) -> NetInfo:
     if isinstance(raw, Failure):
         return NO_NET_INFO
     return whois.decode(raw.unwrap()).value_or(NO_NET_INFO)
-
-
-def _snapshot(metrics_path: str) -> Result[Snapshot, str]:
-    """Read the watchdog's snapshot, which lies next to its metrics."""
-    path = textfile.snapshot_path(metrics_path)
-    raw = regular.read_unlinked(path, SNAPSHOT_LIMIT)
-    snapshot = raw if isinstance(raw, Failure) else decode(raw.unwrap())
-    if not isinstance(snapshot, Failure):
-        return snapshot
-    return Failure(
-        f"reading {path}: {snapshot.failure()}, so the watchdog's verdicts are unknown; "
-        "run the watchdog, or set --watchdog-metrics"
-    )
 
 
 async def _ping(

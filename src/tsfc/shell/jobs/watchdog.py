@@ -18,7 +18,7 @@ from tsfc.core.watchdog.dataplane import Probe
 from tsfc.core.watchdog.effects import Apply, Effect, Log, Warn
 from tsfc.core.watchdog.events import Asking, Event, Observed, Performed, Unobservable
 from tsfc.core.watchdog.metrics import metrics
-from tsfc.core.watchdog.policy import GuardedPolicy, Policy, pause_file
+from tsfc.core.watchdog.policy import GuardedPolicy, Policy
 from tsfc.core.watchdog.remedy import Attempt, Failed, Withheld
 from tsfc.core.watchdog.run import Run
 from tsfc.core.watchdog.snapshot import Snapshot
@@ -58,8 +58,7 @@ async def run(host: Host, store: Store, *, policy: Policy) -> Result[Run, str]:
 
     # Decide.
     fault = observed.failure() if isinstance(observed, Failure) else None
-    file = pause_file(policy)
-    is_paused = file is not None and host.is_paused(file)
+    is_paused = host.is_paused(policy)
     event: Event = (
         Unobservable(fault, is_paused)
         if fault is not None
