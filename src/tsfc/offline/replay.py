@@ -137,7 +137,7 @@ def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Replay
     first, *others = map(watching, task.policies)
     errors = ReadErrors()
     last_run: Run | None = None
-    is_first = True
+    log = output.Log(task.is_json)
     if not task.is_comparison:
         write(
             output.opening("capture", task.title, is_json=task.is_json, has_header=task.has_header)
@@ -158,14 +158,14 @@ def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Replay
         if timeline is not None:
             record(timeline, run, observed, lines, statistics[0])
         last_run = run
-        if lines and not task.is_comparison:
-            write(output.log_lines(now.unix, lines, is_json=task.is_json, is_first=is_first))
-            is_first = False
+        if not task.is_comparison and (text := output.log_lines(log, now.unix, lines)):
+            write(text)
 
     # Text about a capture without observations would be only zeros.
     if task.is_comparison:
         write(_comparison(task, statistics))
     elif task.is_json or statistics[0].observations:
+        write(output.last_lines(log))
         write(output.closing(statistics[0], {}, notes(statistics[0]), is_json=task.is_json))
     return Replay(
         statistics,

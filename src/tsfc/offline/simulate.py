@@ -192,8 +192,7 @@ def simulate(
         update(statistics, run)
         if timeline is not None:
             record(timeline, run, observed, lines, statistics)
-        if lines:
-            write(run.now.unix, lines)
+        write(run.now.unix, lines)
 
         fixable_peers = _fixable_peers(world, run)
     return Simulation(
@@ -254,12 +253,11 @@ def _task(options: Options, chosen: Scenario, policy: Candidate) -> Task:
 def _simulate_one(options: Options, task: Task) -> int:
     """Simulate once, and write the output as it comes."""
     is_json = options.comparison.is_json
-    is_first = True
+    log = output.Log(is_json)
 
     def write(unix: int, lines: tuple[str, ...]) -> None:
-        nonlocal is_first
-        write_out(output.log_lines(unix, lines, is_json=is_json, is_first=is_first))
-        is_first = False
+        if text := output.log_lines(log, unix, lines):
+            write_out(text)
 
     write_out(output.opening("scenario", _title(options), is_json=is_json, has_header=False))
     timeline = None if options.comparison.report is None else Timeline()
@@ -273,6 +271,7 @@ def _simulate_one(options: Options, task: Task) -> int:
         )
         print_error(TOOL, f"writing {options.capture}: {error.strerror}; {advice}")
         return 1
+    write_out(output.last_lines(log))
     write_out(output.closing(simulated.statistics, simulated.extra, (), is_json=is_json))
     if options.comparison.report is None or timeline is None:
         return 0

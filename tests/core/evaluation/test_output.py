@@ -16,12 +16,13 @@ STATISTICS = counted([seen(START, peer("nas", "derp")), seen(START + 60, peer("n
 
 def _output(*, is_json: bool, extra: dict[str, int], notes: tuple[str, ...]) -> str:
     """Return the output of three runs; the second one has no lines."""
+    log = output.Log(is_json)
     return "".join(
         [
             output.opening("capture", 'a"b', is_json=is_json, has_header=True),
-            output.log_lines(START, ("one", "two"), is_json=is_json, is_first=True),
-            output.log_lines(START + 1, (), is_json=is_json, is_first=False),
-            output.log_lines(START + 2, ("three",), is_json=is_json, is_first=False),
+            output.log_lines(log, START, ("one", "two")),
+            output.log_lines(log, START + 1, ()),
+            output.log_lines(log, START + 2, ("three",)),
             output.closing(STATISTICS, extra, notes, is_json=is_json),
         ]
     )
@@ -35,6 +36,39 @@ def test_text_has_lines_with_times_then_the_summary_then_notes() -> None:
         "2027-01-15T08:00:02Z three\n"
         "\n" + summary.text(STATISTICS, "seed 1, other 2\n") + "note: read this\n"
     )
+
+
+def _text(*runs: tuple[str, ...]) -> list[str]:
+    """Return the text of runs that are one second apart, without their common day."""
+    log = output.Log(is_json=False)
+    pieces = [output.log_lines(log, START + at, lines) for at, lines in enumerate(runs)]
+    text = "".join([*pieces, output.last_lines(log)])
+    return [line.removeprefix("2027-01-15T08:00:") for line in text.splitlines()]
+
+
+def test_a_line_that_runs_repeat_is_one_line_and_a_number() -> None:
+    down = ("down",)
+    assert _text(*[down] * 60, ("up",)) == [
+        "00Z down",
+        "59Z last line repeated 59 times",
+        "2027-01-15T08:01:00Z up",
+    ]
+    assert _text(*[down] * 3) == ["00Z down", "02Z last line repeated 2 times"]
+    assert _text(down, down, (), down) == ["00Z down", "01Z down", "03Z down"]
+    assert _text(down, down, ("down", "other"), ("other",)) == [
+        "00Z down",
+        "01Z down",
+        "02Z down",
+        "02Z other",
+        "03Z other",
+    ]
+
+
+def test_json_has_each_line_that_runs_repeat() -> None:
+    log = output.Log(is_json=True)
+    pieces = [output.log_lines(log, START + at, ("down",)) for at in range(3)]
+    lines = json.loads(f"[{''.join(pieces)}{output.last_lines(log)}]")
+    assert [line["at"] for line in lines] == [START, START + 1, START + 2]
 
 
 def test_text_without_header_extra_counts_and_notes_has_none_of_them() -> None:

@@ -8,11 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from msgspec import to_builtins
+from msgspec import Struct, to_builtins
 
 from tsfc.core.evaluation import summary
 from tsfc.core.evaluation.statistics import Statistics, peers_at_end
 from tsfc.core.text import printable_json
+
+
+class Log(Struct):
+    """What was returned of the lines so far. Updated in place."""
+
+    is_json: bool
+    is_first: bool = True
+    "No run had lines yet."
+    line: str | None = None
+    "The line of the last run, if it had exactly one."
+    repeated: int = 0
+    "Number of runs after it that had only this line, too."
+    repeated_at: int = 0
+    "Unix time of the last one."
 
 
 def opening(kind: str, name: str, *, is_json: bool, has_header: bool) -> str:
@@ -22,15 +36,39 @@ def opening(kind: str, name: str, *, is_json: bool, has_header: bool) -> str:
     return f"== {name}\n" if has_header else ""
 
 
-def log_lines(unix: int, lines: Sequence[str], *, is_json: bool, is_first: bool) -> str:
-    """Return the lines of one run. `is_first` is true if no run before had any."""
-    if not lines:
-        return ""
-    if is_json:
+def log_lines(log: Log, unix: int, lines: Sequence[str]) -> str:
+    """Return the lines of one run.
+
+    The text of a line that several runs in a row repeat is returned once, and later the
+    number of repetitions: call this for runs without lines too, and `last_lines` at the
+    end.
+    """
+    if log.is_json:
+        if not lines:
+            return ""
         objects = ",".join([printable_json({"at": unix, "line": line}) for line in lines])
-        return objects if is_first else f",{objects}"
+        separator = "" if log.is_first else ","
+        log.is_first = False
+        return separator + objects
+    only = lines[0] if len(lines) == 1 else None
+    if only is not None and only == log.line:
+        log.repeated, log.repeated_at = log.repeated + 1, unix
+        return ""
+    repetitions = last_lines(log)
+    log.line = only
+    if not lines:
+        return repetitions
     at = summary.utc(unix)
-    return "".join([f"{at} {line}\n" for line in lines])
+    return repetitions + "".join([f"{at} {line}\n" for line in lines])
+
+
+def last_lines(log: Log) -> str:
+    """Return what is left to say about the last line: how often it was repeated."""
+    times, log.repeated = log.repeated, 0
+    if not times:
+        return ""
+    text = log.line if times == 1 else f"last line repeated {times} times"
+    return f"{summary.utc(log.repeated_at)} {text}\n"
 
 
 def closing(
