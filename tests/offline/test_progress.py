@@ -10,21 +10,29 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.captures import hectic, text
+import pytest
+
+from support.captures import TIMELINE, hectic, text
 from support.processes import run
 from support.terminals import output_of
 
+MAIN = "from tsfc.__main__ import entry; entry()"
+ALWAYS = "from tsfc.offline import progress; progress.QUIET_SECONDS = 0"
+"Draws the bar after each observation."
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def _on_terminal(*arguments: str, interrupt_at: bytes | None = None) -> tuple[int, str]:
+def _on_terminal(
+    *arguments: str, interrupt_at: bytes | None = None, before: str = ""
+) -> tuple[int, str]:
     """Run tsfc on a terminal; return its status and all that was written there.
 
-    Interrupt it when the output contains `interrupt_at`.
+    Interrupt it when the output contains `interrupt_at`. `before` is a Python statement
+    that the process executes first.
     """
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tsfc", *arguments],
+        [sys.executable, "-c", f"{before}\n{MAIN}", *arguments],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -69,3 +77,23 @@ def test_a_signal_hides_the_bar_and_shows_the_cursor(box: Path) -> None:
     assert output.rindex(shown) > output.rindex(hidden)
     *_, rest = output.rpartition(shown)
     assert rest == "tsfc: ended by SIGINT before it was done\r\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "bar"),
+    [
+        (("simulate", "restart-cures", "--days=1"), r"simulated hours .* 23/24 "),
+        (("replay", str(TIMELINE)), r"observations .* 30/\? "),
+    ],
+    ids=["simulate", "replay"],
+)
+def test_a_single_run_shows_how_far_it_is(arguments: tuple[str, ...], bar: str) -> None:
+    piped = run(*arguments)
+    status, output = _on_terminal(*arguments, before=ALWAYS)
+    lines = [line for line in CONTROL.sub("", output.replace("\r", "\n")).split("\n") if line]
+    bars = [line for line in lines if line.startswith(bar.split(" .*", maxsplit=1)[0])]
+    assert re.match(bar, bars[-1])
+    assert [line for line in lines if line not in bars] == [
+        line for line in piped.stdout.split("\n") if line
+    ]
+    assert (status, piped.status, piped.stderr) == (0, 0, "")

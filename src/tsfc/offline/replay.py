@@ -24,7 +24,7 @@ from tsfc.offline.capture.read import Broken, Skipped, observations
 from tsfc.offline.comparison import Comparison, worst
 from tsfc.offline.host import OfflineHost
 from tsfc.offline.parallel import ParallelError, run_all
-from tsfc.offline.progress import shown
+from tsfc.offline.progress import Advance, measured, shown
 from tsfc.offline.report import document, report
 from tsfc.shell import textfile
 from tsfc.shell.console import print_error, write_out
@@ -127,10 +127,13 @@ def usage_error(options: Options) -> str | None:
     return None
 
 
-def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Replay:
+def replay(
+    task: Task, write: Write, timeline: Timeline | None = None, advance: Advance | None = None
+) -> Replay:
     """Replay one capture and write the output; return the result.
 
-    The runs under the first policy are added to `timeline`.
+    The runs under the first policy are added to `timeline`. `advance` takes the number
+    of observations until now.
     """
     statistics = tuple(Statistics() for _ in task.policies)
     hosts = tuple(OfflineHost() for _ in task.policies)
@@ -157,6 +160,8 @@ def replay(task: Task, write: Write, timeline: Timeline | None = None) -> Replay
         update(statistics[0], run)
         if timeline is not None:
             record(timeline, run, observed, lines, statistics[0])
+        if advance is not None:
+            advance(statistics[0].observations)
         last_run = run
         if not task.is_comparison and (text := output.log_lines(log, now.unix, lines)):
             write(text)
@@ -247,7 +252,8 @@ def _replay_one(options: Options, task: Task) -> int:
     """Replay in this process, and write the output as it comes."""
     report_path = options.comparison.report
     timeline = None if report_path is None else Timeline()
-    replayed = replay(task, write_out, timeline)
+    with measured(None, "observations") as (advance, write):
+        replayed = replay(task, write, timeline, advance)
     status = _print_errors(replayed)
     if options.metrics_path is not None and replayed.statistics[0].observations:
         status = worst(status, _write_metrics(options.metrics_path, task, replayed))

@@ -32,10 +32,10 @@ from tsfc.core.watchdog.track import DIRECT
 from tsfc.offline.comparison import Comparison
 from tsfc.offline.host import OfflineHost
 from tsfc.offline.parallel import ParallelError, run_all
-from tsfc.offline.progress import shown
+from tsfc.offline.progress import Advance, measured, shown
 from tsfc.offline.report import document, report
 from tsfc.offline.simulation import scenario
-from tsfc.offline.simulation.scenario import Scenario
+from tsfc.offline.simulation.scenario import HOUR, Scenario
 from tsfc.offline.simulation.world import World
 from tsfc.shell.atomic import NotRegularError, atomic_write, temporary_path
 from tsfc.shell.console import print_error, write_out
@@ -150,9 +150,17 @@ def print_schema() -> int:
 
 
 def simulate(
-    task: Task, write: Write, *, keep: Keep | None = None, timeline: Timeline | None = None
+    task: Task,
+    write: Write,
+    *,
+    keep: Keep | None = None,
+    timeline: Timeline | None = None,
+    advance: Advance | None = None,
 ) -> Simulation:
-    """Simulate one tailnet; return the result. Runs are added to `timeline`."""
+    """Simulate one tailnet; return the result.
+
+    Runs are added to `timeline`. `advance` takes the simulated hours until now.
+    """
     world = World(task.scenario, task.seed)
     statistics = Statistics()
     unnecessary_restarts = 0
@@ -174,6 +182,8 @@ def simulate(
         for remedy in avoidable_relay_seconds:
             avoidable_relay_seconds[remedy] += (at - before) * fixable_peers.get(remedy, 0)
         before = at
+        if advance is not None:
+            advance(at / HOUR)
         if task.policy is Bound.ORACLE:
             world.cure()
 
@@ -254,15 +264,16 @@ def _simulate_one(options: Options, task: Task) -> int:
     """Simulate once, and write the output as it comes."""
     is_json = options.comparison.is_json
     log = output.Log(is_json)
-
-    def write(unix: int, lines: tuple[str, ...]) -> None:
-        if text := output.log_lines(log, unix, lines):
-            write_out(text)
-
     write_out(output.opening("scenario", _title(options), is_json=is_json, has_header=False))
     timeline = None if options.comparison.report is None else Timeline()
     try:
-        simulated = _simulate_captured(options.capture, task, write, timeline)
+        with measured(task.seconds / HOUR, "simulated hours") as (advance, show):
+
+            def write(unix: int, lines: tuple[str, ...]) -> None:
+                if text := output.log_lines(log, unix, lines):
+                    show(text)
+
+            simulated = _simulate_captured(options.capture, task, write, timeline, advance)
     except OSError as error:
         advice = (
             "set --capture to a regular file"
@@ -281,13 +292,17 @@ def _simulate_one(options: Options, task: Task) -> int:
 
 
 def _simulate_captured(
-    path: str | None, task: Task, write: Write, timeline: Timeline | None
+    path: str | None,
+    task: Task,
+    write: Write,
+    timeline: Timeline | None,
+    advance: Advance | None,
 ) -> Simulation:
     """Simulate, and write the observations to a capture if there is a path."""
     if path is None:
-        return simulate(task, write, timeline=timeline)
+        return simulate(task, write, timeline=timeline, advance=advance)
     with _capture(path) as keep:
-        return simulate(task, write, keep=keep, timeline=timeline)
+        return simulate(task, write, keep=keep, timeline=timeline, advance=advance)
 
 
 def _simulate_all(options: Options, chosen: Scenario, policies: Sequence[Candidate]) -> int:
