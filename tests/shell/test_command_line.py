@@ -57,7 +57,31 @@ SOURCES = Path(__file__).parents[2] / "src"
             "unrecognized arguments: --sock /s",
             id="abbreviated option",
         ),
-        pytest.param(["--vers"], "", id="abbreviated option of the program"),
+        pytest.param(
+            ["--vers"],
+            "unrecognized arguments: --vers (did you mean --version?);",
+            id="abbreviated option of the program",
+        ),
+        pytest.param(
+            ["units", "--install", "--watchdog-polcy", "guarded"],
+            "unrecognized arguments: --watchdog-polcy (did you mean --watchdog-policy?);",
+            id="unknown option whose value is no job",
+        ),
+        pytest.param(
+            ["explain", "--fromat=json"],
+            "unrecognized arguments: --fromat (did you mean --format?);",
+            id="unknown option and a missing argument",
+        ),
+        pytest.param(
+            ["explain", "--", "--nas", "--all"],
+            "unrecognized arguments: --all",
+            id="names after --",
+        ),
+        pytest.param(
+            ["keepalive", "--count", "--metrics-path=-"],
+            "argument --count: expected one argument",
+            id="known options only",
+        ),
         pytest.param(["exporter", "here"], "unrecognized arguments: here", id="extra argument"),
         pytest.param(
             ["exporter", "--socket"], "argument --socket: expected one argument", id="missing value"

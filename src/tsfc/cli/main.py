@@ -96,7 +96,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     Building the parsers of all commands takes as long as a small job.
     """
     if argv and argv[0] in COMMANDS:
-        return _command_parser(argv[0]).parse_args(argv[1:])
+        parser = _command_parser(argv[0])
+        parser.arguments = argv[1:]
+        return parser.parse_args(argv[1:])
     # What is left is `--help`, `--version` or an error: this parser always exits.
     parser = program_parser()
     add_commands(parser)
@@ -106,10 +108,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     if not argv[0].startswith("-"):
         name = argv[0][:_ERROR_LIMIT]
         parser.error(f"unknown command {name!r}{_did_you_mean(name, COMMANDS)}")
+    parser.arguments = argv
     return parser.parse_args(argv)
 
 
-def program_parser() -> argparse.ArgumentParser:
+def program_parser() -> _Parser:
     """Parser of the program without its commands."""
     parser = _Parser(
         prog="tsfc",
@@ -138,7 +141,7 @@ def add_commands(
     return added
 
 
-def _command_parser(name: str) -> argparse.ArgumentParser:
+def _command_parser(name: str) -> _Parser:
     command = find_command(name)
     parser = _Parser(prog=f"tsfc {name}", description=f"{command.summary}.", allow_abbrev=False)
     parser.page, parser.examples = command.page, command.examples
@@ -179,6 +182,8 @@ class _Parser(argparse.ArgumentParser):
 
     page = PAGE
     examples: Mapping[str, str] = {}
+    arguments: Sequence[str] = ()
+    "Arguments that it parses; an error blames an unknown option among them first."
 
     def format_help(self) -> str:
         examples = "".join(f"  {line}\n      {does}\n" for line, does in self.examples.items())
@@ -187,10 +192,27 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         from tsfc.core.text import one_line
 
+        if not message.startswith("unrecognized arguments:"):
+            message = self._about_unknown_option() or message
         unknown = re.match("unrecognized arguments: (--[^ =]+)", message)
         hint = _did_you_mean(unknown[1], self._option_string_actions) if unknown else ""
         line = one_line(message, _ERROR_LIMIT) + hint
         self.exit(2, f"{self.prog}: {line}; see `{self.prog} --help`\n")
+
+    def _about_unknown_option(self) -> str:
+        """Message about the first unknown option; empty if all are known.
+
+        argparse takes the value of an unknown option for a positional argument, and
+        complains about that.
+        """
+        for argument in self.arguments:
+            if argument == "--":
+                break
+            option = argument.partition("=")[0]
+            is_option = option.startswith("--") and " " not in argument
+            if is_option and option not in self._option_string_actions:
+                return f"unrecognized arguments: {option}"
+        return ""
 
     def _print_message(self, message: str, file: object = None) -> None:
         try:
