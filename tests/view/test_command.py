@@ -14,11 +14,15 @@ from support.processes import (
     UNPRIVILEGED,
     ended,
     error_lines,
+    have_ended,
     interrupt,
+    noted_processes,
+    pids_in,
     run,
     started,
     wait_until,
 )
+from support.programs import program
 from support.servers import http, serving
 from support.statuses import encoded, peer
 
@@ -188,3 +192,14 @@ def test_explain_pings_one_peer_until_it_replies_directly(node: Node) -> None:
         assert pings("far") == (["derp"] * 3, [])
         assert pings("odd") == ([], ["pinging odd: it has no Tailscale IP"])
         assert pings("self") == ([], [])
+
+
+@pytest.mark.parametrize("command", [("peers",), ("explain", "nas"), ("doctor",)])
+def test_sigterm_ends_the_program_that_is_asked(box: Path, command: tuple[str, ...]) -> None:
+    with noted_processes(box) as pid_file:
+        cli = program(box, "hanging", f"echo $$ >> {pid_file}; exec sleep 300")
+        with started(*command, "--source", "cli", "--tailscale", str(cli)) as process:
+            wait_until(lambda: pids_in(pid_file), "the program runs")
+            interrupt(process, signal.SIGTERM)
+            assert ended(process) == (143, "", "tsfc: ended by SIGTERM before it was done\n")
+        wait_until(lambda: have_ended(pid_file), "the program has ended")

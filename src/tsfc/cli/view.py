@@ -120,6 +120,7 @@ def _pinging(options: Namespace) -> Pinging | None:
 def _doctor(options: Namespace) -> int:
     from tsfc.view import command
 
+    signals.install()
     return command.diagnose(run_options(options), command.Options(options.watchdog_metrics))
 
 
