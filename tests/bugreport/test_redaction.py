@@ -86,6 +86,7 @@ def test_a_line_without_names_is_kept(text: str) -> None:
         ("\N{UNICORN FACE} joined", "\N{UNICORN FACE}"),
         ("bob@example.com", "example"),
         ("tailscale-watchdog-work.service failed", "work"),
+        ("tailscale-watchdog-notify-work.socket failed", "work"),
         ("10.0.0.1", "10.0.0.1"),
         ("PIN 12345", "12345"),
     ],
@@ -185,3 +186,9 @@ def test_a_release_keeps_its_number() -> None:
     assert release("6.1.0-18-amd64", NOBODY) == "6.1.0-18-amd64"
     assert release("debian 12", NOBODY) == "debian 12"
     assert "bob" not in release("6.1.0-bob", NOBODY)
+
+
+def test_the_units_of_the_watchdog_keep_their_names() -> None:
+    for unit_name in ("restart.socket", "restart@.service", "notify.socket", "notify@.service"):
+        text = f"tailscale-watchdog-{unit_name}: failed"
+        assert line(text, NOBODY) == text

@@ -178,6 +178,7 @@ def test_uninstall_removes_only_the_instance(root: Path) -> None:
             "argument --instance: 'a-b' is not up to 32 letters, digits and underscores",
         ),
         (["--instance=restart", *WORK[1:]], "argument --instance: 'restart' is not up to"),
+        (["--instance=notify", *WORK[1:]], "argument --instance: 'notify' is not up to"),
         (["--instance=", *WORK[1:]], "argument --instance: '' is not up to"),
         (["--instance=../x", *WORK[1:]], "argument --instance: '../x' is not up to"),
     ],

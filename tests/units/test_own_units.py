@@ -58,6 +58,13 @@ def test_the_jobs_of_a_program_are_found_by_instance(root: Path) -> None:
     assert jobs_that_run("/usr/bin/tsfc", str(root)) == {}
 
 
+def test_the_templates_of_the_watchdog_are_no_instances(box: Path) -> None:
+    """A notifier can be any program, even this tsfc."""
+    units(box, "--install", "watchdog", f"--watchdog-notify-exec={PROGRAM}")
+    assert (box / UNITS / "tailscale-watchdog-notify@.service").exists()
+    assert jobs_that_run(PROGRAM, str(box)) == {None: ("watchdog",)}
+
+
 def test_the_jobs_of_an_agent_are_those_of_its_program(root: Path) -> None:
     units(root, "--install", "--agent", "exporter", "watchdog", "--package=/opt/other")
     assert jobs_that_run("/opt/other/bin/tsfc", str(root)) == {

@@ -25,7 +25,7 @@ JOURNAL_LINES = 100
 IDENTIFIERS = tuple(
     f"tailscale-{job}"
     for job in (
-        *("watchdog", "watchdog-restart", "keepalive", "exporter"),
+        *("watchdog", "watchdog-restart", "watchdog-notify", "keepalive", "exporter"),
         *("native-metrics", "capture", "agent"),
     )
 )

@@ -66,9 +66,9 @@ _WORDS = ORDINARY | frozenset(
 "Words of the messages of tsfc and systemd, in lower case."
 _PATH_PARTS = frozenset(
     """
-    .venv alloy bin boot cache control dev etc group home lib lib64 local nix node_exporter opt
-    pause port.env proc prometheus python python3 restart.sock root run sbin service share sock
-    state.json store sys system systemd tailscale tailscale-capture tailscale-watchdog
+    .venv alloy bin boot cache control dev etc group home lib lib64 local nix node_exporter
+    notify.sock opt pause port.env proc prometheus python python3 restart.sock root run sbin service
+    share sock state.json store sys system systemd tailscale tailscale-capture tailscale-watchdog
     tailscale-watchdog-restart tailscaled.sock textfile textfile_collector tmp tsfc user usr var
     venv
     """.split()  # noqa: SIM905 - more readable than a list of strings
@@ -102,9 +102,13 @@ _LABEL_VALUES = (
 )
 "Values of the labels of tsfc and tailscaled that are no names."
 
-_JOBS = "exporter|native-metrics|keepalive|watchdog-restart|watchdog|capture|agent|peers|native"
+_JOBS = (
+    "exporter|native-metrics|keepalive|watchdog-restart|watchdog-notify|watchdog|capture|agent|peers"
+    "|native"
+)
 _FILE = re.compile(
-    rf"(tailscale-(?:{_JOBS})(?:-(?!restart\b)|@)?)([^.]*?)(@?(?:\.(?:service|timer|socket|prom|json|d|conf))*)"
+    rf"(tailscale-(?:{_JOBS})(?:-(?!(?:restart|notify)\b)|@)?)([^.]*?)"
+    r"(@?(?:\.(?:service|timer|socket|prom|json|d|conf))*)"
 )
 "A unit, its instance if it has one, and suffixes; a metrics file of a job."
 _MEASURE = re.compile(

@@ -12,7 +12,6 @@ import argparse
 import os
 import re
 import shlex
-import sys
 from argparse import SUPPRESS
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
@@ -728,7 +727,7 @@ def _add_metrics_path(group: argparse._ArgumentGroup, job: str) -> None:
 def _add_extra_args(group: argparse._ArgumentGroup, job: str) -> None:
     group.add_argument(
         f"--{job}-args",
-        type=values.arguments,
+        type=_extra_args,
         action="extend",
         metavar="ARGUMENTS",
         help=f"additional options of `tsfc {job}`, as in a shell: --{job}-args='--timeout 5s'",
@@ -764,7 +763,7 @@ def job_settings(
     return JobSettings(
         job=job,
         command=(
-            f"{options.package or sys.prefix}/bin/tsfc",
+            own_package.program(options.package),
             job,
             *_arguments(options, job, instance, shared=_shared(options), labels=_labels(options)),
             *_option(options, job, "args"),
@@ -968,6 +967,10 @@ def _label(text: str) -> str:
     if not re.fullmatch("(?!__)[A-Za-z_][A-Za-z0-9_]*=.*", values.argument(text), re.DOTALL):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, such as 'tailscaled=work'")
     return text
+
+
+def _extra_args(text: str) -> list[str]:
+    return cli_values.arguments(values.argument(text))
 
 
 def _directory(text: str) -> str:

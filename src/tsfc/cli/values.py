@@ -111,9 +111,10 @@ def names(allowed: Sequence[str], what: str) -> Callable[[str], tuple[str, ...]]
 def instance(text: str) -> str:
     """Name of one of several tailscaleds.
 
-    It has no "-", so that no name of a unit can belong to two instances.
+    It has no "-", so that no name of a unit can belong to two instances, and is not the
+    name of a helper of the watchdog.
     """
-    if not re.fullmatch("[A-Za-z0-9_]{1,32}", text) or text == "restart":
+    if not re.fullmatch("[A-Za-z0-9_]{1,32}", text) or text in {"restart", "notify"}:
         raise ArgumentTypeError(
             f"{text!r} is not up to 32 letters, digits and underscores, such as 'work'"
         )

@@ -53,11 +53,11 @@ def changeable_parent(directory: str, root: str) -> str | None:
         if name == "..":
             place = os.path.dirname(place)
             continue
-        if _others_may_change(_below(root, place)):
+        if _others_may_change(below(root, place)):
             return place
         path = os.path.join(place, name)
         try:
-            target = os.readlink(_below(root, path))
+            target = os.readlink(below(root, path))
         except FileNotFoundError:  # systemd-tmpfiles creates the rest, as root.
             return None
         except OSError:
@@ -91,7 +91,8 @@ def _names(path: str) -> list[str]:
     return [name for name in reversed(path.split("/")) if name not in {"", "."}]
 
 
-def _below(root: str, path: str) -> str:
+def below(root: str, path: str) -> str:
+    """Return an absolute path as it is below the directory that becomes /."""
     return os.path.join(root, path.removeprefix("/"))
 
 

@@ -16,7 +16,7 @@ from tsfc.core.text import PATH_LIMIT, printable
 from tsfc.shell import defaults, signals, systemd, waiting
 from tsfc.shell.atomic import atomic_write, temporary_path, write_all
 from tsfc.shell.console import STDOUT, print_error, say, write_out
-from tsfc.units.directories import redirectable_output, way_out
+from tsfc.units.directories import below, redirectable_output, way_out
 from tsfc.units.record import (
     UnitFiles,
     jobs_of_agent,
@@ -78,7 +78,7 @@ def agent_jobs(root: str, instance: str | None) -> tuple[str, ...]:
 def agent_outputs(root: str, instance: str | None) -> frozenset[str]:
     """Return the metrics files of the agent that tsfc installed below `root`."""
     path = _unit_path(root, AGENT, instance, "service")
-    return frozenset(_below(root, file) for file in _metrics_paths(path) if _is_own(path))
+    return frozenset(below(root, file) for file in _metrics_paths(path) if _is_own(path))
 
 
 def jobs_that_run(program: str, root: str) -> dict[str | None, tuple[str, ...]]:
@@ -87,8 +87,8 @@ def jobs_that_run(program: str, root: str) -> dict[str | None, tuple[str, ...]]:
     The usual units, whose instance is None, come first. Instances without such a job
     are left out.
     """
-    names = glob.glob("tailscale-*.service", root_dir=_below(root, UNITS))
-    pattern = f"tailscale-(?:{'|'.join((*JOBS, AGENT))})-(.+)[.]service"
+    names = glob.glob("tailscale-*.service", root_dir=below(root, UNITS))
+    pattern = f"tailscale-(?:{'|'.join((*JOBS, AGENT))})-([^@]+)[.]service"
     named = sorted({found[1] for name in names if (found := re.fullmatch(pattern, name))})
     jobs = {
         instance: tuple(
@@ -145,9 +145,9 @@ def install(
     """
     instance = settings[0].instance
     jobs = [job.job for job in settings]
-    files = {_below(root, path): text for path, text in _files_with_headers(settings).items()}
+    files = {below(root, path): text for path, text in _files_with_headers(settings).items()}
     all_links = _links(root, _with_agent(jobs), instance)
-    of_files = {link: unit for link, unit in all_links.items() if _below(root, unit) in files}
+    of_files = {link: unit for link, unit in all_links.items() if below(root, unit) in files}
     links = {
         link: unit for link, unit in of_files.items() if not is_upgrade or _is_link(link, unit)
     }
@@ -172,7 +172,7 @@ def install(
     except OSError as error:
         print_error(
             TOOL,
-            f"installing the units in {_below(root, UNITS)}: {error.strerror}; "
+            f"installing the units in {below(root, UNITS)}: {error.strerror}; "
             "run as root, or set --root to a directory that you may write to",
         )
         return 1
@@ -294,9 +294,9 @@ def uninstall(
         *(f"{UNITS}/{name}" for job in jobs for name in unit_names(job, instance)),
         *(_conf_path(place, job, instance) for place in (TMPFILES, SYSUSERS) for job in jobs),
     )
-    if _leads_out("removing", [_below(root, path) for path in candidates], root):
+    if _leads_out("removing", [below(root, path) for path in candidates], root):
         return 1
-    files = [path for path in (_below(root, path) for path in candidates) if os.path.lexists(path)]
+    files = [path for path in (below(root, path) for path in candidates) if os.path.lexists(path)]
     files += _drop_ins(root, jobs, instance)
     links = [link for link, unit in _links(root, jobs, instance).items() if _is_link(link, unit)]
     # Units of the host, or of another package, are neither stopped nor removed.
@@ -318,7 +318,7 @@ def uninstall(
     # The units name the metrics files, so they are read before they are removed.
     metrics = sorted(
         path
-        for path in {_below(root, path) for file in files for path in _metrics_paths(file)}
+        for path in {below(root, path) for file in files for path in _metrics_paths(file)}
         | {*outputs}
         if os.path.lexists(path)
     )
@@ -365,7 +365,7 @@ def _drop_ins(root: str, jobs: Sequence[str], instance: str | None) -> list[str]
     """Return the installed drop-ins of units that the watchdog restarts."""
     if "watchdog" not in jobs:
         return []
-    units = glob.escape(_below(root, UNITS))
+    units = glob.escape(below(root, UNITS))
     found = glob.glob(f"{units}/*.service.d/{of_instance(DROP_IN, instance)}")
     return [path for path in sorted(found) if not _is_foreign(path)]
 
@@ -379,7 +379,7 @@ def _own_files(root: str, jobs: Sequence[str], instance: str | None) -> list[str
     """Return the installed units and drop-ins, and all files of the agent."""
     units = [f"{UNITS}/{name}" for job in jobs for name in unit_names(job, instance)]
     others = [_conf_path(place, AGENT, instance) for place in (TMPFILES, SYSUSERS)]
-    paths = [_below(root, path) for path in (*units, *(others if AGENT in jobs else ()))]
+    paths = [below(root, path) for path in (*units, *(others if AGENT in jobs else ()))]
     return [path for path in paths if _is_own(path)] + _drop_ins(root, jobs, instance)
 
 
@@ -404,7 +404,7 @@ def _files_with_headers(settings: Sequence[JobSettings]) -> dict[str, str]:
 
 
 def _unit_path(root: str, job: str, instance: str | None, kind: str) -> str:
-    return _below(root, f"{UNITS}/{of_instance(f'tailscale-{job}', instance)}.{kind}")
+    return below(root, f"{UNITS}/{of_instance(f'tailscale-{job}', instance)}.{kind}")
 
 
 def _read(path: str) -> str:
@@ -425,15 +425,11 @@ def _conf_path(place: str, job: str, instance: str | None) -> str:
 def _links(root: str, jobs: Iterable[str], instance: str | None) -> dict[str, str]:
     """Return the links that `systemctl enable` makes, and their targets."""
     return {
-        _below(root, f"{UNITS}/{target}.wants/{name}"): f"{UNITS}/{name}"
+        below(root, f"{UNITS}/{target}.wants/{name}"): f"{UNITS}/{name}"
         for job in jobs
         for shipped, name in zip(unit_names(job), unit_names(job, instance), strict=True)
         if (target := wanted_by(shipped)) is not None
     }
-
-
-def _below(root: str, path: str) -> str:
-    return os.path.join(root, path.removeprefix("/"))
 
 
 def _is_running_system(root: str) -> bool:

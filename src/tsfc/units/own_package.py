@@ -12,9 +12,9 @@ import tsfc
 from tsfc.units.values import absolute_path
 
 
-def program() -> str:
-    """Return the path of the program that units start."""
-    return f"{sys.prefix}/bin/tsfc"
+def program(package: str | None = None) -> str:
+    """Return the path of the program that units start: by default, this tsfc."""
+    return f"{package or sys.prefix}/bin/tsfc"
 
 
 def visible_directories() -> tuple[str, ...]:

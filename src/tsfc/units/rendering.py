@@ -16,6 +16,8 @@ from importlib.resources import files
 
 from msgspec import Struct
 
+from tsfc.shell.defaults import UNIT
+
 JOBS = ("exporter", "native-metrics", "keepalive", "watchdog", "capture")
 DEFAULT_JOBS = ("exporter", "native-metrics", "keepalive", "watchdog")
 "Jobs that are installed if none is named."
@@ -54,7 +56,6 @@ _DROP_IN_TEXT = """[Service]
 # The file only exists during a restart on another port.
 EnvironmentFile=-/run/tailscale-watchdog-restart/port.env
 """
-_DEFAULT_RESTARTED_UNIT = "tailscaled.service"
 
 
 class JobSettings(Struct, frozen=True, kw_only=True):
@@ -73,7 +74,7 @@ class JobSettings(Struct, frozen=True, kw_only=True):
     "File that the job writes; None if it writes none."
     directory_mode: str = "-"
     "Mode of a new directory of `output`, as in tmpfiles.d(5); `-` is 0755."
-    restarted_unit: str = _DEFAULT_RESTARTED_UNIT
+    restarted_unit: str = UNIT
     "Unit that the helper of the watchdog restarts."
     cooldown_seconds: int = 600
     "The helper restarts the unit at most once in about this time."
@@ -255,7 +256,7 @@ def _render_timer(text: str, interval: str) -> str:
 
 
 def _render_helper(text: str, settings: JobSettings) -> str:
-    text = text.replace(_DEFAULT_RESTARTED_UNIT, settings.restarted_unit)
+    text = text.replace(UNIT, settings.restarted_unit)
     text = text.replace('"COOLDOWN=600"', f'"COOLDOWN={settings.cooldown_seconds}"')
     return text.replace('"MAX_RELAY=600"', f'"MAX_RELAY={settings.max_relay_seconds}"')
 

@@ -7,12 +7,12 @@ same values, and `nix/places.nix` the same directories.
 from __future__ import annotations
 
 import re
-import shlex
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 
 from tsfc.core import duration
 from tsfc.core.listen_address import parsed
+from tsfc.shell.defaults import METRICS_DIR
 from tsfc.units.places import output_problem, socket_problem
 from tsfc.units.rendering import CAPTURE_DIRECTORY
 
@@ -25,8 +25,6 @@ _LISTEN_IP = r"([0-9.]+|\[[0-9a-f:]+\]):[1-9][0-9]{0,4}"
 "Form of `IP:PORT` that systemd reads, too; an IPv6 address is in brackets."
 _LISTEN_PATH = "/run/tsfc(-[A-Za-z0-9_-]{1,32})?/[A-Za-z0-9_-]{1,32}[.]sock"
 "systemd replaces a file of that name, so it must be in a directory of tsfc's own."
-METRICS_DIRECTORY = "/var/lib/alloy"
-"Directory that the messages suggest."
 
 
 def time_span(text: str) -> str:
@@ -51,13 +49,13 @@ def metrics_path(text: str) -> str:
         'an absolute path of a ".prom" file in a directory',
         "/var/lib/alloy/tailscale.prom",
     )
-    return _without_problem(path, output_problem(path, METRICS_DIRECTORY))
+    return _without_problem(path, output_problem(path, METRICS_DIR))
 
 
 def metrics_directory(text: str) -> str:
     """Accept the path of a directory in which jobs may write their metrics."""
     path = absolute_path(text)
-    return _without_problem(path, output_problem(f"{path}/tailscale.prom", METRICS_DIRECTORY))
+    return _without_problem(path, output_problem(f"{path}/tailscale.prom", METRICS_DIR))
 
 
 def capture_path(text: str) -> str:
@@ -138,14 +136,6 @@ def argument(text: str) -> str:
     if re.search("[\ud800-\udfff]", text):
         raise ArgumentTypeError(f"{text!r} is not UTF-8")
     return text
-
-
-def arguments(text: str) -> list[str]:
-    """Return arguments from one text as in a shell."""
-    try:
-        return shlex.split(argument(text))
-    except ValueError as error:
-        raise ArgumentTypeError(f"{text!r} are not arguments as in a shell: {error}") from None
 
 
 def _path(text: str, pattern: str, expected: str, example: str) -> str:
