@@ -45,6 +45,28 @@ def test_a_job_has_the_identifier_of_its_unit(
         assert received.readline().decode() == f"tailscale-watchdog{end}\n"
 
 
+def test_a_warning_is_one_printable_line(
+    journald: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths can have any bytes."""
+    monkeypatch.setenv("JOURNAL_STREAM", "8:1")
+    agent = Agent((), System("agent", RunOptions()))
+    with closing(agent._loop):
+        host = agent._hosted(System("watchdog", RunOptions()))
+        host.warn("writing /a\nb\ud800: denied")
+        assert host.journal
+        host.journal.close()
+    accepted, _ = journald.accept()
+    with accepted, accepted.makefile("rb") as received:
+        assert (
+            received.read()
+            == HEAD
+            + (
+                "tsfc watchdog: writing /a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}: denied\n"
+            ).encode()
+        )
+
+
 def test_lines_follow_the_head_of_their_stream(journald: socket.socket) -> None:
     stream = Journal("tailscale-watchdog")
     assert stream.write("RESTART: a\u2028b")

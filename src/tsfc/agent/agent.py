@@ -47,7 +47,7 @@ from tsfc.core.watchdog.events import Observed
 from tsfc.core.watchdog.remedy import Attempt, Outcome, Withheld
 from tsfc.core.watchdog.snapshot import decode as decode_snapshot
 from tsfc.shell import runs
-from tsfc.shell.console import print_error
+from tsfc.shell.console import error_line, print_error
 from tsfc.shell.defaults import SOCKET
 from tsfc.shell.host import Host
 from tsfc.shell.signals import ENDING
@@ -191,7 +191,7 @@ class _Host(System, frozen=True, kw_only=True):
 
     def warn(self, line: str) -> None:
         """See `Host`."""
-        if self.journal is None or not self.journal.write(f"tsfc {self.job}: {line}"):
+        if self.journal is None or not self.journal.write(error_line(self.job, line)):
             super().warn(line)
 
 

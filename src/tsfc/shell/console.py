@@ -36,11 +36,16 @@ _lines = _Lines()
 
 
 def print_error(job: str, line: str) -> None:
-    """Print an error or a warning of a job, as one printable line on standard error.
+    """Print an error or a warning of a job on standard error; see `error_line`."""
+    say(STDERR, error_line(job, line))
+
+
+def error_line(job: str, line: str) -> str:
+    """Return an error or a warning of a job as one printable line.
 
     Paths and names from the command line can have any characters.
     """
-    say(STDERR, f"tsfc {job}: {printable(line, _LINE_LIMIT)}")
+    return f"tsfc {job}: {printable(line, _LINE_LIMIT)}"
 
 
 def say(descriptor: int, line: str) -> None:
