@@ -15,10 +15,10 @@ from contextlib import contextmanager, suppress
 from tsfc.shell import signals
 from tsfc.shell.console import STDIN, STDOUT
 
-LEAVE_SCREEN = b"\x1b[?1049l\x1b[?25h"
-"Shows the normal screen and the cursor (xterm: private modes 1049 and 25)."
+_LEAVE_SCREEN = b"\x1b[?1049l\x1b[?25h"
+"Private modes 1049 and 25 of xterm."
 _PATIENCE_MILLISECONDS = 100
-"Time that a terminal has to accept these; Ctrl-S stops its output."
+"Time that a terminal has to accept them; Ctrl-S stops its output."
 _DISABLED = b"\0"
 "Linux's `_POSIX_VDISABLE`: no key has this function."
 
@@ -34,14 +34,12 @@ def size() -> tuple[int, int]:
     return columns or 80, lines or 24
 
 
-@contextmanager
-def alternate_screen() -> Generator[None, None, None]:
-    """Leave the alternate screen if a signal ends the process during the block.
-
-    The block itself enters and leaves it in all other cases.
-    """
-    with signals.cleaning_up(_leave_screen):
-        yield
+def leave_screen() -> None:
+    """Show the normal screen and the cursor, unless the terminal accepts no output."""
+    poll = select.poll()
+    poll.register(STDOUT, select.POLLOUT)
+    if poll.poll(_PATIENCE_MILLISECONDS):
+        os.write(STDOUT, _LEAVE_SCREEN)
 
 
 @contextmanager
@@ -102,13 +100,6 @@ def read(descriptor: int) -> bytes:
         return os.read(descriptor, 4096)
     except OSError:  # EIO: the terminal is gone
         return b""
-
-
-def _leave_screen() -> None:
-    poll = select.poll()
-    poll.register(STDOUT, select.POLLOUT)
-    if poll.poll(_PATIENCE_MILLISECONDS):
-        os.write(STDOUT, LEAVE_SCREEN)
 
 
 def _do_nothing(*_: object) -> None:

@@ -96,7 +96,7 @@ def _watch(
         open(STDOUT, "w", encoding="utf-8", newline="", closefd=False) as file,
         terminal.wake_ups() as changes,
         terminal.single_keys(is_wanted=reads_keys) as keyboard,
-        terminal.alternate_screen(),
+        signals.cleaning_up(terminal.leave_screen),  # Live leaves it in all other cases
         Live(
             console=table.console(file, is_terminal=True),
             screen=True,
