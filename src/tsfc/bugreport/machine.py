@@ -162,12 +162,7 @@ def _output(*argv: str) -> Result[str, str]:
     action = f"running `{' '.join(argv[:2])}`"
     result = waiting.run(program.run(argv, timeout=TIMEOUT_SECONDS))
     if isinstance(result, Failure):
-        problem: program.TimedOut | program.StartError = result.failure()
-        match problem:
-            case program.TimedOut(seconds=seconds):
-                return Failure(f"{action}: timed out after {seconds:g} s")
-            case program.StartError(detail=detail):
-                return Failure(f"{action}: {detail}")
+        return Failure(f"{action}: {program.problem_of(result.failure())}")
     completed = result.unwrap()
     if completed.status != 0 and completed.stderr.strip() and not completed.stdout:
         return Failure(f"{action}: {completed.summary()}")

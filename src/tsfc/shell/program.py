@@ -58,6 +58,15 @@ class StartError(Struct, frozen=True):
     "What is wrong, as one line."
 
 
+def problem_of(failure: TimedOut | StartError) -> str:
+    """Return why a program gave no result, as one line."""
+    match failure:
+        case TimedOut(seconds=seconds):
+            return f"timed out after {seconds:g} s"
+        case StartError(detail=detail):
+            return detail
+
+
 async def run(
     argv: Sequence[str], *, timeout: float, stdin: int = subprocess.DEVNULL
 ) -> Result[Completed, TimedOut | StartError]:

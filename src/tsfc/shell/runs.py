@@ -33,8 +33,8 @@ async def watchdog(
 ) -> int:
     """Run the watchdog, unless another run holds the lock of the state directory.
 
-    A dry run takes no lock and leaves the state as it is. The
-    notifier is told last what is new, so it delays nothing; a dry run tells nobody.
+    A dry run takes no lock, leaves the state as it is and notifies nobody. The notifier
+    comes last, after the lock is released, so that it delays nothing.
     """
     from tsfc.shell import statedir  # noqa: PLC0415
     from tsfc.shell.jobs import watchdog as job  # noqa: PLC0415 - the other jobs need neither

@@ -139,12 +139,7 @@ async def run(
     """
     result = await program.run(argv, timeout=timeout)
     if isinstance(result, Failure):
-        problem: program.TimedOut | program.StartError = result.failure()
-        match problem:
-            case program.TimedOut(seconds=seconds):
-                return Failure(f"{action}: timed out after {seconds:g} s; {advice}")
-            case program.StartError(detail=detail):
-                return Failure(f"{action}: {detail}; {advice}")
+        return Failure(f"{action}: {program.problem_of(result.failure())}; {advice}")
     completed = result.unwrap()
     return (
         Success(None)
