@@ -43,6 +43,12 @@ def test_a_node_that_is_well_has_no_findings(node: Node) -> None:
     )
 
 
+def test_an_unknown_version_is_left_out(node: Node) -> None:
+    node.run_watchdog(NOW - 60, peer("nas"))
+    ran = node.run(("doctor",), peer("nas"), Version="")
+    assert ran.stdout.startswith("self: Running\n")
+
+
 def test_a_finding_says_what_was_seen_where_it_is_and_what_to_do(node: Node) -> None:
     node.run_watchdog(NOW - 700, peer("rpi3"), peer("nas", "derp"))
     printed = node.run(("doctor",), peer("rpi3"), peer("nas", "derp")).stdout

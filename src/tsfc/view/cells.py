@@ -12,11 +12,20 @@ from msgspec import Struct
 from tsfc.core.duration import duration
 from tsfc.core.tailscale.paths import Path
 from tsfc.core.tailscale.peers import Hidden
-from tsfc.core.text import counted, one_line
+from tsfc.core.text import counted
 from tsfc.core.watchdog.guarded import WORDS
 from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Stage
 from tsfc.core.watchdog.state import last_restart
-from tsfc.view.model import Row, View, byte_size, health, peers_by_path, why_held
+from tsfc.view.model import (
+    Row,
+    View,
+    byte_size,
+    health,
+    peers_by_path,
+    short_version,
+    state,
+    why_held,
+)
 
 PATH_WORDS = {Path.PEER_RELAY: "peer-relay", Path.NONE: "no path"}
 "Words for paths, where they differ from the metric's label."
@@ -64,13 +73,12 @@ def columns(view: View) -> tuple[Column, ...]:
 
 def header_lines(view: View) -> list[str]:
     """Return the lines about the node, its health, the watchdog, and the warnings."""
-    state = one_line(view.status.backend_state, 40)
-    version = one_line(view.status.version.partition("-")[0], 40)
+    version = short_version(view.status)
     tailscaled = f", tailscaled {version}" if version else ""
     peers = f": {peer_counts(view)}" if view.rows else ""
     hidden = ", ".join(counted(number, HIDDEN[kind]) for kind, number in view.hidden.items())
     return [
-        f"{view.name or 'this node'} is {state}{tailscaled}{peers}",
+        f"{view.name or 'this node'} is {state(view.status)}{tailscaled}{peers}",
         *([f"hidden: {hidden}; --all shows them"] if hidden else []),
         *(f"health: {message}" for message in health(view.status)),
         *watchdog_lines(view),

@@ -14,8 +14,9 @@ from msgspec.structs import replace
 from tsfc.core.duration import duration
 from tsfc.core.tailscale import status as statuses
 from tsfc.core.tailscale.paths import Path
+from tsfc.core.tailscale.status import Status
 from tsfc.core.tailscale.whois import NetInfo
-from tsfc.core.text import counted, one_line
+from tsfc.core.text import counted
 from tsfc.core.watchdog import policy as policies
 from tsfc.core.watchdog.cause import Cause, node_cause
 from tsfc.core.watchdog.policy import GuardedPolicy
@@ -24,7 +25,7 @@ from tsfc.core.watchdog.state import last_restart
 from tsfc.core.watchdog.track import DIRECT, Reason
 from tsfc.core.watchdog.watch import Hold, hold
 from tsfc.view.cells import counts_by_path
-from tsfc.view.model import NOT_WATCHED, Row, View, health, why_held
+from tsfc.view.model import NOT_WATCHED, Row, View, health, short_version, state, why_held
 
 SOON_SECONDS = 7 * 86400
 "A node key that expires within this time is a finding."
@@ -126,7 +127,7 @@ def findings(view: View, net: NetInfo) -> tuple[Finding, ...]:
     """Everything that is wrong, what concerns all peers first."""
     status = view.status
     if not statuses.is_running(status):
-        return (_backend(status.backend_state), *_health(view), *_watchdog(view))
+        return (_backend(status), *_health(view), *_watchdog(view))
     relayed = [row for row in view.rows if _is_relayed(row)]
     direct = sum(row.path is Path.DIRECT for row in view.rows)
     is_cut_off = hold(status, view.now) is not None  # a finding that explains all others
@@ -164,9 +165,10 @@ def render(view: View, found: tuple[Finding, ...]) -> str:
 
 def _summary(view: View) -> list[str]:
     status = view.status
-    version = one_line(status.version.partition("-")[0], 40)
+    version = short_version(status)
+    tailscale = f", Tailscale {version}" if version else ""
     lines = [
-        f"{view.name or 'this node'}: {one_line(status.backend_state, 40)}, Tailscale {version}",
+        f"{view.name or 'this node'}: {state(status)}{tailscale}",
         f"peers: {counts_by_path(view) or 'none'}",
     ]
     snapshot = view.snapshot
@@ -187,9 +189,10 @@ def _hold(view: View) -> Hold | None:
     return None if view.forecast is None else view.forecast.hold
 
 
-def _backend(state: str) -> Finding:
-    side, advice = BACKEND_ADVICE.get(state, (Side.NODE, "Run `tailscale up`."))
-    return Finding(f"tailscaled is {one_line(state, 40)}, not Running.", side, advice)
+def _backend(status: Status) -> Finding:
+    usual = (Side.NODE, "Run `tailscale up`.")
+    side, advice = BACKEND_ADVICE.get(status.backend_state, usual)
+    return Finding(f"tailscaled is {state(status)}, not Running.", side, advice)
 
 
 def _with_count(finding: Finding, relayed: int) -> Finding:

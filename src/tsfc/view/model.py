@@ -174,6 +174,16 @@ def health(status: Status) -> tuple[str, ...]:
     return tuple(one_line(message) for message in status.health or ())
 
 
+def state(status: Status) -> str:
+    """Return tailscaled's state as one line, such as `Running`."""
+    return one_line(status.backend_state, 40)
+
+
+def short_version(status: Status) -> str:
+    """Return tailscaled's version without the commit; empty if it is unknown."""
+    return one_line(status.version.partition("-")[0], 40)
+
+
 def byte_size(number: int) -> str:
     """Format a number of bytes in the largest fitting unit: `512 B`, `1.5 MiB`."""
     size = float(number)

@@ -21,7 +21,7 @@ from tsfc.core.watchdog.remedy import Remedy
 from tsfc.core.watchdog.snapshot import Snapshot
 from tsfc.core.watchdog.track import Reason
 from tsfc.view.cells import peer_counts, watchdog_lines
-from tsfc.view.model import Row, View, health, why_held, without_hidden
+from tsfc.view.model import Row, View, health, short_version, state, why_held, without_hidden
 
 PATHS = {
     Path.DIRECT: "packets go directly to {via}",
@@ -121,10 +121,9 @@ def subject(view: View, name: str) -> Result[Peer, str]:
     peer, *others = find_node(view.status, name) or (None,)
     is_peer = peer is not None and peer.status is not view.status.self_
     if not statuses.is_running(view.status) and (peer is None or is_peer):
-        state = one_line(view.status.backend_state, 40)
         return Failure(
-            f"explaining {one_line(name)}: tailscaled is {state}, not Running, and reports no "
-            "peers; run `tailscale up`"
+            f"explaining {one_line(name)}: tailscaled is {state(view.status)}, not Running, and "
+            "reports no peers; run `tailscale up`"
         )
     if peer is None:
         similar = get_close_matches(name, [row.peer for row in view.rows], 1, 0.5)
@@ -168,13 +167,12 @@ def alternatives(view: View, row: Row) -> tuple[WhatIf, ...]:
 def _node(view: View) -> tuple[str, ...]:
     status = view.status
     own = status.self_
-    state = one_line(status.backend_state, 40)
-    version = one_line(status.version.partition("-")[0], 40) or "of an unknown version"
+    version = short_version(status) or "of an unknown version"
     is_running = statuses.is_running(status)
     shown = without_hidden(view)
     advice = "" if is_running else "; it has no peers until you run `tailscale up`"
     return (
-        f"{view.name or 'this node'}: this node. tailscaled {version} is {state}{advice}.",
+        f"{view.name or 'this node'}: this node. tailscaled {version} is {state(status)}{advice}.",
         *_addresses(own),
         *([_control(own), _key(view, own)] if is_running else []),
         *(f"Health: {message}" for message in health(status)),
