@@ -17,23 +17,18 @@ from msgspec import Struct, field
 from returns.result import Failure, Result, Success
 
 from tsfc.shell import program, regular, textfile, waiting
+from tsfc.units.rendering import AGENT, JOBS
 
 TIMEOUT_SECONDS = 10.0
 "Timeout of each call of `systemctl` and `journalctl`."
 JOURNAL_LINES = 100
 "Newest lines of each job."
 IDENTIFIERS = tuple(
-    f"tailscale-{job}"
-    for job in (
-        *("watchdog", "watchdog-restart", "watchdog-notify", "keepalive", "exporter"),
-        *("native-metrics", "capture", "agent"),
-    )
+    f"tailscale-{name}" for name in (*JOBS, "watchdog-restart", "watchdog-notify", AGENT)
 )
 "Identifiers of the jobs in the journal (`SyslogIdentifier=`)."
 LIBRARIES = ("msgspec", "returns", "prometheus-client", "httptools")
-_OWN_UNIT = re.compile(
-    r"tailscale-(?:exporter|native-metrics|keepalive|watchdog|capture|agent)\b[^\s/]*"
-)
+_OWN_UNIT = re.compile(rf"tailscale-(?:{'|'.join((*JOBS, AGENT))})\b[^\s/]*")
 _METRICS_PATH = re.compile(r'--metrics-path"?[ =]"?([^"\s]+\.prom)')
 _IDENTIFIER = re.compile(r"^SyslogIdentifier=(tailscale-\S+)$", re.MULTILINE)
 
