@@ -73,6 +73,11 @@ SOURCES = Path(__file__).parents[2] / "src"
             id="unknown option and a missing argument",
         ),
         pytest.param(
+            ["peers", "--watch", "--status-file", "-"],
+            "set --status-file to a file",
+            id="watched standard input",
+        ),
+        pytest.param(
             ["explain", "--", "--nas", "--all"],
             "unrecognized arguments: --all",
             id="names after --",

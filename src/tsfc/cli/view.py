@@ -58,12 +58,19 @@ def _add_peers(parser: ArgumentParser) -> None:
     )
     _add_view_source(parser)
     add_format(parser.add_argument_group("output"))
+    parser.set_defaults(usage_error=parser.error)
 
 
 def _peers(options: Namespace) -> int:
+    from tsfc.shell.tailscaled.observe import STANDARD_INPUT
     from tsfc.view import command
     from tsfc.view.selection import Selection
 
+    if options.watch is not None and options.status_file == STANDARD_INPUT:
+        options.usage_error(
+            "--watch reads the status again and again, and standard input has it only once; "
+            "set --status-file to a file"
+        )
     signals.install()
     gc.enable()  # with --watch, the process keeps running
     return command.run(

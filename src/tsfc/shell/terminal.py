@@ -43,14 +43,13 @@ def leave_screen() -> None:
 
 
 @contextmanager
-def single_keys(*, is_wanted: bool) -> Generator[int | None, None, None]:
+def single_keys() -> Generator[int | None, None, None]:
     r"""Let standard input deliver each key at once, and do not show it.
 
     Ctrl-C still sends SIGINT. Ctrl-Z and Ctrl-\ do nothing: both would keep the screen.
-    Yields the descriptor to read; None if standard input is not a terminal, or the keys
-    are not wanted.
+    Yields the descriptor to read; None if standard input is not a terminal.
     """
-    if not (is_wanted and os.isatty(STDIN)):
+    if not os.isatty(STDIN):
         yield None
         return
     before = termios.tcgetattr(STDIN)

@@ -17,7 +17,7 @@ from tsfc.core.tailscale.peers import unwatched
 from tsfc.core.tailscale.ping import PingResult
 from tsfc.shell import signals, terminal, waiting
 from tsfc.shell.console import STDOUT, print_error, write_out
-from tsfc.shell.tailscaled.observe import STANDARD_INPUT, RunOptions
+from tsfc.shell.tailscaled.observe import RunOptions
 from tsfc.view.cells import header_lines
 from tsfc.view.look import Pinging, look, own_net_info, ping_peer
 from tsfc.view.model import Row, View, without_hidden
@@ -168,6 +168,5 @@ def _watch(common: RunOptions, options: Options, interval: float) -> int:
     return watch(
         ask,
         Screen(interval, PATIENCE_SECONDS + pings, time.monotonic()),
-        reads_keys=common.status_file != STANDARD_INPUT,
         now=common.now,
     )

@@ -30,16 +30,15 @@ def watch(
     ask: Callable[[], Waiting[Result[Answer, str]]],
     screen: Screen,
     *,
-    reads_keys: bool,
     now: float | None,
 ) -> int:
     """Show the answers of `ask` until the user quits, and return the exit status.
 
-    `now` is as for `clocks.unix_time`. Without `reads_keys`, only a signal ends it.
+    `now` is as for `clocks.unix_time`.
     """
     signals.end_quietly_on_interrupt()
     try:
-        _watch(ask, screen, reads_keys=reads_keys, now=now)
+        _watch(ask, screen, now=now)
     except OSError as error:
         if error.errno != errno.EIO:  # the terminal is gone
             raise
@@ -51,7 +50,6 @@ def _watch(
     ask: Callable[[], Waiting[Result[Answer, str]]],
     screen: Screen,
     *,
-    reads_keys: bool,
     now: float | None,
 ) -> None:
     rest, drawn_at = b"", -math.inf
@@ -95,7 +93,7 @@ def _watch(
     with (
         open(STDOUT, "w", encoding="utf-8", newline="", closefd=False) as file,
         terminal.wake_ups() as changes,
-        terminal.single_keys(is_wanted=reads_keys) as keyboard,
+        terminal.single_keys() as keyboard,
         signals.cleaning_up(terminal.leave_screen),  # Live leaves it in all other cases
         Live(
             console=table.console(file, is_terminal=True),
