@@ -377,7 +377,7 @@ def test_a_defect_of_a_job_is_reported_and_ends_that_run_alone(box: Path) -> Non
         (["--exporter-args=--now 5"], "--now is for a single run, not for the agent"),
         (["--exporter-args=--status-file -"], "--status-file is for a single run"),
         (["--exporter-args=--socket /x"], "give it to the agent"),
-        (["--socket=/x"], "give --unit"),
+        (["--socket=/x"], "give --unit in --watchdog-args;"),
     ],
 )
 def test_what_is_wrong_with_the_command_line_is_one_line(arguments: list[str], error: str) -> None:

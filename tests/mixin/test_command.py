@@ -104,6 +104,6 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     assert ran.status == 1
     (line,) = error_lines("mixin", ran)
     assert line == (
-        f"writing {tmp_path}/runbooks/TailscaleAllPeersOffline.md: File exists; choose a directory "
-        "that you can write to with --output"
+        f"writing {tmp_path}/runbooks/TailscaleAllPeersOffline.md: File exists; check disk space, or "
+        "set --output to a directory that you may write to"
     )

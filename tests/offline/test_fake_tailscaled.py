@@ -495,5 +495,6 @@ def test_other_files_are_not_replaced_by_the_socket(box: Path, kind: str) -> Non
     ran = run("stand-in", "--capture", str(FIXTURES / "timeline.ndjson"), "--socket", str(path))
     (complaint,) = error_lines("stand-in", ran)
     assert complaint.startswith(f"listening on {path}: ")
+    assert complaint.endswith("; give another --socket, in a directory that you may write to")
     assert ran.status == 1
     assert [(entry.name, entry.lstat().st_mode) for entry in sorted(box.iterdir())] == before

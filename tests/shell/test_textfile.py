@@ -147,7 +147,9 @@ def test_a_full_disk_leaves_the_old_file_and_no_temporary_file(
 
 def test_a_full_standard_output_is_a_one_line_error() -> None:
     ran = _exporter("-", around='exec "$@" > /dev/full')
-    assert error_lines("exporter", ran) == ["writing to standard output: No space left on device"]
+    assert error_lines("exporter", ran) == [
+        "writing to standard output: No space left on device; check disk space"
+    ]
     assert ran.status == 1
 
 
@@ -314,7 +316,7 @@ def test_an_error_of_standard_output_is_one_line(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(os, "write", full)
     assert textfile.write("-", "a 1\n") == Failure(
-        "writing to standard output: No space left on device"
+        "writing to standard output: No space left on device; check disk space"
     )
 
 

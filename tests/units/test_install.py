@@ -30,7 +30,7 @@ DIRECTORIES = (TIMERS, SOCKETS, TMPFILES)
 HELPERS = ("tailscale-watchdog-restart.socket", "tailscale-watchdog-restart@.service")
 UNWRITABLE = (
     "installing the units in {}: {}; "
-    "run as root, or set --root to a directory that you may write to"
+    "run as root, check disk space, or set --root to a directory that you may write to"
 )
 WITHOUT_KEEPALIVE = (
     "the watchdog is installed without keepalive: idle peers fall back to a relay, and each can "
@@ -438,7 +438,7 @@ def test_a_read_only_directory_is_reported_in_one_line_and_changes_nothing(
         ran = units("install", root, around=UNPRIVILEGED)
     (complaint,) = error_lines("units", ran)
     assert "Permission denied" in complaint
-    assert complaint.endswith("; run as root, or set --root to a directory that you may write to")
+    assert complaint.endswith(UNWRITABLE.partition("; ")[2])
     assert (ran.status, ran.stdout) == (1, "")
     assert tree(root) == before
 

@@ -237,6 +237,6 @@ def _write(path: str, text: str) -> Result[None, str]:
     try:
         write_new(path, text.encode(errors="replace"), 0o600)
     except OSError as error:
-        advice = "set --output to a new file in a directory that you may write to"
+        advice = "set --output to a new file in a writable directory with free space"
         return Failure(f"writing {path}: {error.strerror}; {advice}")
     return Success(None)

@@ -129,7 +129,7 @@ def _agent(options: Namespace) -> int:
         of_job = job_options(job, options)
         surroundings = jobs.system(job, of_job)
         if isinstance(surroundings, Failure):
-            options.usage_error(f"{job}: {surroundings.failure()}")
+            options.usage_error(f"{job}: {surroundings.failure()} in --{job}-args")
         found.append(
             AgentJob(
                 surroundings.unwrap(),

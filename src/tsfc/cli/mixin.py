@@ -106,8 +106,8 @@ def _write(texts: dict[str, str], directory: str) -> int:
         except OSError as error:
             print_error(
                 "mixin",
-                f"writing {path}: {error.strerror}; choose a directory that you can write to with "
-                "--output",
+                f"writing {path}: {error.strerror}; check disk space, or set --output to a "
+                "directory that you may write to",
             )
             return 1
     say(STDOUT, f"wrote {counted(len(texts), 'file')} to {printable(directory, PATH_LIMIT)}")

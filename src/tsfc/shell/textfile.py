@@ -60,7 +60,7 @@ def _print(text: str) -> Result[None, str]:
     try:
         write_all(1, text.encode())
     except OSError as error:
-        return Failure(f"writing to standard output: {error.strerror}")
+        return Failure(f"writing to standard output: {error.strerror}; check disk space")
     return Success(None)
 
 

@@ -173,7 +173,7 @@ def install(
         print_error(
             TOOL,
             f"installing the units in {below(root, UNITS)}: {error.strerror}; "
-            "run as root, or set --root to a directory that you may write to",
+            "run as root, check disk space, or set --root to a directory that you may write to",
         )
         return 1
     for argument, keepers in kept.items():

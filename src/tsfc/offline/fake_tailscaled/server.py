@@ -206,5 +206,6 @@ def listen(path: str, responder: Responder) -> Result[socketserver.BaseServer, s
         return Success(_Server(path, responder))
     except OSError as error:
         return Failure(
-            f"{tried}: {error.strerror or error}; give a --socket in a writable directory"
+            f"{tried}: {error.strerror or error}; give another --socket, in a directory that you "
+            "may write to"
         )
