@@ -11,6 +11,7 @@ from support.corpus import NAMES_FROM_HELL, hostile_statuses
 from support.statuses import SUFFIX, decoded, peer
 from tsfc.core.tailscale.peers import (
     Hidden,
+    Peer,
     address,
     base_name,
     hidden,
@@ -214,6 +215,31 @@ def test_names_do_not_depend_on_the_order_of_the_peers(
     shuffled = list(document["Peer"].items())
     random.shuffle(shuffled)
     assert named(decoded(**document | {"Peer": dict(shuffled)})) == named(decoded(**document))
+
+
+@given(st.lists(hostile_statuses(), min_size=1, max_size=4), st.randoms(use_true_random=False))
+def test_names_do_not_depend_on_earlier_statuses(
+    documents: list[dict[str, Any]], random: Any
+) -> None:
+    """The names of the last statuses are kept: for the same peers, and for no others."""
+    alone = [_named_alone(document) for document in documents]
+    for number in random.choices(range(len(documents)), k=8):
+        assert named(decoded(**documents[number])) == alone[number]
+
+
+def _named_alone(document: dict[str, Any]) -> tuple[Peer, ...]:
+    """Return the peers of a status after statuses without any peer of it."""
+    for name in ("one", "other"):
+        named(decoded(peer(name)))
+    return named(decoded(**document))
+
+
+def test_kept_names_are_those_of_the_peers_of_this_status() -> None:
+    named(decoded(peer("nas"), peer("rpi3")))
+    names = [one.name for one in named(decoded(peer("nas", "derp"), peer("rpi4", ID="nrpi3CNTRL")))]
+    assert names == ["nas", "rpi4"]
+    moved = named(decoded(peer("nas", "derp", OS="js"), peer("rpi4", ID="nrpi3CNTRL")))
+    assert moved[0].status.os == "js"
 
 
 def test_peers_with_the_same_id_are_numbered_by_node_key() -> None:

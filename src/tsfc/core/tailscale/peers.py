@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from enum import StrEnum
+from functools import lru_cache
 from urllib.parse import quote
 
 from msgspec import Struct
@@ -81,22 +82,15 @@ def named(status: Status) -> tuple[Peer, ...]:
     Names that collide get the suffix `#<StableNodeID>`; if they still collide, `#` and
     a number in the order of the node keys. All jobs of the agent name the same status.
     """
-    suffix = _own_suffix(status)
-    by_key = sorted((status.peer or {}).items())
-    plain = [_plain_name(peer, suffix) for _, peer in by_key]
-    taken = Counter(plain)
-    if len(taken) < len(plain):
-        with_id = [
-            name if taken[name] == 1 else f"{name}{SEPARATOR}{_cut(peer.id, ID_BUDGET)}"
-            for name, (_, peer) in zip(plain, by_key, strict=True)
-        ]
-        plain = _numbered(with_id)
-    return tuple(
-        sorted(
-            (Peer(name, peer) for name, (_, peer) in zip(plain, by_key, strict=True)),
-            key=lambda peer: peer.name,
-        )
+    peers = status.peer or {}
+    names = _names(
+        _own_suffix(status),
+        tuple(peers),
+        tuple([peer.dns_name for peer in peers.values()]),
+        tuple([peer.host_name for peer in peers.values()]),
+        tuple([peer.id for peer in peers.values()]),
     )
+    return tuple([Peer(name, peers[key]) for name, key in names])
 
 
 class Unwatched(StrEnum):
@@ -212,6 +206,34 @@ def _numbered(names: list[str]) -> list[str]:
     return numbered
 
 
+@lru_cache(maxsize=2)
+def _names(
+    own_suffix: str,
+    keys: tuple[str, ...],
+    dns_names: tuple[str, ...],
+    host_names: tuple[str, ...],
+    ids: tuple[str, ...],
+) -> tuple[tuple[str, str], ...]:
+    """Name and node key of each peer, sorted by name.
+
+    Names seldom change from one status to the next, so the last result is kept. There
+    are two, because a simulation also has the statuses of nodes at the other end.
+    """
+    by_key = sorted(zip(keys, dns_names, host_names, ids, strict=True))
+    plain = [
+        _plain_name(dns_name, host_name, id_, own_suffix) for _, dns_name, host_name, id_ in by_key
+    ]
+    taken = Counter(plain)
+    if len(taken) < len(plain):
+        with_id = [
+            name if taken[name] == 1 else f"{name}{SEPARATOR}{_cut(id_, ID_BUDGET)}"
+            for name, (*_, id_) in zip(plain, by_key, strict=True)
+        ]
+        plain = _numbered(with_id)
+    named_keys = ((name, key) for name, (key, *_) in zip(plain, by_key, strict=True))
+    return tuple(sorted(named_keys, key=lambda named_key: named_key[0]))
+
+
 def _own_suffix(status: Status) -> str:
     """DNS suffix of the tailnet without outer dots; empty before the first netmap."""
     tailnet = status.current_tailnet.magic_dns_suffix if status.current_tailnet else ""
@@ -220,8 +242,8 @@ def _own_suffix(status: Status) -> str:
     )
 
 
-def _plain_name(peer: PeerStatus, own_suffix: str) -> str:
-    dns_name = peer.dns_name.removesuffix(".")
+def _plain_name(dns_name: str, host_name: str, id_: str, own_suffix: str) -> str:
+    dns_name = dns_name.removesuffix(".")
     label, _, suffix = dns_name.partition(".")
     is_foreign = (
         bool(suffix and own_suffix)
@@ -231,8 +253,8 @@ def _plain_name(peer: PeerStatus, own_suffix: str) -> str:
     name = dns_name if is_foreign else label
     return (
         _cut(name, NAME_BUDGET)
-        or _cut(peer.host_name, NAME_BUDGET)
-        or _cut(peer.id, NAME_BUDGET)
+        or _cut(host_name, NAME_BUDGET)
+        or _cut(id_, NAME_BUDGET)
         or "unnamed"
     )
 
