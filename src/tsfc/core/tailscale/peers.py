@@ -28,6 +28,9 @@ They speak WireGuard only: no disco, no DERP, no reply to `tailscale ping`
 HELLO = "hello.ts.net"
 "Name of a node of Tailscale's that is shared with everybody; it is on relay for good."
 
+_MULLVAD_ENDS, _HELLO_NAMES = (MULLVAD_SUFFIX, f"{MULLVAD_SUFFIX}."), (HELLO, f"{HELLO}.")
+"With and without the trailing dot of `DNSName`: to remove it from each name is slow."
+
 SERVICE_PREFIX = "svc:"
 "Prefix of the names of Tailscale Services (`tailcfg.ServiceName`)."
 
@@ -143,15 +146,16 @@ def _never_direct(peer: PeerStatus, own_ips: tuple[str, ...]) -> Unwatched | Non
         return Unwatched.NO_PATH
     if peer.os == "js":
         return Unwatched.BROWSER
-    dns_name = peer.dns_name.removesuffix(".")
-    if is_mullvad(peer):
+    dns_name = peer.dns_name
+    if dns_name.endswith(_MULLVAD_ENDS):
         return Unwatched.MULLVAD
-    if dns_name == HELLO:
+    if dns_name in _HELLO_NAMES:
         return Unwatched.HELLO
     if dns_name.startswith(SERVICE_PREFIX) or peer.host_name.startswith(SERVICE_PREFIX):
         return Unwatched.SERVICE
-    if own_ips and any(ip in own_ips for ip in peer.tailscale_ips or ()):
-        return Unwatched.SELF
+    for ip in peer.tailscale_ips or ():
+        if ip in own_ips:
+            return Unwatched.SELF
     return None
 
 
@@ -170,7 +174,7 @@ def hidden(peer: PeerStatus) -> Hidden | None:
 
 def is_mullvad(peer: PeerStatus) -> bool:
     """Whether the peer is an exit node of Mullvad."""
-    return peer.dns_name.removesuffix(".").endswith(MULLVAD_SUFFIX)
+    return peer.dns_name.endswith(_MULLVAD_ENDS)
 
 
 def address(peer: PeerStatus) -> str | None:
