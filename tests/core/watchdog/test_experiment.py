@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tsfc.core.watchdog.experiment import LATE_SECONDS, Judgement, Seen, Trial, is_open, judge
+from tsfc.core.watchdog.experiment import (
+    LATE_SECONDS,
+    Judgement,
+    Seen,
+    Trial,
+    is_open,
+    judge,
+    peers_of,
+)
 from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Remedy, Stage
 from tsfc.core.watchdog.sight import Sight
 
@@ -118,3 +128,26 @@ def test_a_result_is_final() -> None:
     assert judged.trials == (Trial("nB", Remedy.RESTART, has_helped=False),)
     closed = replace(settled, subjects=())
     assert _judged({"nN": DIRECT}, JUDGE_AT, closed) == Judgement((closed,))
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcdef"), st.sampled_from(Sight)),
+    st.lists(st.sets(st.sampled_from("abcdef")), max_size=3),
+    st.integers(AT, JUDGE_AT + LATE_SECONDS + 1),
+)
+def test_other_peers_than_those_of_the_attempts_change_no_judgement(
+    sights: dict[str, Sight], subjects: list[set[str]], at: int
+) -> None:
+    attempts = tuple(
+        replace(ATTEMPT, peer_id="ab"[number % 2], subjects=tuple(sorted(some)), result=result)
+        for number, (some, result) in enumerate(
+            zip(subjects, (AttemptResult.PENDING, HELPED, NO_EFFECT), strict=False)
+        )
+    )
+    wanted = peers_of(attempts)
+    of_some = {peer: sight for peer, sight in sights.items() if peer in wanted}
+    assert judge(attempts, _seen(at, of_some)) == judge(attempts, _seen(at, sights))
+
+
+def _seen(at: int, sights: dict[str, Sight]) -> Seen:
+    return Seen(at, sights, dict.fromkeys(sights, AT + 1), direct_peers=1)

@@ -10,7 +10,7 @@ that to something else. Runs can be further apart than an experiment is long.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -84,6 +84,16 @@ def judge(attempts: tuple[Attempt, ...], seen: Seen) -> Judgement:
 def is_open(attempt: Attempt) -> bool:
     """Whether the outcome of an attempt is still to come for some peer."""
     return attempt.result is AttemptResult.PENDING or bool(attempt.subjects)
+
+
+def peers_of(attempts: Iterable[Attempt]) -> frozenset[str]:
+    """The peers that caused an open attempt, and its subjects: no others are judged."""
+    return frozenset(
+        peer
+        for attempt in attempts
+        if is_open(attempt)
+        for peer in (cause_key(attempt), *attempt.subjects)
+    )
 
 
 def _judge(attempt: Attempt, seen: Seen) -> tuple[Attempt, list[Trial]]:

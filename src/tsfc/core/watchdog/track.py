@@ -131,7 +131,9 @@ def track(state: State, look: Look, *, now: Instant, is_cooling: bool) -> Tracke
         if not is_watched(peer.status, look.own_ips):
             continue
         name, id_, is_excluded = peer.name, peer.status.id, peer.name in look.excluded
-        relay = by_id.get(id_) or _nameless(state, name, id_) if state.relays else None
+        relay = by_id.get(id_)
+        if relay is None and name in state.relays:
+            relay = _nameless(state.relays[name], id_)
         sight = look.sight(peer.status)
         if sight is Sight.UNKNOWN:
             verdicts.append(Verdict(name, Reason.UNKNOWN, 0, is_excluded))
@@ -163,21 +165,21 @@ def track(state: State, look: Look, *, now: Instant, is_cooling: bool) -> Tracke
     return Tracked(after, verdicts, judgement)
 
 
-def _nameless(state: State, name: str, id_: str) -> Relay | None:
-    """The relay of that name, if it is of a peer whose StableNodeID is unknown."""
-    relay = state.relays.get(name)
-    return relay if relay is not None and not (relay.id and id_) else None
+def _nameless(relay: Relay, id_: str) -> Relay | None:
+    """The relay of a peer's name, if it is of a peer whose StableNodeID is unknown."""
+    return relay if not (relay.id and id_) else None
 
 
 def _judged(state: State, look: Look, verdicts: list[Verdict], now: Instant) -> Judgement:
     """The attempts, judged by the verdicts on the peers."""
     if not any(map(experiment.is_open, state.attempts)):
         return Judgement(state.attempts)
+    wanted = experiment.peers_of(state.attempts)
     keys = keys_by_name(look)
     sights: dict[str, Sight] = {}
     relay_since: dict[str, int] = {}
     for verdict in verdicts:
-        for key in (verdict.peer, keys[verdict.peer]):
+        for key in wanted.intersection((verdict.peer, keys[verdict.peer])):
             sights[key] = sight_of(verdict)
             relay_since[key] = now.unix - verdict.relay_seconds
     direct_peers = sum(verdict.reason in DIRECT for verdict in verdicts)
