@@ -14,7 +14,7 @@ from returns.result import Failure
 
 from tsfc.core.evaluation import candidate, output, policies, summary
 from tsfc.core.evaluation.candidate import Bound, Candidate, watching
-from tsfc.core.evaluation.observation import Observation, instant, status_of
+from tsfc.core.evaluation.observation import Observation, instant, parse_whole, status_of
 from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import Timeline, record
 from tsfc.core.text import PATH_LIMIT, printable, printable_json
@@ -211,7 +211,7 @@ def _table(
 
 def _selected(task: Task, errors: ReadErrors) -> Iterator[Observation]:
     """Return the observations from `since` to `until`; add read errors to `errors`."""
-    for read in observations(task.source):
+    for read in observations(task.source, parse_whole):
         if not isinstance(read, Observation):
             errors.number += 1
             errors.is_complete = errors.is_complete and not isinstance(read, Broken)

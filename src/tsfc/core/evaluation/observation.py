@@ -38,6 +38,22 @@ class Observation(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     "Why no status could be read."
 
 
+class Decoded(Observation, frozen=True):
+    """An observation whose status is decoded already. Its JSON in `status` is empty."""
+
+    decoded: Status = Status()
+
+
+class _Whole(Struct, frozen=True, forbid_unknown_fields=True):
+    """The fields of an observation, to decode the status in the same pass."""
+
+    captured_at: UnixTime
+    boot: Boot | None = None
+    tailscaled_start: Seconds | None = None
+    status: Status | None = None
+    fault: str | None = None
+
+
 class _Bare(Struct):
     backend_state: str = field(name="BackendState")
 
@@ -47,6 +63,7 @@ BARE_STATUS = (
     'it is a status without `captured_at`; expected {"captured_at": UNIX_SECONDS, "status": {…}}'
 )
 _DECODER = msgspec.json.Decoder(Observation)
+_WHOLE_DECODER = msgspec.json.Decoder(_Whole)
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -60,6 +77,23 @@ def parse(line: bytes) -> Result[Observation, str]:
     if bool(bytes(observation.status)) == (observation.fault is not None):
         return Failure(NOT_ONE)
     return Success(observation)
+
+
+def parse_whole(line: bytes) -> Result[Observation, str]:
+    """Parse a line as `parse` does, and decode its status in the same pass.
+
+    That is faster, but the JSON of the status is lost. Lines with a fault, or with a
+    status that needs more than one try (see `decode`), are parsed by `parse`.
+    """
+    try:
+        whole = _WHOLE_DECODER.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return parse(line)
+    if whole.status is None or whole.fault is not None or not whole.status.backend_state:
+        return parse(line)
+    return Success(
+        Decoded(whole.captured_at, whole.boot, whole.tailscaled_start, decoded=whole.status)
+    )
 
 
 def _is_bare_status(line: bytes) -> bool:
@@ -83,6 +117,8 @@ def status_of(observation: Observation) -> Result[Status, Fault]:
 
     The text of the fault becomes one printable line: a capture may come from anybody.
     """
+    if isinstance(observation, Decoded):
+        return Success(observation.decoded)
     if observation.fault is not None:
         return Failure(Down(one_line(observation.fault, FAULT_LIMIT)))
     return decode(observation.status)

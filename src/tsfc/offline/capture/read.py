@@ -69,9 +69,11 @@ class Broken(Struct, frozen=True):
 
 T = TypeVar("T")
 Read = Observation | Skipped | Note | Broken
+Parse = Callable[[bytes], Result[Observation, str]]
+"Parses a line of a capture: `parse` or `parse_whole`."
 
 
-def observations(source: str) -> Iterator[Read]:
+def observations(source: str, parse: Parse = parse) -> Iterator[Read]:
     """Yield the observations of a source, and what was skipped.
 
     The source is a file, a URL, a directory of statuses (`_SUFFIXES`), or `-` for
@@ -81,7 +83,7 @@ def observations(source: str) -> Iterator[Read]:
     name = "standard input" if source == STANDARD_INPUT else source
     try:
         if _URL.match(source):
-            yield from _remote(source)
+            yield from _remote(source, parse)
             return
         if os.path.isdir(source):
             yield from _directory(source)
@@ -92,7 +94,7 @@ def observations(source: str) -> Iterator[Read]:
             buffering=0,
             closefd=source != STANDARD_INPUT,
         ) as file:
-            yield from _capture(file.read, name)
+            yield from _capture(file.read, name, parse)
     except OSError as error:
         yield Broken(f"reading {name}: {error.strerror or error}; give a readable capture")
 
@@ -126,7 +128,7 @@ def in_order(source: str, warn: Callable[[str], None]) -> Result[tuple[Observati
     return Success(tuple(sorted(found, key=lambda observation: observation.captured_at)))
 
 
-def _remote(url: str) -> Iterator[Read]:
+def _remote(url: str, parse: Parse) -> Iterator[Read]:
     """Read a URL with fsspec. Any exception of its libraries becomes an `OSError`."""
     try:
         fsspec: Any = import_module("fsspec")  # an optional dependency, without types
@@ -142,14 +144,14 @@ def _remote(url: str) -> Iterator[Read]:
                 raise OSError(f"{type(error).__name__}: {one_line(str(error))}") from error
 
         file = tried(lambda: opened.enter_context(fsspec.open(url, "rb")))
-        yield from _capture(lambda size: tried(lambda: file.read(size)), url)
+        yield from _capture(lambda size: tried(lambda: file.read(size)), url, parse)
 
 
-def _capture(take: Take, name: str) -> Iterator[Read]:
+def _capture(take: Take, name: str, parse: Parse) -> Iterator[Read]:
     unread_lines = unread_bytes = 0
     is_empty = True
     for part in lines(stream_to_utf8(plain(take))):
-        found = _read(part, name)
+        found = _read(part, name, parse)
         yield from found
         is_empty = is_empty and not found
         if any(isinstance(read, Observation) for read in found):
@@ -170,7 +172,7 @@ def _capture(take: Take, name: str) -> Iterator[Read]:
         yield Broken(f"reading {name}: it is empty; {_ADVICE}")
 
 
-def _read(part: Line | Dropped | Damaged, name: str) -> list[Observation | Skipped]:
+def _read(part: Line | Dropped | Damaged, name: str, parse: Parse) -> list[Observation | Skipped]:
     """Return the observation in a part of a capture, or what was skipped."""
     match part:
         case Dropped():
@@ -179,10 +181,10 @@ def _read(part: Line | Dropped | Damaged, name: str) -> list[Observation | Skipp
             problem = f"after line {part.after}: compressed data torn or damaged"
             return [Skipped(f"reading {name}: {problem}; skipped", is_torn=True)]
         case Line():
-            return _observations(part, f"reading {name}: line {part.number}")
+            return _observations(part, f"reading {name}: line {part.number}", parse)
 
 
-def _observations(line: Line, action: str) -> list[Observation | Skipped]:
+def _observations(line: Line, action: str, parse: Parse) -> list[Observation | Skipped]:
     """Return the observation in a line; two if the line feed between them is missing.
 
     If a whole record follows a torn one on its line, only the torn one is lost.
