@@ -25,8 +25,10 @@ from support.processes import DEADLINE_SECONDS, ended, run, series, started, wai
 from support.servers import DIRECT_PONG, Request, Response, serving, tailscaled
 from support.servers import http as http_response
 from support.statuses import encoded, peer
+from tsfc.agent import live
 from tsfc.agent.http import ACCEPT_RETRY_SECONDS, CONNECTION_LIMIT, Server, listen, text
 from tsfc.agent.loop import Loop
+from tsfc.core.agent import history
 from tsfc.shell.clocks import unix_time
 from tsfc.shell.tailscaled.localapi import is_reachable
 
@@ -246,11 +248,12 @@ def test_a_path_that_is_not_text_is_shown(box: Path) -> None:
 
 def test_without_clients_there_is_no_history() -> None:
     """It would cost memory and imports."""
+    costly = {live.__name__, history.__name__}
     code = (
         "import sys; from tsfc.agent.agent import Agent; from tsfc.shell.system import System;"
         "from tsfc.shell.tailscaled.observe import RunOptions;"
         "agent = Agent([], System('agent', RunOptions()));"
-        "print(agent.live, *(name for name in sys.modules if 'history' in name or 'live' in name))"
+        f"print(agent.live, *{costly}.intersection(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("None\n", "")
@@ -407,6 +410,7 @@ def test_after_a_restart_the_peers_are_back_as_soon_as_tailscaled_answers(box: P
         ("127.0.0.1:x", "give IP:PORT"),
         ("/nonexistent/directory/s", "No such file or directory"),
         ("", "give IP:PORT"),
+        (f"/{'x' * 200}", "AF_UNIX path too long; give a path"),
     ],
 )
 def test_an_address_that_cannot_be_listened_on_is_one_line(address: str, problem: str) -> None:

@@ -114,6 +114,12 @@ def test_a_socket_that_is_not_there_is_one_line(box: Path, forks: Forked) -> Non
     )
 
 
+def test_a_path_that_is_too_long_for_a_socket_is_one_line() -> None:
+    problem = waiting.run(notifier.notify(notifier.Listener(f"/{'x' * 200}"), NEWS))
+    assert problem is not None
+    assert problem.endswith(": AF_UNIX path too long; is the socket unit started?")
+
+
 def test_a_socket_that_takes_nothing_is_left(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notifier, "TIMEOUT_SECONDS", 0.2)
     with socket.socket(socket.AF_UNIX) as listener:

@@ -98,7 +98,7 @@ def listen(
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        return Failure(f"{action}: {error.strerror}; give another --listen")
+        return Failure(f"{action}: {error.strerror or error}; give another --listen")
     return Success(listener)
 
 
@@ -256,5 +256,5 @@ def _on_path(path: str, action: str) -> Result[socket.socket, str]:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        return Failure(f"{action}: {error.strerror}; give a path in a writable directory")
+        return Failure(f"{action}: {error.strerror or error}; give a path in a writable directory")
     return Success(listener)

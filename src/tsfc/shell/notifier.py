@@ -75,5 +75,5 @@ async def _send(path: str, data: bytes) -> str | None:
     except TimeoutError:
         return f"not taken within {TIMEOUT_SECONDS:g} s; see `systemctl list-units '*notify*'`"
     except OSError as error:
-        return f"{error.strerror}; is the socket unit started?"
+        return f"{error.strerror or error}; is the socket unit started?"
     return None

@@ -209,7 +209,8 @@ class _Loop:
             if kept is not None:
                 self._send(peer)
             else:
-                self._fail(peer, f"connecting to {path}: {error.strerror}; is tailscaled running?")
+                reason = error.strerror or error
+                self._fail(peer, f"connecting to {path}: {reason}; is tailscaled running?")
             return
         self._epoll.register(connection, select.EPOLLIN)
         self._open_exchange(peer, connection, is_kept=kept is not None)
