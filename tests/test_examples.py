@@ -40,7 +40,7 @@ def test_ntfy_gets_the_line_as_text(tmp_path: Path) -> None:
             """Say nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Topic) as server:
-        thread = threading.Thread(target=server.handle_request)
+        thread = threading.Thread(target=server.handle_request, daemon=True)
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}/topic"
         tell("notify-ntfy", lambda text: text.replace("https://ntfy.sh/change-me", url), tmp_path)
@@ -70,7 +70,7 @@ def test_a_mail_has_the_line(tmp_path: Path) -> None:
             stream.write(f"{answer}\n")
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve, args=(listener,))
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
         thread.start()
         server = f'("127.0.0.1", {listener.getsockname()[1]})'
         tell("notify-mail", lambda text: text.replace('("localhost", 25)', server), tmp_path)
