@@ -78,8 +78,7 @@ def test_a_watchdog_that_has_not_run_lately_is_overdue(node: Node) -> None:
     node.run_watchdog(NOW - 7200, peer("nas"))
     ran = node.run(("peers",), peer("nas"))
     assert (
-        "watchdog: last run 2h ago (overdue; is its timer active?); no restart, 0 in total\n"
-        in ran.stdout
+        "watchdog: last run 2h ago (overdue; is its timer active?); no restart yet\n" in ran.stdout
     )
 
 

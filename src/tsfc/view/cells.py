@@ -135,7 +135,8 @@ def watchdog_lines(view: View) -> list[str]:
         note = ""
     at = last_restart(state)
     restart = "no restart" if at is None else f"last restart {duration(view.at - at)} ago"
-    past = f"last run {duration(age)} ago{note}; {restart}, {state.restarts} in total"
+    total = f", {state.restarts} in total" if at is not None or state.restarts else " yet"
+    past = f"last run {duration(age)} ago{note}; {restart}{total}"
     if forecast is not None and forecast.hold is not None:
         why = why_held(forecast.hold, snapshot.policy)
         return [f"watchdog: {past}", f"watchdog: no restart now: {why}"]
