@@ -274,7 +274,7 @@ COMMANDS = {
         {
             "tsfc capture --interval 1min --output week.ndjson.zst": "record until interrupted",
             "tsfc capture --redact --output shared.ndjson": "record one status with pseudonyms, "
-            "for a bug report",
+            "to share it",
         },
     ),
     "replay": Command(
