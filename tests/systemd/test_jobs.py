@@ -15,6 +15,7 @@ from support.hosts import (
     PACKAGE,
     SOCKET,
     STATE,
+    TSFC,
     Host,
     hosting,
     require_bootable,
@@ -195,6 +196,15 @@ def test_units_are_not_installed_for_a_tsfc_that_only_its_owner_may_read(host: H
             r"only its owner may read /opt/closed/tsfc(/bin/tsfc)?, .*chmod -R a\+rX.*\n",
             ran.stderr,
         )
+
+
+def test_without_privileges_an_error_of_systemctl_advises_root(host: Host) -> None:
+    unprivileged = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    ran = host.machine.run(*unprivileged, TSFC, "units", "--uninstall", "exporter", check=False)
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith("tsfc units: running `systemctl stop tailscale-exporter.service")
+    assert line.endswith("; run as root")
+    assert ran.status == 1
 
 
 def test_an_error_of_systemctl_is_reported_in_one_line(host: Host) -> None:

@@ -598,6 +598,27 @@ def test_arguments_that_a_job_would_refuse_are_refused(
     assert error in error_lines("units", ran)[0]
 
 
+def test_metrics_files_that_no_unit_writes_any_more_are_named(root: Path) -> None:
+    directory = root / "var/lib/alloy"
+    directory.mkdir(parents=True)
+    for name in ("peers", "native", "agent"):
+        (directory / f"tailscale-{name}.prom").write_text("tailscale_up 1\n")
+
+    def kept(*arguments: str) -> list[str]:
+        lines = install(root, *arguments).stdout.splitlines()
+        return [line for line in lines if line.endswith("keeps scraping stale values")]
+
+    def line(name: str) -> str:
+        path = directory / f"tailscale-{name}.prom"
+        return f"kept {path}; delete it, or Prometheus keeps scraping stale values"
+
+    assert kept("--agent") == []
+    assert kept() == []
+    assert kept("--unset=agent") == [line("agent")]
+    assert kept("--exporter-metrics-path=/srv/m/peers.prom") == [line("peers")]
+    assert kept("--metrics-dir=/srv/m") == [line("native")]
+
+
 def test_all_metrics_files_move_to_a_directory_at_once(root: Path) -> None:
     install(root, "--metrics-dir=/srv/m", "--exporter-metrics-path=/srv/own/e.prom")
     text = "".join(text for _, text in files(root).values())

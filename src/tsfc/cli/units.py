@@ -218,12 +218,8 @@ def _uninstall(options: argparse.Namespace, jobs: Sequence[str]) -> int:
         return install.uninstall((*jobs, AGENT), root, instance)
     if len(left) == len(in_agent):
         return install.uninstall(jobs, root, instance)
-    before = install.agent_outputs(root, instance)
     status = _perform(options, left, ())
-    if status != 0:
-        return status
-    outputs = before - install.agent_outputs(root, instance)
-    return install.uninstall(jobs, root, instance, outputs=outputs)
+    return status if status != 0 else install.uninstall(jobs, root, instance)
 
 
 def _perform(options: argparse.Namespace, jobs: Sequence[str], others: Sequence[str]) -> int:

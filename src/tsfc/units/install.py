@@ -46,6 +46,8 @@ UNITS, TMPFILES, SYSUSERS = "/etc/systemd/system", "/etc/tmpfiles.d", "/etc/sysu
 MARK = "# Written by `tsfc units --install`"
 "First words of each installed file. Files without them are never replaced or removed."
 HEADER = f"{MARK}, which replaces it. To change it, install with other options or add a drop-in.\n"
+METRICS_PATH = re.compile('--metrics-path"? "?([^" ]+)')
+"The metrics file in an `ExecStart=`."
 RUNNING = "/run/systemd/system"
 "Exists if systemd is the running init system (sd_booted(3))."
 TIMEOUT_SECONDS = 100.0
@@ -73,12 +75,6 @@ def agent_jobs(root: str, instance: str | None) -> tuple[str, ...]:
     """Return the jobs of the agent that tsfc installed below `root`, if any."""
     path = _unit_path(root, AGENT, instance, "service")
     return jobs_of_agent(_read(path)) if _is_own(path) else ()
-
-
-def agent_outputs(root: str, instance: str | None) -> frozenset[str]:
-    """Return the metrics files of the agent that tsfc installed below `root`."""
-    path = _unit_path(root, AGENT, instance, "service")
-    return frozenset(below(root, file) for file in _metrics_paths(path) if _is_own(path))
 
 
 def jobs_that_run(program: str, root: str) -> dict[str | None, tuple[str, ...]]:
@@ -157,6 +153,10 @@ def install(
     obsolete_links = [
         link for link, unit in all_links.items() if link not in of_files and _is_link(link, unit)
     ]
+    # The units name the metrics files, so they are read before they are replaced.
+    named = {file for path in (*files, *obsolete) for file in _metrics_paths(path)}
+    still_named = {file for text in files.values() for file in METRICS_PATH.findall(text)}
+    stale = sorted(below(root, file) for file in named - still_named)
     changed_sockets = [
         path
         for path, text in files.items()
@@ -182,6 +182,7 @@ def install(
         _tell(f"wrote {path}")
     for path in (*obsolete_links, *obsolete):
         _tell(f"removed {path}")
+    _tell_stale(stale)
     status = _start(
         root,
         files,
@@ -278,16 +279,13 @@ def _start(
     return status
 
 
-def uninstall(
-    jobs: Sequence[str], root: str, instance: str | None, *, outputs: Iterable[str] = ()
-) -> int:
+def uninstall(jobs: Sequence[str], root: str, instance: str | None) -> int:
     """Stop the units if `root` is /, and remove the files; metrics and state stay.
 
     Args:
         jobs: jobs, and the agent.
         root: directory that is / when its system runs.
         instance: name of the set of units; None for the usual one.
-        outputs: metrics files of the jobs that the units do not name.
     """
     # Any part of an installation is removed, also without the rest.
     candidates = (
@@ -316,12 +314,7 @@ def uninstall(
     if status != 0:
         return status
     # The units name the metrics files, so they are read before they are removed.
-    metrics = sorted(
-        path
-        for path in {below(root, path) for file in files for path in _metrics_paths(file)}
-        | {*outputs}
-        if os.path.lexists(path)
-    )
+    metrics = sorted({below(root, path) for file in files for path in _metrics_paths(file)})
     try:
         for path in (*links, *files):
             os.unlink(path)
@@ -329,8 +322,7 @@ def uninstall(
     except OSError as error:
         print_error(TOOL, f"removing {error.filename}: {error.strerror}; run as root")
         return 1
-    for path in metrics:
-        _tell(f"kept {path}; delete it, or Prometheus keeps scraping stale values")
+    _tell_stale(metrics)
     if "keepalive" in jobs:
         _warn_without_keepalive(root, instance)
     return _run_commands(root, ("systemctl", "daemon-reload"))
@@ -479,7 +471,14 @@ def _metrics_paths(path: str) -> list[str]:
     """Return the metrics files that a unit names, if there is one."""
     if not os.path.exists(path):
         return []
-    return re.findall('--metrics-path"? "?([^" ]+)', _read(path))
+    return METRICS_PATH.findall(_read(path))
+
+
+def _tell_stale(paths: Sequence[str]) -> None:
+    """Name the metrics files that no unit writes any more, if they exist."""
+    for path in paths:
+        if os.path.lexists(path):
+            _tell(f"kept {path}; delete it, or Prometheus keeps scraping stale values")
 
 
 def _write(files: Mapping[str, str], links: Mapping[str, str]) -> None:
@@ -529,7 +528,7 @@ def _run_commands(root: str, *commands: Sequence[str]) -> int:
             systemd.run(
                 command,
                 action=f"running `{' '.join(command)}`",
-                advice="run it by hand to see more",
+                advice="run it by hand to see more" if os.geteuid() == 0 else "run as root",
                 timeout=TIMEOUT_SECONDS,
             )
         )
