@@ -334,12 +334,15 @@ def test_what_is_after_the_end_is_not_counted(box: Path) -> None:
 
 def test_an_error_is_one_line_and_an_exit_status(box: Path) -> None:
     assert run("simulate").status == 2
-    missing = run("simulate", "no-such")
-    assert missing.status == 1
-    assert (
-        "No such file or directory; give a TOML file, or one of blocked-port, "
-        in error_lines("simulate", missing)[0]
-    )
+    for name, hint in (("no-such", ""), ("flaping", "; did you mean flapping?")):
+        missing = run("simulate", name)
+        assert missing.status == 1
+        assert error_lines("simulate", missing) == [
+            (
+                f"reading the scenario {name}: No such file or directory; give a TOML file, or a "
+                f"built-in scenario (see `tsfc simulate --list`{hint})"
+            )
+        ]
     assert run("simulate", "healthy", "--runs", "2", "--capture", f"{box}/c").status == 2
     unwritable = run("simulate", "healthy", "--days", "0.01", "--capture", f"{box}/no/c")
     assert unwritable.status == 1

@@ -11,6 +11,7 @@ import functools
 import os
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -303,9 +304,11 @@ def find(name: str) -> Result[Scenario, str]:
         return Success(builtin()[name])
     raw = regular.read(name, SIZE_LIMIT)
     if isinstance(raw, Failure):
+        similar = get_close_matches(name, builtin(), 1)
+        hint = f"; did you mean {similar[0]}?" if similar else ""
         return Failure(
-            f"reading the scenario {printable(name, PATH_LIMIT)}: {raw.failure()};"
-            f" give a TOML file, or one of {', '.join(builtin())}"
+            f"reading the scenario {printable(name, PATH_LIMIT)}: {raw.failure()}; give a TOML "
+            f"file, or a built-in scenario (see `tsfc simulate --list`{hint})"
         )
     return read(raw.unwrap(), printable(name, PATH_LIMIT))
 
