@@ -1,7 +1,7 @@
 """`tsfc simulate`: show what the watchdog would do in a simulated tailnet.
 
-A `World` simulates the tailnet. The watchdog decodes its status and decides as it does
-on a node. Restarts are applied to the world. The same scenario, seed and policy give
+A `World` simulates the tailnet. The watchdog sees its status and decides as it does on
+a node. Restarts are applied to the world. The same scenario, seed and policy give
 the same output, to the byte.
 """
 
@@ -16,7 +16,7 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
-from returns.result import Failure
+from returns.result import Failure, Result, Success
 
 from tsfc.core.clock import Instant
 from tsfc.core.evaluation import candidate, output, policies, summary
@@ -24,6 +24,8 @@ from tsfc.core.evaluation.candidate import Bound, Candidate, watching
 from tsfc.core.evaluation.observation import Observation, line, status_of
 from tsfc.core.evaluation.statistics import Statistics, update
 from tsfc.core.evaluation.timeline import Timeline, record
+from tsfc.core.faults import Down, Fault
+from tsfc.core.tailscale.status import Status
 from tsfc.core.text import PATH_LIMIT, printable, printable_json
 from tsfc.core.watchdog.policy import GuardedPolicy, Policy
 from tsfc.core.watchdog.remedy import Attempt, AttemptResult, Done, Failed, Outcome, Remedy
@@ -189,16 +191,9 @@ def simulate(
 
         # Observe and run the watchdog, as on a node.
         now = world.instant()
-        observation = _observation(world, now)
-        if keep is not None:
-            keep(observation)
-        observed = status_of(observation)
-        run, lines = host.run(
-            observed,
-            now=now,
-            policy=policy,
-            tailscaled_start=observation.tailscaled_start,
-        )
+        observed = _look(world) if keep is None else _captured(world, now, keep)
+        start = world.tailscaled_start if isinstance(observed, Success) else None
+        run, lines = host.run(observed, now=now, policy=policy, tailscaled_start=start)
         update(statistics, run)
         if timeline is not None:
             record(timeline, run, observed, lines, statistics)
@@ -231,11 +226,21 @@ def _outcomes(policy: Policy, statistics: Statistics) -> dict[str, int]:
     }
 
 
-def _observation(world: World, now: Instant) -> Observation:
+def _look(world: World) -> Result[Status, Fault]:
+    status = world.status()
+    return Failure(Down(status)) if isinstance(status, str) else Success(status)
+
+
+def _captured(world: World, now: Instant, keep: Keep) -> Result[Status, Fault]:
+    """Keep an observation, and decode its status as `_look` does."""
     status = world.observe()
-    if isinstance(status, str):
-        return Observation(now.unix, now.boot, fault=status)
-    return Observation(now.unix, now.boot, world.tailscaled_start, Raw(status))
+    observation = (
+        Observation(now.unix, now.boot, fault=status)
+        if isinstance(status, str)
+        else Observation(now.unix, now.boot, world.tailscaled_start, Raw(status))
+    )
+    keep(observation)
+    return status_of(observation)
 
 
 def _fixable_peers(world: World, run: Run) -> Mapping[Remedy | None, int]:

@@ -20,6 +20,8 @@ from tsfc.core.tailscale.ping import PingKind, PingOutcome
 from tsfc.core.tailscale.status import decode
 from tsfc.core.watchdog.remedy import Remedy
 from tsfc.offline.simulation import scenario
+from tsfc.offline.simulation.link import ip_of
+from tsfc.offline.simulation.scenario import Scenario
 from tsfc.offline.simulation.spans import span_range
 from tsfc.offline.simulation.world import World
 
@@ -840,3 +842,50 @@ def test_the_schema_describes_all_tables_of_a_scenario() -> None:
 def test_every_file_of_the_directory_is_a_built_in_scenario() -> None:
     directory = pathlib.Path(scenario.__file__).parent / "scenarios"
     assert {path.stem for path in directory.iterdir()} == set(scenario.builtin())
+
+
+@pytest.mark.parametrize("name", scenario.builtin())
+def test_the_status_is_the_one_in_the_document(name: str) -> None:
+    """Although it keeps each peer while nothing of it changes."""
+    assert_same_statuses(scenario.builtin()[name], 3600 if name == "thousand-peers" else 86400)
+
+
+def test_the_times_of_a_kept_peer_follow_the_clock() -> None:
+    text = """
+        summary = "A peer with traffic and one that goes offline, while the clock is set."
+        lasts = "2h"
+        [[peers]]
+        name = "nas"
+        traffic = { every = { min = "9min", max = "20min" }, lasts = { min = "1min", max = "2min" } }
+        [[peers]]
+        name = "rpi3"
+        [[events]]
+        kind = "offline"
+        at = "10min"
+        lasts = "1h"
+        peers = ["rpi3"]
+        [[events]]
+        kind = "clock-step"
+        at = "50min"
+        by = -3600
+    """
+    assert_same_statuses(scenario.read(text.encode(), "test").unwrap(), 7200)
+
+
+def assert_same_statuses(chosen: Scenario, seconds: float) -> None:
+    """Assert that `status` is what is in `observe`, with pings and restarts in between."""
+    asked, encoded = World(chosen, 1), World(chosen, 1)
+    runs = 0
+    while (at := asked.next_watchdog_run(seconds)) is not None:
+        assert encoded.next_watchdog_run(seconds) == at
+        document = encoded.observe()
+        expected = document if isinstance(document, str) else decode(document).unwrap()
+        assert asked.status() == expected
+        # Ping some peers, and restart tailscaled now and then.
+        runs += 1
+        kind = PingKind.TSMP if runs % 2 else PingKind.DISCO
+        assert asked.ping(ip_of(runs % 5), kind) == encoded.ping(ip_of(runs % 5), kind)
+        if runs % 150 == 0:
+            remedy = Remedy.RESTART if runs % 300 else Remedy.OTHER_PORT
+            assert asked.restart(remedy) == encoded.restart(remedy)
+    assert runs > 1

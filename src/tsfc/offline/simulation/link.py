@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from tsfc.core.tailscale.status import PeerStatus
 from tsfc.core.watchdog.state import State
 from tsfc.offline.simulation.agenda import NEVER
 from tsfc.offline.simulation.faults import Fault, StuckFault
@@ -35,6 +36,10 @@ class Link(Struct):
     ip: str
     fields: dict[str, Any]
     "Its fields in the status. Each status replaces those that change."
+    seen: tuple[object, ...] = ()
+    "All that `status` depends on, at the last look."
+    status: PeerStatus = PeerStatus()
+    "The peer in the last status that was asked for without its JSON."
     address_number: int = 0
     "Number of changes of its public address."
     is_online: bool = True

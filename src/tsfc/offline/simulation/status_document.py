@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 from msgspec import Struct
+
+from tsfc.core.tailscale.status import PeerStatus, Status, decode
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
 "Time of an event that never was: the zero time of Go."
 _SUFFIX = "tail1.ts.net"
 _CREATED = "2026-01-01T00:00:00Z"
 _OWN_IP = "100.64.0.1"
+_PEER_DECODER = msgspec.json.Decoder(PeerStatus)
 NO_RELAY = "Tailscale could not connect to any relay server. Check your Internet connection."
 NO_CONTROL = (
     "Unable to connect to the Tailscale coordination server to synchronize the state of"
@@ -60,6 +64,17 @@ def status_document(node: NodeView, peers: Iterable[tuple[str, dict[str, Any]]])
         "ClientVersion": None,
     }
     return msgspec.json.encode(document)
+
+
+@lru_cache(maxsize=1)
+def node_status(node: NodeView) -> Status:
+    """Return the status of a node without peers. It seldom changes, so it is kept."""
+    return decode(status_document(node, ())).unwrap()
+
+
+def peer_status(fields: dict[str, Any]) -> PeerStatus:
+    """Return a peer with these fields, as in the status that has them as JSON."""
+    return _PEER_DECODER.decode(msgspec.json.encode(fields))
 
 
 def peer_key(name: str) -> str:

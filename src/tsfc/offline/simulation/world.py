@@ -25,6 +25,7 @@ from functools import partial
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tsfc.core.clock import Boot, Instant
 from tsfc.core.tailscale.ping import ERROR, NO_REPLY, PingKind, PingOutcome, PingResult
@@ -83,8 +84,10 @@ from tsfc.offline.simulation.spans import Range, span_range
 from tsfc.offline.simulation.status_document import (
     ZERO_TIME,
     NodeView,
+    node_status,
     peer_fields,
     peer_key,
+    peer_status,
     status_document,
     timestamp,
 )
@@ -262,17 +265,25 @@ class World:
 
     def observe(self) -> bytes | str:
         """Return the status, or a fault if tailscaled is down."""
-        if self._deaths or (self._down_since is not None and not self._is_starting):
+        if self._is_down():
             return DOWN
-        node = NodeView(
-            is_running=self._down_since is None,
-            has_relay=not any(outage.is_noticed for outage in self._derp_outages),
-            has_control=not self._knows_of_control_outage(),
-            addresses=self._addresses,
-        )
         # A tailscaled that is starting has no peers yet, and counts no traffic.
+        node = self._node()
         links = self._links.values() if node.is_running else ()
         return status_document(node, [(link.key, self._peer_fields(link)) for link in links])
+
+    def status(self) -> Status | str:
+        """Return the status that `observe` has as JSON, or the fault.
+
+        A peer is the same object as in the last one while nothing of it changes.
+        """
+        if self._is_down():
+            return DOWN
+        node = self._node()
+        if not node.is_running:
+            return node_status(node)
+        peers = {link.key: self._peer_status(link) for link in self._links.values()}
+        return replace(node_status(node), peer=peers)
 
     def ping(self, ip: str, kind: PingKind = PingKind.DISCO) -> PingResult:
         """Send one ping, with its effect on the path and on the traffic.
@@ -918,20 +929,51 @@ class World:
 
     # Status
 
-    def _peer_fields(self, link: Link) -> dict[str, Any]:
+    def _is_down(self) -> bool:
+        """Whether tailscaled does not respond."""
+        return bool(self._deaths) or (self._down_since is not None and not self._is_starting)
+
+    def _node(self) -> NodeView:
+        return NodeView(
+            is_running=self._down_since is None,
+            has_relay=not any(outage.is_noticed for outage in self._derp_outages),
+            has_control=not self._knows_of_control_outage(),
+            addresses=self._addresses,
+        )
+
+    def _peer_status(self, link: Link) -> PeerStatus:
+        """Return a peer of the status; the same object while nothing of it changes."""
+        count_traffic(link, self._agenda.now)
+        seen = (
+            *self._path_fields(link),
+            *(link.rx, link.tx, link.is_online_in_map),
+            *(link.last_seen, link.last_handshake, self._clock_offset),
+        )
+        if link.seen != seen:
+            link.seen, link.status = seen, peer_status(self._peer_fields(link))
+        return link.status
+
+    def _path_fields(self, link: Link) -> tuple[str, str, bool]:
+        """Return `CurAddr`, `PeerRelay` and `Active` of a peer."""
         now, sent = self._agenda.now, self._last_sent(link)
         is_direct_now = is_direct(link, sent, now)
         if self._derp_outages and self._is_dropped(link):
             is_direct_now = False
-        count_traffic(link, now)
+        return (
+            endpoint(link) if is_direct_now else "",
+            "" if is_direct_now else self._peer_relay(link),
+            is_active(sent, now),
+        )
+
+    def _peer_fields(self, link: Link) -> dict[str, Any]:
+        """Return all fields of a peer. What can change in them is in `link.seen`."""
+        count_traffic(link, self._agenda.now)
         fields = link.fields
-        fields["CurAddr"] = endpoint(link) if is_direct_now else ""
-        fields["PeerRelay"] = "" if is_direct_now else self._peer_relay(link)
+        fields["CurAddr"], fields["PeerRelay"], fields["Active"] = self._path_fields(link)
         fields["RxBytes"], fields["TxBytes"] = link.rx, link.tx
-        fields["LastWrite"] = self._time(sent)
+        fields["LastWrite"] = self._time(self._last_sent(link))
         fields["LastSeen"] = ZERO_TIME if link.is_online_in_map else self._time(link.last_seen)
         fields["LastHandshake"] = self._time(link.last_handshake)
         fields["Online"] = link.is_online_in_map
-        fields["Active"] = is_active(sent, now)
         fields["InEngine"] = link.last_handshake > -NEVER
         return fields
