@@ -73,6 +73,9 @@ def judge(attempts: tuple[Attempt, ...], seen: Seen) -> Judgement:
     results: list[Attempt] = []
     trials: list[Trial] = []
     for attempt in attempts:
+        if not is_open(attempt):
+            judged.append(attempt)
+            continue
         after, of_attempt = _judge(attempt, seen)
         judged.append(after)
         trials += of_attempt
@@ -87,7 +90,10 @@ def is_open(attempt: Attempt) -> bool:
 
 
 def peers_of(attempts: Iterable[Attempt]) -> frozenset[str]:
-    """The peers that caused an open attempt, and its subjects: no others are judged."""
+    """The peers that caused an open attempt, and its subjects.
+
+    No others are judged. Empty if no attempt is open.
+    """
     return frozenset(
         peer
         for attempt in attempts
@@ -97,8 +103,7 @@ def peers_of(attempts: Iterable[Attempt]) -> frozenset[str]:
 
 
 def _judge(attempt: Attempt, seen: Seen) -> tuple[Attempt, list[Trial]]:
-    if not is_open(attempt):
-        return attempt, []
+    """An open attempt after a look, and the outcomes for its subjects."""
     is_over = seen.at >= attempt.judge_at
     sights = {peer: seen.sight(peer, attempt) for peer in attempt.subjects}
     direct = sorted(peer for peer, sight in sights.items() if sight is Sight.DIRECT)

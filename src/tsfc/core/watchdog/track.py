@@ -135,9 +135,7 @@ def track(state: State, look: Look, *, now: Instant, is_cooling: bool) -> Tracke
         if relay is None and name in state.relays:
             relay = _nameless(state.relays[name], id_)
         sight = look.sight(peer.status)
-        if sight is Sight.UNKNOWN:
-            verdicts.append(Verdict(name, Reason.UNKNOWN, 0, is_excluded))
-        elif sight is Sight.DIRECT:
+        if sight is Sight.DIRECT:
             if relay is None:
                 reason = Reason.DIRECT
             elif cured_since is not None and relay.since <= cured_since:
@@ -146,6 +144,8 @@ def track(state: State, look: Look, *, now: Instant, is_cooling: bool) -> Tracke
                 reason = Reason.RECOVERED
                 recoveries = plus_one(recoveries)
             verdicts.append(Verdict(name, reason, 0, is_excluded))
+        elif sight is Sight.UNKNOWN:
+            verdicts.append(Verdict(name, Reason.UNKNOWN, 0, is_excluded))
         elif relay is None:
             detections = plus_one(detections)
             relays[name] = Relay(now.unix, id_)
@@ -172,9 +172,9 @@ def _nameless(relay: Relay, id_: str) -> Relay | None:
 
 def _judged(state: State, look: Look, verdicts: list[Verdict], now: Instant) -> Judgement:
     """The attempts, judged by the verdicts on the peers."""
-    if not any(map(experiment.is_open, state.attempts)):
-        return Judgement(state.attempts)
     wanted = experiment.peers_of(state.attempts)
+    if not wanted:
+        return Judgement(state.attempts)
     keys = keys_by_name(look)
     sights: dict[str, Sight] = {}
     relay_since: dict[str, int] = {}
