@@ -161,7 +161,8 @@ def with_direct(
     for key in direct:
         peer = memory.peers.get(key, NOTHING)
         is_news = peer.direct_at is None or peer.direct_at < hour or peer.told_at is not None
-        if is_news or any(record.streak for record in peer.records.values()):
+        # Most peers have no record, so that a look at each would be slow.
+        if is_news or (peer.records and any(one.streak for one in peer.records.values())):
             records = {remedy: replace(record, streak=0) for remedy, record in peer.records.items()}
             changed[key] = PeerMemory(hour, records)
     if not changed:

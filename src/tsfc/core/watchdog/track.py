@@ -179,9 +179,10 @@ def _judged(state: State, look: Look, verdicts: list[Verdict], now: Instant) -> 
     sights: dict[str, Sight] = {}
     relay_since: dict[str, int] = {}
     for verdict in verdicts:
-        for key in wanted.intersection((verdict.peer, keys[verdict.peer])):
-            sights[key] = sight_of(verdict)
-            relay_since[key] = now.unix - verdict.relay_seconds
+        for key in (verdict.peer, keys[verdict.peer]):
+            if key in wanted:
+                sights[key] = sight_of(verdict)
+                relay_since[key] = now.unix - verdict.relay_seconds
     direct_peers = sum(verdict.reason in DIRECT for verdict in verdicts)
     seen = Seen(now.unix, sights, relay_since, direct_peers)
     return experiment.judge(state.attempts, seen)
