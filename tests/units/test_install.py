@@ -830,3 +830,15 @@ def from_environment(venv: Path, *arguments: str) -> Completed:
     return run(
         "units", *arguments, around=f'shift; PYTHONPATH="{imports}" exec "{venv}/bin/python" "$@"'
     )
+
+
+def test_a_program_that_is_not_there_is_a_warning(root: Path) -> None:
+    told = ("keepalive", "watchdog", "--watchdog-notify-exec=/srv/tell")
+    ran = units("install", root, *told)
+    assert ran.status == 0
+    assert error_lines("units", ran) == [
+        "/srv/tell is no program that can be started, so nobody is told what is new; put it there"
+    ]
+    (root / "srv").mkdir()
+    (root / "srv/tell").touch(mode=0o755)
+    install(root, *told)

@@ -192,6 +192,7 @@ def install(
     )
     if "watchdog" in jobs:
         _warn_without_keepalive(root, instance)
+    _warn_without_program(settings, root)
     if status == 0:
         _tell(next_step(settings, root))
     return status
@@ -336,6 +337,17 @@ def _warn_without_keepalive(root: str, instance: str | None) -> None:
             "the watchdog is installed without keepalive: idle peers fall back to a relay, and "
             "each can cause a restart; install keepalive, too",
         )
+
+
+def _warn_without_program(settings: Sequence[JobSettings], root: str) -> None:
+    for job in settings:
+        program = job.notified_program
+        if program is not None and not os.access(below(root, program), os.X_OK):
+            print_error(
+                TOOL,
+                f"{program} is no program that can be started, so nobody is told what is new; put "
+                "it there",
+            )
 
 
 def _render_files(settings: Sequence[JobSettings]) -> dict[str, str]:
