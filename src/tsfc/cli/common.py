@@ -207,8 +207,8 @@ def add_policy(parser: ArgumentParser) -> _ArgumentGroup:
         "--remedies",
         type=values.remedies,
         metavar="REMEDY,…",
-        help="what may be done, with --policy guarded: restart, or restart,other-port, which also "
-        "restarts tailscaled on another UDP port (default: restart)",
+        help="what may be done, with --policy guarded: restart; other-port, which restarts "
+        "tailscaled on another UDP port; or restart,other-port (default: restart)",
     )
     # `policy` reads these, even if the command lacks the option.
     parser.set_defaults(pause=None, compare=[], usage_error=parser.error)
