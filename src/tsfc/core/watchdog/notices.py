@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import msgspec
 from msgspec import Struct
 
@@ -40,6 +42,8 @@ def notices(run: Run) -> tuple[Notice, ...]:
             case Warn(line=line):
                 if is_applied:
                     told.append(Notice(run.now.unix, FAILED, line))
+            case _ as never:
+                assert_never(never)
     return tuple(told)
 
 
