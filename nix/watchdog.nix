@@ -16,6 +16,28 @@ let
   notifySocket = "${helperDirectory}/notify.sock";
   isNotifying = cfg.notifyExec != null;
 
+  # What the services have in common that a socket starts for each connection.
+  onSocket = {
+    Type = "oneshot";
+    StandardInput = "socket";
+    CapabilityBoundingSet = "";
+    NoNewPrivileges = true;
+    ProtectSystem = "strict";
+    ProtectHome = true;
+    PrivateTmp = true;
+    PrivateDevices = true;
+    ProtectKernelTunables = true;
+    ProtectControlGroups = true;
+    RestrictNamespaces = true;
+    RestrictRealtime = true;
+    RestrictSUIDSGID = true;
+    LockPersonality = true;
+    SystemCallArchitectures = "native";
+    SystemCallFilter = "@system-service";
+    SystemCallErrorNumber = "EPERM";
+    UMask = "0077";
+  };
+
   # The same script as in the unit file in src/tsfc/units/files.
   restartScript = ''
     show() { systemctl show --property="$2" --value "$1"; }
@@ -193,8 +215,8 @@ in
       type = lib.types.nullOr job.types.absolutePath;
       default = null;
       description = ''
-        Program to start when the watchdog has news, such as a restart. It reads a line of JSON for
-        each, and runs in a unit of its own with network.
+        Program to start when the watchdog has news, such as a restart. Its standard input has a
+        line of JSON for each. Its unit has network access.
       '';
     };
     unit = lib.mkOption {
@@ -255,8 +277,7 @@ in
       services."tailscale-watchdog-restart@" = {
         description = "Restart of ${cfg.unit} for tailscale-watchdog.service";
         unitConfig.CollectMode = "inactive-or-failed";
-        serviceConfig = {
-          Type = "oneshot";
+        serviceConfig = onSocket // {
           # The request is a word from the socket, the output the response. The watchdog expects
           # "done".
           Environment = ''"UNIT=${cfg.unit}" "COOLDOWN=${toString cfg.cooldownSeconds}" "MAX_RELAY=${toString cfg.maxRelaySeconds}" "HELPER=%n"'';
@@ -269,28 +290,11 @@ in
           RuntimeDirectoryMode = "0700";
           RuntimeDirectoryPreserve = true;
           TimeoutStartSec = "240s";
-          StandardInput = "socket";
           StandardOutput = "socket";
           StandardError = "socket";
-          CapabilityBoundingSet = "";
-          NoNewPrivileges = true;
-          ProtectSystem = "strict";
-          ProtectHome = true;
-          PrivateTmp = true;
-          PrivateDevices = true;
           PrivateNetwork = true;
-          ProtectKernelTunables = true;
-          ProtectControlGroups = true;
           RestrictAddressFamilies = "AF_UNIX";
-          RestrictNamespaces = true;
-          RestrictRealtime = true;
-          RestrictSUIDSGID = true;
-          LockPersonality = true;
           MemoryDenyWriteExecute = true;
-          SystemCallArchitectures = "native";
-          SystemCallFilter = "@system-service";
-          SystemCallErrorNumber = "EPERM";
-          UMask = "0077";
         };
       };
 
@@ -298,10 +302,8 @@ in
       services.${if isNotifying then "tailscale-watchdog-notify@" else null} = {
         description = "Notification of people by tailscale-watchdog.service";
         unitConfig.CollectMode = "inactive-or-failed";
-        serviceConfig = {
-          Type = "oneshot";
+        serviceConfig = onSocket // {
           ExecStart = utils.escapeSystemdExecArgs [ cfg.notifyExec ];
-          StandardInput = "socket";
           StandardOutput = "journal";
           StandardError = "journal";
           SyslogIdentifier = "tailscale-watchdog-notify";
@@ -309,23 +311,7 @@ in
           LogLevelMax = "notice";
           TimeoutStartSec = "10s";
           DynamicUser = true;
-          CapabilityBoundingSet = "";
-          NoNewPrivileges = true;
-          ProtectSystem = "strict";
-          ProtectHome = true;
-          PrivateTmp = true;
-          PrivateDevices = true;
-          ProtectKernelTunables = true;
-          ProtectControlGroups = true;
           RestrictAddressFamilies = "AF_UNIX AF_INET AF_INET6 AF_NETLINK";
-          RestrictNamespaces = true;
-          RestrictRealtime = true;
-          RestrictSUIDSGID = true;
-          LockPersonality = true;
-          SystemCallArchitectures = "native";
-          SystemCallFilter = "@system-service";
-          SystemCallErrorNumber = "EPERM";
-          UMask = "0077";
           MemoryMax = "512M";
           TasksMax = 128;
         };

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 from tsfc.agent import journal
 from tsfc.agent.agent import Agent
 from tsfc.agent.journal import Journal
+from tsfc.shell.host import Host
 from tsfc.shell.system import System
 from tsfc.shell.tailscaled.observe import RunOptions
 
@@ -29,20 +30,28 @@ def journald(box: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.sock
         yield listener
 
 
+def received(
+    journald: socket.socket, write: Callable[[Host], None], instance: str | None = None
+) -> bytes:
+    """What journald gets from a job of an agent under systemd."""
+    agent = Agent((), System("agent", RunOptions()), instance=instance)
+    with closing(agent._loop):
+        host = agent._hosted(System("watchdog", RunOptions()))
+        write(host)
+        assert host.journal
+        host.journal.close()
+    accepted, _ = journald.accept()
+    with accepted, accepted.makefile("rb") as stream:
+        return stream.read()
+
+
 @pytest.mark.parametrize(("instance", "end"), [(None, ""), ("work", "-work")])
 def test_a_job_has_the_identifier_of_its_unit(
     journald: socket.socket, monkeypatch: pytest.MonkeyPatch, instance: str | None, end: str
 ) -> None:
     monkeypatch.setenv("JOURNAL_STREAM", "8:1")
-    agent = Agent((), System("agent", RunOptions()), instance=instance)
-    with closing(agent._loop):
-        host = agent._hosted(System("watchdog", RunOptions()))
-        host.log("RESTART: a")
-        assert host.journal
-        host.journal.close()
-    accepted, _ = journald.accept()
-    with accepted, accepted.makefile("rb") as received:
-        assert received.readline().decode() == f"tailscale-watchdog{end}\n"
+    got = received(journald, lambda host: host.log("RESTART: a"), instance)
+    assert got.startswith(f"tailscale-watchdog{end}\n".encode())
 
 
 def test_a_warning_is_one_printable_line(
@@ -50,21 +59,9 @@ def test_a_warning_is_one_printable_line(
 ) -> None:
     """Paths can have any bytes."""
     monkeypatch.setenv("JOURNAL_STREAM", "8:1")
-    agent = Agent((), System("agent", RunOptions()))
-    with closing(agent._loop):
-        host = agent._hosted(System("watchdog", RunOptions()))
-        host.warn("writing /a\nb\ud800: denied")
-        assert host.journal
-        host.journal.close()
-    accepted, _ = journald.accept()
-    with accepted, accepted.makefile("rb") as received:
-        assert (
-            received.read()
-            == HEAD
-            + (
-                "tsfc watchdog: writing /a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}: denied\n"
-            ).encode()
-        )
+    got = received(journald, lambda host: host.warn("writing /a\nb\ud800: denied"))
+    line = "tsfc watchdog: writing /a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}: denied\n"
+    assert got == HEAD + line.encode()
 
 
 def test_lines_follow_the_head_of_their_stream(journald: socket.socket) -> None:

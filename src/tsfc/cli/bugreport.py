@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from tsfc.cli.common import Command, add_source, run_options
-from tsfc.shell import defaults, signals
+from tsfc.cli.common import Command, add_source, add_watchdog_metrics, run_options
+from tsfc.shell import signals
 
 
 def _add_report_bug(parser: ArgumentParser) -> None:
@@ -22,13 +22,7 @@ def _add_report_bug(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="write to FILE, which must not exist (default: tsfc-report-TIME.txt)",
     )
-    parser.add_argument_group("watchdog").add_argument(
-        "--watchdog-metrics",
-        default=defaults.WATCHDOG_PATH,
-        metavar="PATH",
-        help="metrics file of the watchdog; the other files in its directory are read, too "
-        "(default: %(default)s)",
-    )
+    add_watchdog_metrics(parser, "the other files in its directory are read, too")
 
 
 def _report_bug(options: Namespace) -> int:

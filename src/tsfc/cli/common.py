@@ -150,6 +150,16 @@ def add_format(output: _ArgumentGroup) -> None:
     )
 
 
+def add_watchdog_metrics(parser: ArgumentParser, use: str) -> None:
+    """Add `--watchdog-metrics`. `use` is the clause of its help that says what for."""
+    parser.add_argument_group("watchdog").add_argument(
+        "--watchdog-metrics",
+        default=defaults.WATCHDOG_PATH,
+        metavar="PATH",
+        help=f"metrics file of the watchdog; {use} (default: %(default)s)",
+    )
+
+
 def add_ping_timeout(parser: ArgumentParser) -> None:
     """Add `--ping-timeout`."""
     parser.add_argument(

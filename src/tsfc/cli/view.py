@@ -7,8 +7,15 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from tsfc.cli import values
-from tsfc.cli.common import Command, add_format, add_ping_timeout, add_source, run_options
-from tsfc.shell import defaults, signals
+from tsfc.cli.common import (
+    Command,
+    add_format,
+    add_ping_timeout,
+    add_source,
+    add_watchdog_metrics,
+    run_options,
+)
+from tsfc.shell import signals
 
 if TYPE_CHECKING:
     from tsfc.view.look import Pinging
@@ -133,12 +140,7 @@ def _doctor(options: Namespace) -> int:
 
 def _add_view_source(parser: ArgumentParser) -> None:
     add_source(parser)
-    parser.add_argument_group("watchdog").add_argument(
-        "--watchdog-metrics",
-        default=defaults.WATCHDOG_PATH,
-        metavar="PATH",
-        help="metrics file of the watchdog, which has its state (default: %(default)s)",
-    )
+    add_watchdog_metrics(parser, "next to it is the watchdog's snapshot")
 
 
 COMMANDS = {
