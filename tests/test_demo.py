@@ -26,7 +26,7 @@ def _restarts(box: Path) -> float:
 
 
 def _mentioning(box: Path) -> list[str]:
-    """The command lines of all processes that name a directory."""
+    """Return the command lines, of all processes, that contain the path of a directory."""
     found: list[str] = []
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:

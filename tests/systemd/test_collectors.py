@@ -1,4 +1,4 @@
-"""Debian's node_exporter and Prometheus read the metrics, as the examples set them up."""
+"""Debian's node_exporter and Prometheus, configured by the examples, read the metrics."""
 
 from __future__ import annotations
 

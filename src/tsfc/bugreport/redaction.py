@@ -1,9 +1,10 @@
 """Redaction of texts around a status: lines of the journal, metrics, unit files.
 
-A status has fields, and a table says what each of them is. Here, a word stays only if
-it is in a list of harmless words, or a short number, a time or a version. Any other
-word gets a pseudonym, the one that it has in the redacted status. Where tsfc is known
-to write a name, as in `peer="…"`, it gets one whatever it is.
+In a status, the field of a text says what the text is. These texts have no fields, so a
+word stays only if it is a short number, a time, a version, or in a list of harmless
+words. Every other word is replaced with the pseudonym that it has in the redacted
+status. In a place where tsfc always writes a name, such as `peer="…"`, the word is
+always replaced.
 """
 
 from __future__ import annotations
@@ -306,7 +307,7 @@ def _id(text: str, names: Names) -> str:
 
 
 def _unique_names(status: Status) -> dict[str, str]:
-    """The unique name of each peer, by its node key."""
+    """Return the unique names of the peers by their node keys."""
     keys = {id(peer): key for key, peer in (status.peer or {}).items()}
     return {keys[id(peer.status)]: peer.name for peer in named(status)}
 

@@ -668,7 +668,7 @@ def _add_watchdog(group: argparse._ArgumentGroup) -> None:
         type=values.absolute_path,
         metavar="PROGRAM",
         help="program to start when there is news, as for `tsfc watchdog --notify-exec`, in a "
-        "unit of its own with network",
+        "unit of its own that has network access",
     )
     group.add_argument(
         "--watchdog-unit",

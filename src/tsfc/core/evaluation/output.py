@@ -22,7 +22,7 @@ class Log(Struct):
     is_first: bool = True
     "No run had lines yet."
     line: str | None = None
-    "The line of the last run, if it had exactly one."
+    "The only line of the last run; None if it had none or several."
     repeated: int = 0
     "Number of runs after it that had only this line, too."
     repeated_at: int = 0
